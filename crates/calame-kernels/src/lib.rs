@@ -1,1 +1,31 @@
-//! kernels
+//! The numeric kernels of calame: slices and sizes in, slices out.
+//!
+//! Every public kernel is a safe function that asserts its sizes once. It takes the [`Pool`] whose threads it runs on and
+//! whose instruction set it uses. Nothing here knows a layer, a model, a file, the clock or the environment.
+//! [`reference`](mod@reference) defines each operation by plain loops; the fast versions are tested against it.
+
+mod attention;
+mod classifier;
+mod dropout;
+mod elementwise;
+mod embedding;
+mod gemm;
+mod isa;
+mod layer_norm;
+mod math;
+mod philox;
+mod pool;
+mod random;
+pub mod reference;
+
+pub use attention::{AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, store_kv};
+pub use classifier::{cross_entropy_forward, cross_entropy_forward_backward};
+pub use dropout::{Keep, add_dropped, drop_elements, drop_in_place};
+pub use elementwise::{AdamW, adamw, gelu_backward_in_place, gelu_forward, sum_rows_add};
+pub use embedding::{embedding_backward, embedding_forward};
+pub use gemm::{MatMut, MatRef, Start, gemm};
+pub use isa::Isa;
+pub use layer_norm::{EPS, layer_norm_again, layer_norm_backward_add, layer_norm_forward};
+pub use philox::{Key, philox};
+pub use pool::{AlignedVec, Pool};
+pub use random::{fill_normal, fill_uniform};

@@ -1,0 +1,141 @@
+//! The backward pass.
+
+use super::{AttentionShape, Head, QUERIES, carve};
+use crate::dropout::Keep;
+use crate::gemm::MatRef;
+use crate::gemm::serial::Serial;
+use crate::isa::{Isa, multiversion};
+use crate::math::{exp, sum_of2};
+use crate::pool::{AlignedVec, Pool, Shards};
+
+/// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what forward had and gave.
+///
+/// # Panics
+/// If the sizes do not agree.
+pub fn attention_backward(
+    pool: &Pool,
+    shape: AttentionShape,
+    dy: &[f32],
+    qkv: &[f32],
+    keep: Option<&Keep>,
+    y: &[f32],
+    lse: &[f32],
+    dqkv: &mut [f32],
+) {
+    shape.check(qkv.len(), y.len(), lse.len());
+    assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: sizes of the gradients");
+    let dqkv = Shards::new(dqkv);
+    pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
+        let (isa, head) = (pool.isa(), Head::of_task(shape, task));
+        HeadBackward { isa, head, dy, qkv, keep, y, lse, dqkv }.run(scratch);
+    });
+}
+
+/// One head of one sequence.
+struct HeadBackward<'a> {
+    isa: Isa,
+    head: Head,
+    dy: &'a [f32],
+    qkv: &'a [f32],
+    keep: Option<&'a Keep>,
+    y: &'a [f32],
+    lse: &'a [f32],
+    dqkv: Shards<f32>,
+}
+
+impl HeadBackward<'_> {
+    fn run(&self, scratch: &mut AlignedVec) {
+        let (serial, head) = (Serial::new(self.isa), self.head);
+        let AttentionShape { n_positions: t, head_size: hs, .. } = head.shape;
+        let [room_k, room_kt, room_vt, room_b, room_a, weights, dscores, factors] = carve(
+            scratch,
+            [
+                serial.packed_b_len(t, hs),
+                serial.packed_b_len(hs, t),
+                serial.packed_b_len(hs, t),
+                serial.packed_b_len(QUERIES, hs),
+                serial.packed_a_len(QUERIES, t.max(hs)).max(serial.packed_a_len(t, QUERIES)),
+                QUERIES * t,
+                QUERIES * t,
+                t,
+            ],
+        );
+        self.clear_key_and_value_gradients();
+        let (k, v) = (head.qkv(self.qkv, 1, 0, t), head.qkv(self.qkv, 2, 0, t));
+        let keys = serial.pack_b(room_k, k);
+        let (keys_t, values_t) = (serial.pack_b(room_kt, k.t()), serial.pack_b(room_vt, v.t()));
+        let stride = 3 * head.shape.channels();
+        let (dk, dv) = (self.dqkv.at(head.qkv_at(1, 0)), self.dqkv.at(head.qkv_at(2, 0)));
+        for from in (0..t).step_by(QUERIES) {
+            let to = (from + QUERIES).min(t);
+            let q = head.qkv(self.qkv, 0, from, to);
+            let dy = MatRef::new(&self.dy[head.y_at(from)..], to - from, hs, head.shape.channels());
+            // SAFETY: `weights` and `dscores` are this task's, QUERIES rows of t.
+            unsafe {
+                serial.multiply(serial.pack_a(room_a, q), keys_t, to, weights.as_mut_ptr(), t, false);
+                serial.multiply(serial.pack_a(room_a, dy), values_t, to, dscores.as_mut_ptr(), t, false);
+            }
+            score_gradients(self.isa, self, from, to, weights, dscores, factors);
+            let weights = MatRef::new(weights, to - from, to, t);
+            let dscores = MatRef::new(dscores, to - from, to, t);
+            // SAFETY: no other task touches this head's columns of dqkv.
+            unsafe {
+                let dq = self.dqkv.at(head.qkv_at(0, from));
+                serial.multiply(serial.pack_a(room_a, dscores), keys, hs, dq, stride, false);
+                let dy = serial.pack_b(room_b, dy);
+                serial.multiply(serial.pack_a(room_a, weights.t()), dy, hs, dv, stride, true);
+                let q = serial.pack_b(room_b, q);
+                serial.multiply(serial.pack_a(room_a, dscores.t()), q, hs, dk, stride, true);
+            }
+        }
+    }
+
+    fn clear_key_and_value_gradients(&self) {
+        let AttentionShape { n_positions, head_size, .. } = self.head.shape;
+        for part in [1, 2] {
+            for t in 0..n_positions {
+                let at = self.head.qkv_at(part, t);
+                // SAFETY: no other task touches this head's columns of dqkv.
+                unsafe { self.dqkv.part(at, at + head_size) }.fill(0.0);
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn score_gradients(
+        of: &HeadBackward<'_>, from: usize, to: usize, weights: &mut [f32], dscores: &mut [f32], factors: &mut [f32],
+    ) = score_gradients_body;
+}
+
+/// Queries `from..to`: in `weights` q·k becomes P̃, in `dscores` dy·v becomes dS/√HS; what the mask hides becomes 0.
+#[inline(always)]
+fn score_gradients_body(
+    of: &HeadBackward<'_>,
+    from: usize,
+    to: usize,
+    weights: &mut [f32],
+    dscores: &mut [f32],
+    factors: &mut [f32],
+) {
+    let HeadBackward { head, dy, keep, y, lse, .. } = *of;
+    let AttentionShape { n_positions: t, head_size, .. } = head.shape;
+    let scale = head.shape.scale();
+    for (q, (weights, dscores)) in (from..to).zip(weights.chunks_exact_mut(t).zip(dscores.chunks_exact_mut(t))) {
+        let at = head.y_at(q);
+        let d = sum_of2(&dy[at..at + head_size], &y[at..at + head_size], |a, b| a * b);
+        let lse = lse[head.lse_at() + q];
+        let factors = &mut factors[..q + 1];
+        match keep {
+            Some(keep) => keep.factors(head.sequence, head.drop_row(q), factors),
+            None => factors.fill(1.0),
+        }
+        for ((w, ds), &f) in weights.iter_mut().zip(dscores.iter_mut()).zip(factors.iter()) {
+            let p = exp(scale * *w - lse);
+            *ds = scale * p * (f * *ds - d);
+            *w = p * f;
+        }
+        weights[q + 1..to].fill(0.0);
+        dscores[q + 1..to].fill(0.0);
+    }
+}

@@ -1,0 +1,79 @@
+//! The forward pass.
+
+use super::{AttentionShape, Head, QUERIES, carve};
+use crate::dropout::Keep;
+use crate::gemm::MatRef;
+use crate::gemm::serial::Serial;
+use crate::isa::multiversion;
+use crate::math::{exp_and_sum, max_of};
+use crate::pool::{Pool, Shards};
+
+/// y [B·T, C] and lse [B, NH, T] from qkv [B·T, 3C]; both are overwritten.
+///
+/// `keep`'s rows are head · T + query, its columns keys.
+///
+/// # Panics
+/// If the sizes do not agree.
+pub fn attention_forward(
+    pool: &Pool,
+    shape: AttentionShape,
+    qkv: &[f32],
+    keep: Option<&Keep>,
+    y: &mut [f32],
+    lse: &mut [f32],
+) {
+    shape.check(qkv.len(), y.len(), lse.len());
+    let serial = Serial::new(pool.isa());
+    let (y, lse) = (Shards::new(y), Shards::new(lse));
+    let (t, hs) = (shape.n_positions, shape.head_size);
+    pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
+        let head = Head::of_task(shape, task);
+        let [room_k, room_v, room_a, weights] = carve(
+            scratch,
+            [
+                serial.packed_b_len(hs, t),
+                serial.packed_b_len(t, hs),
+                serial.packed_a_len(QUERIES, t.max(hs)),
+                QUERIES * t,
+            ],
+        );
+        let keys = serial.pack_b(room_k, head.qkv(qkv, 1, 0, t).t());
+        let values = serial.pack_b(room_v, head.qkv(qkv, 2, 0, t));
+        for from in (0..t).step_by(QUERIES) {
+            let to = (from + QUERIES).min(t);
+            let queries = serial.pack_a(room_a, head.qkv(qkv, 0, from, to));
+            // SAFETY: `weights` is this task's, QUERIES rows of t.
+            unsafe { serial.multiply(queries, keys, to, weights.as_mut_ptr(), t, false) };
+            // SAFETY: no other task has this head's lse.
+            let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
+            softmax_rows(pool.isa(), head, keep, from, to, weights, lse);
+            let weights = serial.pack_a(room_a, MatRef::new(weights, to - from, to, t));
+            // SAFETY: no other task writes this head's columns of y.
+            unsafe { serial.multiply(weights, values, hs, y.at(head.y_at(from)), shape.channels(), false) };
+        }
+    });
+}
+
+multiversion! {
+    fn softmax_rows(
+        head: Head, keep: Option<&Keep>, from: usize, to: usize, weights: &mut [f32], lse: &mut [f32],
+    ) = softmax_rows_body;
+}
+
+/// Rows `from..to` of scores (keys 0..to) become dropped-out weights; what the mask hides becomes 0.
+#[inline(always)]
+fn softmax_rows_body(head: Head, keep: Option<&Keep>, from: usize, to: usize, weights: &mut [f32], lse: &mut [f32]) {
+    let (t, scale) = (head.shape.n_positions, head.shape.scale());
+    for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(t)).zip(lse) {
+        let (seen, hidden) = row[..to].split_at_mut(q + 1);
+        let max = max_of(seen);
+        let sum = exp_and_sum(seen, max, scale);
+        *lse = scale * max + sum.ln();
+        let inverse = 1.0 / sum;
+        seen.iter_mut().for_each(|w| *w *= inverse);
+        if let Some(keep) = keep {
+            keep.apply(head.sequence, head.drop_row(q), seen);
+        }
+        hidden.fill(0.0);
+    }
+}

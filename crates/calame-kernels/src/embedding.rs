@@ -1,0 +1,55 @@
+//! Embedding: row t is `wte[token] + wpe[position]`.
+
+use crate::dropout::for_rows;
+use crate::pool::Pool;
+
+/// y [rows, cols] from the token and the position of each row; y is overwritten.
+///
+/// # Panics
+/// If the sizes do not agree, or an index is outside its table.
+pub fn embedding_forward(
+    pool: &Pool,
+    tokens: &[u32],
+    positions: &[u32],
+    wte: &[f32],
+    wpe: &[f32],
+    cols: usize,
+    y: &mut [f32],
+) {
+    assert!(tokens.len() == positions.len() && y.len() == tokens.len() * cols, "embedding_forward: sizes");
+    for_rows(pool, y, cols, |row, y| {
+        let rows = tokens[row..].iter().zip(&positions[row..]);
+        for ((&token, &position), y) in rows.zip(y.chunks_exact_mut(cols)) {
+            let te = &wte[token as usize * cols..][..cols];
+            let pe = &wpe[position as usize * cols..][..cols];
+            y.iter_mut().zip(te).zip(pe).for_each(|((y, t), p)| *y = t + p);
+        }
+    });
+}
+
+/// dwte and dwpe are added to; an empty one is frozen.
+///
+/// One thread, row after row: two rows may have the same token, and the sums need one order. It is a thousandth of a
+/// step's work.
+///
+/// # Panics
+/// If the sizes do not agree, or an index is outside its table.
+pub fn embedding_backward(
+    tokens: &[u32],
+    positions: &[u32],
+    dy: &[f32],
+    cols: usize,
+    dwte: &mut [f32],
+    dwpe: &mut [f32],
+) {
+    assert!(tokens.len() == positions.len() && dy.len() == tokens.len() * cols, "embedding_backward: sizes");
+    for (indices, table) in [(tokens, dwte), (positions, dwpe)] {
+        if table.is_empty() {
+            continue;
+        }
+        for (&index, dy) in indices.iter().zip(dy.chunks_exact(cols)) {
+            let row = &mut table[index as usize * cols..][..cols];
+            row.iter_mut().zip(dy).for_each(|(to, dy)| *to += dy);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The micro-kernel for AVX2 and FMA: 6 × 16 sums in twelve registers, two for the row of B, one for the element of A.
+
+use std::arch::x86_64::*;
+
+use super::{Kernels, Store};
+
+const MR: usize = 6;
+const NR: usize = 16;
+
+pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, tile, pack };
+
+unsafe fn tile(
+    kc: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    row_stride: usize,
+    rows: usize,
+    cols: usize,
+    store: Store,
+) {
+    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this kernel only where the machine has AVX2.
+    unsafe {
+        match rows {
+            6 => tile_of::<6>(kc, a, b, c, row_stride, cols, store),
+            5 => tile_of::<5>(kc, a, b, c, row_stride, cols, store),
+            4 => tile_of::<4>(kc, a, b, c, row_stride, cols, store),
+            3 => tile_of::<3>(kc, a, b, c, row_stride, cols, store),
+            2 => tile_of::<2>(kc, a, b, c, row_stride, cols, store),
+            _ => tile_of::<1>(kc, a, b, c, row_stride, cols, store),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile_of<const M: usize>(
+    kc: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    row_stride: usize,
+    cols: usize,
+    store: Store,
+) {
+    let mut sum = [[_mm256_setzero_ps(); 2]; M];
+    // SAFETY: the panels hold [kc][MR] and [kc][NR]; whole rows of C are touched only where the tile has all columns.
+    unsafe {
+        let (mut a, mut b) = (a, b);
+        for _ in 0..kc {
+            let row = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
+            for (r, sum) in sum.iter_mut().enumerate() {
+                let element = _mm256_set1_ps(*a.add(r));
+                sum[0] = _mm256_fmadd_ps(element, row[0], sum[0]);
+                sum[1] = _mm256_fmadd_ps(element, row[1], sum[1]);
+            }
+            a = a.add(MR);
+            b = b.add(NR);
+        }
+        if cols < NR {
+            let mut values = [[0.0f32; NR]; M];
+            for (values, sum) in values.iter_mut().zip(&sum) {
+                _mm256_storeu_ps(values.as_mut_ptr(), sum[0]);
+                _mm256_storeu_ps(values.as_mut_ptr().add(8), sum[1]);
+            }
+            return super::portable::write_tile(&values, c, row_stride, M, cols, store);
+        }
+        for (r, sum) in sum.iter().enumerate() {
+            for (half, &sum) in sum.iter().enumerate() {
+                let c = c.add(r * row_stride + half * 8);
+                let value = match store {
+                    Store::Overwrite => sum,
+                    Store::Add => _mm256_add_ps(_mm256_loadu_ps(c), sum),
+                    Store::AddTo(bias) => _mm256_add_ps(_mm256_loadu_ps(bias.add(half * 8)), sum),
+                };
+                _mm256_storeu_ps(c, value);
+            }
+        }
+    }
+}
+
+unsafe fn pack(
+    panel: *mut f32,
+    width: usize,
+    source: *const f32,
+    lane_stride: usize,
+    k_stride: usize,
+    lanes: usize,
+    kc: usize,
+) {
+    // SAFETY: the caller's promises are passed on; the machine has AVX2.
+    unsafe {
+        if k_stride != 1 || lane_stride == 1 {
+            return super::portable::pack(panel, width, source, lane_stride, k_stride, lanes, kc);
+        }
+        for lane in (0..width).step_by(8) {
+            let source = source.wrapping_add(lane * lane_stride);
+            let (width_here, lanes_here) = ((width - lane).min(8), lanes.saturating_sub(lane).min(8));
+            transpose_lanes(panel.add(lane), width, width_here, source, lane_stride, lanes_here, kc);
+        }
+    }
+}
+
+/// Up to 8 lanes whose terms stand side by side: tiles of 8 × 8 are turned in registers, what is left over one by one.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn transpose_lanes(
+    panel: *mut f32,
+    panel_stride: usize,
+    width: usize,
+    source: *const f32,
+    lane_stride: usize,
+    lanes: usize,
+    kc: usize,
+) {
+    let whole = kc - kc % 8;
+    let lane_numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    let write = _mm256_cmpgt_epi32(_mm256_set1_epi32(width as i32), lane_numbers);
+    for k in (0..whole).step_by(8) {
+        let mut rows = [_mm256_setzero_ps(); 8];
+        for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
+            // SAFETY: eight terms of this lane are inside the block.
+            *row = unsafe { _mm256_loadu_ps(source.add(lane * lane_stride + k)) };
+        }
+        for (t, row) in transpose(rows).into_iter().enumerate() {
+            // SAFETY: lanes beyond the panel's width are masked.
+            unsafe { _mm256_maskstore_ps(panel.add((k + t) * panel_stride), write, row) };
+        }
+    }
+    for k in whole..kc {
+        for lane in 0..width {
+            // SAFETY: lane and term are inside matrix and panel.
+            unsafe {
+                let value = if lane < lanes { *source.add(lane * lane_stride + k) } else { 0.0 };
+                *panel.add(k * panel_stride + lane) = value;
+            }
+        }
+    }
+}
+
+/// The transpose of an 8 × 8 matrix in registers.
+#[target_feature(enable = "avx2")]
+fn transpose(r: [__m256; 8]) -> [__m256; 8] {
+    let mut quads = r;
+    for g in 0..2 {
+        let row = |i: usize| r[4 * g + i];
+        let (a, b) = (_mm256_unpacklo_ps(row(0), row(1)), _mm256_unpackhi_ps(row(0), row(1)));
+        let (c, d) = (_mm256_unpacklo_ps(row(2), row(3)), _mm256_unpackhi_ps(row(2), row(3)));
+        quads[4 * g] = _mm256_shuffle_ps::<0x44>(a, c);
+        quads[4 * g + 1] = _mm256_shuffle_ps::<0xee>(a, c);
+        quads[4 * g + 2] = _mm256_shuffle_ps::<0x44>(b, d);
+        quads[4 * g + 3] = _mm256_shuffle_ps::<0xee>(b, d);
+    }
+    let mut out = r;
+    for t in 0..4 {
+        out[t] = _mm256_permute2f128_ps::<0x20>(quads[t], quads[4 + t]);
+        out[4 + t] = _mm256_permute2f128_ps::<0x31>(quads[t], quads[4 + t]);
+    }
+    out
+}

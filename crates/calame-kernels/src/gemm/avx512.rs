@@ -1,0 +1,189 @@
+//! The micro-kernel for AVX-512: 14 × 32 sums in 28 registers, two for the row of B, one for the element of A.
+
+use std::arch::x86_64::*;
+
+use super::{Kernels, Store};
+
+const MR: usize = 14;
+const NR: usize = 32;
+
+pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, tile, pack };
+
+unsafe fn tile(
+    kc: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    row_stride: usize,
+    rows: usize,
+    cols: usize,
+    store: Store,
+) {
+    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this kernel only where the machine has AVX-512.
+    unsafe {
+        match rows {
+            14 => tile_of::<14>(kc, a, b, c, row_stride, cols, store),
+            13 => tile_of::<13>(kc, a, b, c, row_stride, cols, store),
+            12 => tile_of::<12>(kc, a, b, c, row_stride, cols, store),
+            11 => tile_of::<11>(kc, a, b, c, row_stride, cols, store),
+            10 => tile_of::<10>(kc, a, b, c, row_stride, cols, store),
+            9 => tile_of::<9>(kc, a, b, c, row_stride, cols, store),
+            8 => tile_of::<8>(kc, a, b, c, row_stride, cols, store),
+            7 => tile_of::<7>(kc, a, b, c, row_stride, cols, store),
+            6 => tile_of::<6>(kc, a, b, c, row_stride, cols, store),
+            5 => tile_of::<5>(kc, a, b, c, row_stride, cols, store),
+            4 => tile_of::<4>(kc, a, b, c, row_stride, cols, store),
+            3 => tile_of::<3>(kc, a, b, c, row_stride, cols, store),
+            2 => tile_of::<2>(kc, a, b, c, row_stride, cols, store),
+            _ => tile_of::<1>(kc, a, b, c, row_stride, cols, store),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn tile_of<const M: usize>(
+    kc: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+    row_stride: usize,
+    cols: usize,
+    store: Store,
+) {
+    let mut sum = [[_mm512_setzero_ps(); 2]; M];
+    let mask = [lanes_mask(cols.min(16)), lanes_mask(cols.saturating_sub(16))];
+    // SAFETY: the panels hold [kc][MR] and [kc][NR]; masked lanes of C and of the bias are not touched.
+    unsafe {
+        for r in 0..M {
+            _mm_prefetch::<_MM_HINT_T0>(c.add(r * row_stride).cast());
+        }
+        let (mut a, mut b) = (a, b);
+        for _ in 0..kc {
+            let row = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
+            for (r, sum) in sum.iter_mut().enumerate() {
+                let element = _mm512_set1_ps(*a.add(r));
+                sum[0] = _mm512_fmadd_ps(element, row[0], sum[0]);
+                sum[1] = _mm512_fmadd_ps(element, row[1], sum[1]);
+            }
+            a = a.add(MR);
+            b = b.add(NR);
+        }
+        for (r, sum) in sum.iter().enumerate() {
+            for half in 0..2 {
+                let (c, m) = (c.add(r * row_stride).wrapping_add(half * 16), mask[half]);
+                let value = match store {
+                    Store::Overwrite => sum[half],
+                    Store::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(m, c), sum[half]),
+                    Store::AddTo(bias) => {
+                        _mm512_add_ps(_mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16)), sum[half])
+                    }
+                };
+                _mm512_mask_storeu_ps(c, m, value);
+            }
+        }
+    }
+}
+
+fn lanes_mask(lanes: usize) -> __mmask16 {
+    ((1u32 << lanes) - 1) as __mmask16
+}
+
+unsafe fn pack(
+    panel: *mut f32,
+    width: usize,
+    source: *const f32,
+    lane_stride: usize,
+    k_stride: usize,
+    lanes: usize,
+    kc: usize,
+) {
+    // SAFETY: the caller's promises are passed on; the machine has AVX-512.
+    unsafe {
+        if lane_stride == 1 {
+            copy_lanes(panel, width, source, k_stride, lanes, kc);
+        } else if k_stride == 1 {
+            for lane in (0..width).step_by(16) {
+                let source = source.wrapping_add(lane * lane_stride);
+                let (width_here, lanes_here) = ((width - lane).min(16), lanes.saturating_sub(lane).min(16));
+                transpose_lanes(panel.add(lane), width, width_here, source, lane_stride, lanes_here, kc);
+            }
+        } else {
+            super::portable::pack(panel, width, source, lane_stride, k_stride, lanes, kc);
+        }
+    }
+}
+
+/// Lanes that stand side by side.
+#[target_feature(enable = "avx512f")]
+unsafe fn copy_lanes(panel: *mut f32, width: usize, source: *const f32, k_stride: usize, lanes: usize, kc: usize) {
+    for lane in (0..width).step_by(16) {
+        let read = lanes_mask(lanes.saturating_sub(lane).min(16));
+        let write = lanes_mask((width - lane).min(16));
+        for k in 0..kc {
+            // SAFETY: masked lanes are neither read nor written; the others are inside matrix and panel.
+            unsafe {
+                let row = _mm512_maskz_loadu_ps(read, source.wrapping_add(k * k_stride + lane));
+                _mm512_mask_storeu_ps(panel.add(k * width + lane), write, row);
+            }
+        }
+    }
+}
+
+/// Up to 16 lanes whose terms stand side by side: tiles of 16 × 16 are turned in registers.
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_lanes(
+    panel: *mut f32,
+    panel_stride: usize,
+    width: usize,
+    source: *const f32,
+    lane_stride: usize,
+    lanes: usize,
+    kc: usize,
+) {
+    let write = lanes_mask(width);
+    for k in (0..kc).step_by(16) {
+        let terms = (kc - k).min(16);
+        let read = lanes_mask(terms);
+        let mut rows = [_mm512_setzero_ps(); 16];
+        for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
+            // SAFETY: terms beyond the block are masked.
+            *row = unsafe { _mm512_maskz_loadu_ps(read, source.wrapping_add(lane * lane_stride + k)) };
+        }
+        let turned = transpose(rows);
+        for (t, row) in turned.iter().enumerate().take(terms) {
+            // SAFETY: lanes beyond the panel's width are masked.
+            unsafe { _mm512_mask_storeu_ps(panel.add((k + t) * panel_stride), write, *row) };
+        }
+    }
+}
+
+/// The transpose of a 16 × 16 matrix in registers.
+#[target_feature(enable = "avx512f")]
+fn transpose(r: [__m512; 16]) -> [__m512; 16] {
+    let mut pairs = r;
+    for i in 0..8 {
+        pairs[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        pairs[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    // quads[4g + t]: term t (of each 128-bit lane's four) of the rows 4g..4g+4
+    let mut quads = r;
+    for g in 0..4 {
+        let p = |i: usize| _mm512_castps_pd(pairs[4 * g + i]);
+        quads[4 * g] = _mm512_castpd_ps(_mm512_unpacklo_pd(p(0), p(2)));
+        quads[4 * g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(p(0), p(2)));
+        quads[4 * g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(p(1), p(3)));
+        quads[4 * g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(p(1), p(3)));
+    }
+    let mut out = r;
+    for t in 0..4 {
+        let even_low = _mm512_shuffle_f32x4::<0x88>(quads[t], quads[4 + t]);
+        let odd_low = _mm512_shuffle_f32x4::<0xdd>(quads[t], quads[4 + t]);
+        let even_high = _mm512_shuffle_f32x4::<0x88>(quads[8 + t], quads[12 + t]);
+        let odd_high = _mm512_shuffle_f32x4::<0xdd>(quads[8 + t], quads[12 + t]);
+        out[t] = _mm512_shuffle_f32x4::<0x88>(even_low, even_high);
+        out[8 + t] = _mm512_shuffle_f32x4::<0xdd>(even_low, even_high);
+        out[4 + t] = _mm512_shuffle_f32x4::<0x88>(odd_low, odd_high);
+        out[12 + t] = _mm512_shuffle_f32x4::<0xdd>(odd_low, odd_high);
+    }
+    out
+}

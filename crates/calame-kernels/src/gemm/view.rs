@@ -1,0 +1,70 @@
+//! Matrices as views of slices.
+
+/// A matrix to read: element (r, c) stands at `r * row_stride + c * col_stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct MatRef<'a> {
+    data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
+}
+
+impl<'a> MatRef<'a> {
+    /// A row-major matrix [rows, cols] whose rows start `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// If `data` is too short or rows overlap.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> MatRef<'a> {
+        check(data.len(), rows, cols, row_stride);
+        MatRef { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// A row-major matrix [rows, cols] without gaps.
+    pub fn dense(data: &'a [f32], rows: usize, cols: usize) -> MatRef<'a> {
+        MatRef::new(data, rows, cols, cols)
+    }
+
+    /// Its transpose; nothing moves.
+    pub fn t(self) -> MatRef<'a> {
+        let MatRef { data, rows, cols, row_stride, col_stride } = self;
+        MatRef { data, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
+    }
+
+    pub(super) fn at(&self, row: usize, col: usize) -> *const f32 {
+        self.data[row * self.row_stride + col * self.col_stride..].as_ptr()
+    }
+}
+
+/// A row-major matrix to write.
+#[derive(Debug)]
+pub struct MatMut<'a> {
+    pub(super) data: &'a mut [f32],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+}
+
+impl<'a> MatMut<'a> {
+    /// A row-major matrix [rows, cols] whose rows start `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// If `data` is too short or rows overlap.
+    pub fn new(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> MatMut<'a> {
+        check(data.len(), rows, cols, row_stride);
+        MatMut { data, rows, cols, row_stride }
+    }
+
+    /// A row-major matrix [rows, cols] without gaps.
+    pub fn dense(data: &'a mut [f32], rows: usize, cols: usize) -> MatMut<'a> {
+        MatMut::new(data, rows, cols, cols)
+    }
+}
+
+fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
+    let needed = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + cols };
+    assert!(
+        needed <= len && (cols <= row_stride || rows <= 1),
+        "matrix [{rows}, {cols}] with rows {row_stride} apart in {len} elements"
+    );
+}

@@ -1,0 +1,93 @@
+//! Philox4x32-10, the counter-based generator: random bits as a function of a key and a counter.
+//!
+//! J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Any element's number can be made at any time,
+//! on any thread, again in the backward pass; nothing is stored.
+
+use crate::math::LANES;
+
+const M0: u64 = 0xD251_1F53;
+const M1: u64 = 0xCD9E_8D57;
+const W0: u32 = 0x9E37_79B9;
+const W1: u32 = 0xBB67_AE85;
+const ROUNDS: usize = 10;
+
+/// Numbers that one call of [`block`] gives.
+pub(crate) const BLOCK: usize = 4 * LANES;
+
+/// A 64-bit key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(pub [u32; 2]);
+
+impl Key {
+    /// The key of a seed.
+    pub fn from_seed(seed: u64) -> Key {
+        Key([seed as u32, (seed >> 32) as u32])
+    }
+
+    /// A key that depends on this one and on `index`, as good as independent of those of other indices.
+    pub fn derive(self, index: u64) -> Key {
+        let [a, b, ..] = philox([index as u32, (index >> 32) as u32, 0x6B65_7973, 0], self);
+        Key([a, b])
+    }
+}
+
+/// The four numbers of one counter.
+pub fn philox(counter: [u32; 4], key: Key) -> [u32; 4] {
+    let mut c = counter;
+    let mut k = key.0;
+    for _ in 0..ROUNDS {
+        let (p0, p1) = (M0 * u64::from(c[0]), M1 * u64::from(c[2]));
+        c = [(p1 >> 32) as u32 ^ c[1] ^ k[0], p1 as u32, (p0 >> 32) as u32 ^ c[3] ^ k[1], p0 as u32];
+        k = [k[0].wrapping_add(W0), k[1].wrapping_add(W1)];
+    }
+    c
+}
+
+/// The 64 numbers of sixteen consecutive counters `[16·index + lane, row, sequence, site]`.
+///
+/// Number i is word i / 16 of lane i mod 16, so that a vector of lanes holds neighbours.
+#[inline(always)]
+pub(crate) fn block(index: u32, rest: [u32; 3], key: Key) -> [[u32; LANES]; 4] {
+    let mut c = [[0; LANES], [rest[0]; LANES], [rest[1]; LANES], [rest[2]; LANES]];
+    for (lane, c) in c[0].iter_mut().enumerate() {
+        *c = index.wrapping_mul(LANES as u32).wrapping_add(lane as u32);
+    }
+    let mut k = key.0;
+    for _ in 0..ROUNDS {
+        for lane in 0..LANES {
+            let (p0, p1) = (M0 * u64::from(c[0][lane]), M1 * u64::from(c[2][lane]));
+            c[0][lane] = (p1 >> 32) as u32 ^ c[1][lane] ^ k[0];
+            c[1][lane] = p1 as u32;
+            c[2][lane] = (p0 >> 32) as u32 ^ c[3][lane] ^ k[1];
+            c[3][lane] = p0 as u32;
+        }
+        k = [k[0].wrapping_add(W0), k[1].wrapping_add(W1)];
+    }
+    c
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Known answers of the authors' own test suite (Random123, kat_vectors).
+    #[test]
+    fn known_answers() {
+        assert_eq!(philox([0; 4], Key([0; 2])), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox([u32::MAX; 4], Key([u32::MAX; 2])), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        assert_eq!(
+            philox([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], Key([0xa409_3822, 0x299f_31d0])),
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
+        );
+    }
+
+    #[test]
+    fn block_is_sixteen_counters() {
+        let key = Key::from_seed(0x1234_5678_9abc_def0);
+        let words = block(3, [7, 8, 9], key);
+        for lane in 0..LANES {
+            let one = philox([48 + lane as u32, 7, 8, 9], key);
+            assert_eq!(one, [words[0][lane], words[1][lane], words[2][lane], words[3][lane]]);
+        }
+    }
+}

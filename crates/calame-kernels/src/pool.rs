@@ -1,0 +1,292 @@
+//! The thread pool: tasks numbered 0..n, taken in turn by a fixed set of threads; nothing is allocated to run them.
+//!
+//! Work is cut by its shape into tasks that each write their own part of the output, so results do not depend on how many
+//! threads there are or on which thread takes which task.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::isa::Isa;
+
+/// How often a waiting thread looks before it sleeps (workers) or yields (the caller).
+///
+/// Operations follow one another within microseconds in a training step; waking a sleeping thread costs tens of them.
+const SPINS: usize = 20_000;
+
+/// A fixed set of threads, and the instruction set that kernels run on them use.
+///
+/// The thread that calls [`Pool::run`] works too: a pool of n threads starts n − 1. One operation runs at a time; a
+/// second caller waits for its turn.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held while an operation runs; what it guards is the operations' common work space.
+    workspace: Mutex<Workspace>,
+    isa: Isa,
+}
+
+/// Work space that lives as long as the pool, so that an operation allocates only when it needs more than any before it.
+pub(crate) struct Workspace {
+    pub packed_a: AlignedVec,
+    pub packed_b: AlignedVec,
+}
+
+type Task<'a> = dyn Fn(usize, &mut AlignedVec) + Sync + 'a;
+
+struct Shared {
+    /// The operation under way; written by the caller before `generation` moves, read by workers after.
+    job: UnsafeCell<Job>,
+    generation: AtomicUsize,
+    next_task: AtomicUsize,
+    /// Workers that have not finished the current generation.
+    active: AtomicUsize,
+    n_sleeping: AtomicUsize,
+    sleep: Mutex<()>,
+    wake: Condvar,
+    stop: AtomicBool,
+    panicked: AtomicBool,
+    /// One work space for each thread; thread t touches only its own.
+    scratch: Box<[UnsafeCell<AlignedVec>]>,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const Task<'static>,
+    n_tasks: usize,
+}
+
+// SAFETY: `job` is written only while no worker is active and read only between the generation's start and the worker's
+// sign-off in `active`; `scratch[t]` is touched by thread t alone.
+unsafe impl Sync for Shared {}
+// SAFETY: the raw pointer in `job` is dereferenced only while `Pool::run`, which borrows its target, waits.
+unsafe impl Send for Shared {}
+
+impl Pool {
+    /// A pool of `n_threads` threads, the calling one included, whose kernels use `isa`.
+    ///
+    /// # Panics
+    /// If `n_threads` is 0, if this machine lacks `isa`, or if the system refuses a thread.
+    pub fn new(n_threads: usize, isa: Isa) -> Pool {
+        assert!(n_threads > 0, "Pool::new: at least one thread is needed");
+        assert!(isa.is_available(), "Pool::new: this machine lacks the instruction set {isa}");
+        let noop: &Task<'static> = &|_, _| {};
+        let shared = Arc::new(Shared {
+            job: UnsafeCell::new(Job { task: noop, n_tasks: 0 }),
+            generation: AtomicUsize::new(0),
+            next_task: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            n_sleeping: AtomicUsize::new(0),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+            stop: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            scratch: (0..n_threads).map(|_| UnsafeCell::new(AlignedVec::default())).collect(),
+        });
+        let workers = (1..n_threads)
+            .map(|t| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new()
+                    .name(format!("calame-{t}"))
+                    .spawn(move || shared.work(t))
+                    .expect("Pool::new: the system refused a thread")
+            })
+            .collect();
+        let workspace = Mutex::new(Workspace { packed_a: AlignedVec::default(), packed_b: AlignedVec::default() });
+        Pool { shared, workers, workspace, isa }
+    }
+
+    /// Number of threads, the caller's included.
+    pub fn n_threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// The instruction set of the kernels that run here.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Runs `task(i)` for every i in 0..n_tasks, on all threads, and returns when all are done.
+    ///
+    /// # Panics
+    /// If a task panics (after all threads have stopped working on the operation).
+    pub fn run(&self, n_tasks: usize, task: impl Fn(usize) + Sync) {
+        let _turn = self.lock();
+        self.run_locked(n_tasks, &|i, _| task(i));
+    }
+
+    /// As [`Pool::run`]; each task also gets the work space of the thread that it runs on, whose content is arbitrary.
+    pub fn run_with_scratch(&self, n_tasks: usize, task: impl Fn(usize, &mut AlignedVec) + Sync) {
+        let _turn = self.lock();
+        self.run_locked(n_tasks, &task);
+    }
+
+    /// Takes the pool for an operation of several phases.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Workspace> {
+        // A panic in a task leaves nothing in the work space that a later operation relies on.
+        self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One phase; the caller holds the guard of [`Pool::lock`].
+    pub(crate) fn run_locked(&self, n_tasks: usize, task: &Task<'_>) {
+        let shared = &*self.shared;
+        if self.workers.is_empty() || n_tasks <= 1 {
+            // SAFETY: thread 0's work space belongs to the thread that holds the pool's turn.
+            let scratch = unsafe { &mut *shared.scratch[0].get() };
+            (0..n_tasks).for_each(|i| task(i, scratch));
+            return;
+        }
+        // SAFETY: only the lifetime is changed; `run_locked` returns after every worker has signed off.
+        let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
+        // SAFETY: no worker is active, so nobody reads `job`.
+        unsafe { *shared.job.get() = Job { task, n_tasks } };
+        shared.next_task.store(0, Ordering::Relaxed);
+        shared.active.store(self.workers.len(), Ordering::Relaxed);
+        shared.generation.fetch_add(1, Ordering::SeqCst);
+        if shared.n_sleeping.load(Ordering::SeqCst) > 0 {
+            let _guard = shared.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.wake.notify_all();
+        }
+        shared.take_tasks(0, Job { task, n_tasks });
+        let mut spins = 0;
+        while shared.active.load(Ordering::Acquire) > 0 {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        if shared.panicked.swap(false, Ordering::Relaxed) {
+            panic!("a task of a parallel operation panicked; its message stands above");
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.generation.fetch_add(1, Ordering::SeqCst);
+        {
+            let _guard = self.shared.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+            self.shared.wake.notify_all();
+        }
+        for worker in self.workers.drain(..) {
+            // A worker catches its tasks' panics, so joining cannot fail; nothing could be done about it here.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self, thread: usize) {
+        let mut seen = 0;
+        loop {
+            seen = self.wait_for_generation_after(seen);
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            // SAFETY: the caller wrote `job` before it moved `generation`, and leaves it alone until we sign off.
+            let job = unsafe { *self.job.get() };
+            self.take_tasks(thread, job);
+            self.active.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn wait_for_generation_after(&self, seen: usize) -> usize {
+        for _ in 0..SPINS {
+            let now = self.generation.load(Ordering::Acquire);
+            if now != seen {
+                return now;
+            }
+            std::hint::spin_loop();
+        }
+        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.n_sleeping.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let now = self.generation.load(Ordering::SeqCst);
+            if now != seen {
+                self.n_sleeping.fetch_sub(1, Ordering::SeqCst);
+                return now;
+            }
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn take_tasks(&self, thread: usize, job: Job) {
+        // SAFETY: `scratch[thread]` belongs to this thread while the operation runs.
+        let scratch = unsafe { &mut *self.scratch[thread].get() };
+        // SAFETY: the pointee outlives the operation, see `run_locked`.
+        let task = unsafe { &*job.task };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let i = self.next_task.fetch_add(1, Ordering::Relaxed);
+                if i >= job.n_tasks {
+                    break;
+                }
+                task(i, scratch);
+            }
+        }));
+        if outcome.is_err() {
+            self.next_task.store(job.n_tasks, Ordering::Relaxed);
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One line of the cache, the widest vector: allocations of [`AlignedVec`] start on such a boundary.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// A buffer of f32 that starts on a cache line; it only grows.
+#[derive(Default)]
+pub struct AlignedVec {
+    lines: Vec<Line>,
+}
+
+impl AlignedVec {
+    /// Its first `len` elements, after growing it if it is shorter; their values are arbitrary.
+    pub fn first(&mut self, len: usize) -> &mut [f32] {
+        let n_lines = len.div_ceil(16);
+        if self.lines.len() < n_lines {
+            self.lines.resize(n_lines, Line([0.0; 16]));
+        }
+        // SAFETY: `Line` is 16 f32 without padding, and `n_lines` of them are there.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), len) }
+    }
+}
+
+/// A mutable slice that several tasks write disjoint parts of.
+#[derive(Clone, Copy)]
+pub(crate) struct Shards<T> {
+    start: *mut T,
+    len: usize,
+}
+
+// SAFETY: access goes through `part`, whose callers promise disjoint ranges.
+unsafe impl<T: Send> Sync for Shards<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Shards<T> {}
+
+impl<T> Shards<T> {
+    pub fn new(slice: &mut [T]) -> Shards<T> {
+        Shards { start: slice.as_mut_ptr(), len: slice.len() }
+    }
+
+    /// Elements `from..to`.
+    ///
+    /// # Safety
+    /// The slice given to `new` is still borrowed, and no two live parts overlap.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn part<'a>(&self, from: usize, to: usize) -> &'a mut [T] {
+        assert!(from <= to && to <= self.len, "part {from}..{to} of {}", self.len);
+        // SAFETY: inside the slice; the caller promises that nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), to - from) }
+    }
+
+    /// The address of element `i`.
+    pub fn at(&self, i: usize) -> *mut T {
+        assert!(i <= self.len);
+        // SAFETY: inside the slice or one past its end.
+        unsafe { self.start.add(i) }
+    }
+}

@@ -1,0 +1,295 @@
+//! Every operation as plain loops over f32 or f64: its definition, and what its fast versions are tested against.
+//!
+//! No threads, no `unsafe`, no regard for speed. In f64 the gradients are checked against central differences.
+
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+
+/// f32 or f64.
+pub trait Real:
+    Copy
+    + PartialOrd
+    + From<f32>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + Sum
+{
+    /// e^x.
+    fn exp(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+}
+
+macro_rules! real {
+    ($($t:ident),*) => {$(
+        impl Real for $t {
+            fn exp(self) -> $t { $t::exp(self) }
+            fn ln(self) -> $t { $t::ln(self) }
+            fn sqrt(self) -> $t { $t::sqrt(self) }
+            fn tanh(self) -> $t { $t::tanh(self) }
+        }
+    )*};
+}
+real!(f32, f64);
+
+fn count<F: Real>(n: usize) -> F {
+    F::from(n as f32)
+}
+
+fn zero<F: Real>() -> F {
+    F::from(0.0)
+}
+
+/// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias [OC] (none where empty).
+pub fn linear_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], c: usize, y: &mut [F]) {
+    let oc = weight.len() / c;
+    for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(oc)) {
+        for (o, y) in y.iter_mut().enumerate() {
+            let dot: F = x.iter().zip(&weight[o * c..]).map(|(&x, &w)| x * w).sum();
+            *y = if bias.is_empty() { dot } else { bias[o] + dot };
+        }
+    }
+}
+
+/// dx = dy·weight, overwritten; dweight += dyᵀ·x; dbias += Σ dy (skipped where empty).
+pub fn linear_backward<F: Real>(
+    dy: &[F],
+    x: &[F],
+    weight: &[F],
+    c: usize,
+    dx: &mut [F],
+    dweight: &mut [F],
+    dbias: &mut [F],
+) {
+    let oc = weight.len() / c;
+    dx.fill(zero());
+    for ((dy, x), dx) in dy.chunks_exact(oc).zip(x.chunks_exact(c)).zip(dx.chunks_exact_mut(c)) {
+        for (o, &dy) in dy.iter().enumerate() {
+            for i in 0..c {
+                dx[i] += dy * weight[o * c + i];
+                dweight[o * c + i] += dy * x[i];
+            }
+            if let Some(dbias) = dbias.get_mut(o) {
+                *dbias += dy;
+            }
+        }
+    }
+}
+
+fn mean_and_rstd<F: Real>(x: &[F]) -> (F, F) {
+    let n = count(x.len());
+    let mean = x.iter().copied().sum::<F>() / n;
+    let variance = x.iter().map(|&x| (x - mean) * (x - mean)).sum::<F>() / n;
+    (mean, F::from(1.0) / (variance + F::from(crate::layer_norm::EPS)).sqrt())
+}
+
+/// Layer normalisation of each row of x [R, C].
+pub fn layer_norm_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], y: &mut [F]) {
+    let c = weight.len();
+    for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
+        let (mean, rstd) = mean_and_rstd(x);
+        for i in 0..c {
+            y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+        }
+    }
+}
+
+/// dx, dweight, dbias are added to.
+pub fn layer_norm_backward_add<F: Real>(
+    dy: &[F],
+    x: &[F],
+    weight: &[F],
+    dx: &mut [F],
+    dweight: &mut [F],
+    dbias: &mut [F],
+) {
+    let c = weight.len();
+    for ((dy, x), dx) in dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(dx.chunks_exact_mut(c)) {
+        let (mean, rstd) = mean_and_rstd(x);
+        let normal = |i: usize| (x[i] - mean) * rstd;
+        let mean_g = (0..c).map(|i| dy[i] * weight[i]).sum::<F>() / count(c);
+        let mean_gx = (0..c).map(|i| dy[i] * weight[i] * normal(i)).sum::<F>() / count(c);
+        for i in 0..c {
+            dx[i] += rstd * (dy[i] * weight[i] - mean_g - normal(i) * mean_gx);
+            dweight[i] += dy[i] * normal(i);
+            dbias[i] += dy[i];
+        }
+    }
+}
+
+fn gelu_inner<F: Real>(x: F) -> F {
+    let sqrt_2_pi = (F::from(2.0) / pi()).sqrt();
+    sqrt_2_pi * (x + F::from(0.044_715) * x * x * x)
+}
+
+/// π to the precision of F, as 4·arctan 1 would give it: the f32 π and what it lacks.
+fn pi<F: Real>() -> F {
+    F::from(std::f32::consts::PI) + F::from(-8.742_278e-8)
+}
+
+/// gelu(x), tanh form.
+pub fn gelu_forward<F: Real>(x: &[F], y: &mut [F]) {
+    for (&x, y) in x.iter().zip(y) {
+        *y = F::from(0.5) * x * (F::from(1.0) + gelu_inner(x).tanh());
+    }
+}
+
+/// dx = dy·gelu′(x), overwritten.
+pub fn gelu_backward<F: Real>(dy: &[F], x: &[F], dx: &mut [F]) {
+    for ((&dy, &x), dx) in dy.iter().zip(x).zip(dx) {
+        let tanh = gelu_inner(x).tanh();
+        let du = (F::from(2.0) / pi()).sqrt() * (F::from(1.0) + F::from(3.0 * 0.044_715) * x * x);
+        let half = F::from(0.5);
+        *dx = dy * (half * (F::from(1.0) + tanh) + half * x * (F::from(1.0) - tanh * tanh) * du);
+    }
+}
+
+/// The weights of one query: softmax of q·k/√HS over keys 0..=q of the head at column `head` of qkv's rows.
+fn attention_weights<F: Real>(qkv: &[F], row0: usize, q: usize, head: usize, c: usize, hs: usize) -> Vec<F> {
+    let part = |t: usize, part: usize| &qkv[(row0 + t) * 3 * c + part * c + head * hs..][..hs];
+    let scores: Vec<F> = (0..=q)
+        .map(|k| part(q, 0).iter().zip(part(k, 1)).map(|(&q, &k)| q * k).sum::<F>() / count::<F>(hs).sqrt())
+        .collect();
+    let max = scores.iter().fold(scores[0], |a, &b| if b > a { b } else { a });
+    let exps: Vec<F> = scores.iter().map(|&s| (s - max).exp()).collect();
+    let sum: F = exps.iter().copied().sum();
+    exps.into_iter().map(|e| e / sum).collect()
+}
+
+/// y [B·T, C] from qkv [B·T, 3C]; `keep(b, head · T + query, key)` is the dropout factor of a weight.
+pub fn attention_forward<F: Real>(
+    (b, t, nh, hs): (usize, usize, usize, usize),
+    qkv: &[F],
+    keep: &dyn Fn(usize, usize, usize) -> F,
+    y: &mut [F],
+) {
+    let c = nh * hs;
+    y.fill(zero());
+    for (s, head, q) in places(b, nh, t) {
+        for (k, p) in attention_weights(qkv, s * t, q, head, c, hs).into_iter().enumerate() {
+            let p = p * keep(s, head * t + q, k);
+            for i in 0..hs {
+                y[(s * t + q) * c + head * hs + i] += p * qkv[(s * t + k) * 3 * c + 2 * c + head * hs + i];
+            }
+        }
+    }
+}
+
+/// dqkv [B·T, 3C], overwritten.
+pub fn attention_backward<F: Real>(
+    (b, t, nh, hs): (usize, usize, usize, usize),
+    dy: &[F],
+    qkv: &[F],
+    keep: &dyn Fn(usize, usize, usize) -> F,
+    dqkv: &mut [F],
+) {
+    let c = nh * hs;
+    let scale = F::from(1.0) / count::<F>(hs).sqrt();
+    dqkv.fill(zero());
+    for (s, head, q) in places(b, nh, t) {
+        let at = |t_: usize, part: usize| (s * t + t_) * 3 * c + part * c + head * hs;
+        let dy = &dy[(s * t + q) * c + head * hs..][..hs];
+        let weights = attention_weights(qkv, s * t, q, head, c, hs);
+        let dweights: Vec<F> =
+            (0..=q).map(|k| keep(s, head * t + q, k) * (0..hs).map(|i| dy[i] * qkv[at(k, 2) + i]).sum::<F>()).collect();
+        let mean: F = weights.iter().zip(&dweights).map(|(&p, &dp)| p * dp).sum();
+        for k in 0..=q {
+            let kept = weights[k] * keep(s, head * t + q, k);
+            let dscore = weights[k] * (dweights[k] - mean) * scale;
+            for i in 0..hs {
+                dqkv[at(k, 2) + i] += kept * dy[i];
+                dqkv[at(q, 0) + i] += dscore * qkv[at(k, 1) + i];
+                dqkv[at(k, 1) + i] += dscore * qkv[at(q, 0) + i];
+            }
+        }
+    }
+}
+
+fn places(b: usize, nh: usize, t: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..b).flat_map(move |s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))))
+}
+
+/// y row = wte[token] + wpe[position].
+pub fn embedding_forward<F: Real>(tokens: &[u32], positions: &[u32], wte: &[F], wpe: &[F], c: usize, y: &mut [F]) {
+    for (r, y) in y.chunks_exact_mut(c).enumerate() {
+        for (i, y) in y.iter_mut().enumerate() {
+            *y = wte[tokens[r] as usize * c + i] + wpe[positions[r] as usize * c + i];
+        }
+    }
+}
+
+/// dwte and dwpe are added to.
+pub fn embedding_backward<F: Real>(
+    tokens: &[u32],
+    positions: &[u32],
+    dy: &[F],
+    c: usize,
+    dwte: &mut [F],
+    dwpe: &mut [F],
+) {
+    for (r, dy) in dy.chunks_exact(c).enumerate() {
+        for (i, &dy) in dy.iter().enumerate() {
+            dwte[tokens[r] as usize * c + i] += dy;
+            dwpe[positions[r] as usize * c + i] += dy;
+        }
+    }
+}
+
+/// The loss of each row of logits [R, V].
+pub fn cross_entropy_forward<F: Real>(logits: &[F], targets: &[u32], losses: &mut [F]) {
+    let v = logits.len() / targets.len().max(1);
+    for ((z, &target), loss) in logits.chunks_exact(v.max(1)).zip(targets).zip(losses) {
+        let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
+        let sum: F = z.iter().map(|&z| (z - max).exp()).sum();
+        *loss = sum.ln() + max - z[target as usize];
+    }
+}
+
+/// dlogits = (softmax − one-hot)·scale, overwritten.
+pub fn cross_entropy_backward<F: Real>(logits: &[F], targets: &[u32], scale: F, dlogits: &mut [F]) {
+    let v = logits.len() / targets.len().max(1);
+    for ((z, &target), dz) in logits.chunks_exact(v).zip(targets).zip(dlogits.chunks_exact_mut(v)) {
+        let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
+        let sum: F = z.iter().map(|&z| (z - max).exp()).sum();
+        for (i, dz) in dz.iter_mut().enumerate() {
+            let hot = if i == target as usize { F::from(1.0) } else { zero() };
+            *dz = ((z[i] - max).exp() / sum - hot) * scale;
+        }
+    }
+}
+
+/// y = x + branch·keep(row, column).
+pub fn add_dropped<F: Real>(x: &[F], branch: &[F], keep: &dyn Fn(usize, usize) -> F, cols: usize, y: &mut [F]) {
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = x[i] + branch[i] * keep(i / cols, i % cols);
+    }
+}
+
+/// One AdamW step; see [`crate::adamw`].
+pub fn adamw<F: Real>(hyper: &crate::AdamW, weight: &mut [F], grad: &[F], m: &mut [F], v: &mut [F]) {
+    let [lr, b1, b2, eps, wd, c1, c2] = [
+        hyper.lr,
+        hyper.beta1,
+        hyper.beta2,
+        hyper.eps,
+        hyper.weight_decay,
+        hyper.bias_correction1,
+        hyper.bias_correction2,
+    ]
+    .map(F::from);
+    let one = F::from(1.0);
+    for i in 0..weight.len() {
+        weight[i] = weight[i] * (one - lr * wd);
+        m[i] = b1 * m[i] + (one - b1) * grad[i];
+        v[i] = b2 * v[i] + (one - b2) * grad[i] * grad[i];
+        weight[i] = weight[i] - lr / c1 * m[i] / ((v[i] / c2).sqrt() + eps);
+    }
+}

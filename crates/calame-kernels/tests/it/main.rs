@@ -1,0 +1,7 @@
+//! Kernels against their reference, and the reference's gradients against central differences.
+
+mod gradients;
+mod parity;
+mod pool;
+mod random;
+mod support;

@@ -1,0 +1,343 @@
+//! Every fast operation against its reference: each instruction set, odd sizes, outputs filled with NaN first.
+//!
+//! Tolerances follow from the sums: a sum of n products in f32, in any order, is off by at most about n·ε·Σ|terms|
+//! (N. Higham, "Accuracy and stability of numerical algorithms", section 3.1).
+
+use calame_kernels::reference;
+use calame_kernels::*;
+
+use crate::support::{EPSILON, assert_close, for_every_pool, nans, normals, numbers, to_f64};
+
+const SIZES: [usize; 5] = [1, 7, 16, 17, 65];
+
+/// Σ|a|·|b| of each element of a product in f64, and the product.
+fn product(
+    m: usize,
+    n: usize,
+    k: usize,
+    a: impl Fn(usize, usize) -> f32,
+    b: impl Fn(usize, usize) -> f32,
+) -> [Vec<f64>; 2] {
+    let sum = |f: &dyn Fn(f64) -> f64| {
+        (0..m * n)
+            .map(|e| (0..k).map(|p| f(f64::from(a(e / n, p)) * f64::from(b(p, e % n)))).sum())
+            .collect::<Vec<f64>>()
+    };
+    [sum(&|x| x), sum(&f64::abs)]
+}
+
+#[test]
+fn gemm_in_all_transpositions_and_starts() {
+    let mut shapes: Vec<[usize; 3]> = Vec::new();
+    for m in SIZES {
+        for n in SIZES {
+            shapes.extend(SIZES.map(|k| [m, n, k]));
+        }
+    }
+    shapes.extend([[33, 40, 800], [40, 33, 1601], [2, 97, 769], [100, 3100, 9], [5, 5, 0]]);
+    for [m, n, k] in shapes {
+        let (a, b, c0, bias) = (numbers(1, m * k), numbers(2, k * n), numbers(3, m * n), numbers(4, n));
+        for transposed in 0..4 {
+            let (ta, tb) = (transposed & 1 == 1, transposed & 2 == 2);
+            let a_at = |i: usize, p: usize| if ta { a[p * m + i] } else { a[i * k + p] };
+            let b_at = |p: usize, j: usize| if tb { b[j * k + p] } else { b[p * n + j] };
+            let [sums, sizes] = product(m, n, k, a_at, b_at);
+            for_every_pool(|pool| {
+                for start in [Start::Zero, Start::Add, Start::Bias(&bias)] {
+                    let a = if ta { MatRef::dense(&a, k, m).t() } else { MatRef::dense(&a, m, k) };
+                    let b = if tb { MatRef::dense(&b, n, k).t() } else { MatRef::dense(&b, k, n) };
+                    let mut c = if matches!(start, Start::Add) { c0.clone() } else { nans(m * n) };
+                    gemm(pool, a, b, MatMut::dense(&mut c, m, n), start);
+                    let first = |i: usize| match start {
+                        Start::Zero => 0.0,
+                        Start::Add => f64::from(c0[i]),
+                        Start::Bias(bias) => f64::from(bias[i % n]),
+                    };
+                    let want: Vec<f64> = sums.iter().enumerate().map(|(i, s)| first(i) + s).collect();
+                    assert_close("gemm", &c, &want, |i| (k + 3) as f64 * EPSILON * (sizes[i] + first(i).abs()));
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn gemm_rows_do_not_depend_on_their_number() {
+    let (m, n, k) = (70, 65, 1700);
+    let (a, b) = (numbers(1, m * k), numbers(2, k * n));
+    for_every_pool(|pool| {
+        let mut whole = nans(m * n);
+        gemm(pool, MatRef::dense(&a, m, k), MatRef::dense(&b, n, k).t(), MatMut::dense(&mut whole, m, n), Start::Zero);
+        for (from, to) in [(0, 1), (3, 8), (10, 43), (69, 70)] {
+            let mut part = nans((to - from) * n);
+            let a = MatRef::dense(&a[from * k..], to - from, k);
+            gemm(pool, a, MatRef::dense(&b, n, k).t(), MatMut::dense(&mut part, to - from, n), Start::Zero);
+            assert_eq!(part, whole[from * n..to * n], "rows {from}..{to}");
+        }
+    });
+}
+
+#[test]
+fn gemm_leaves_what_lies_between_rows() {
+    let (m, n, k, stride) = (40, 20, 9, 27);
+    let (a, b) = (numbers(1, m * k), numbers(2, k * n));
+    for_every_pool(|pool| {
+        let mut c = vec![7.0; m * stride];
+        gemm(pool, MatRef::dense(&a, m, k), MatRef::dense(&b, k, n), MatMut::new(&mut c, m, n, stride), Start::Zero);
+        assert!((0..m * stride).all(|i| i % stride < n || c[i] == 7.0));
+        assert!((0..m * stride).all(|i| i % stride >= n || c[i] != 7.0));
+    });
+}
+
+#[test]
+fn layer_norm() {
+    for cols in [1, 7, 16, 17, 65, 768] {
+        for rows in [1, 17, 65] {
+            let (x, w, b) = (normals(1, rows * cols, 1.0), numbers(2, cols), numbers(3, cols));
+            let (dy, dx0) = (numbers(4, rows * cols), numbers(5, rows * cols));
+            let (x64, w64, b64, dy64) = (to_f64(&x), to_f64(&w), to_f64(&b), to_f64(&dy));
+            let mut y64 = vec![0.0; x.len()];
+            reference::layer_norm_forward(&x64, &w64, &b64, &mut y64);
+            let (mut dx64, mut dw64, mut db64) = (to_f64(&dx0), vec![0.5; cols], vec![0.25; cols]);
+            reference::layer_norm_backward_add(&dy64, &x64, &w64, &mut dx64, &mut dw64, &mut db64);
+            // A row's statistics carry errors of its sums, (cols + few)·ε relative to unit-sized values; a row of nearly
+            // equal values has a large rstd, which carries them into the result.
+            let rstd_max = |r: usize| {
+                let row = &x64[r * cols..(r + 1) * cols];
+                let mean = row.iter().sum::<f64>() / cols as f64;
+                1.0 / (row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / cols as f64 + 1e-5).sqrt()
+            };
+            let row_tolerance = |r: usize| 16.0 * (cols + 8) as f64 * EPSILON * (1.0 + rstd_max(r)).powi(2);
+            for_every_pool(|pool| {
+                let (mut y, mut mean, mut rstd) = (nans(x.len()), nans(rows), nans(rows));
+                layer_norm_forward(pool, &x, &w, &b, &mut y, &mut mean, &mut rstd);
+                assert_close("y", &y, &y64, |i| row_tolerance(i / cols));
+                let mut again = nans(x.len());
+                layer_norm_again(pool, &x, &w, &b, &mean, &rstd, &mut again);
+                assert_eq!(again, y);
+                let (mut dx, mut dw, mut db) = (dx0.clone(), vec![0.5; cols], vec![0.25; cols]);
+                let grad = Some((&mut dw[..], &mut db[..]));
+                layer_norm_backward_add(pool, &dy, &x, &w, &mean, &rstd, &mut dx, grad);
+                assert_close("dx", &dx, &dx64, |i| row_tolerance(i / cols));
+                let all_rows: f64 = (0..rows).map(row_tolerance).sum();
+                assert_close("dweight", &dw, &dw64, |_| all_rows);
+                assert_close("dbias", &db, &db64, |_| (rows + 1) as f64 * EPSILON * (rows + 1) as f64);
+            });
+        }
+    }
+}
+
+#[test]
+fn gelu() {
+    for n in [1, 7, 16, 17, 65, 70_001] {
+        let mut x = normals(1, n, 3.0);
+        x[0] = -60.0;
+        let dy = numbers(2, n);
+        let (x64, dy64) = (to_f64(&x), to_f64(&dy));
+        let (mut y64, mut dx64) = (vec![0.0; n], vec![0.0; n]);
+        reference::gelu_forward(&x64, &mut y64);
+        reference::gelu_backward(&dy64, &x64, &mut dx64);
+        for_every_pool(|pool| {
+            let mut y = nans(n);
+            gelu_forward(pool, &x, &mut y);
+            // The argument of the exponential, up to |2u|, is rounded a few times: its error is relative to u.
+            let u = |i: usize| 1.0 + 2.0 * (x64[i] + 0.0447 * x64[i].powi(3)).abs().min(90.0);
+            // Far below zero the reference itself cancels: 1 + tanh is off by half a unit of f64 at 1.
+            let cancelled = |i: usize| x64[i].abs() * f64::EPSILON;
+            assert_close("y", &y, &y64, |i| 8.0 * EPSILON * u(i) * y64[i].abs() + cancelled(i));
+            let mut dx = dy.clone();
+            gelu_backward_in_place(pool, &x, &mut dx);
+            assert_close("dx", &dx, &dx64, |i| 16.0 * EPSILON * u(i) * (1.0 + x64[i].abs()));
+        });
+    }
+}
+
+#[test]
+fn attention() {
+    for (b, t, nh, hs) in [(1, 1, 1, 1), (2, 7, 3, 5), (1, 65, 2, 16), (2, 130, 1, 17), (1, 200, 2, 64)] {
+        let shape = AttentionShape { n_sequences: b, n_positions: t, n_head: nh, head_size: hs };
+        let c = nh * hs;
+        let (qkv, dy) = (normals(1, b * t * 3 * c, 1.0), numbers(2, b * t * c));
+        let (qkv64, dy64) = (to_f64(&qkv), to_f64(&dy));
+        for keep in [None, Some(Keep::new(Key::from_seed(4), 2, 9, 0.3))] {
+            let factor =
+                |s: usize, row: usize, k: usize| keep.as_ref().map_or(1.0, |keep| f64::from(keep.factor(s, row, k)));
+            let (mut y64, mut dqkv64) = (vec![0.0; b * t * c], vec![0.0; qkv.len()]);
+            reference::attention_forward((b, t, nh, hs), &qkv64, &factor, &mut y64);
+            reference::attention_backward((b, t, nh, hs), &dy64, &qkv64, &factor, &mut dqkv64);
+            for_every_pool(|pool| {
+                let (mut y, mut lse) = (nans(b * t * c), nans(b * t * nh));
+                attention_forward(pool, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
+                // Scores are sums of hs products of up to about 4²; the weights' error is theirs, and y averages values.
+                let tolerance = (t + 16 * hs) as f64 * EPSILON * 8.0;
+                assert_close("y", &y, &y64, |_| tolerance);
+                let mut dqkv = nans(qkv.len());
+                attention_backward(pool, shape, &dy, &qkv, keep.as_ref(), &y, &lse, &mut dqkv);
+                assert_close("dqkv", &dqkv, &dqkv64, |i| tolerance * (4.0 + (hs as f64).sqrt() + dqkv64[i].abs()));
+            });
+        }
+    }
+}
+
+#[test]
+fn attention_over_pages_is_attention() {
+    let (b, t, nh, hs, page_len) = (2, 37, 3, 5, 8);
+    let c = nh * hs;
+    let qkv = normals(1, b * t * 3 * c, 1.0);
+    let mut want = vec![0.0; b * t * c];
+    reference::attention_forward((b, t, nh, hs), &to_f64(&qkv), &|_, _, _| 1.0, &mut want);
+    // Pages of the two sequences are dealt out crosswise.
+    let table: Vec<u32> = (0..5).map(|p| 2 * p + 1).chain((0..5).map(|p| 2 * p)).collect();
+    let pages = KvPages { page_len, table: &table, pages_per_sequence: 5 };
+    let sequences: Vec<u32> = (0..b * t).map(|r| (r / t) as u32).collect();
+    let positions: Vec<u32> = (0..b * t).map(|r| (r % t) as u32).collect();
+    for_every_pool(|pool| {
+        let (mut keys, mut values) = (nans(10 * page_len * c), nans(10 * page_len * c));
+        store_kv(&qkv, c, &sequences, &positions, pages, &mut keys, &mut values);
+        let mut y = nans(b * t * c);
+        attention_extend(pool, &qkv, nh, hs, &sequences, &positions, pages, &keys, &values, &mut y);
+        assert_close("y", &y, &want, |_| (t + 16 * hs) as f64 * EPSILON * 8.0);
+        // One row alone gives the same bits.
+        let mut one = nans(c);
+        let r = t + 20;
+        attention_extend(
+            pool,
+            &qkv[r * 3 * c..(r + 1) * 3 * c],
+            nh,
+            hs,
+            &sequences[r..=r],
+            &positions[r..=r],
+            pages,
+            &keys,
+            &values,
+            &mut one,
+        );
+        assert_eq!(one, y[r * c..(r + 1) * c]);
+    });
+}
+
+#[test]
+fn embedding() {
+    for c in SIZES {
+        let tokens: Vec<u32> = (0..40).map(|i| i * 7 % 11).collect();
+        let positions: Vec<u32> = (0..40).map(|i| i % 20).collect();
+        let (wte, wpe, dy) = (numbers(1, 11 * c), numbers(2, 20 * c), numbers(3, 40 * c));
+        let mut want = vec![0.0; 40 * c];
+        reference::embedding_forward(&tokens, &positions, &to_f64(&wte), &to_f64(&wpe), c, &mut want);
+        let (mut dwte64, mut dwpe64) = (vec![1.0; 11 * c], vec![1.0; 20 * c]);
+        reference::embedding_backward(&tokens, &positions, &to_f64(&dy), c, &mut dwte64, &mut dwpe64);
+        for_every_pool(|pool| {
+            let mut y = nans(40 * c);
+            embedding_forward(pool, &tokens, &positions, &wte, &wpe, c, &mut y);
+            assert_close("y", &y, &want, |_| 2.0 * EPSILON);
+            let (mut dwte, mut dwpe) = (vec![1.0; 11 * c], vec![1.0; 20 * c]);
+            embedding_backward(&tokens, &positions, &dy, c, &mut dwte, &mut dwpe);
+            assert_close("dwte", &dwte, &dwte64, |_| 36.0 * EPSILON);
+            assert_close("dwpe", &dwpe, &dwpe64, |_| 16.0 * EPSILON);
+        });
+    }
+}
+
+#[test]
+fn cross_entropy() {
+    for v in [1, 7, 16, 17, 65, 50_257] {
+        let targets: Vec<u32> = (0..5).map(|r| (r * 31 % v) as u32).collect();
+        let logits = normals(1, 5 * v, 4.0);
+        let z64 = to_f64(&logits);
+        let (mut losses64, mut dz64) = (vec![0.0; 5], vec![0.0; 5 * v]);
+        reference::cross_entropy_forward(&z64, &targets, &mut losses64);
+        reference::cross_entropy_backward(&z64, &targets, 0.5, &mut dz64);
+        for_every_pool(|pool| {
+            let (mut z, mut losses) = (logits.clone(), nans(5));
+            cross_entropy_forward(pool, &mut z, &targets, &mut losses);
+            let tolerance = (v as f64 / 16.0 + 64.0) * EPSILON;
+            assert_close("loss", &losses, &losses64, |i| tolerance * (1.0 + losses64[i]));
+            let (mut z, mut losses2) = (logits.clone(), nans(5));
+            cross_entropy_forward_backward(pool, &mut z, &targets, &mut losses2, 0.5);
+            assert_eq!(losses, losses2);
+            assert_close("dlogits", &z, &dz64, |i| tolerance * (dz64[i].abs() + EPSILON));
+        });
+    }
+}
+
+#[test]
+fn bias_gradient() {
+    for cols in [1, 7, 16, 17, 65, 129] {
+        let dy = numbers(1, 33 * cols);
+        for_every_pool(|pool| {
+            let mut db = vec![2.0; cols];
+            sum_rows_add(pool, &dy, &mut db);
+            let want: Vec<f64> =
+                (0..cols).map(|c| 2.0 + (0..33).map(|r| f64::from(dy[r * cols + c])).sum::<f64>()).collect();
+            assert_close("dbias", &db, &want, |_| 34.0 * EPSILON * 35.0);
+        });
+    }
+}
+
+#[test]
+fn dropped_branch() {
+    for cols in SIZES {
+        let (x, branch) = (numbers(1, 14 * cols), numbers(2, 14 * cols));
+        for keep in [None, Some(Keep::new(Key::from_seed(1), 0, 3, 0.25))] {
+            let factor = |r: usize, c: usize| keep.as_ref().map_or(1.0, |k| f64::from(k.factor(r / 7, r % 7, c)));
+            let mut want = vec![0.0; x.len()];
+            reference::add_dropped(&to_f64(&x), &to_f64(&branch), &factor, cols, &mut want);
+            for_every_pool(|pool| {
+                let mut y = nans(x.len());
+                add_dropped(pool, &x, &branch, keep.as_ref(), 7, cols, &mut y);
+                assert_close("y", &y, &want, |_| 6.0 * EPSILON);
+                if let Some(keep) = &keep {
+                    let mut in_place = branch.clone();
+                    drop_in_place(pool, keep, 7, cols, &mut in_place);
+                    let mut copied = nans(x.len());
+                    drop_elements(pool, &branch, keep, 7, cols, &mut copied);
+                    assert_eq!(in_place, copied);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn adamw_steps() {
+    for n in [1, 7, 16, 17, 65, 40_000] {
+        let (w0, g) = (numbers(1, n), numbers(2, n));
+        let hyper = |t: i32| AdamW {
+            lr: 1e-2,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            bias_correction1: 1.0 - 0.9f32.powi(t),
+            bias_correction2: 1.0 - 0.999f32.powi(t),
+        };
+        let (mut w64, mut m64, mut v64) = (to_f64(&w0), vec![0.0; n], vec![0.0; n]);
+        let g64 = to_f64(&g);
+        (1..=3).for_each(|t| reference::adamw(&hyper(t), &mut w64, &g64, &mut m64, &mut v64));
+        for_every_pool(|pool| {
+            let (mut w, mut m, mut v) = (w0.clone(), vec![0.0; n], vec![0.0; n]);
+            for t in 1..=3 {
+                let mut grad = g.clone();
+                adamw(pool, &hyper(t), &mut w, &mut grad, &mut m, &mut v);
+                assert!(grad.iter().all(|&g| g == 0.0));
+            }
+            assert_close("weight", &w, &w64, |_| 32.0 * EPSILON);
+            assert_close("m", &m, &m64, |_| 8.0 * EPSILON);
+            assert_close("v", &v, &v64, |i| 16.0 * EPSILON * v64[i]);
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "gemm: A [2, 3] times B [4, 5]")]
+fn a_wrong_shape_is_named() {
+    let mut c = vec![0.0; 10];
+    let pool = Pool::new(1, Isa::Portable);
+    gemm(
+        &pool,
+        MatRef::dense(&[0.0; 6], 2, 3),
+        MatRef::dense(&[0.0; 20], 4, 5),
+        MatMut::dense(&mut c, 2, 5),
+        Start::Zero,
+    );
+}

@@ -1,0 +1,78 @@
+//! The thread pool.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use calame_kernels::{Isa, Pool};
+
+#[test]
+fn every_task_runs_once() {
+    for n_threads in [1, 2, 5] {
+        let pool = Pool::new(n_threads, Isa::Portable);
+        for n_tasks in [0, 1, 2, 7, 1000] {
+            let counts: Vec<AtomicUsize> = (0..n_tasks).map(|_| AtomicUsize::new(0)).collect();
+            for _ in 0..20 {
+                pool.run(n_tasks, |i| {
+                    counts[i].fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 20));
+        }
+    }
+}
+
+#[test]
+fn a_sleeping_worker_wakes() {
+    let pool = Pool::new(2, Isa::Portable);
+    for _ in 0..3 {
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        let count = AtomicUsize::new(0);
+        pool.run(64, |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.into_inner(), 64);
+    }
+}
+
+#[test]
+fn a_panic_in_a_task_reaches_the_caller_and_the_pool_lives_on() {
+    let pool = Pool::new(3, Isa::Portable);
+    for n_tasks in [1, 50] {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.run(n_tasks, |i| assert!(i != n_tasks - 1, "task {i} fails on purpose"));
+        }));
+        assert!(outcome.is_err());
+        let count = AtomicUsize::new(0);
+        pool.run(10, |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.into_inner(), 10);
+    }
+}
+
+#[test]
+fn callers_take_turns() {
+    let pool = Pool::new(2, Isa::Portable);
+    let total = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    pool.run(8, |_| {
+                        total.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+            });
+        }
+    });
+    assert_eq!(total.into_inner(), 4 * 100 * 8);
+}
+
+#[test]
+fn scratch_starts_on_a_cache_line_and_keeps_its_size() {
+    let pool = Pool::new(2, Isa::Portable);
+    pool.run_with_scratch(16, |i, scratch| {
+        let piece = scratch.first(17 + i);
+        assert_eq!(piece.len(), 17 + i);
+        assert_eq!(piece.as_ptr().align_offset(64), 0);
+    });
+}
