@@ -4,6 +4,7 @@
 //! whose instruction set it uses. Nothing here knows a layer, a model, a file, the clock or the environment.
 //! [`reference`](mod@reference) defines each operation by plain loops; the fast versions are tested against it.
 
+mod aligned;
 mod attention;
 mod classifier;
 mod dropout;
@@ -18,6 +19,7 @@ mod pool;
 mod random;
 pub mod reference;
 
+pub use aligned::AlignedVec;
 pub use attention::{AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, store_kv};
 pub use classifier::{cross_entropy_forward, cross_entropy_forward_backward};
 pub use dropout::{Keep, add_dropped, drop_elements, drop_in_place};
@@ -27,5 +29,5 @@ pub use gemm::{MatMut, MatRef, Start, gemm};
 pub use isa::Isa;
 pub use layer_norm::{EPS, layer_norm_again, layer_norm_backward_add, layer_norm_forward};
 pub use philox::{Key, philox};
-pub use pool::{AlignedVec, Pool};
+pub use pool::Pool;
 pub use random::{fill_normal, fill_uniform};

@@ -54,6 +54,7 @@ pub(crate) fn block(index: u32, rest: [u32; 3], key: Key) -> [[u32; LANES]; 4] {
     }
     let mut k = key.0;
     for _ in 0..ROUNDS {
+        #[allow(clippy::needless_range_loop, reason = "four arrays in step")]
         for lane in 0..LANES {
             let (p0, p1) = (M0 * u64::from(c[0][lane]), M1 * u64::from(c[2][lane]));
             c[0][lane] = (p1 >> 32) as u32 ^ c[1][lane] ^ k[0];
@@ -87,7 +88,7 @@ mod tests {
         let words = block(3, [7, 8, 9], key);
         for lane in 0..LANES {
             let one = philox([48 + lane as u32, 7, 8, 9], key);
-            assert_eq!(one, [words[0][lane], words[1][lane], words[2][lane], words[3][lane]]);
+            assert_eq!(one, words.map(|word| word[lane]));
         }
     }
 }

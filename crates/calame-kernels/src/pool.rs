@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::aligned::AlignedVec;
 use crate::isa::Isa;
 
 /// How often a waiting thread looks before it sleeps (workers) or yields (the caller).
@@ -229,29 +230,6 @@ impl Shared {
             self.next_task.store(job.n_tasks, Ordering::Relaxed);
             self.panicked.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-/// One line of the cache, the widest vector: allocations of [`AlignedVec`] start on such a boundary.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
-/// A buffer of f32 that starts on a cache line; it only grows.
-#[derive(Default)]
-pub struct AlignedVec {
-    lines: Vec<Line>,
-}
-
-impl AlignedVec {
-    /// Its first `len` elements, after growing it if it is shorter; their values are arbitrary.
-    pub fn first(&mut self, len: usize) -> &mut [f32] {
-        let n_lines = len.div_ceil(16);
-        if self.lines.len() < n_lines {
-            self.lines.resize(n_lines, Line([0.0; 16]));
-        }
-        // SAFETY: `Line` is 16 f32 without padding, and `n_lines` of them are there.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<f32>(), len) }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The backward pass.
 
 use super::{AttentionShape, Head, QUERIES, carve};
+use crate::aligned::AlignedVec;
 use crate::dropout::Keep;
 use crate::gemm::MatRef;
 use crate::gemm::serial::Serial;
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, sum_of2};
-use crate::pool::{AlignedVec, Pool, Shards};
+use crate::pool::{Pool, Shards};
 
 /// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what forward had and gave.
 ///

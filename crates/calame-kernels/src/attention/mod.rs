@@ -15,8 +15,8 @@ pub use backward::attention_backward;
 pub use extend::{KvPages, attention_extend, store_kv};
 pub use forward::attention_forward;
 
+use crate::aligned::AlignedVec;
 use crate::gemm::MatRef;
-use crate::pool::AlignedVec;
 
 /// Queries that are worked on together.
 const QUERIES: usize = 64;

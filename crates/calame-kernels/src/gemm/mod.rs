@@ -18,8 +18,9 @@ mod view;
 
 pub use view::{MatMut, MatRef};
 
+use crate::aligned::AlignedVec;
 use crate::isa::Isa;
-use crate::pool::{AlignedVec, Pool, Shards, Workspace};
+use crate::pool::{Pool, Shards, Workspace};
 
 /// Longest block of k: one panel of A (14 × 768 × 4 = 43 kB) is read from the second-level cache while it is used.
 const MAX_K_BLOCK: usize = 768;

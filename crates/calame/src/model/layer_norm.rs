@@ -1,0 +1,66 @@
+//! Layer normalisation: y = (x − μ)/√(σ² + 1e-5)·w + b for each row (J. Ba et al., 2016).
+
+use crate::ops::{self, Device};
+use crate::tensor::Tensor;
+
+/// Parameters of a layer normalisation.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    /// [C].
+    pub weight: Tensor,
+    /// [C].
+    pub bias: Tensor,
+}
+
+/// What backward reads besides the layer's input.
+#[derive(Debug)]
+pub struct LayerNormSaved {
+    /// [B·T].
+    pub mean: Tensor,
+    /// [B·T].
+    pub rstd: Tensor,
+}
+
+impl LayerNormSaved {
+    /// For up to `n_rows` rows.
+    pub fn new(n_rows: usize) -> LayerNormSaved {
+        LayerNormSaved { mean: Tensor::zeros([n_rows]), rstd: Tensor::zeros([n_rows]) }
+    }
+
+    /// For a smaller batch.
+    pub fn set_rows(&mut self, n_rows: usize) {
+        self.mean.set_rows(n_rows);
+        self.rstd.set_rows(n_rows);
+    }
+}
+
+impl LayerNorm {
+    /// Zeros.
+    pub fn zeros(c: usize) -> LayerNorm {
+        LayerNorm { weight: Tensor::zeros([c]), bias: Tensor::zeros([c]) }
+    }
+
+    /// y [R, C] from x [R, C].
+    pub fn forward(&self, dev: &Device, x: &Tensor, y: &mut Tensor, saved: &mut LayerNormSaved) {
+        ops::layer_norm_forward(dev, x, &self.weight, &self.bias, y, &mut saved.mean, &mut saved.rstd);
+    }
+
+    /// y again: cheaper to make twice than to keep for every block.
+    pub fn forward_again(&self, dev: &Device, x: &Tensor, saved: &LayerNormSaved, y: &mut Tensor) {
+        ops::layer_norm_again(dev, x, &self.weight, &self.bias, &saved.mean, &saved.rstd, y);
+    }
+
+    /// dx and `grad` are added to: every input of a layer normalisation is the residual stream.
+    pub fn backward_add(
+        &self,
+        dev: &Device,
+        dy: &Tensor,
+        x: &Tensor,
+        saved: &LayerNormSaved,
+        dx: &mut Tensor,
+        grad: &mut LayerNorm,
+    ) {
+        let (mean, rstd) = (&saved.mean, &saved.rstd);
+        ops::layer_norm_backward_add(dev, dy, x, &self.weight, mean, rstd, dx, &mut grad.weight, &mut grad.bias);
+    }
+}

@@ -1,0 +1,84 @@
+//! The block's second half: y = c_proj(gelu(c_fc(x))), four times as wide inside.
+
+use super::Linear;
+use crate::ops::{self, Device};
+use crate::tensor::Tensor;
+
+/// Parameters of the MLP.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    /// [4C, C].
+    pub c_fc: Linear,
+    /// [C, 4C].
+    pub c_proj: Linear,
+}
+
+/// What backward reads besides the layer's input.
+#[derive(Debug)]
+pub struct MlpSaved {
+    /// c_fc(x), [B·T, 4C]; its gelu is made again.
+    pub fc: Tensor,
+}
+
+/// Work space.
+#[derive(Debug)]
+pub struct MlpScratch {
+    gelu: Tensor,
+    dfc: Tensor,
+}
+
+impl MlpSaved {
+    /// For up to `n_rows` rows of width `c`.
+    pub fn new(n_rows: usize, c: usize) -> MlpSaved {
+        MlpSaved { fc: Tensor::zeros([n_rows, 4 * c]) }
+    }
+
+    /// For a smaller batch.
+    pub fn set_rows(&mut self, n_rows: usize) {
+        self.fc.set_rows(n_rows);
+    }
+}
+
+impl MlpScratch {
+    /// For up to `n_rows` rows of width `c`.
+    pub fn new(n_rows: usize, c: usize) -> MlpScratch {
+        MlpScratch { gelu: Tensor::zeros([n_rows, 4 * c]), dfc: Tensor::zeros([n_rows, 4 * c]) }
+    }
+
+    /// For a smaller batch.
+    pub fn set_rows(&mut self, n_rows: usize) {
+        self.gelu.set_rows(n_rows);
+        self.dfc.set_rows(n_rows);
+    }
+}
+
+impl Mlp {
+    /// Zeros of width `c`.
+    pub fn zeros(c: usize) -> Mlp {
+        Mlp { c_fc: Linear::zeros(c, 4 * c, true), c_proj: Linear::zeros(4 * c, c, true) }
+    }
+
+    /// y [R, C] from x [R, C].
+    pub fn forward(&self, dev: &Device, x: &Tensor, y: &mut Tensor, saved: &mut MlpSaved, scratch: &mut MlpScratch) {
+        self.c_fc.forward(dev, x, &mut saved.fc);
+        ops::gelu_forward(dev, &saved.fc, &mut scratch.gelu);
+        self.c_proj.forward(dev, &scratch.gelu, y);
+    }
+
+    /// dx from dy; `grad` is added to.
+    pub fn backward(
+        &self,
+        dev: &Device,
+        dy: &Tensor,
+        x: &Tensor,
+        saved: &MlpSaved,
+        dx: &mut Tensor,
+        grad: &mut Mlp,
+        scratch: &mut MlpScratch,
+    ) {
+        ops::gelu_forward(dev, &saved.fc, &mut scratch.gelu);
+        self.c_proj.backward(dev, dy, &scratch.gelu, &mut scratch.dfc, &mut grad.c_proj);
+        ops::gelu_backward_in_place(dev, &saved.fc, &mut scratch.dfc);
+        self.c_fc.backward(dev, &scratch.dfc, x, dx, &mut grad.c_fc);
+    }
+}
