@@ -1,9 +1,12 @@
 //! Train, tune, evaluate and run GPT models of the GPT-2 family.
 //!
-//! The rooms in reading order: [`model`] (the layers), [`ops`] and [`tensor`] below them. ARCHITECTURE.md is the map.
+//! The rooms in reading order: [`data`] (text to batches, through a [`tokenizer`]), [`model`] (the layers, on [`ops`] and
+//! [`tensor`]). ARCHITECTURE.md is the map.
 #![forbid(unsafe_code)]
 
+pub mod data;
 pub mod model;
 pub mod ops;
 pub mod rng;
 pub mod tensor;
+pub mod tokenizer;

@@ -1,0 +1,326 @@
+//! Files to text.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+use super::corpus_error::{CorpusError, IllFormed};
+use super::names::{self, BUILTIN, NamedText};
+
+/// The story that calame brings along.
+const STORY: &str = include_str!("story.txt");
+
+/// The longest text, in bytes: it is held in memory as a whole, and its tokens after it.
+pub const MAX_BYTES: u64 = 4 << 30;
+
+/// The endings of the files that are read out of a folder.
+const TEXT_EXTENSIONS: [&str; 2] = ["txt", "md"];
+
+/// A text, and the files that it was read from.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    text: String,
+    sources: Vec<Source>,
+}
+
+/// One file's part in a [`Corpus`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file; `builtin` for the built-in story.
+    pub path: PathBuf,
+    /// Length of the file in bytes, a byte order mark included.
+    pub file_bytes: u64,
+    /// Characters (Unicode scalar values) that it gave to the text.
+    pub n_characters: usize,
+    /// Where they lie in [`Corpus::text`], in bytes.
+    pub range: Range<usize>,
+}
+
+impl Corpus {
+    /// Reads `inputs` and joins them in the order given; no input means the built-in story.
+    ///
+    /// An input is a file, a folder (all .txt and .md files below it, sorted by path; links to
+    /// folders are not followed), a name of [`names`] (looked for in `cache_dir`), or a glob (all
+    /// files that match, sorted by path). A path that exists wins over a name, and a name over a
+    /// glob. A byte order mark of UTF-8 is left out. Nothing is put between two files but a line
+    /// break where the former does not end in one; [`Source::range`] says where each begins.
+    ///
+    /// # Errors
+    ///
+    /// The first input, in this order, that gives no text: missing, empty, white space only, not
+    /// UTF-8, unreadable, a folder or glob without files; more than [`MAX_BYTES`] in all.
+    pub fn load<S: AsRef<str>>(inputs: &[S], cache_dir: &Path) -> Result<Self, CorpusError> {
+        let mut corpus = Self {
+            text: String::new(),
+            sources: Vec::new(),
+        };
+        if inputs.is_empty() {
+            corpus.push_builtin();
+        }
+        for input in inputs {
+            let input = input.as_ref();
+            match Input::of(input)? {
+                Input::File => corpus.push_file(Path::new(input))?,
+                Input::Folder => corpus.push_files(&files_below(Path::new(input))?)?,
+                Input::Builtin => corpus.push_builtin(),
+                Input::Named(text) => corpus.push_file(&names::check(text, cache_dir)?)?,
+                Input::Glob => corpus.push_files(&files_matching(input)?)?,
+            }
+        }
+        Ok(corpus)
+    }
+
+    /// The whole text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The files, in the order of the text.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// Characters (Unicode scalar values) of the whole text.
+    pub fn n_characters(&self) -> usize {
+        self.text.chars().count()
+    }
+
+    /// SHA-256 of the text in hexadecimal digits: what a run that is gone on with must find again.
+    pub fn sha256(&self) -> String {
+        names::sha256_hex(self.text.as_bytes())
+    }
+
+    fn push_builtin(&mut self) {
+        self.push(PathBuf::from(BUILTIN), STORY.len() as u64, STORY.to_owned());
+    }
+
+    fn push_files(&mut self, paths: &[PathBuf]) -> Result<(), CorpusError> {
+        paths.iter().try_for_each(|path| self.push_file(path))
+    }
+
+    fn push_file(&mut self, path: &Path) -> Result<(), CorpusError> {
+        let room = MAX_BYTES.saturating_sub(self.text.len() as u64);
+        let bytes = read_bytes(path, room)?;
+        let file_bytes = bytes.len() as u64;
+        let text = to_text(path, bytes)?;
+        self.push(path.to_owned(), file_bytes, text);
+        Ok(())
+    }
+
+    fn push(&mut self, path: PathBuf, file_bytes: u64, text: String) {
+        let n_characters = text.chars().count();
+        if !self.text.is_empty() && !self.text.ends_with('\n') {
+            self.text.push('\n');
+        }
+        let start = self.text.len();
+        if start == 0 {
+            // Moved, not copied: most texts are one file.
+            self.text = text;
+        } else {
+            self.text.push_str(&text);
+        }
+        self.sources.push(Source {
+            path,
+            file_bytes,
+            n_characters,
+            range: start..self.text.len(),
+        });
+    }
+}
+
+/// The texts among `inputs` that [`Corpus::load`] will look for in the cache folder, in order, so
+/// that a program can fetch those that are not there.
+///
+/// # Errors
+///
+/// An input that is no path, name or pattern.
+pub fn named_inputs<S: AsRef<str>>(inputs: &[S]) -> Result<Vec<&'static NamedText>, CorpusError> {
+    let mut found = Vec::new();
+    for input in inputs {
+        if let Input::Named(text) = Input::of(input.as_ref())?
+            && !found.contains(&text)
+        {
+            found.push(text);
+        }
+    }
+    Ok(found)
+}
+
+/// What an input is.
+enum Input {
+    File,
+    Folder,
+    Builtin,
+    Named(&'static NamedText),
+    Glob,
+}
+
+impl Input {
+    fn of(input: &str) -> Result<Self, CorpusError> {
+        let path = Path::new(input);
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => return Ok(Self::Folder),
+            Ok(_) => return Ok(Self::File),
+            // A pattern with a folder that is a file, or too long for a path, is still a pattern.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(unreadable(path)(error));
+            }
+            Err(_) => {}
+        }
+        if input == BUILTIN {
+            Ok(Self::Builtin)
+        } else if let Some(text) = names::find(input) {
+            Ok(Self::Named(text))
+        } else if input.contains(['*', '?', '[']) {
+            Ok(Self::Glob)
+        } else {
+            Err(CorpusError::Missing {
+                input: input.to_owned(),
+            })
+        }
+    }
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CorpusError + use<> {
+    let path = path.to_owned();
+    move |reason| CorpusError::Unreadable { path, reason }
+}
+
+/// The .txt and .md files below `folder`, sorted by path.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
+    let mut files = Vec::new();
+    // Links are not followed, so that no loop of folders is walked; a link to a file is taken
+    // below.
+    for entry in WalkDir::new(folder) {
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(folder).to_owned();
+            CorpusError::Unreadable {
+                path,
+                reason: error.into(),
+            }
+        })?;
+        let path = entry.path();
+        let is_text = path.extension().is_some_and(|extension| {
+            TEXT_EXTENSIONS
+                .iter()
+                .any(|text| extension.eq_ignore_ascii_case(text))
+        });
+        if is_text && fs::metadata(path).map_err(unreadable(path))?.is_file() {
+            files.push(entry.into_path());
+        }
+    }
+    if files.is_empty() {
+        return Err(CorpusError::EmptyFolder {
+            path: folder.to_owned(),
+        });
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The files that match `pattern`, whatever their endings, sorted by path.
+fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError> {
+    let matches = glob::glob(pattern).map_err(|error| CorpusError::BadPattern {
+        pattern: pattern.to_owned(),
+        reason: error.msg,
+        at: error.pos,
+    })?;
+    let mut files = Vec::new();
+    for path in matches {
+        let path = path.map_err(|error| unreadable(error.path())(error.into()))?;
+        // Folders are left out: `**/*` matches both a folder and the files in it.
+        if !path.is_dir() {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(CorpusError::NoMatch {
+            pattern: pattern.to_owned(),
+        });
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The bytes of a file of at most `room` bytes.
+fn read_bytes(path: &Path, room: u64) -> Result<Vec<u8>, CorpusError> {
+    // Asked before it is opened: opening a pipe would wait for its writer.
+    let meta = fs::metadata(path).map_err(unreadable(path))?;
+    if !meta.is_file() {
+        return Err(CorpusError::NotAFile {
+            path: path.to_owned(),
+        });
+    }
+    let too_long = |file_bytes: u64| CorpusError::TooLong {
+        path: path.to_owned(),
+        n_bytes: (MAX_BYTES - room).saturating_add(file_bytes),
+    };
+    if meta.len() > room {
+        return Err(too_long(meta.len()));
+    }
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(meta.len() as usize)
+        .map_err(|error| unreadable(path)(io::Error::new(io::ErrorKind::OutOfMemory, error)))?;
+    let file = File::open(path).map_err(unreadable(path))?;
+    // The file may have grown since it was asked for its length.
+    file.take(room.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(unreadable(path))?;
+    if bytes.len() as u64 > room {
+        return Err(too_long(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+/// The text that a file's bytes are, without a byte order mark.
+fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
+    let path = || path.to_owned();
+    let file_bytes = bytes.len() as u64;
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let cut_off = error.utf8_error().error_len().is_none();
+        CorpusError::NotUtf8 {
+            path: path(),
+            found: ill_formed(error.as_bytes(), at, cut_off),
+        }
+    })?;
+    if text.starts_with('\u{FEFF}') {
+        text.drain(..'\u{FEFF}'.len_utf8());
+    }
+    if text.is_empty() {
+        return Err(CorpusError::Empty { path: path() });
+    }
+    if text.trim_start().is_empty() {
+        return Err(CorpusError::OnlyWhitespace {
+            path: path(),
+            file_bytes,
+        });
+    }
+    Ok(text)
+}
+
+/// What is wrong at byte `at`, the first that is not UTF-8.
+fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
+    // The mark of UTF-32LE begins with that of UTF-16LE.
+    const MARKS: [(&[u8], &str); 3] = [
+        (&[0xFF, 0xFE, 0, 0], "UTF-32"),
+        (&[0xFF, 0xFE], "UTF-16"),
+        (&[0xFE, 0xFF], "UTF-16"),
+    ];
+    if let Some((_, encoding)) = MARKS.iter().find(|(mark, _)| bytes.starts_with(mark)) {
+        return IllFormed::ByteOrderMark { encoding };
+    }
+    if cut_off {
+        return IllFormed::CutOff { at };
+    }
+    let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+    IllFormed::Byte {
+        byte: bytes[at],
+        at,
+        line,
+    }
+}

@@ -1,0 +1,225 @@
+//! Samples in batches, epoch after epoch, in an order that comes from outside.
+
+use super::windows::Windows;
+
+/// Why samples cannot be given in batches.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoaderError {
+    /// Not one batch: fewer samples than a batch holds, and a batch that is not full is left out.
+    #[error(
+        "{part} gives {n_windows} windows, but one batch needs {batch_size}, since data.drop_last \
+         leaves out a batch that is not full; set --batch-size to at most {n_windows}, a smaller \
+         --stride or --window, give more text, or set data.drop_last=false"
+    )]
+    NoBatch {
+        /// Which part of the text, as the message calls it.
+        part: &'static str,
+        /// Samples there are.
+        n_windows: usize,
+        /// Samples of a batch.
+        batch_size: usize,
+    },
+    /// A batch of no samples.
+    #[error("data.batch_size = 0: expected at least 1; the report's batch is 4 samples")]
+    EmptyBatch,
+    /// More samples than an epoch's order can number.
+    #[error(
+        "{part} gives {n_windows} windows, and an epoch's order can number at most {}; set a \
+         larger --stride",
+        u32::MAX
+    )]
+    TooMany {
+        /// Which part of the text, as the message calls it.
+        part: &'static str,
+        /// Samples there are.
+        n_windows: usize,
+    },
+    /// A place that the epoch does not have.
+    #[error(
+        "batch {batch} of the epoch was asked for, and an epoch has {n_batches}; the text, \
+         data.window, data.stride or data.batch_size is not what it was when the place was noted: \
+         set them back, or start a new run"
+    )]
+    NoSuchBatch {
+        /// The batch asked for.
+        batch: usize,
+        /// Batches of an epoch.
+        n_batches: usize,
+    },
+}
+
+impl LoaderError {
+    /// The same error, with `name` (such as "the training part") in place of "the text".
+    #[must_use]
+    pub fn in_part(mut self, name: &'static str) -> Self {
+        if let Self::NoBatch { part, .. } | Self::TooMany { part, .. } = &mut self {
+            *part = name;
+        }
+        self
+    }
+}
+
+/// Gives the samples of [`Windows`] in batches of B, row-major [B, T].
+///
+/// A new loader stands at the start of an epoch in order.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    windows: Windows,
+    batch_size: usize,
+    n_batches: usize,
+    /// The sample at each place of the epoch; one entry for each sample.
+    order: Vec<u32>,
+    /// One bit for each sample, to check that an order names each of them once.
+    seen: Vec<u64>,
+    next: usize,
+}
+
+impl Loader {
+    /// A loader of batches of `batch_size` samples; `drop_last` leaves out a last batch that is not
+    /// full.
+    ///
+    /// # Errors
+    ///
+    /// No batch at all, a batch size of zero, or more than 2³² − 1 samples.
+    pub fn new(windows: Windows, batch_size: usize, drop_last: bool) -> Result<Self, LoaderError> {
+        let n_windows = windows.len();
+        if batch_size == 0 {
+            return Err(LoaderError::EmptyBatch);
+        }
+        if drop_last && n_windows < batch_size {
+            return Err(LoaderError::NoBatch {
+                part: "the text",
+                n_windows,
+                batch_size,
+            });
+        }
+        let Ok(end) = u32::try_from(n_windows) else {
+            return Err(LoaderError::TooMany {
+                part: "the text",
+                n_windows,
+            });
+        };
+        let n_batches = if drop_last {
+            n_windows / batch_size
+        } else {
+            n_windows.div_ceil(batch_size)
+        };
+        let seen = vec![0; n_windows.div_ceil(64)];
+        Ok(Self {
+            windows,
+            batch_size,
+            n_batches,
+            order: (0..end).collect(),
+            seen,
+            next: 0,
+        })
+    }
+
+    /// Batches of an epoch, one at least.
+    pub fn n_batches(&self) -> usize {
+        self.n_batches
+    }
+
+    /// Samples of an epoch, those of a batch that is left out included; the length of an order.
+    pub fn n_windows(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Samples of a full batch (B).
+    pub fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Tokens of a sample (T).
+    pub fn window(&self) -> usize {
+        self.windows.window()
+    }
+
+    /// The batch that [`next_batch`](Self::next_batch) gives next; `n_batches` at the end of the
+    /// epoch.
+    pub fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Goes to the start of an epoch whose samples come in `order`; `None` is 0, 1, 2, …
+    ///
+    /// Allocates nothing.
+    ///
+    /// # Panics
+    ///
+    /// If `order` does not name each sample once.
+    pub fn start_epoch(&mut self, order: Option<&[u32]>) {
+        match order {
+            Some(order) => {
+                self.assert_permutation(order);
+                self.order.copy_from_slice(order);
+            }
+            None => (0..).zip(&mut self.order).for_each(|(i, place)| *place = i),
+        }
+        self.next = 0;
+    }
+
+    /// Goes to a batch of the epoch that has been started, to go on where an interrupted run was.
+    ///
+    /// # Errors
+    ///
+    /// A `batch` past the end (`n_batches` itself is the end, and allowed).
+    pub fn seek(&mut self, batch: usize) -> Result<(), LoaderError> {
+        if batch > self.n_batches {
+            return Err(LoaderError::NoSuchBatch {
+                batch,
+                n_batches: self.n_batches,
+            });
+        }
+        self.next = batch;
+        Ok(())
+    }
+
+    /// Overwrites `inputs` and `targets` with the next batch, row-major [rows, T], and gives its
+    /// number of rows: B, fewer in a last batch that is not full, 0 (and both empty) at the end of
+    /// the epoch.
+    ///
+    /// Once the two have held a batch, nothing is allocated.
+    pub fn next_batch(&mut self, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> usize {
+        inputs.clear();
+        targets.clear();
+        if self.next == self.n_batches {
+            return 0;
+        }
+        // As much as a full batch from the start: after a seek the first batch may be a short one.
+        let capacity = self.batch_size.min(self.order.len()) * self.windows.window();
+        inputs.reserve_exact(capacity);
+        targets.reserve_exact(capacity);
+        let start = self.next * self.batch_size;
+        let end = start.saturating_add(self.batch_size).min(self.order.len());
+        for &i in &self.order[start..end] {
+            let (input, target) = self.windows.get(i as usize);
+            inputs.extend_from_slice(input);
+            targets.extend_from_slice(target);
+        }
+        self.next += 1;
+        end - start
+    }
+
+    fn assert_permutation(&mut self, order: &[u32]) {
+        let n_windows = self.order.len();
+        assert_eq!(
+            order.len(),
+            n_windows,
+            "loader: the length of an order is the number of samples"
+        );
+        self.seen.fill(0);
+        for &i in order {
+            assert!(
+                (i as usize) < n_windows,
+                "loader: an order names sample {i} of {n_windows}"
+            );
+            let (word, bit) = (i as usize / 64, 1 << (i % 64));
+            assert!(
+                self.seen[word] & bit == 0,
+                "loader: an order names sample {i} twice"
+            );
+            self.seen[word] |= bit;
+        }
+    }
+}

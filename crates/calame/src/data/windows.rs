@@ -1,0 +1,161 @@
+//! A part's tokens as samples of one length.
+//!
+//! Sample i starts at token i·stride. Its input is the T tokens from there, its target the T tokens
+//! from one place further on, so that every position learns the token that follows it. Starts go on
+//! while `start < n_tokens − window`: the target of the last token must exist, so exactly `window`
+//! tokens give no sample. Source: Raschka, *Build a Large Language Model (From Scratch)*, listing
+//! 2.5 (`GPTDatasetV1`).
+
+use std::sync::Arc;
+
+/// Why tokens could not be cut into windows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WindowsError {
+    /// Fewer tokens than one window and its target need.
+    #[error(
+        "{part} has {n_tokens} tokens, but one window of {window} needs at least {}, since each \
+         token's target is the next token; {}",
+        needed(*window),
+        remedy(*n_tokens)
+    )]
+    TooShort {
+        /// Which part of the text, as the message calls it.
+        part: &'static str,
+        /// Tokens there are.
+        n_tokens: usize,
+        /// Tokens of a window.
+        window: usize,
+    },
+    /// A window or a stride of no tokens.
+    #[error(
+        "{key} = 0: expected at least 1; the report uses a window of 256 tokens and a stride of 128"
+    )]
+    Zero {
+        /// The key of the configuration.
+        key: &'static str,
+    },
+}
+
+fn needed(window: usize) -> u128 {
+    window as u128 + 1
+}
+
+fn remedy(n_tokens: usize) -> String {
+    if n_tokens < 2 {
+        return "give more text, or move the split with data.train_fraction".to_owned();
+    }
+    format!(
+        "set --window to at most {}, give more text, or move the split with data.train_fraction",
+        n_tokens - 1
+    )
+}
+
+impl WindowsError {
+    /// The same error, with `name` (such as "the validation part") in place of "the text".
+    #[must_use]
+    pub fn in_part(self, name: &'static str) -> Self {
+        match self {
+            Self::TooShort {
+                n_tokens, window, ..
+            } => Self::TooShort {
+                part: name,
+                n_tokens,
+                window,
+            },
+            zero @ Self::Zero { .. } => zero,
+        }
+    }
+}
+
+/// Cuts `text` after its first ⌊`train_fraction` · characters⌋ characters: (training part,
+/// validation part).
+///
+/// The product is rounded down as Python's `int(train_fraction * len(text))` is.
+///
+/// # Panics
+///
+/// If `train_fraction` is not within 0..=1, which
+/// [`DataConfig::validate`](super::DataConfig::validate) rules out.
+pub fn split_by_characters(text: &str, train_fraction: f64) -> (&str, &str) {
+    assert!(
+        (0.0..=1.0).contains(&train_fraction),
+        "split_by_characters: train_fraction is {train_fraction}"
+    );
+    let n_characters = text.chars().count();
+    let n_train = (train_fraction * n_characters as f64) as usize;
+    let cut = text
+        .char_indices()
+        .nth(n_train)
+        .map_or(text.len(), |(byte, _)| byte);
+    text.split_at(cut)
+}
+
+/// Samples of `window` tokens, `stride` apart; they share one buffer of tokens.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    tokens: Arc<[u32]>,
+    window: usize,
+    stride: usize,
+}
+
+impl Windows {
+    /// Looks at `tokens` (any number of ids) as samples of `window` tokens; copies nothing,
+    /// allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// Not one whole sample: fewer than `window` + 1 tokens. A window or stride of zero.
+    pub fn new(tokens: Arc<[u32]>, window: usize, stride: usize) -> Result<Self, WindowsError> {
+        if window == 0 {
+            return Err(WindowsError::Zero { key: "data.window" });
+        }
+        if stride == 0 {
+            return Err(WindowsError::Zero { key: "data.stride" });
+        }
+        if tokens.len() <= window {
+            return Err(WindowsError::TooShort {
+                part: "the text",
+                n_tokens: tokens.len(),
+                window,
+            });
+        }
+        Ok(Self {
+            tokens,
+            window,
+            stride,
+        })
+    }
+
+    /// Number of samples, one at least.
+    #[expect(clippy::len_without_is_empty, reason = "there is always a sample")]
+    pub fn len(&self) -> usize {
+        (self.tokens.len() - self.window).div_ceil(self.stride)
+    }
+
+    /// Tokens of a sample (T).
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Tokens from one sample's start to the next one's.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All tokens that the samples are cut from.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Input and target of sample `i`, `window` tokens each.
+    ///
+    /// # Panics
+    ///
+    /// If there is no sample `i`.
+    pub fn get(&self, i: usize) -> (&[u32], &[u32]) {
+        assert!(i < self.len(), "windows: sample {i} of {}", self.len());
+        let start = i * self.stride;
+        let sample = &self.tokens[start..start + self.window + 1];
+        (&sample[..self.window], &sample[1..])
+    }
+}

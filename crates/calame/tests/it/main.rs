@@ -1,0 +1,3 @@
+//! The library's tests from outside, in one binary.
+
+mod data;
