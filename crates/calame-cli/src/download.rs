@@ -95,19 +95,13 @@ impl fmt::Display for Failure {
             Self::Network(error) => write!(f, "{error} (is there a network?)"),
             Self::Status(status) => write!(f, "the server answered with status {status}"),
             Self::TooLarge { n_bytes } => {
-                write!(
-                    f,
-                    "the server sends too much ({n_bytes} bytes and perhaps more)"
-                )
+                write!(f, "the server sends too much ({n_bytes} bytes and perhaps more)")
             }
             Self::CutOff { n_bytes, expected } => {
                 write!(f, "the transfer ended after {n_bytes} of {expected} bytes")
             }
             Self::WrongChecksum { found, n_bytes } => {
-                write!(
-                    f,
-                    "what came is another file ({n_bytes} bytes, SHA-256 {found})"
-                )
+                write!(f, "what came is another file ({n_bytes} bytes, SHA-256 {found})")
             }
         }
     }
@@ -128,11 +122,7 @@ fn cache_dir_from(
     variable: impl Fn(&str) -> Option<OsString>,
     home: Option<PathBuf>,
 ) -> Result<PathBuf, DownloadError> {
-    let folder = |name| {
-        variable(name)
-            .map(PathBuf::from)
-            .filter(|p| !p.as_os_str().is_empty())
-    };
+    let folder = |name| variable(name).map(PathBuf::from).filter(|p| !p.as_os_str().is_empty());
     if let Some(cache) = folder("CALAME_CACHE") {
         return Ok(cache);
     }
@@ -204,12 +194,7 @@ pub fn download(
     let received = receive(agent, text, address, sink, progress)?;
     received.map_err(|failure| {
         let (address, path) = (address.to_owned(), path.clone());
-        DownloadError::Failed {
-            text,
-            address,
-            path,
-            failure,
-        }
+        DownloadError::Failed { text, address, path, failure }
     })?;
     persist(file, &path).map_err(write_error(&path))?;
     Ok(path)
@@ -239,10 +224,7 @@ fn receive(
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     let mut n_bytes = 0;
-    let cut_off = |n_bytes| Failure::CutOff {
-        n_bytes,
-        expected: text.file_bytes,
-    };
+    let cut_off = |n_bytes| Failure::CutOff { n_bytes, expected: text.file_bytes };
     loop {
         let n = match reader.read(&mut buffer) {
             Ok(0) => break,
@@ -261,11 +243,7 @@ fn receive(
         progress(n_bytes);
     }
 
-    let found: String = hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(if found == text.sha256 {
         Ok(())
     } else if announced.is_none() && n_bytes < text.file_bytes {
@@ -345,8 +323,7 @@ mod tests {
             let mut request = Vec::new();
             let mut buffer = [0; 1024];
             // To the end of the request, or to the first bytes of TLS (0x16), which is not spoken.
-            while !request.windows(4).any(|end| end == b"\r\n\r\n") && !request.starts_with(b"\x16")
-            {
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") && !request.starts_with(b"\x16") {
                 match stream.read(&mut buffer) {
                     Ok(0) | Err(_) => break,
                     Ok(n) => request.extend_from_slice(&buffer[..n]),
@@ -364,11 +341,7 @@ mod tests {
     }
 
     fn response(head: &str, body: &[u8]) -> Vec<u8> {
-        [
-            format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes(),
-            body,
-        ]
-        .concat()
+        [format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes(), body].concat()
     }
 
     fn with_length(body: &[u8]) -> Vec<u8> {
@@ -376,10 +349,7 @@ mod tests {
     }
 
     fn files_in(folder: &Path) -> Vec<OsString> {
-        fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect()
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
 
     /// Downloads the tale from `address`, which must fail and leave nothing behind.
@@ -387,22 +357,11 @@ mod tests {
     fn failure_from(address: &str) -> (Failure, String) {
         let cache = tempfile::tempdir().unwrap();
         let result = download(&test_agent(), &TALE, address, cache.path(), &mut |_| {});
-        assert_eq!(
-            files_in(cache.path()),
-            [] as [OsString; 0],
-            "nothing may be left behind"
-        );
+        assert_eq!(files_in(cache.path()), [] as [OsString; 0], "nothing may be left behind");
         let error = result.unwrap_err();
         let message = error.to_string();
         let place = cache.path().join("tale.txt");
-        for part in [
-            "tale",
-            address,
-            TALE.sha256,
-            "18 bytes",
-            place.to_str().unwrap(),
-            "by hand",
-        ] {
+        for part in ["tale", address, TALE.sha256, "18 bytes", place.to_str().unwrap(), "by hand"] {
             assert!(message.contains(part), "{message:?} does not say {part:?}");
         }
         match error {
@@ -437,14 +396,8 @@ mod tests {
         assert!(seen.is_sorted());
         assert_eq!(names::check(&TALE, &cache).unwrap(), cache.join("tale.txt"));
         let request = server.join().unwrap();
-        assert!(
-            request.starts_with("GET /a/tale.txt HTTP/1.1\r\n"),
-            "{request}"
-        );
-        assert!(
-            request.to_lowercase().contains("user-agent: calame/"),
-            "{request}"
-        );
+        assert!(request.starts_with("GET /a/tale.txt HTTP/1.1\r\n"), "{request}");
+        assert!(request.to_lowercase().contains("user-agent: calame/"), "{request}");
     }
 
     /// The program's own client, but for a proxy, which the machine that tests may have.
@@ -469,25 +422,14 @@ mod tests {
         download(&test_agent(), &TALE, &url, cache.path(), &mut |_| {}).unwrap();
         server.join().unwrap();
         let (failure, message) = failure(response("200 OK", &BODY[..7]));
-        assert!(
-            matches!(
-                failure,
-                Failure::CutOff {
-                    n_bytes: 7,
-                    expected: 18
-                }
-            ),
-            "{failure:?}"
-        );
+        assert!(matches!(failure, Failure::CutOff { n_bytes: 7, expected: 18 }), "{failure:?}");
         assert!(message.contains("after 7 of 18 bytes"), "{message}");
     }
 
     #[test]
     fn another_file_is_refused() {
         let (failure, message) = failure(with_length(b"Once upon a mime.\n"));
-        let Failure::WrongChecksum { found, n_bytes: 18 } = failure else {
-            panic!("{failure:?}")
-        };
+        let Failure::WrongChecksum { found, n_bytes: 18 } = failure else { panic!("{failure:?}") };
         assert_eq!(found, names::sha256_hex(b"Once upon a mime.\n"));
         assert!(message.contains(&found), "{message}");
     }
@@ -515,41 +457,19 @@ mod tests {
     fn more_than_the_text_is_broken_off() {
         // Announced: not one byte is read.
         let (announced, _) = failure(response("200 OK\r\nContent-Length: 99999999999", b"x"));
-        assert!(
-            matches!(
-                announced,
-                Failure::TooLarge {
-                    n_bytes: 99_999_999_999
-                }
-            ),
-            "{announced:?}"
-        );
+        assert!(matches!(announced, Failure::TooLarge { n_bytes: 99_999_999_999 }), "{announced:?}");
         // Not announced: soon after the limit.
         let endless = vec![b'x'; 4 * SLACK_BYTES as usize];
         let (unannounced, message) = failure(response("200 OK", &endless));
-        let Failure::TooLarge { n_bytes } = unannounced else {
-            panic!("{unannounced:?}")
-        };
-        assert!(
-            (SLACK_BYTES..=3 * SLACK_BYTES).contains(&n_bytes),
-            "{n_bytes} bytes were read"
-        );
+        let Failure::TooLarge { n_bytes } = unannounced else { panic!("{unannounced:?}") };
+        assert!((SLACK_BYTES..=3 * SLACK_BYTES).contains(&n_bytes), "{n_bytes} bytes were read");
         assert!(message.contains("too much"), "{message}");
     }
 
     #[test]
     fn a_body_that_is_cut_off_is_refused() {
         let (failure, message) = failure(response("200 OK\r\nContent-Length: 18", &BODY[..7]));
-        assert!(
-            matches!(
-                failure,
-                Failure::CutOff {
-                    n_bytes: 7,
-                    expected: 18
-                }
-            ),
-            "{failure:?}"
-        );
+        assert!(matches!(failure, Failure::CutOff { n_bytes: 7, expected: 18 }), "{failure:?}");
         assert!(message.contains("after 7 of 18 bytes"), "{message}");
     }
 
@@ -584,13 +504,7 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, b"").unwrap();
         let cache = file.join("cache");
-        let error = download(
-            &test_agent(),
-            &TALE,
-            "http://127.0.0.1:1/",
-            &cache,
-            &mut |_| {},
-        );
+        let error = download(&test_agent(), &TALE, "http://127.0.0.1:1/", &cache, &mut |_| {});
         let error = error.unwrap_err();
         assert!(matches!(error, DownloadError::Write { .. }), "{error:?}");
         let message = error.to_string();
@@ -601,8 +515,7 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_fetched() {
         let cache = tempfile::tempdir().unwrap();
-        let fetch =
-            |inputs: &[&str]| fetch_missing(&test_agent(), inputs, cache.path(), &mut |_, _| {});
+        let fetch = |inputs: &[&str]| fetch_missing(&test_agent(), inputs, cache.path(), &mut |_, _| {});
         fetch(&[]).unwrap();
         fetch(&["builtin", cache.path().to_str().unwrap()]).unwrap();
         assert_eq!(files_in(cache.path()).len(), 0);
@@ -612,29 +525,18 @@ mod tests {
         fs::write(cache.path().join("the-verdict.txt"), b"mine").unwrap();
         let message = fetch(&["the-verdict"]).unwrap_err().to_string();
         assert!(message.contains("delete this file"), "{message}");
-        assert_eq!(
-            fs::read(cache.path().join("the-verdict.txt")).unwrap(),
-            b"mine"
-        );
+        assert_eq!(fs::read(cache.path().join("the-verdict.txt")).unwrap(), b"mine");
     }
 
     #[test]
     fn the_cache_folder_follows_the_variables() {
         let folder = |variables: &[(&str, &str)], home: Option<&str>| {
-            let variable = |name: &str| {
-                variables
-                    .iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| value.into())
-            };
+            let variable = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
             cache_dir_from(variable, home.map(PathBuf::from))
         };
         let all = [("CALAME_CACHE", "here"), ("XDG_CACHE_HOME", "/xdg")];
         assert_eq!(folder(&all, Some("/home/ada")).unwrap(), Path::new("here"));
-        assert_eq!(
-            folder(&all[1..], Some("/home/ada")).unwrap(),
-            Path::new("/xdg/calame")
-        );
+        assert_eq!(folder(&all[1..], Some("/home/ada")).unwrap(), Path::new("/xdg/calame"));
         let empty_or_relative = [("CALAME_CACHE", ""), ("XDG_CACHE_HOME", "xdg")];
         let home = folder(&empty_or_relative, Some("/home/ada")).unwrap();
         assert_eq!(home, Path::new("/home/ada/.cache/calame"));

@@ -79,21 +79,9 @@ impl DataConfig {
                 remedy: "0.9 trains on nine tenths of the text and validates on the last tenth",
             });
         }
-        at_least_one(
-            "data.window",
-            self.window,
-            "the report's window is 256 tokens",
-        )?;
-        at_least_one(
-            "data.stride",
-            self.stride,
-            "the report's stride is 128 tokens",
-        )?;
-        at_least_one(
-            "data.batch_size",
-            self.batch_size,
-            "the report's batch is 4 samples",
-        )?;
+        at_least_one("data.window", self.window, "the report's window is 256 tokens")?;
+        at_least_one("data.stride", self.stride, "the report's stride is 128 tokens")?;
+        at_least_one("data.batch_size", self.batch_size, "the report's batch is 4 samples")?;
         tokens_fit("data.batch_size", self.batch_size, self.window)?;
         tokens_fit("data.eval_batch_size", self.eval_batch_size, self.window)
     }
@@ -109,28 +97,16 @@ impl DataConfig {
     }
 }
 
-fn at_least_one(
-    key: &'static str,
-    value: usize,
-    remedy: &'static str,
-) -> Result<(), DataConfigError> {
+fn at_least_one(key: &'static str, value: usize, remedy: &'static str) -> Result<(), DataConfigError> {
     if value == 0 {
-        return Err(DataConfigError {
-            key,
-            value: value.to_string(),
-            expected: "at least 1",
-            remedy,
-        });
+        return Err(DataConfigError { key, value: value.to_string(), expected: "at least 1", remedy });
     }
     Ok(())
 }
 
 /// A batch is one buffer of B·T ids of four bytes.
 fn tokens_fit(key: &'static str, batch_size: usize, window: usize) -> Result<(), DataConfigError> {
-    if batch_size
-        .checked_mul(window)
-        .is_none_or(|n_tokens| n_tokens > isize::MAX as usize / 4)
-    {
+    if batch_size.checked_mul(window).is_none_or(|n_tokens| n_tokens > isize::MAX as usize / 4) {
         return Err(DataConfigError {
             key,
             value: batch_size.to_string(),

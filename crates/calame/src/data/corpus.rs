@@ -53,10 +53,7 @@ impl Corpus {
     /// The first input, in this order, that gives no text: missing, empty, white space only, not
     /// UTF-8, unreadable, a folder or glob without files; more than [`MAX_BYTES`] in all.
     pub fn load<S: AsRef<str>>(inputs: &[S], cache_dir: &Path) -> Result<Self, CorpusError> {
-        let mut corpus = Self {
-            text: String::new(),
-            sources: Vec::new(),
-        };
+        let mut corpus = Self { text: String::new(), sources: Vec::new() };
         if inputs.is_empty() {
             corpus.push_builtin();
         }
@@ -122,12 +119,7 @@ impl Corpus {
         } else {
             self.text.push_str(&text);
         }
-        self.sources.push(Source {
-            path,
-            file_bytes,
-            n_characters,
-            range: start..self.text.len(),
-        });
+        self.sources.push(Source { path, file_bytes, n_characters, range: start..self.text.len() });
     }
 }
 
@@ -177,9 +169,7 @@ impl Input {
         } else if input.contains(['*', '?', '[']) {
             Ok(Self::Glob)
         } else {
-            Err(CorpusError::Missing {
-                input: input.to_owned(),
-            })
+            Err(CorpusError::Missing { input: input.to_owned() })
         }
     }
 }
@@ -197,25 +187,18 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
     for entry in WalkDir::new(folder) {
         let entry = entry.map_err(|error| {
             let path = error.path().unwrap_or(folder).to_owned();
-            CorpusError::Unreadable {
-                path,
-                reason: error.into(),
-            }
+            CorpusError::Unreadable { path, reason: error.into() }
         })?;
         let path = entry.path();
-        let is_text = path.extension().is_some_and(|extension| {
-            TEXT_EXTENSIONS
-                .iter()
-                .any(|text| extension.eq_ignore_ascii_case(text))
-        });
+        let is_text = path
+            .extension()
+            .is_some_and(|extension| TEXT_EXTENSIONS.iter().any(|text| extension.eq_ignore_ascii_case(text)));
         if is_text && fs::metadata(path).map_err(unreadable(path))?.is_file() {
             files.push(entry.into_path());
         }
     }
     if files.is_empty() {
-        return Err(CorpusError::EmptyFolder {
-            path: folder.to_owned(),
-        });
+        return Err(CorpusError::EmptyFolder { path: folder.to_owned() });
     }
     files.sort();
     Ok(files)
@@ -237,9 +220,7 @@ fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError> {
         }
     }
     if files.is_empty() {
-        return Err(CorpusError::NoMatch {
-            pattern: pattern.to_owned(),
-        });
+        return Err(CorpusError::NoMatch { pattern: pattern.to_owned() });
     }
     files.sort();
     Ok(files)
@@ -250,9 +231,7 @@ fn read_bytes(path: &Path, room: u64) -> Result<Vec<u8>, CorpusError> {
     // Asked before it is opened: opening a pipe would wait for its writer.
     let meta = fs::metadata(path).map_err(unreadable(path))?;
     if !meta.is_file() {
-        return Err(CorpusError::NotAFile {
-            path: path.to_owned(),
-        });
+        return Err(CorpusError::NotAFile { path: path.to_owned() });
     }
     let too_long = |file_bytes: u64| CorpusError::TooLong {
         path: path.to_owned(),
@@ -267,9 +246,7 @@ fn read_bytes(path: &Path, room: u64) -> Result<Vec<u8>, CorpusError> {
         .map_err(|error| unreadable(path)(io::Error::new(io::ErrorKind::OutOfMemory, error)))?;
     let file = File::open(path).map_err(unreadable(path))?;
     // The file may have grown since it was asked for its length.
-    file.take(room.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(unreadable(path))?;
+    file.take(room.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable(path))?;
     if bytes.len() as u64 > room {
         return Err(too_long(bytes.len() as u64));
     }
@@ -283,10 +260,7 @@ fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let cut_off = error.utf8_error().error_len().is_none();
-        CorpusError::NotUtf8 {
-            path: path(),
-            found: ill_formed(error.as_bytes(), at, cut_off),
-        }
+        CorpusError::NotUtf8 { path: path(), found: ill_formed(error.as_bytes(), at, cut_off) }
     })?;
     if text.starts_with('\u{FEFF}') {
         text.drain(..'\u{FEFF}'.len_utf8());
@@ -295,10 +269,7 @@ fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
         return Err(CorpusError::Empty { path: path() });
     }
     if text.trim_start().is_empty() {
-        return Err(CorpusError::OnlyWhitespace {
-            path: path(),
-            file_bytes,
-        });
+        return Err(CorpusError::OnlyWhitespace { path: path(), file_bytes });
     }
     Ok(text)
 }
@@ -306,11 +277,8 @@ fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
 /// What is wrong at byte `at`, the first that is not UTF-8.
 fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
     // The mark of UTF-32LE begins with that of UTF-16LE.
-    const MARKS: [(&[u8], &str); 3] = [
-        (&[0xFF, 0xFE, 0, 0], "UTF-32"),
-        (&[0xFF, 0xFE], "UTF-16"),
-        (&[0xFE, 0xFF], "UTF-16"),
-    ];
+    const MARKS: [(&[u8], &str); 3] =
+        [(&[0xFF, 0xFE, 0, 0], "UTF-32"), (&[0xFF, 0xFE], "UTF-16"), (&[0xFE, 0xFF], "UTF-16")];
     if let Some((_, encoding)) = MARKS.iter().find(|(mark, _)| bytes.starts_with(mark)) {
         return IllFormed::ByteOrderMark { encoding };
     }
@@ -318,9 +286,5 @@ fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
         return IllFormed::CutOff { at };
     }
     let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-    IllFormed::Byte {
-        byte: bytes[at],
-        at,
-        line,
-    }
+    IllFormed::Byte { byte: bytes[at], at, line }
 }

@@ -87,32 +87,14 @@ impl Loader {
             return Err(LoaderError::EmptyBatch);
         }
         if drop_last && n_windows < batch_size {
-            return Err(LoaderError::NoBatch {
-                part: "the text",
-                n_windows,
-                batch_size,
-            });
+            return Err(LoaderError::NoBatch { part: "the text", n_windows, batch_size });
         }
         let Ok(end) = u32::try_from(n_windows) else {
-            return Err(LoaderError::TooMany {
-                part: "the text",
-                n_windows,
-            });
+            return Err(LoaderError::TooMany { part: "the text", n_windows });
         };
-        let n_batches = if drop_last {
-            n_windows / batch_size
-        } else {
-            n_windows.div_ceil(batch_size)
-        };
+        let n_batches = if drop_last { n_windows / batch_size } else { n_windows.div_ceil(batch_size) };
         let seen = vec![0; n_windows.div_ceil(64)];
-        Ok(Self {
-            windows,
-            batch_size,
-            n_batches,
-            order: (0..end).collect(),
-            seen,
-            next: 0,
-        })
+        Ok(Self { windows, batch_size, n_batches, order: (0..end).collect(), seen, next: 0 })
     }
 
     /// Batches of an epoch, one at least.
@@ -166,10 +148,7 @@ impl Loader {
     /// A `batch` past the end (`n_batches` itself is the end, and allowed).
     pub fn seek(&mut self, batch: usize) -> Result<(), LoaderError> {
         if batch > self.n_batches {
-            return Err(LoaderError::NoSuchBatch {
-                batch,
-                n_batches: self.n_batches,
-            });
+            return Err(LoaderError::NoSuchBatch { batch, n_batches: self.n_batches });
         }
         self.next = batch;
         Ok(())
@@ -203,22 +182,12 @@ impl Loader {
 
     fn assert_permutation(&mut self, order: &[u32]) {
         let n_windows = self.order.len();
-        assert_eq!(
-            order.len(),
-            n_windows,
-            "loader: the length of an order is the number of samples"
-        );
+        assert_eq!(order.len(), n_windows, "loader: the length of an order is the number of samples");
         self.seen.fill(0);
         for &i in order {
-            assert!(
-                (i as usize) < n_windows,
-                "loader: an order names sample {i} of {n_windows}"
-            );
+            assert!((i as usize) < n_windows, "loader: an order names sample {i} of {n_windows}");
             let (word, bit) = (i as usize / 64, 1 << (i % 64));
-            assert!(
-                self.seen[word] & bit == 0,
-                "loader: an order names sample {i} twice"
-            );
+            assert!(self.seen[word] & bit == 0, "loader: an order names sample {i} twice");
             self.seen[word] |= bit;
         }
     }

@@ -103,9 +103,7 @@ pub fn known_names() -> String {
 ///
 /// An unknown name, a file that is missing, unreadable, or not the text.
 pub fn locate(name: &str, cache_dir: &Path) -> Result<PathBuf, NameError> {
-    let text = find(name).ok_or_else(|| NameError::Unknown {
-        name: name.to_owned(),
-    })?;
+    let text = find(name).ok_or_else(|| NameError::Unknown { name: name.to_owned() })?;
     check(text, cache_dir)
 }
 

@@ -27,9 +27,7 @@ pub enum WindowsError {
         window: usize,
     },
     /// A window or a stride of no tokens.
-    #[error(
-        "{key} = 0: expected at least 1; the report uses a window of 256 tokens and a stride of 128"
-    )]
+    #[error("{key} = 0: expected at least 1; the report uses a window of 256 tokens and a stride of 128")]
     Zero {
         /// The key of the configuration.
         key: &'static str,
@@ -44,10 +42,7 @@ fn remedy(n_tokens: usize) -> String {
     if n_tokens < 2 {
         return "give more text, or move the split with data.train_fraction".to_owned();
     }
-    format!(
-        "set --window to at most {}, give more text, or move the split with data.train_fraction",
-        n_tokens - 1
-    )
+    format!("set --window to at most {}, give more text, or move the split with data.train_fraction", n_tokens - 1)
 }
 
 impl WindowsError {
@@ -55,13 +50,7 @@ impl WindowsError {
     #[must_use]
     pub fn in_part(self, name: &'static str) -> Self {
         match self {
-            Self::TooShort {
-                n_tokens, window, ..
-            } => Self::TooShort {
-                part: name,
-                n_tokens,
-                window,
-            },
+            Self::TooShort { n_tokens, window, .. } => Self::TooShort { part: name, n_tokens, window },
             zero @ Self::Zero { .. } => zero,
         }
     }
@@ -77,16 +66,10 @@ impl WindowsError {
 /// If `train_fraction` is not within 0..=1, which
 /// [`DataConfig::validate`](super::DataConfig::validate) rules out.
 pub fn split_by_characters(text: &str, train_fraction: f64) -> (&str, &str) {
-    assert!(
-        (0.0..=1.0).contains(&train_fraction),
-        "split_by_characters: train_fraction is {train_fraction}"
-    );
+    assert!((0.0..=1.0).contains(&train_fraction), "split_by_characters: train_fraction is {train_fraction}");
     let n_characters = text.chars().count();
     let n_train = (train_fraction * n_characters as f64) as usize;
-    let cut = text
-        .char_indices()
-        .nth(n_train)
-        .map_or(text.len(), |(byte, _)| byte);
+    let cut = text.char_indices().nth(n_train).map_or(text.len(), |(byte, _)| byte);
     text.split_at(cut)
 }
 
@@ -113,17 +96,9 @@ impl Windows {
             return Err(WindowsError::Zero { key: "data.stride" });
         }
         if tokens.len() <= window {
-            return Err(WindowsError::TooShort {
-                part: "the text",
-                n_tokens: tokens.len(),
-                window,
-            });
+            return Err(WindowsError::TooShort { part: "the text", n_tokens: tokens.len(), window });
         }
-        Ok(Self {
-            tokens,
-            window,
-            stride,
-        })
+        Ok(Self { tokens, window, stride })
     }
 
     /// Number of samples, one at least.

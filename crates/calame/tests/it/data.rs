@@ -7,8 +7,8 @@ use std::sync::Arc;
 use calame::data::corpus::{MAX_BYTES, named_inputs};
 use calame::data::names::{self, NAMED_TEXTS};
 use calame::data::{
-    Corpus, CorpusError, DataConfig, IllFormed, Loader, LoaderError, NameError, Windows,
-    WindowsError, split_by_characters,
+    Corpus, CorpusError, DataConfig, IllFormed, Loader, LoaderError, NameError, Windows, WindowsError,
+    split_by_characters,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -69,17 +69,11 @@ fn no_input_is_the_builtin_story() {
     assert_eq!(corpus.text(), named.text());
     assert_eq!(corpus.sources(), named.sources());
     let n_characters = corpus.n_characters();
-    assert!(
-        (20_000..=22_000).contains(&n_characters),
-        "{n_characters} characters"
-    );
+    assert!((20_000..=22_000).contains(&n_characters), "{n_characters} characters");
     assert_eq!(corpus.sources().len(), 1);
     assert_eq!(corpus.sources()[0].path, Path::new("builtin"));
     assert_eq!(corpus.sources()[0].n_characters, n_characters);
-    assert!(
-        !corpus.text().contains('\r'),
-        "line ends must be the same on every system"
-    );
+    assert!(!corpus.text().contains('\r'), "line ends must be the same on every system");
 }
 
 #[test]
@@ -90,10 +84,7 @@ fn a_file_gives_its_text_bytes_and_characters() {
     let source = &corpus.sources()[0];
     assert_eq!((source.file_bytes, source.n_characters), (10, 8));
     assert_eq!(source.range, 0..10);
-    assert_eq!(
-        corpus.sha256(),
-        "1a5c1f51e3c90032b981fd19174fcccdf8ff764f47bfcea31e594557a7eebb60"
-    );
+    assert_eq!(corpus.sha256(), "1a5c1f51e3c90032b981fd19174fcccdf8ff764f47bfcea31e594557a7eebb60");
 }
 
 #[test]
@@ -108,28 +99,13 @@ fn a_folder_gives_its_text_files_sorted_by_path() {
     let corpus = load(&[at(&dir, "")]).unwrap();
     assert_eq!(corpus.text(), "aB\naz\nb\nde\n");
     let path = |name: &str| dir.path().join(name);
-    let expected = [
-        path("a/B.TXT"),
-        path("a/z.md"),
-        path("b.txt"),
-        path("d.md/e.txt"),
-    ];
-    assert!(
-        corpus
-            .sources()
-            .iter()
-            .map(|source| &source.path)
-            .eq(&expected)
-    );
+    let expected = [path("a/B.TXT"), path("a/z.md"), path("b.txt"), path("d.md/e.txt")];
+    assert!(corpus.sources().iter().map(|source| &source.path).eq(&expected));
 }
 
 #[test]
 fn a_glob_gives_the_files_that_match_whatever_their_endings() {
-    let dir = folder(&[
-        ("x2.log", b"2\n"),
-        ("x10.log", b"10\n"),
-        ("x/1.log", b"1\n"),
-    ]);
+    let dir = folder(&[("x2.log", b"2\n"), ("x10.log", b"10\n"), ("x/1.log", b"1\n")]);
     let corpus = load(&[at(&dir, "x*")]).unwrap();
     assert_eq!(corpus.text(), "10\n2\n");
     let corpus = load(&[at(&dir, "**/*.log")]).unwrap();
@@ -138,27 +114,14 @@ fn a_glob_gives_the_files_that_match_whatever_their_endings() {
 
 #[test]
 fn inputs_are_joined_in_the_order_given() {
-    let dir = folder(&[
-        ("b.txt", "é".as_bytes()),
-        ("a.txt", b"a\n"),
-        ("d/c.md", b"c"),
-    ]);
+    let dir = folder(&[("b.txt", "é".as_bytes()), ("a.txt", b"a\n"), ("d/c.md", b"c")]);
     let inputs = ["b.txt", "d", "a.txt", "b.txt"].map(|name| at(&dir, name));
     let corpus = load(&inputs).unwrap();
     // A line break only where one is missing, so that no two words grow together.
     assert_eq!(corpus.text(), "é\nc\na\né");
-    let parts = corpus
-        .sources()
-        .iter()
-        .map(|source| &corpus.text()[source.range.clone()]);
+    let parts = corpus.sources().iter().map(|source| &corpus.text()[source.range.clone()]);
     assert!(parts.eq(["é", "c", "a\n", "é"]));
-    assert!(
-        corpus
-            .sources()
-            .iter()
-            .map(|source| source.n_characters)
-            .eq([1, 1, 2, 1])
-    );
+    assert!(corpus.sources().iter().map(|source| source.n_characters).eq([1, 1, 2, 1]));
 }
 
 #[test]
@@ -198,10 +161,7 @@ fn an_empty_file_is_an_error() {
 fn a_file_of_white_space_is_an_error() {
     let dir = folder(&[("blank.txt", " \n\t\u{00A0}\n".as_bytes())]);
     let (error, message) = load_error(at(&dir, "blank.txt"));
-    assert!(
-        matches!(error, CorpusError::OnlyWhitespace { file_bytes: 6, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, CorpusError::OnlyWhitespace { file_bytes: 6, .. }), "{error:?}");
     assert_says(&message, &["blank.txt", "white space", "6 bytes"]);
 }
 
@@ -222,14 +182,7 @@ fn bytes_that_are_not_utf8_are_an_error_that_says_where() {
         (error, _) => panic!("{error:?}"),
     };
     let (latin, message) = found("latin.txt");
-    assert_eq!(
-        latin,
-        IllFormed::Byte {
-            byte: 0xE9,
-            at: 11,
-            line: 2
-        }
-    );
+    assert_eq!(latin, IllFormed::Byte { byte: 0xE9, at: 11, line: 2 });
     assert_says(&message, &["0xE9", "byte 11", "line 2", "iconv"]);
     assert_eq!(found("cut.txt").0, IllFormed::CutOff { at: 3 });
     for name in ["utf16le.txt", "utf16be.txt"] {
@@ -237,20 +190,14 @@ fn bytes_that_are_not_utf8_are_an_error_that_says_where() {
         assert_eq!(mark, IllFormed::ByteOrderMark { encoding: "UTF-16" });
         assert_says(&message, &["byte order mark", "iconv -f UTF-16 -t UTF-8"]);
     }
-    assert_eq!(
-        found("utf32.txt").0,
-        IllFormed::ByteOrderMark { encoding: "UTF-32" }
-    );
+    assert_eq!(found("utf32.txt").0, IllFormed::ByteOrderMark { encoding: "UTF-32" });
 }
 
 #[test]
 fn a_folder_or_pattern_without_files_is_an_error() {
     let dir = folder(&[("a.csv", b"1,2\n"), ("sub/b.csv", b"3\n")]);
     let (error, message) = load_error(at(&dir, ""));
-    assert!(
-        matches!(error, CorpusError::EmptyFolder { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, CorpusError::EmptyFolder { .. }), "{error:?}");
     assert_says(&message, &[dir.path().to_str().unwrap(), ".txt", ".md"]);
     // The pattern matches a folder alone, which is no file.
     for pattern in ["*.txt", "su?"] {
@@ -273,15 +220,10 @@ fn text_past_the_limit_is_an_error_before_it_is_read() {
         return;
     }
     let error = load(&[at(&dir, "small.txt"), at(&dir, "long.txt")]).unwrap_err();
-    let CorpusError::TooLong { ref path, n_bytes } = error else {
-        panic!("{error:?}")
-    };
+    let CorpusError::TooLong { ref path, n_bytes } = error else { panic!("{error:?}") };
     assert_eq!(n_bytes, MAX_BYTES + 1);
     assert_eq!(path, &dir.path().join("long.txt"));
-    assert_says(
-        &error.to_string(),
-        &["long.txt", "4294967296", "4294967297"],
-    );
+    assert_says(&error.to_string(), &["long.txt", "4294967296", "4294967297"]);
 }
 
 #[cfg(unix)]
@@ -312,17 +254,9 @@ fn a_socket_is_not_a_file_and_a_dangling_link_is_named() {
 #[test]
 fn the_named_inputs_are_those_without_a_path() {
     let dir = folder(&[("the-verdict", b"mine"), ("a.txt", b"a")]);
-    let inputs = [
-        at(&dir, "the-verdict"),
-        "builtin".into(),
-        "the-verdict".into(),
-        at(&dir, "a*"),
-        "the-verdict".into(),
-    ];
-    assert_eq!(
-        named_inputs(&inputs).unwrap(),
-        [names::find("the-verdict").unwrap()]
-    );
+    let inputs =
+        [at(&dir, "the-verdict"), "builtin".into(), "the-verdict".into(), at(&dir, "a*"), "the-verdict".into()];
+    assert_eq!(named_inputs(&inputs).unwrap(), [names::find("the-verdict").unwrap()]);
     assert_eq!(load(&inputs[..1]).unwrap().text(), "mine");
     let error = named_inputs(&["no-such-name"]).unwrap_err();
     assert_says(&error.to_string(), &["no-such-name", "the-verdict"]);
@@ -335,37 +269,22 @@ fn a_named_text_that_is_missing_says_which_file_goes_where() {
     assert!(matches!(error, NameError::Missing { .. }), "{error:?}");
     let path = at(&dir, "the-verdict.txt");
     let address = names::find("the-verdict").unwrap().address;
-    assert_says(
-        &error.to_string(),
-        &[&path, "20479 bytes", "by hand", address],
-    );
+    assert_says(&error.to_string(), &[&path, "20479 bytes", "by hand", address]);
     let error = names::locate("the-veredict", dir.path()).unwrap_err();
-    assert_says(
-        &error.to_string(),
-        &["the-veredict", "known names: builtin, the-verdict"],
-    );
+    assert_says(&error.to_string(), &["the-veredict", "known names: builtin, the-verdict"]);
 }
 
 #[test]
 fn a_named_text_with_another_content_is_an_error() {
     let text = names::find("the-verdict").unwrap();
     let same_length = vec![b'a'; text.file_bytes as usize];
-    let dir = folder(&[
-        ("1/the-verdict.txt", &same_length),
-        ("2/the-verdict.txt", b"short"),
-    ]);
+    let dir = folder(&[("1/the-verdict.txt", &same_length), ("2/the-verdict.txt", b"short")]);
     let error = |cache: &str| names::locate("the-verdict", &dir.path().join(cache)).unwrap_err();
     let message = error("1").to_string();
     let sha256 = names::sha256_hex(&same_length);
-    assert_says(
-        &message,
-        &["the-verdict.txt", text.sha256, &sha256, "delete this file"],
-    );
+    assert_says(&message, &["the-verdict.txt", text.sha256, &sha256, "delete this file"]);
     assert!(matches!(error("2"), NameError::WrongChecksum { .. }));
-    assert_says(
-        &error("2").to_string(),
-        &["20479 bytes", "found 5 bytes", "delete this file"],
-    );
+    assert_says(&error("2").to_string(), &["20479 bytes", "found 5 bytes", "delete this file"]);
     // The corpus says the same.
     let via_corpus = Corpus::load(&["the-verdict"], &dir.path().join("1")).unwrap_err();
     assert_eq!(via_corpus.to_string(), message);
@@ -375,18 +294,9 @@ fn a_named_text_with_another_content_is_an_error() {
 fn the_table_of_names_is_well_formed() {
     for text in NAMED_TEXTS {
         assert_eq!(text.sha256.len(), 64, "{}", text.name);
-        assert!(
-            text.sha256
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        );
+        assert!(text.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
         assert!(text.address.starts_with("https://"), "{}", text.name);
-        assert_eq!(
-            Path::new(text.file_name).components().count(),
-            1,
-            "{}",
-            text.name
-        );
+        assert_eq!(Path::new(text.file_name).components().count(), 1, "{}", text.name);
         assert_eq!(names::find(text.name), Some(text), "the name stands once");
         assert_ne!(text.name, names::BUILTIN);
     }
@@ -431,47 +341,25 @@ fn a_target_is_its_input_shifted_by_one() {
 #[test]
 fn a_part_shorter_than_a_window_is_an_error_with_what_to_change() {
     // As many tokens as a window: the last target is missing.
-    let error = Windows::new(tokens(256), 256, 128)
-        .unwrap_err()
-        .in_part("the validation part");
-    let expected = WindowsError::TooShort {
-        part: "the validation part",
-        n_tokens: 256,
-        window: 256,
-    };
+    let error = Windows::new(tokens(256), 256, 128).unwrap_err().in_part("the validation part");
+    let expected = WindowsError::TooShort { part: "the validation part", n_tokens: 256, window: 256 };
     assert_eq!(error, expected);
-    let remedies = [
-        "--window to at most 255",
-        "more text",
-        "data.train_fraction",
-    ];
-    assert_says(
-        &error.to_string(),
-        &["the validation part has 256", "at least 257"],
-    );
+    let remedies = ["--window to at most 255", "more text", "data.train_fraction"];
+    assert_says(&error.to_string(), &["the validation part has 256", "at least 257"]);
     assert_says(&error.to_string(), &remedies);
     assert_eq!(Windows::new(tokens(257), 256, 128).unwrap().len(), 1);
     for n in [0, 1] {
         let message = Windows::new(tokens(n), 1, 1).unwrap_err().to_string();
         assert_says(&message, &[&format!("{n} tokens"), "more text"]);
-        assert!(
-            !message.contains("--window"),
-            "no window would do: {message}"
-        );
+        assert!(!message.contains("--window"), "no window would do: {message}");
     }
-    let message = Windows::new(tokens(9), usize::MAX, 1)
-        .unwrap_err()
-        .to_string();
+    let message = Windows::new(tokens(9), usize::MAX, 1).unwrap_err().to_string();
     assert_says(&message, &["at least 18446744073709551616"]);
 }
 
 #[test]
 fn a_window_or_stride_of_zero_is_an_error() {
-    let message = |window, stride| {
-        Windows::new(tokens(9), window, stride)
-            .unwrap_err()
-            .to_string()
-    };
+    let message = |window, stride| Windows::new(tokens(9), window, stride).unwrap_err().to_string();
     assert_says(&message(0, 1), &["data.window = 0"]);
     assert_says(&message(1, 0), &["data.stride = 0"]);
     assert_eq!(Windows::new(tokens(9), 2, usize::MAX).unwrap().len(), 1);
@@ -530,10 +418,7 @@ fn seven() -> Windows {
 fn a_last_batch_that_is_not_full_is_kept_or_dropped() {
     let mut kept = Loader::new(seven(), 3, false).unwrap();
     assert_eq!(kept.n_batches(), 3);
-    assert_eq!(
-        epoch(&mut kept),
-        (vec![0, 2, 4, 6, 8, 10, 12], vec![3, 3, 1])
-    );
+    assert_eq!(epoch(&mut kept), (vec![0, 2, 4, 6, 8, 10, 12], vec![3, 3, 1]));
     let mut dropped = Loader::new(seven(), 3, true).unwrap();
     assert_eq!(dropped.n_batches(), 2);
     assert_eq!(epoch(&mut dropped), (vec![0, 2, 4, 6, 8, 10], vec![3, 3]));
@@ -553,17 +438,10 @@ fn an_epoch_follows_the_order_handed_in() {
 
 #[test]
 fn an_order_that_is_no_permutation_is_refused() {
-    for order in [
-        &[0, 1, 2, 3, 4, 5][..],
-        &[0, 1, 2, 3, 4, 5, 7],
-        &[0, 1, 2, 3, 4, 5, 5],
-    ] {
+    for order in [&[0, 1, 2, 3, 4, 5][..], &[0, 1, 2, 3, 4, 5, 7], &[0, 1, 2, 3, 4, 5, 5]] {
         let mut loader = Loader::new(seven(), 2, true).unwrap();
         let start = std::panic::AssertUnwindSafe(|| loader.start_epoch(Some(order)));
-        assert!(
-            std::panic::catch_unwind(start).is_err(),
-            "{order:?} was taken"
-        );
+        assert!(std::panic::catch_unwind(start).is_err(), "{order:?} was taken");
     }
     // More samples than one word of the check holds.
     let mut loader = Loader::new(Windows::new(tokens(201), 1, 1).unwrap(), 1, true).unwrap();
@@ -587,17 +465,8 @@ fn seeking_goes_on_in_the_same_order() {
         assert_eq!(resumed.position(), 4);
     }
     let error = whole.seek(5).unwrap_err();
-    assert_eq!(
-        error,
-        LoaderError::NoSuchBatch {
-            batch: 5,
-            n_batches: 4
-        }
-    );
-    assert_says(
-        &error.to_string(),
-        &["batch 5", "has 4", "data.stride", "new run"],
-    );
+    assert_eq!(error, LoaderError::NoSuchBatch { batch: 5, n_batches: 4 });
+    assert_says(&error.to_string(), &["batch 5", "has 4", "data.stride", "new run"]);
 }
 
 #[test]
@@ -606,11 +475,7 @@ fn the_buffers_keep_their_place_after_the_first_batch() {
     let mut loader = Loader::new(seven(), 4, false).unwrap();
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     loader.seek(1).unwrap();
-    assert_eq!(
-        loader.next_batch(&mut inputs, &mut targets),
-        3,
-        "the short batch comes first"
-    );
+    assert_eq!(loader.next_batch(&mut inputs, &mut targets), 3, "the short batch comes first");
     let place = |v: &Vec<u32>| (v.as_ptr(), v.capacity());
     let before = (place(&inputs), place(&targets));
     for _ in 0..3 {
@@ -622,30 +487,14 @@ fn the_buffers_keep_their_place_after_the_first_batch() {
 
 #[test]
 fn a_loader_without_a_batch_is_an_error_with_what_to_change() {
-    let error = Loader::new(seven(), 8, true)
-        .unwrap_err()
-        .in_part("the training part");
-    let expected = LoaderError::NoBatch {
-        part: "the training part",
-        n_windows: 7,
-        batch_size: 8,
-    };
+    let error = Loader::new(seven(), 8, true).unwrap_err().in_part("the training part");
+    let expected = LoaderError::NoBatch { part: "the training part", n_windows: 7, batch_size: 8 };
     assert_eq!(error, expected);
-    let remedies = [
-        "--batch-size to at most 7",
-        "--stride",
-        "data.drop_last=false",
-    ];
-    assert_says(
-        &error.to_string(),
-        &["the training part gives 7 windows", "needs 8"],
-    );
+    let remedies = ["--batch-size to at most 7", "--stride", "data.drop_last=false"];
+    assert_says(&error.to_string(), &["the training part gives 7 windows", "needs 8"]);
     assert_says(&error.to_string(), &remedies);
     assert_eq!(Loader::new(seven(), 8, false).unwrap().n_batches(), 1);
-    assert_eq!(
-        Loader::new(seven(), 0, false).unwrap_err(),
-        LoaderError::EmptyBatch
-    );
+    assert_eq!(Loader::new(seven(), 0, false).unwrap_err(), LoaderError::EmptyBatch);
 }
 
 #[test]
@@ -675,27 +524,14 @@ fn the_defaults_are_the_reports() {
     assert_eq!(config, DataConfig::default());
     assert_eq!(config.validate(), Ok(()));
     let text = toml::to_string(&config).unwrap();
-    assert_says(
-        &text,
-        &[
-            "inputs = []",
-            "train_fraction = 0.9",
-            "window = 256",
-            "stride = 128",
-        ],
-    );
-    assert_says(
-        &text,
-        &["batch_size = 4", "eval_batch_size = 0", "drop_last = true"],
-    );
+    assert_says(&text, &["inputs = []", "train_fraction = 0.9", "window = 256", "stride = 128"]);
+    assert_says(&text, &["batch_size = 4", "eval_batch_size = 0", "drop_last = true"]);
     assert_eq!(toml::from_str::<DataConfig>(&text).unwrap(), config);
 }
 
 #[test]
 fn an_unknown_key_is_an_error_that_names_it() {
-    let error = toml::from_str::<DataConfig>("windw = 3")
-        .unwrap_err()
-        .to_string();
+    let error = toml::from_str::<DataConfig>("windw = 3").unwrap_err().to_string();
     assert_says(&error, &["windw", "window"]);
 }
 
@@ -715,26 +551,14 @@ fn a_value_that_cannot_be_used_is_named_with_its_remedy() {
     };
     for fraction in ["0.0", "1.0", "-0.1", "nan", "inf"] {
         let message = message(&format!("train_fraction = {fraction}"));
-        assert_says(
-            &message,
-            &["data.train_fraction = ", "above 0 and below 1", "0.9"],
-        );
+        assert_says(&message, &["data.train_fraction = ", "above 0 and below 1", "0.9"]);
     }
     assert_says(&message("window = 0"), &["data.window = 0", "at least 1"]);
     assert_says(&message("stride = 0"), &["data.stride = 0", "at least 1"]);
-    assert_says(
-        &message("batch_size = 0"),
-        &["data.batch_size = 0", "at least 1"],
-    );
+    assert_says(&message("batch_size = 0"), &["data.batch_size = 0", "at least 1"]);
     let huge = "window = 4611686018427387904\nbatch_size = 4";
     assert_says(&message(huge), &["data.batch_size = 4", "--window"]);
     let huge = "eval_batch_size = 9223372036854775807";
-    assert_says(
-        &message(huge),
-        &["data.eval_batch_size = 9223372036854775807"],
-    );
-    assert_says(
-        &message("inputs = ['a.txt', ' ']"),
-        &["data.inputs = \" \"", "leave"],
-    );
+    assert_says(&message(huge), &["data.eval_batch_size = 9223372036854775807"]);
+    assert_says(&message("inputs = ['a.txt', ' ']"), &["data.inputs = \" \"", "leave"]);
 }

@@ -1,0 +1,125 @@
+//! What every `tokenizer.json` of Hugging Face's format has in common.
+//!
+//! `version` is not read. `truncation` and `padding` are settings of a batch, which Hugging Face stores beside
+//! the tokenizer; they are no part of it and are left alone.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::TokenizerError;
+
+/// Characters of a file's value that an error message shows.
+const N_SHOWN: usize = 80;
+
+#[derive(Deserialize)]
+struct Fields {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+    model: Value,
+}
+
+/// A token that is found in a text before the model sees it.
+#[derive(Deserialize)]
+pub(super) struct AddedToken {
+    pub id: u32,
+    pub content: String,
+    #[serde(default)]
+    pub single_word: bool,
+    #[serde(default)]
+    pub lstrip: bool,
+    #[serde(default)]
+    pub rstrip: bool,
+    #[serde(default)]
+    pub special: bool,
+}
+
+/// A parsed file, and its name for errors.
+pub(super) struct File {
+    pub path: PathBuf,
+    pub added_tokens: Vec<AddedToken>,
+    pub normalizer: Value,
+    pub pre_tokenizer: Value,
+    pub post_processor: Value,
+    pub decoder: Value,
+    pub model: Value,
+}
+
+impl File {
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, TokenizerError> {
+        let fields: Fields =
+            serde_json::from_str(text).map_err(|source| TokenizerError::Json { path: path.to_owned(), source })?;
+        Ok(Self {
+            path: path.to_owned(),
+            added_tokens: fields.added_tokens,
+            normalizer: fields.normalizer,
+            pre_tokenizer: fields.pre_tokenizer,
+            post_processor: fields.post_processor,
+            decoder: fields.decoder,
+            model: fields.model,
+        })
+    }
+
+    /// The model's type. GPT-2's own file has none: then it is BPE if there are merges.
+    pub(super) fn model_type(&self) -> Option<&str> {
+        match self.model.get("type") {
+            Some(kind) => kind.as_str(),
+            None => self.model.get("merges").map(|_| "BPE"),
+        }
+    }
+
+    /// The model's fields, taken out of the file.
+    pub(super) fn take_model<T: DeserializeOwned>(&mut self) -> Result<T, TokenizerError> {
+        serde_json::from_value(self.model.take())
+            .map_err(|source| TokenizerError::Json { path: self.path.clone(), source })
+    }
+
+    /// An error unless the file has no normalizer.
+    pub(super) fn check_no_normalizer(&self) -> Result<(), TokenizerError> {
+        if self.normalizer.is_null() {
+            return Ok(());
+        }
+        let found = shown(Some(&self.normalizer));
+        Err(self.unsupported("normalizer", "none", found))
+    }
+
+    pub(super) fn unsupported(
+        &self,
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> TokenizerError {
+        TokenizerError::Unsupported {
+            path: self.path.clone(),
+            field: field.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+}
+
+/// A value of a file as an error message shows it.
+pub(super) fn shown(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(value) => shorten(&value.to_string()),
+    }
+}
+
+/// The first characters of a text that may be long.
+pub(super) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(N_SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

@@ -1,0 +1,76 @@
+//! The text of ids that arrive one by one.
+
+use std::str::from_utf8;
+
+use super::{Tokenizer, TokenizerError};
+
+/// Decodes ids one by one into text that is never taken back.
+///
+/// What [`push`](StreamDecoder::push) and [`finish`](StreamDecoder::finish) give, joined, is
+/// [`Tokenizer::decode`] of all the ids. The work for an id does not grow with the number of ids before it.
+#[derive(Clone, Debug, Default)]
+pub struct StreamDecoder {
+    previous: Option<u32>,
+    /// The bytes of a character whose end has not arrived: at most three.
+    pending: Vec<u8>,
+}
+
+impl StreamDecoder {
+    /// A decoder at the start of a text.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The text that `id` made certain; empty while a character is incomplete.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode_bytes`]; the decoder then stands where it stood before.
+    pub fn push(&mut self, tokenizer: &dyn Tokenizer, id: u32) -> Result<String, TokenizerError> {
+        // What an id adds may depend on the id before it (the word tokenizers join words with spaces), and on no other.
+        match self.previous {
+            None => self.pending.extend(tokenizer.decode_bytes(&[id])?),
+            Some(previous) => {
+                let both = tokenizer.decode_bytes(&[previous, id])?;
+                let n_known = tokenizer.decode_bytes(&[previous])?.len();
+                self.pending.extend(&both[n_known..]);
+            }
+        }
+        self.previous = Some(id);
+        Ok(self.take_certain())
+    }
+
+    /// The rest: U+FFFD where the ids end inside a character, else nothing. The decoder is then at the start again.
+    pub fn finish(&mut self) -> String {
+        self.previous = None;
+        let rest = String::from_utf8_lossy(&self.pending).into_owned();
+        self.pending.clear();
+        rest
+    }
+
+    /// Takes from the pending bytes all but an incomplete character at their end.
+    /// Ill-formed sequences are cut as `String::from_utf8_lossy` cuts them.
+    fn take_certain(&mut self) -> String {
+        let mut text = String::new();
+        let mut start = 0;
+        while start < self.pending.len() {
+            match from_utf8(&self.pending[start..]) {
+                Ok(valid) => {
+                    text.push_str(valid);
+                    start = self.pending.len();
+                }
+                Err(error) => {
+                    let valid = &self.pending[start..start + error.valid_up_to()];
+                    text.push_str(&String::from_utf8_lossy(valid));
+                    start += error.valid_up_to();
+                    let Some(n_bad) = error.error_len() else {
+                        break;
+                    };
+                    text.push(char::REPLACEMENT_CHARACTER);
+                    start += n_bad;
+                }
+            }
+        }
+        self.pending.drain(..start);
+        text
+    }
+}
