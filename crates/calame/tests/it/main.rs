@@ -1,4 +1,6 @@
 //! The library's tests from outside, in one binary.
 
 mod data;
+mod golden;
+mod model;
 mod tokenizer;
