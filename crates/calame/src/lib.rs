@@ -4,6 +4,7 @@
 //! [`tensor`]). ARCHITECTURE.md is the map.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 pub mod data;
 pub mod model;
 pub mod ops;

@@ -184,12 +184,13 @@ impl ModelConfig {
 
     /// Number of parameters, a tied head counted once.
     pub fn n_parameters(&self) -> usize {
-        let (v, c, l) = (self.vocab_size, self.n_embd, self.n_layer);
+        // In 128 bits: a foreign file's sizes may multiply to more than 64 hold.
+        let [v, p, c, l] = [self.vocab_size, self.n_positions, self.n_embd, self.n_layer].map(|n| n as u128);
         let qkv_bias = if self.qkv_bias { 3 * c } else { 0 };
         // c_attn 3C², c_proj C² + C, c_fc 4C² + 4C, c_proj 4C² + C, two normalisations 2C each.
         let block = 12 * c * c + 10 * c + qkv_bias;
         let head = if self.tied_head { 0 } else { v * c };
-        v * c + self.n_positions * c + l * block + 2 * c + head
+        usize::try_from(v * c + p * c + l * block + 2 * c + head).unwrap_or(usize::MAX)
     }
 }
 

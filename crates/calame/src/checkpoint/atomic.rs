@@ -1,0 +1,94 @@
+//! Folders that appear whole or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::CheckpointError;
+
+/// Fills a new folder by `fill` and puts it at `folder`; what stood there stands until the new one is complete.
+///
+/// The new folder is made as `.<name>.partial` beside it (a left-over of a killed program is removed first), its files are
+/// synced, it takes the place of the old one in one exchange where the system can, and the parent is synced.
+pub(super) fn replace_folder(
+    folder: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let partial = sibling(folder, "partial");
+    remove_if_there(&partial)?;
+    fs::create_dir_all(&partial).map_err(CheckpointError::io("create", &partial))?;
+    let filled = fill(&partial).and_then(|()| sync_files(&partial)).and_then(|()| put_in_place(&partial, folder));
+    if filled.is_err() {
+        // The first error is the one to tell; a left-over is removed by the next attempt too.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    filled
+}
+
+fn sibling(folder: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(folder.file_name().unwrap_or_default());
+    name.push(".");
+    name.push(ending);
+    folder.with_file_name(name)
+}
+
+fn remove_if_there(folder: &Path) -> Result<(), CheckpointError> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::io("remove", folder)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_files(folder: &Path) -> Result<(), CheckpointError> {
+    let entries = fs::read_dir(folder).map_err(CheckpointError::io("read", folder))?;
+    for entry in entries {
+        let path = entry.map_err(CheckpointError::io("read", folder))?.path();
+        sync(&path)?;
+    }
+    sync(folder)
+}
+
+fn sync(path: &Path) -> Result<(), CheckpointError> {
+    let file = File::open(path).map_err(CheckpointError::io("open", path))?;
+    file.sync_all().map_err(CheckpointError::io("sync", path))
+}
+
+fn put_in_place(partial: &Path, folder: &Path) -> Result<(), CheckpointError> {
+    if folder.exists() {
+        if !exchange(partial, folder) {
+            // Without an exchange there is a moment in which the old one has its other name.
+            let previous = sibling(folder, "previous");
+            remove_if_there(&previous)?;
+            fs::rename(folder, &previous).map_err(CheckpointError::io("rename", folder))?;
+            fs::rename(partial, folder).map_err(CheckpointError::io("rename", partial))?;
+            remove_if_there(&previous)?;
+        }
+        remove_if_there(partial)?;
+    } else {
+        fs::rename(partial, folder).map_err(CheckpointError::io("rename", partial))?;
+    }
+    match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+        _ => sync(Path::new(".")),
+    }
+}
+
+/// Exchanges two paths in one step; false where the system cannot.
+#[cfg(target_os = "linux")]
+fn exchange(a: &Path, b: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
+}
+
+/// Writes a small file of a new folder.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), CheckpointError> {
+    let mut file = File::create(path).map_err(CheckpointError::io("create", path))?;
+    file.write_all(text.as_bytes()).map_err(CheckpointError::io("write", path))
+}

@@ -1,0 +1,123 @@
+//! What can be wrong with a saved model or a checkpoint.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::tokenizer::TokenizerError;
+
+/// Why a model or a checkpoint cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The system refused: not found, not allowed, disk full.
+    #[error("cannot {action} {}: {source}{}", .path.display(), hint(.source))]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder holds no saved model.
+    #[error("{} holds no model: expected {expected}; {remedy}", .path.display())]
+    NotAModel {
+        /// The file or folder given.
+        path: PathBuf,
+        /// What was looked for.
+        expected: &'static str,
+        /// What to do.
+        remedy: String,
+    },
+    /// A JSON file that is not what it should be.
+    #[error("{}: not a valid {what}: {source}", .path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A configuration that calame cannot run.
+    #[error("{}: {key} is {found}: expected {expected}", .path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A file of tensors that is damaged or of another format.
+    #[error("{}: {reason}; the file is damaged, incomplete or of another format: copy or download it again", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Tensors that the model lacks, does not know, or that have another shape.
+    #[error("{}: the tensors do not fit config.json:{}", .path.display(), lines(.problems))]
+    Tensors {
+        /// The file.
+        path: PathBuf,
+        /// One line each.
+        problems: Vec<String>,
+    },
+    /// A weight that is not a number.
+    #[error("{}: {name} holds a number that is not finite (NaN or infinite): the training that wrote it diverged; use an earlier model or train again with a smaller learning rate", .path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The parameter.
+        name: String,
+    },
+    /// The tokenizer beside the model is not the one that it was trained with.
+    #[error("{}: this is not the tokenizer that the model was trained with (SHA-256 {found}, config.json says {expected}): put the model's own tokenizer.json back", .path.display())]
+    ForeignTokenizer {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The hash in config.json.
+        expected: String,
+        /// The hash of the file's tokenizer.
+        found: String,
+    },
+    /// The tokenizer cannot be read.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+impl CheckpointError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
+        let path = path.to_owned();
+        move |source| CheckpointError::Io { action, path, source }
+    }
+
+    pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> CheckpointError {
+        CheckpointError::Damaged { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            " (the disk is full: free some space or choose another folder; what stood there before is untouched)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            " (it may not be written or read there: choose another folder)"
+        }
+        _ => "",
+    }
+}
+
+fn lines(problems: &[String]) -> String {
+    /// More than these say nothing new.
+    const SHOWN: usize = 20;
+    let mut text: String = problems.iter().take(SHOWN).map(|p| format!("\n  {p}")).collect();
+    if problems.len() > SHOWN {
+        text += &format!("\n  … and {} more", problems.len() - SHOWN);
+    }
+    text
+}

@@ -1,0 +1,179 @@
+//! Files of f32 tensors in the safetensors format, written and read a piece at a time.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
+
+use super::CheckpointError;
+use crate::tensor::Tensor;
+
+// Elements go to and from files as they stand in memory.
+const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
+
+/// A header of the largest model here has some 100 kB.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// One tensor on its way to a file.
+pub(super) struct Entry<'a> {
+    tensor: Cow<'a, Tensor>,
+    /// [rows, cols] is written as [cols, rows].
+    transposed: bool,
+}
+
+impl<'a> Entry<'a> {
+    pub fn of(tensor: &'a Tensor, transposed: bool) -> Entry<'a> {
+        Entry { tensor: Cow::Borrowed(tensor), transposed }
+    }
+
+    pub fn zeros(len: usize) -> Entry<'static> {
+        Entry { tensor: Cow::Owned(Tensor::zeros([len])), transposed: false }
+    }
+
+    fn shape_of(tensor: &Tensor, transposed: bool) -> Vec<usize> {
+        let mut shape = tensor.dims().to_vec();
+        if transposed {
+            shape.reverse();
+        }
+        shape
+    }
+}
+
+/// The shape is kept beside the entry because a view lends it out.
+struct Shaped<'a> {
+    entry: Entry<'a>,
+    shape: Vec<usize>,
+}
+
+impl View for Shaped<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let tensor = &self.entry.tensor;
+        if !self.entry.transposed {
+            return Cow::Borrowed(bytemuck::cast_slice(tensor.as_slice()));
+        }
+        let (rows, cols) = (tensor.n_rows(), tensor.row_len());
+        let mut bytes = vec![0u8; 4 * rows * cols];
+        for (r, row) in tensor.as_slice().chunks_exact(cols).enumerate() {
+            for (c, x) in row.iter().enumerate() {
+                let at = 4 * (c * rows + r);
+                bytes[at..at + 4].copy_from_slice(&x.to_le_bytes());
+            }
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.entry.tensor.len()
+    }
+}
+
+/// Writes named tensors; the file is complete but not synced.
+pub(super) fn write<'a>(
+    path: &Path,
+    entries: impl Iterator<Item = (String, Entry<'a>)>,
+    metadata: &[(&str, &str)],
+) -> Result<(), CheckpointError> {
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let views = entries.map(|(name, entry)| {
+        let shape = Entry::shape_of(&entry.tensor, entry.transposed);
+        (name, Shaped { entry, shape })
+    });
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => CheckpointError::io("write", path)(source),
+        other => CheckpointError::damaged(path, other.to_string()),
+    })
+}
+
+/// An open file of tensors whose header has been checked against the file's size.
+#[derive(Debug)]
+pub(super) struct TensorFile {
+    path: PathBuf,
+    file: File,
+    /// Where the tensors' bytes begin.
+    start: u64,
+    pub file_bytes: u64,
+    header: Metadata,
+}
+
+impl TensorFile {
+    pub fn open(path: &Path) -> Result<TensorFile, CheckpointError> {
+        let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
+        let file_bytes = file.metadata().map_err(CheckpointError::io("read", path))?.len();
+        let mut length = [0; 8];
+        if file_bytes < 8 {
+            return Err(CheckpointError::damaged(path, format!("{file_bytes} bytes are no safetensors file")));
+        }
+        file.read_exact(&mut length).map_err(CheckpointError::io("read", path))?;
+        let header_bytes = u64::from_le_bytes(length);
+        if header_bytes > MAX_HEADER_BYTES || header_bytes > file_bytes - 8 {
+            let reason = format!("a header of {header_bytes} bytes in a file of {file_bytes}");
+            return Err(CheckpointError::damaged(path, reason));
+        }
+        let mut header = vec![0; header_bytes as usize];
+        file.read_exact(&mut header).map_err(CheckpointError::io("read", path))?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|e| CheckpointError::damaged(path, format!("its header is no safetensors header ({e})")))?;
+        let (start, data) = (8 + header_bytes, header.data_len() as u64);
+        if start.checked_add(data) != Some(file_bytes) {
+            let reason = format!("the header speaks of {data} bytes of tensors, {} are there", file_bytes - start);
+            return Err(CheckpointError::damaged(path, reason));
+        }
+        Ok(TensorFile { path: path.to_owned(), file, start, file_bytes, header })
+    }
+
+    /// Every tensor's key and what the header says of it.
+    pub fn tensors(&self) -> HashMap<String, &TensorInfo> {
+        self.header.tensors()
+    }
+
+    /// A value of the header's own metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Reads the tensor `key`, whose shape the caller has compared, into `tensor`; `transposed` if it stands so there.
+    pub fn read(&mut self, key: &str, tensor: &mut Tensor, transposed: bool) -> Result<(), CheckpointError> {
+        let info = self.header.info(key).ok_or_else(|| CheckpointError::damaged(&self.path, format!("no {key}")))?;
+        let (from, to) = info.data_offsets;
+        if to - from != 4 * tensor.len() {
+            let reason = format!("{key} has {} bytes, expected {}", to - from, 4 * tensor.len());
+            return Err(CheckpointError::damaged(&self.path, reason));
+        }
+        let io = |e| CheckpointError::io("read", &self.path)(e);
+        self.file.seek(SeekFrom::Start(self.start + from as u64)).map_err(io)?;
+        let io = |e| CheckpointError::io("read", &self.path)(e);
+        if !transposed {
+            return self.file.read_exact(bytemuck::cast_slice_mut(tensor.as_mut_slice())).map_err(io);
+        }
+        let (rows, cols) = (tensor.n_rows(), tensor.row_len());
+        let rows_a_piece = (PIECE_BYTES / (4 * rows)).max(1);
+        let mut piece = vec![0.0f32; rows_a_piece.min(cols) * rows];
+        for c0 in (0..cols).step_by(rows_a_piece) {
+            let n = rows_a_piece.min(cols - c0);
+            let piece = &mut piece[..n * rows];
+            self.file
+                .read_exact(bytemuck::cast_slice_mut(piece))
+                .map_err(|e| CheckpointError::io("read", &self.path)(e))?;
+            for (r, row) in tensor.as_mut_slice().chunks_exact_mut(cols).enumerate() {
+                for (c, x) in row[c0..c0 + n].iter_mut().enumerate() {
+                    *x = piece[c * rows + r];
+                }
+            }
+        }
+        Ok(())
+    }
+}
