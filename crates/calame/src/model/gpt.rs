@@ -191,6 +191,8 @@ impl Gpt {
     /// `scale` is one over the tokens of the step's whole batch. `ready(part, weights, grad)` is called as soon as the
     /// gradient of a part is final and its weights are not needed any more: `Head` first, then blocks from the last to the
     /// first, `Embeddings` last (a tied head is final with them).
+    ///
+    /// If the loss is not finite there is no backward and no call of `ready`; `grad` is of no use then.
     pub fn forward_backward(
         &mut self,
         dev: &Device,
@@ -209,6 +211,9 @@ impl Gpt {
         let Scratch { block: block_scratch, dx, dy, classifier } = scratch;
         let (head, dhead) = (self.head(), grad.head_grad());
         let loss = ops::classifier_forward_backward(dev, &saved.y, head, targets, scale, dy, dhead, classifier);
+        if !loss.is_finite() {
+            return loss;
+        }
         let n_layer = self.h.len();
         dx.as_mut_slice().fill(0.0);
         self.ln_f.backward_add(dev, dy, &saved.x[n_layer], &saved.ln_f, dx, &mut grad.ln_f);

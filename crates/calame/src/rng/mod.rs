@@ -65,19 +65,25 @@ impl Sequence {
     }
 }
 
-/// 0..n in the order of an epoch: a permutation by Fisher and Yates, the same for the same seed and epoch.
-pub fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
+/// 0..n in the order of an epoch, in `order`: a permutation by Fisher and Yates, the same for the same seed and epoch.
+pub fn permute(seed: u64, epoch: u64, n: usize, order: &mut Vec<u32>) {
     let mut random = Sequence::new(stream(seed, Purpose::Shuffle, epoch));
-    let mut order: Vec<u32> = (0..n as u32).collect();
+    order.clear();
+    order.extend(0..n as u32);
     for i in (1..n).rev() {
         order.swap(i, random.below(i as u64 + 1) as usize);
     }
-    order
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
+        let mut order = vec![7];
+        permute(seed, epoch, n, &mut order);
+        order
+    }
 
     #[test]
     fn permutations_are_permutations_and_differ() {

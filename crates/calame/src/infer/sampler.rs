@@ -1,0 +1,217 @@
+//! Which token comes next: greedy, or drawn by temperature, top-k and top-p.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rng::{self, Purpose, Sequence};
+
+/// How tokens are drawn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamplerConfig {
+    /// Logits are divided by it; 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Only tokens with one of the k highest logits (more where several equal the k-th); 0 takes all.
+    pub top_k: usize,
+    /// Only the likeliest tokens that together reach this probability; 1 takes all.
+    pub top_p: f32,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Default for SamplerConfig {
+    fn default() -> SamplerConfig {
+        SamplerConfig { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 42 }
+    }
+}
+
+/// A setting that means nothing, or logits that do.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum SamplerError {
+    /// A setting outside its range.
+    #[error("{key} is {value}: expected {expected}")]
+    Setting {
+        /// Which.
+        key: &'static str,
+        /// Its value.
+        value: f32,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The model's output is not a number.
+    #[error("the model's logits are not finite: its weights are damaged, or its training diverged")]
+    NotFinite,
+}
+
+/// Draws tokens from logits.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    config: SamplerConfig,
+    random: Sequence,
+    /// Tokens by falling logit, kept for its room.
+    order: Vec<u32>,
+    weights: Vec<f64>,
+}
+
+impl Sampler {
+    /// A sampler whose draws are those of stream `index` of the seed.
+    ///
+    /// # Errors
+    /// Names the setting that is out of range.
+    pub fn new(config: &SamplerConfig, index: u64) -> Result<Sampler, SamplerError> {
+        let setting = |key, value, expected| Err(SamplerError::Setting { key, value, expected });
+        if !(config.temperature >= 0.0 && config.temperature.is_finite()) {
+            return setting("temperature", config.temperature, "0 (greedy) or a positive number");
+        }
+        if !(config.top_p > 0.0 && config.top_p <= 1.0) {
+            return setting("top-p", config.top_p, "a probability above 0, at most 1");
+        }
+        let random = Sequence::new(rng::stream(config.seed, Purpose::Sampling, index));
+        Ok(Sampler { config: config.clone(), random, order: Vec::new(), weights: Vec::new() })
+    }
+
+    /// The next token. Among equal logits the lowest id comes first.
+    ///
+    /// # Errors
+    /// If a logit is NaN, or all are −∞.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplerError> {
+        let best = argmax(logits).ok_or(SamplerError::NotFinite)?;
+        if self.config.temperature == 0.0 {
+            return Ok(best);
+        }
+        self.rank(logits);
+        let max = f64::from(logits[best as usize]);
+        let temperature = f64::from(self.config.temperature);
+        self.weights.clear();
+        let order = &self.order;
+        self.weights.extend(order.iter().map(|&i| ((f64::from(logits[i as usize]) - max) / temperature).exp()));
+        self.cut_to_top_p();
+        let total: f64 = self.weights.iter().sum();
+        let mut left = self.random.next_f64() * total;
+        for (&token, &weight) in self.order.iter().zip(&self.weights) {
+            left -= weight;
+            if left < 0.0 {
+                return Ok(token);
+            }
+        }
+        // Rounding may leave a crumb: it belongs to the last token that has any weight.
+        let last = self.weights.iter().rposition(|&w| w > 0.0).unwrap_or(0);
+        Ok(self.order[last])
+    }
+
+    /// `order`: the candidates of top-k, by falling logit.
+    fn rank(&mut self, logits: &[f32]) {
+        self.order.clear();
+        self.order.extend(0..logits.len() as u32);
+        let falling = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+        let k = self.config.top_k;
+        if k > 0 && k < self.order.len() {
+            let (_, kth, _) = self.order.select_nth_unstable_by(k - 1, falling);
+            let bound = logits[*kth as usize];
+            self.order.retain(|&i| logits[i as usize] >= bound);
+        }
+        self.order.sort_unstable_by(falling);
+    }
+
+    /// The shortest prefix that reaches top_p, the token that reaches it included.
+    fn cut_to_top_p(&mut self) {
+        if self.config.top_p == 1.0 {
+            return;
+        }
+        let enough = f64::from(self.config.top_p) * self.weights.iter().sum::<f64>();
+        let mut sum = 0.0;
+        let reached = self.weights.iter().position(|w| {
+            sum += w;
+            sum >= enough
+        });
+        self.weights.truncate(reached.map_or(self.weights.len(), |i| i + 1));
+    }
+}
+
+/// The first place of the greatest element; None if any is NaN or all are −∞.
+fn argmax(logits: &[f32]) -> Option<u32> {
+    let mut best: Option<(u32, f32)> = None;
+    for (i, &x) in logits.iter().enumerate() {
+        if x.is_nan() {
+            return None;
+        }
+        if x > best.map_or(f32::NEG_INFINITY, |(_, b)| b) {
+            best = Some((i as u32, x));
+        }
+    }
+    best.map(|(i, _)| i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(config: &SamplerConfig, logits: &[f32], n: usize) -> Vec<usize> {
+        let mut sampler = Sampler::new(config, 0).unwrap();
+        let mut counts = vec![0; logits.len()];
+        (0..n).for_each(|_| counts[sampler.sample(logits).unwrap() as usize] += 1);
+        counts
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_greatest() {
+        let mut sampler = Sampler::new(&SamplerConfig::default(), 0).unwrap();
+        assert_eq!(sampler.sample(&[0.0, 3.0, 3.0, -1.0]), Ok(1));
+        assert_eq!(sampler.sample(&[0.0, f32::NAN]), Err(SamplerError::NotFinite));
+        assert_eq!(sampler.sample(&[f32::NEG_INFINITY]), Err(SamplerError::NotFinite));
+    }
+
+    #[test]
+    fn frequencies_are_those_of_the_softmax() {
+        let logits = [1.0f32, 0.0, 2.0, -3.0];
+        for temperature in [0.5, 1.0, 2.0] {
+            let config = SamplerConfig { temperature, ..SamplerConfig::default() };
+            let n = 50_000;
+            let counts = drawn(&config, &logits, n);
+            let weights: Vec<f64> = logits.iter().map(|&z| f64::from(z / temperature).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for (count, weight) in counts.iter().zip(weights) {
+                let p = weight / total;
+                let bound = 5.0 * (p * (1.0 - p) / n as f64).sqrt();
+                assert!((*count as f64 / n as f64 - p).abs() <= bound, "{counts:?} at {temperature}");
+            }
+        }
+    }
+
+    #[test]
+    fn top_k_keeps_ties_and_top_p_what_reaches_it() {
+        let with = |top_k, top_p| SamplerConfig { temperature: 1.0, top_k, top_p, seed: 1 };
+        let counts = drawn(&with(2, 1.0), &[1.0, 3.0, 1.0, 0.0], 5000);
+        assert!(counts[0] > 0 && counts[1] > 0 && counts[2] > 0 && counts[3] == 0);
+        // Probabilities 0.5, 0.3, 0.2: 0.5 alone reaches 0.5; 0.6 needs two.
+        let logits = [0.5f32.ln(), 0.3f32.ln(), 0.2f32.ln()];
+        let counts = drawn(&with(0, 0.49), &logits, 1000);
+        assert_eq!(counts, [1000, 0, 0]);
+        let counts = drawn(&with(0, 0.6), &logits, 1000);
+        assert!(counts[1] > 0 && counts[2] == 0);
+        assert_eq!(drawn(&with(1, 1.0), &logits, 100), [100, 0, 0]);
+        assert!(drawn(&with(99, 1.0), &logits, 1000)[2] > 0);
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same() {
+        let config = SamplerConfig { temperature: 1.0, ..SamplerConfig::default() };
+        let logits: Vec<f32> = (0..50).map(|i| (i as f32).sin()).collect();
+        let draw = |config: &SamplerConfig, index| {
+            let mut sampler = Sampler::new(config, index).unwrap();
+            (0..40).map(|_| sampler.sample(&logits).unwrap()).collect::<Vec<u32>>()
+        };
+        assert_eq!(draw(&config, 0), draw(&config, 0));
+        assert_ne!(draw(&config, 0), draw(&config, 1));
+        assert_ne!(draw(&config, 0), draw(&SamplerConfig { seed: 43, ..config }, 0));
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let error = |config| Sampler::new(&config, 0).unwrap_err().to_string();
+        let base = SamplerConfig::default();
+        assert!(error(SamplerConfig { temperature: -1.0, ..base.clone() }).contains("temperature is -1"));
+        assert!(error(SamplerConfig { temperature: f32::NAN, ..base.clone() }).contains("temperature is NaN"));
+        assert!(error(SamplerConfig { top_p: 0.0, ..base.clone() }).contains("top-p is 0"));
+        assert!(error(SamplerConfig { top_p: 1.5, ..base }).contains("top-p is 1.5"));
+    }
+}

@@ -1,0 +1,180 @@
+//! A run's file: every value of every component, one section each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::DataConfig;
+use crate::model::{ModelConfig, Preset};
+
+/// Which tokenizer turns the text into tokens: section `[tokenizer]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// `gpt2`, or one built from the training text: `simple-v1`, `simple-v2`.
+    pub kind: String,
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> TokenizerConfig {
+        TokenizerConfig { kind: "gpt2".to_owned() }
+    }
+}
+
+/// How to train: section `[train]`. The defaults are the report's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes over the training text.
+    pub epochs: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Share of every parameter taken away in a step, before `lr`.
+    pub weight_decay: f64,
+    /// Decay of AdamW's running mean of gradients.
+    pub beta1: f64,
+    /// Decay of its running mean of squared gradients.
+    pub beta2: f64,
+    /// Its ε.
+    pub eps: f64,
+    /// Steps from one evaluation to the next, the first after step 0.
+    pub eval_every: u64,
+    /// Batches of each split that an evaluation takes.
+    pub eval_batches: usize,
+    /// Seed of initial weights, order and dropout.
+    pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> TrainConfig {
+        TrainConfig {
+            epochs: 10,
+            lr: 4e-4,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            eval_every: 5,
+            eval_batches: 5,
+            seed: 123,
+        }
+    }
+}
+
+/// The text written after every epoch: section `[sample]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SampleConfig {
+    /// What it begins with.
+    pub prompt: String,
+    /// Tokens added, greedily; 0 writes none.
+    pub max_tokens: usize,
+}
+
+impl Default for SampleConfig {
+    fn default() -> SampleConfig {
+        SampleConfig { prompt: "Every effort moves you".to_owned(), max_tokens: 50 }
+    }
+}
+
+/// Where and in which numbers: section `[device]`. `auto` and 0 are resolved when a run starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// `cpu` or `auto`.
+    pub device: String,
+    /// `f32` or `auto`.
+    pub precision: String,
+    /// Threads; 0 takes one for each core.
+    pub threads: usize,
+    /// `avx512`, `avx2`, `portable` or `auto`.
+    pub instruction_set: String,
+}
+
+impl Default for DeviceConfig {
+    fn default() -> DeviceConfig {
+        let auto = || "auto".to_owned();
+        DeviceConfig { device: auto(), precision: auto(), threads: 0, instruction_set: auto() }
+    }
+}
+
+/// Everything that a run needs to be run again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The version of calame that resolved it.
+    pub version: String,
+    /// The preset that the model's shape and a few defaults came from.
+    pub preset: String,
+    /// The model that the weights came from; empty for fresh ones.
+    pub init_from: String,
+    /// The shape.
+    pub model: ModelConfig,
+    /// The text.
+    pub data: DataConfig,
+    /// The tokenizer.
+    pub tokenizer: TokenizerConfig,
+    /// The training.
+    pub train: TrainConfig,
+    /// The text after every epoch.
+    pub sample: SampleConfig,
+    /// Device and numbers.
+    pub device: DeviceConfig,
+}
+
+/// A value that a run cannot have.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+#[error("{key} is {value}: expected {expected}")]
+pub struct TrainConfigError {
+    /// The key with its section.
+    pub key: &'static str,
+    /// What it is.
+    pub value: String,
+    /// What it may be.
+    pub expected: &'static str,
+}
+
+impl RunConfig {
+    /// A preset's defaults: the report's, but for `tiny`, whose small model learns in seconds at a larger rate.
+    pub fn of_preset(preset: Preset) -> RunConfig {
+        let mut config = RunConfig {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            preset: preset.name().to_owned(),
+            init_from: String::new(),
+            model: preset.config(),
+            data: DataConfig::default(),
+            tokenizer: TokenizerConfig::default(),
+            train: TrainConfig::default(),
+            sample: SampleConfig::default(),
+            device: DeviceConfig::default(),
+        };
+        if preset == Preset::Tiny {
+            config.data.window = 64;
+            config.data.stride = 64;
+            config.train.lr = 5e-3;
+        }
+        config
+    }
+}
+
+impl TrainConfig {
+    /// Whether a training can have these values.
+    ///
+    /// # Errors
+    /// The first that it cannot, with what it may be.
+    pub fn validate(&self) -> Result<(), TrainConfigError> {
+        let share = |x: f64| (0.0..1.0).contains(&x);
+        let checks: [(&'static str, String, bool, &'static str); 8] = [
+            ("train.epochs", self.epochs.to_string(), self.epochs > 0, "at least 1"),
+            ("train.lr", self.lr.to_string(), self.lr > 0.0 && self.lr <= 1.0, "above 0, at most 1 (4e-4 is usual)"),
+            ("train.weight_decay", self.weight_decay.to_string(), share(self.weight_decay), "from 0 to below 1"),
+            ("train.beta1", self.beta1.to_string(), share(self.beta1), "from 0 to below 1"),
+            ("train.beta2", self.beta2.to_string(), share(self.beta2), "from 0 to below 1"),
+            ("train.eps", self.eps.to_string(), self.eps > 0.0 && self.eps <= 1.0, "above 0 (1e-8 is usual)"),
+            ("train.eval_every", self.eval_every.to_string(), self.eval_every > 0, "at least 1"),
+            ("train.eval_batches", self.eval_batches.to_string(), self.eval_batches > 0, "at least 1"),
+        ];
+        match checks.into_iter().find(|(_, _, fine, _)| !fine) {
+            Some((key, value, _, expected)) => Err(TrainConfigError { key, value, expected }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The training loop.
+
+use std::time::Duration;
+
+use super::config::RunConfig;
+use super::optimizer::AdamW;
+use crate::checkpoint::{CheckpointError, Progress};
+use crate::data::Loader;
+use crate::model::{Dropout, Gpt, Saved, Scratch};
+use crate::ops::Device;
+use crate::rng::{self, Purpose};
+
+/// What one step gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// The step, from 0.
+    pub step: u64,
+    /// The epoch, from 1.
+    pub epoch: u64,
+    /// Mean loss of its tokens, before the update.
+    pub loss: f32,
+    /// The learning rate.
+    pub lr: f64,
+    /// Tokens of the step.
+    pub n_tokens: usize,
+    /// Tokens trained on so far.
+    pub n_tokens_seen: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Losses over some batches of both splits, nothing dropped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvaluationReport {
+    /// The step after which it was made, from 0.
+    pub step: u64,
+    /// The epoch, from 1.
+    pub epoch: u64,
+    /// Mean of the training batches' means.
+    pub train_loss: f32,
+    /// Mean of the validation batches' means.
+    pub val_loss: f32,
+    /// Tokens trained on so far.
+    pub n_tokens_seen: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// How a training ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished,
+    /// It was asked to stop; its state is whole.
+    Stopped,
+    /// A step's loss was not finite; the weights are those before it.
+    Diverged {
+        /// The step, from 0.
+        step: u64,
+        /// The loss.
+        loss: f32,
+    },
+}
+
+/// Who follows a training: tells the time, asks it to stop, writes things down, samples.
+pub trait Observer {
+    /// What its methods may fail with.
+    type Error;
+    /// Time since some fixed moment.
+    fn now(&mut self) -> Duration;
+    /// Whether the training should end after the step under way.
+    fn stop_requested(&mut self) -> bool;
+    /// A step was made.
+    ///
+    /// # Errors
+    /// Ends the training.
+    fn step(&mut self, report: &StepReport) -> Result<(), Self::Error>;
+    /// An evaluation was made.
+    ///
+    /// # Errors
+    /// Ends the training.
+    fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), Self::Error>;
+    /// An epoch (from 1) is done after `step`.
+    ///
+    /// # Errors
+    /// Ends the training.
+    fn epoch_end(&mut self, dev: &Device, gpt: &Gpt, epoch: u64, step: u64) -> Result<(), Self::Error>;
+}
+
+/// The samples of both splits.
+#[derive(Debug)]
+pub struct Splits {
+    /// Trained on, in a new order every epoch.
+    pub train: Loader,
+    /// The same samples in their order, for the training loss of evaluations.
+    pub train_in_order: Loader,
+    /// Never trained on.
+    pub validation: Loader,
+}
+
+/// A model in training.
+pub struct Trainer<'a> {
+    dev: &'a Device,
+    config: &'a RunConfig,
+    gpt: Gpt,
+    grad: Gpt,
+    optimizer: AdamW,
+    saved: Saved,
+    saved_evaluation: Saved,
+    scratch: Scratch,
+    splits: Splits,
+    progress: Progress,
+    /// Whether `splits.train` stands in the epoch of `progress`.
+    epoch_begun: bool,
+    order: Vec<u32>,
+    inputs: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl<'a> Trainer<'a> {
+    /// A training at its start.
+    pub fn new(dev: &'a Device, config: &'a RunConfig, gpt: Gpt, splits: Splits) -> Trainer<'a> {
+        let data = config.data.resolved();
+        let n_sequences = data.batch_size.max(data.eval_batch_size);
+        Trainer {
+            dev,
+            config,
+            grad: Gpt::zeros(&gpt.config),
+            optimizer: AdamW::new(&gpt.config, &config.train),
+            saved: Saved::for_training(&gpt.config, data.batch_size, data.window),
+            saved_evaluation: Saved::for_evaluation(&gpt.config, n_sequences, data.window),
+            scratch: Scratch::new(&gpt.config, n_sequences * data.window),
+            gpt,
+            splits,
+            progress: Progress { settled: true, ..Progress::default() },
+            epoch_begun: false,
+            order: Vec::new(),
+            inputs: Vec::new(),
+            targets: Vec::new(),
+        }
+    }
+
+    /// Takes up the state that a checkpoint in `folder` holds.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn resume(&mut self, folder: &std::path::Path) -> Result<(), CheckpointError> {
+        let (m, v) = self.optimizer.moments_mut();
+        self.progress = crate::checkpoint::load_training(folder, &mut self.gpt, m, v)?;
+        self.epoch_begun = false;
+        Ok(())
+    }
+
+    /// Writes the state into a run's folder of checkpoints; returns the new one's folder.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn save(&self, checkpoints: &std::path::Path) -> Result<std::path::PathBuf, CheckpointError> {
+        let (m, v) = self.optimizer.moments();
+        crate::checkpoint::save_training(checkpoints, &self.gpt, m, v, &self.progress)
+    }
+
+    /// The model.
+    pub fn gpt(&self) -> &Gpt {
+        &self.gpt
+    }
+
+    /// Where the training stands.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.splits.train.n_batches() as u64
+    }
+
+    /// Steps of the whole training.
+    pub fn n_steps_in_all(&self) -> u64 {
+        self.steps_per_epoch() * self.config.train.epochs
+    }
+
+    /// Trains to the end of the last epoch, or until the observer asks to stop.
+    ///
+    /// # Errors
+    /// What the observer fails with.
+    pub fn run<O: Observer>(&mut self, observer: &mut O) -> Result<Outcome, O::Error> {
+        loop {
+            if !self.progress.settled {
+                self.settle(observer)?;
+            }
+            if self.progress.n_steps >= self.n_steps_in_all() {
+                return Ok(Outcome::Finished);
+            }
+            if observer.stop_requested() {
+                return Ok(Outcome::Stopped);
+            }
+            let start = observer.now();
+            let mut report = self.step();
+            if !report.loss.is_finite() {
+                return Ok(Outcome::Diverged { step: report.step, loss: report.loss });
+            }
+            report.seconds = (observer.now() - start).as_secs_f64();
+            observer.step(&report)?;
+            if observer.stop_requested() {
+                return Ok(Outcome::Stopped);
+            }
+        }
+    }
+
+    /// What follows a step: the evaluation and the end of the epoch, where they are due.
+    fn settle<O: Observer>(&mut self, observer: &mut O) -> Result<(), O::Error> {
+        let step = self.progress.n_steps - 1;
+        if step.is_multiple_of(self.config.train.eval_every) {
+            let start = observer.now();
+            let mut report = self.evaluate();
+            report.seconds = (observer.now() - start).as_secs_f64();
+            observer.evaluation(&report)?;
+        }
+        if self.progress.n_steps.is_multiple_of(self.steps_per_epoch()) {
+            observer.epoch_end(self.dev, &self.gpt, self.progress.n_steps / self.steps_per_epoch(), step)?;
+        }
+        self.progress.settled = true;
+        Ok(())
+    }
+
+    /// One optimizer step on the next batch. Allocates nothing after the first of an epoch of the same length.
+    ///
+    /// If the loss is not finite, neither weights nor moments change.
+    pub fn step(&mut self) -> StepReport {
+        self.begin_epoch_if_due();
+        let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets);
+        let n_tokens = self.inputs.len();
+        let Progress { n_steps, epoch, .. } = self.progress;
+        let (config, seed) = (&self.config.train, self.config.train.seed);
+        let drop = Dropout::of_step(rng::stream(seed, Purpose::Dropout, n_steps), 0, self.gpt.config.dropout);
+        self.optimizer.begin_step(n_steps, config.lr);
+        let (dev, optimizer) = (self.dev, &mut self.optimizer);
+        let sum = self.gpt.forward_backward(
+            dev,
+            &self.inputs,
+            &self.targets,
+            n_sequences,
+            &drop,
+            1.0 / n_tokens as f32,
+            &mut self.grad,
+            &mut self.saved,
+            &mut self.scratch,
+            &mut |part, weights, grad| optimizer.update(dev, part, weights, grad),
+        );
+        let loss = (sum / n_tokens as f64) as f32;
+        if loss.is_finite() {
+            self.progress.n_steps += 1;
+            self.progress.batch += 1;
+            self.progress.n_tokens_seen += n_tokens as u64;
+            self.progress.settled = false;
+        }
+        let n_tokens_seen = self.progress.n_tokens_seen;
+        StepReport { step: n_steps, epoch: epoch + 1, loss, lr: config.lr, n_tokens, n_tokens_seen, seconds: 0.0 }
+    }
+
+    fn begin_epoch_if_due(&mut self) {
+        if self.progress.batch == self.splits.train.n_batches() {
+            self.progress.epoch += 1;
+            self.progress.batch = 0;
+            self.epoch_begun = false;
+        }
+        if self.epoch_begun {
+            return;
+        }
+        let loader = &mut self.splits.train;
+        if self.config.data.shuffle {
+            rng::permute(self.config.train.seed, self.progress.epoch, loader.n_windows(), &mut self.order);
+            loader.start_epoch(Some(&self.order));
+        } else {
+            loader.start_epoch(None);
+        }
+        // The place was taken from this loader, or compared with it when the checkpoint was read.
+        loader.seek(self.progress.batch).expect("a place inside the epoch");
+        self.epoch_begun = true;
+    }
+
+    /// The losses now.
+    pub fn evaluate(&mut self) -> EvaluationReport {
+        let n_batches = self.config.train.eval_batches;
+        let mut over = |loader: &mut Loader| {
+            loader.start_epoch(None);
+            let (mut sum, mut n) = (0.0, 0);
+            while n < n_batches {
+                let n_sequences = loader.next_batch(&mut self.inputs, &mut self.targets);
+                if n_sequences == 0 {
+                    break;
+                }
+                let (saved, scratch) = (&mut self.saved_evaluation, &mut self.scratch);
+                let loss = self.gpt.loss(self.dev, &self.inputs, &self.targets, n_sequences, saved, scratch);
+                sum += loss / self.targets.len() as f64;
+                n += 1;
+            }
+            (sum / f64::from(n as u32)) as f32
+        };
+        let train_loss = over(&mut self.splits.train_in_order);
+        let val_loss = over(&mut self.splits.validation);
+        let Progress { n_steps, epoch, n_tokens_seen, .. } = self.progress;
+        let step = n_steps.saturating_sub(1);
+        EvaluationReport { step, epoch: epoch + 1, train_loss, val_loss, n_tokens_seen, seconds: 0.0 }
+    }
+}
