@@ -1,1 +1,3 @@
 //! calame
+
+pub mod train;

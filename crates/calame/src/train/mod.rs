@@ -1,0 +1,4 @@
+//! Training and what a run leaves behind.
+
+pub mod metrics;
+pub mod plot;
