@@ -1,0 +1,4 @@
+//! The tests of the library, in one binary.
+
+mod plot;
+mod tidy;
