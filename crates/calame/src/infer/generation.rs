@@ -15,9 +15,7 @@ pub enum GenerateError {
     #[error("the prompt is empty: give at least one token to continue from")]
     EmptyPrompt,
     /// More than the model can see.
-    #[error(
-        "the prompt has {n_tokens} tokens, the model's context is {n_positions}: shorten it, or keep only its end"
-    )]
+    #[error("the prompt has {n_tokens} tokens, the model's context is {n_positions}: shorten it, or keep only its end")]
     PromptTooLong {
         /// Of the prompt.
         n_tokens: usize,

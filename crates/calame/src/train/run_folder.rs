@@ -84,7 +84,12 @@ impl RunFolder {
     ///
     /// # Errors
     /// If there is something at the path, or the system refuses.
-    pub fn create(path: &Path, config: &RunConfig, tokenizer_json: &str, overwrite: bool) -> Result<RunFolder, RunFolderError> {
+    pub fn create(
+        path: &Path,
+        config: &RunConfig,
+        tokenizer_json: &str,
+        overwrite: bool,
+    ) -> Result<RunFolder, RunFolderError> {
         let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file();
         if occupied && !overwrite {
             return Err(RunFolderError::Exists { path: path.to_owned() });
@@ -118,7 +123,9 @@ impl RunFolder {
         let folder = RunFolder { path: path.to_owned() };
         let file = path.join("config.toml");
         let text = match fs::read_to_string(&file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(RunFolderError::NoRun { path: path.to_owned() }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(RunFolderError::NoRun { path: path.to_owned() });
+            }
             other => other.map_err(io("read", &file))?,
         };
         let config =
@@ -161,8 +168,8 @@ impl RunFolder {
     /// If the system refuses; the file that stood before stands then.
     pub fn write_config(&self, config: &RunConfig) -> Result<(), RunFolderError> {
         let path = self.path.join("config.toml");
-        let text =
-            toml::to_string_pretty(config).map_err(|source| RunFolderError::Serialize { path: path.clone(), source })?;
+        let text = toml::to_string_pretty(config)
+            .map_err(|source| RunFolderError::Serialize { path: path.clone(), source })?;
         self.write("config.toml", &text)
     }
 

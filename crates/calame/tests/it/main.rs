@@ -3,4 +3,6 @@
 mod data;
 mod golden;
 mod model;
+mod plot;
+mod tidy;
 mod tokenizer;

@@ -1,0 +1,24 @@
+# What one types daily. `.ci/run` holds the same lines, and a test compares them.
+
+build:
+    cargo build --release
+test:
+    cargo test
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+fmt:
+    cargo fmt --all
+fmt-check:
+    cargo fmt --all --check
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+ci:
+    bash .ci/run
+bench *ARGS:
+    cargo bench {{ARGS}}
+train *ARGS:
+    cargo run --release -- train {{ARGS}}
+generate *ARGS:
+    cargo run --release -- generate {{ARGS}}
+golden:
+    python3 golden/make.py
