@@ -1,6 +1,64 @@
-//! The program `calame`.
+//! The program `calame`: one file for each verb.
+#![forbid(unsafe_code)]
 
-#[expect(dead_code, reason = "it is for the commands that read texts")]
+mod device;
 mod download;
+mod eval;
+mod generate;
+mod observer;
+mod output;
+mod plot;
+mod runs;
+mod settings;
+mod signals;
+mod text;
+mod tokenize;
+mod train;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use output::{UsageError, WithHint, is_closed_pipe};
+
+/// Train, evaluate and run GPT models of the GPT-2 family on this machine, without Python.
+///
+/// The first command needs nothing: `calame train` trains a GPT of 163M parameters on a built-in story, and
+/// `calame generate` then continues a prompt with it. `--preset tiny` does the same in seconds.
+#[derive(Parser)]
+#[command(name = "calame", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::Args>),
+    Generate(generate::Args),
+    Eval(eval::Args),
+    Tokenize(tokenize::Args),
+    Plot(plot::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Train(args) => train::run(*args),
+        Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
+    };
+    match outcome {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(hint) = error.downcast_ref::<WithHint>() {
+                eprintln!("hint: {}", hint.hint);
+            }
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        }
+    }
+}

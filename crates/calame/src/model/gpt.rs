@@ -186,6 +186,20 @@ impl Gpt {
         ops::classifier_forward(dev, &saved.y, self.head(), targets, &mut scratch.classifier)
     }
 
+    /// The loss of each token, [B·T], nothing dropped.
+    pub fn token_losses<'s>(
+        &self,
+        dev: &Device,
+        inputs: &[u32],
+        targets: &[u32],
+        n_sequences: usize,
+        saved: &mut Saved,
+        scratch: &'s mut Scratch,
+    ) -> &'s [f32] {
+        self.loss(dev, inputs, targets, n_sequences, saved, scratch);
+        scratch.classifier.losses(targets.len())
+    }
+
     /// One micro-step: the sum of the losses; the gradients of that sum times `scale` are added to `grad`.
     ///
     /// `scale` is one over the tokens of the step's whole batch. `ready(part, weights, grad)` is called as soon as the

@@ -23,6 +23,13 @@ impl ClassifierScratch {
     }
 }
 
+impl ClassifierScratch {
+    /// The loss of each of the first `n_rows` rows of the last call.
+    pub fn losses(&self, n_rows: usize) -> &[f32] {
+        &self.losses[..n_rows]
+    }
+}
+
 /// The sum of the rows' losses, for hidden states x [R, C] and head [V, C].
 pub fn classifier_forward(
     dev: &Device,

@@ -106,6 +106,8 @@ pub struct RunConfig {
     pub preset: String,
     /// The model that the weights came from; empty for fresh ones.
     pub init_from: String,
+    /// SHA-256 of the text, once it is loaded: a resume notices that it has changed.
+    pub text_sha256: String,
     /// The shape.
     pub model: ModelConfig,
     /// The text.
@@ -139,6 +141,7 @@ impl RunConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             preset: preset.name().to_owned(),
             init_from: String::new(),
+            text_sha256: String::new(),
             model: preset.config(),
             data: DataConfig::default(),
             tokenizer: TokenizerConfig::default(),

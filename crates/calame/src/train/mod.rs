@@ -3,6 +3,7 @@
 //! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`metrics`], [`plot`], [`RunFolder`].
 
 pub mod config;
+mod evaluation;
 pub mod metrics;
 mod optimizer;
 pub mod plot;
@@ -10,6 +11,7 @@ mod run_folder;
 mod trainer;
 
 pub use config::{DeviceConfig, RunConfig, SampleConfig, TokenizerConfig, TrainConfig, TrainConfigError};
+pub use evaluation::{TextLoss, text_loss};
 pub use optimizer::AdamW;
 pub use run_folder::{RunFolder, RunFolderError};
 pub use trainer::{EvaluationReport, Observer, Outcome, Splits, StepReport, Trainer};

@@ -1,0 +1,78 @@
+//! From what was asked for to the device that does the work.
+
+use anyhow::{Context, Result, bail};
+use calame::ops::{Device, Isa};
+use calame::train::DeviceConfig;
+
+use crate::output::WithHint;
+
+/// The environment variable that pins the instruction set, for tests and comparisons.
+const PIN: &str = "CALAME_INSTRUCTION_SET";
+
+/// Options of every verb that computes.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Args {
+    /// Where to compute: cpu (auto takes it)
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+
+    /// Number format of the arithmetic: f32 (auto takes it)
+    #[arg(long, value_name = "FORMAT")]
+    pub precision: Option<String>,
+
+    /// Threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl Args {
+    /// The section `[device]` that these flags make.
+    pub fn config(&self) -> DeviceConfig {
+        let default = DeviceConfig::default();
+        DeviceConfig {
+            device: self.device.clone().unwrap_or(default.device),
+            precision: self.precision.clone().unwrap_or(default.precision),
+            threads: self.threads.unwrap_or(default.threads),
+            instruction_set: default.instruction_set,
+        }
+    }
+}
+
+/// The device, and its section with what `auto` and 0 became.
+pub fn open(config: &DeviceConfig) -> Result<(Device, DeviceConfig)> {
+    if !matches!(config.device.as_str(), "auto" | "cpu") {
+        bail!(WithHint::new(format!("device.device is '{}'", config.device), "this build computes on the cpu"));
+    }
+    if !matches!(config.precision.as_str(), "auto" | "f32") {
+        let message = format!("device.precision is '{}'", config.precision);
+        bail!(WithHint::new(message, "this build computes in f32"));
+    }
+    let isa = match std::env::var(PIN) {
+        Ok(pinned) => pinned.parse::<Isa>().map_err(anyhow::Error::msg).context(PIN)?,
+        Err(_) if config.instruction_set == "auto" => Isa::detect(),
+        Err(_) => {
+            config.instruction_set.parse::<Isa>().map_err(anyhow::Error::msg).context("device.instruction_set")?
+        }
+    };
+    if !isa.is_available() {
+        let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+        bail!(WithHint::new(
+            format!("this processor lacks the instruction set {isa}"),
+            format!("it has {}; device.instruction_set = \"auto\" takes the widest", names.join(", "))
+        ));
+    }
+    /// More threads than any machine has would only cost memory.
+    const MAX_THREADS: usize = 1024;
+    let threads = match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n if n <= MAX_THREADS => n,
+        n => bail!(WithHint::new(format!("device.threads is {n}"), "one for each core is enough; 0 takes that")),
+    };
+    let resolved = DeviceConfig {
+        device: "cpu".to_owned(),
+        precision: "f32".to_owned(),
+        threads,
+        instruction_set: isa.name().to_owned(),
+    };
+    Ok((Device::cpu(threads, isa), resolved))
+}

@@ -1,0 +1,150 @@
+//! `calame generate`: a prompt, continued.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use calame::checkpoint::load_model;
+use calame::infer::{Generation, Sampler, SamplerConfig};
+use calame::tokenizer::{Special, StreamDecoder, Tokenizer};
+
+use crate::output::{WithHint, print, print_json};
+use crate::{device, runs};
+
+/// Continue a prompt with a trained model.
+///
+/// The text appears as it is made. Greedy unless a temperature is given. Past the model's context it goes on over a
+/// sliding window.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  calame generate                                          the newest run, its likeliest words
+  calame generate --model runs/2026-11-23-book --context \"Every effort moves you\" --tokens 150
+  calame generate --context \"Hello, I\" --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7")]
+pub struct Args {
+    /// A run, or a folder in Hugging Face's layout [default: the newest run]
+    #[arg(long, visible_alias = "model_path", value_name = "RUN_OR_FOLDER")]
+    model: Option<PathBuf>,
+
+    /// What the text begins with
+    #[arg(long, visible_alias = "prompt", value_name = "TEXT", default_value = "Every effort moves you")]
+    context: String,
+
+    /// Tokens to add
+    #[arg(long, visible_aliases = ["max-tokens", "max_tokens"], value_name = "N", default_value_t = 100)]
+    tokens: usize,
+
+    /// Divides the logits: 0 always takes the likeliest token, 1 draws as the model says, more is wilder
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+
+    /// Draw among the k likeliest tokens only; 0 takes all (needs a temperature)
+    #[arg(long, visible_alias = "k", value_name = "K", default_value_t = 0)]
+    top_k: usize,
+
+    /// Draw among the likeliest tokens that together reach this probability (needs a temperature)
+    #[arg(long, visible_alias = "p", value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    seed: u64,
+
+    /// Keep only the end of a prompt that is longer than the model's context
+    #[arg(long)]
+    crop: bool,
+
+    /// Past the context, drop this many of the oldest tokens at a time: 1 sees the most, more is faster
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    slide: usize,
+
+    /// Go on after the end-of-text token
+    #[arg(long)]
+    ignore_end: bool,
+
+    #[command(flatten)]
+    device: device::Args,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let settings = SamplerConfig {
+        temperature: sampling_temperature(&args)?,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        seed: args.seed,
+    };
+    let sampler = Sampler::new(&settings, 0)?;
+    let path = runs::model_or_newest(args.model.as_deref())?;
+    let (dev, _) = device::open(&args.device.config())?;
+    let saved = load_model(&path)?;
+    let Some(tokenizer) = saved.tokenizer else {
+        bail!(WithHint::new(
+            format!("{} has no tokenizer.json, so a prompt cannot be encoded", saved.folder.display()),
+            "put the model's tokenizer.json into the folder"
+        ));
+    };
+    if args.model.is_none() && !args.json {
+        eprintln!("model: {}", path.display());
+    }
+    let n_positions = saved.gpt.config.n_positions;
+    let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;
+    let mut generation = Generation::new(&dev, &saved.gpt, &prompt, sampler, args.slide)?;
+    let start = Instant::now();
+    let mut decoder = StreamDecoder::new();
+    let show = |text: &str| if args.json { Ok(()) } else { print(text) };
+    for &token in &prompt {
+        show(&decoder.push(tokenizer.as_ref(), token)?)?;
+    }
+    let (mut n_added, mut ended) = (0, false);
+    while n_added < args.tokens && !ended {
+        let token = generation.next_token()?;
+        n_added += 1;
+        ended = !args.ignore_end && Some(token) == tokenizer.end_of_text();
+        if !ended {
+            show(&decoder.push(tokenizer.as_ref(), token)?)?;
+        }
+    }
+    show(&format!("{}\n", decoder.finish()))?;
+    let tokens_per_second = n_added as f64 / start.elapsed().as_secs_f64();
+    if args.json {
+        let n = generation.tokens().len() - usize::from(ended);
+        print_json(&serde_json::json!({
+            "model": saved.folder,
+            "prompt": args.context,
+            "text": tokenizer.decode(&generation.tokens()[..n])?,
+            "tokens": &generation.tokens()[prompt.len()..],
+            "end_of_text": ended,
+            "tokens_per_second": tokens_per_second,
+        }))?;
+    } else {
+        eprintln!("{n_added} tokens, {tokens_per_second:.0} tokens/s, the prompt's time included");
+    }
+    Ok(())
+}
+
+/// top-k and top-p mean nothing to the likeliest token alone: with them, a temperature of 1 is meant.
+fn sampling_temperature(args: &Args) -> Result<f32> {
+    let filtered = args.top_k > 0 || args.top_p < 1.0;
+    Ok(if filtered && args.temperature == 0.0 { 1.0 } else { args.temperature })
+}
+
+fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, n_positions: usize) -> Result<Vec<u32>> {
+    let mut prompt = tokenizer.encode(&args.context, Special::Allow).context("the prompt")?;
+    if prompt.is_empty() {
+        // An empty prompt asks for a text from its beginning.
+        prompt.extend(tokenizer.end_of_text());
+    }
+    if prompt.len() > n_positions {
+        if !args.crop {
+            bail!(WithHint::new(
+                format!("the prompt has {} tokens, the model's context is {n_positions}", prompt.len()),
+                "shorten it, or add --crop to keep only its end"
+            ));
+        }
+        prompt.drain(..prompt.len() - n_positions);
+    }
+    Ok(prompt)
+}

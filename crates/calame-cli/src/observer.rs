@@ -1,0 +1,176 @@
+//! A training as people and programs see it: lines, a progress bar, the run's metrics and samples.
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use calame::infer::{Generation, Sampler, SamplerConfig};
+use calame::model::Gpt;
+use calame::ops::Device;
+use calame::tokenizer::{Special, Tokenizer};
+use calame::train::metrics::{self, MetricsWriter, Record};
+use calame::train::{EvaluationReport, Observer, RunFolder, SampleConfig, StepReport, plot};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::output::{duration, print};
+use crate::signals::Signals;
+
+/// Where there is no terminal, a line about progress at most this often.
+const PLAIN_PROGRESS: Duration = Duration::from_secs(15);
+
+/// Follows one training.
+pub struct Follower {
+    pub folder: RunFolder,
+    pub metrics: MetricsWriter,
+    pub tokenizer: Arc<dyn Tokenizer>,
+    pub sample: SampleConfig,
+    pub signals: Signals,
+    pub json: bool,
+    pub n_steps_in_all: u64,
+    /// Steps done before this program was started.
+    pub n_steps_before: u64,
+    bar: ProgressBar,
+    started: Instant,
+    last_plain: Instant,
+    /// Nobody reads standard output any more; the training goes on.
+    unread: bool,
+}
+
+impl Follower {
+    pub fn new(
+        folder: RunFolder,
+        metrics: MetricsWriter,
+        tokenizer: Arc<dyn Tokenizer>,
+        sample: SampleConfig,
+        signals: Signals,
+        json: bool,
+        (n_steps_before, n_steps_in_all): (u64, u64),
+    ) -> Result<Follower> {
+        let bar = if io::stderr().is_terminal() && !json {
+            ProgressBar::new(n_steps_in_all).with_position(n_steps_before)
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.reset_eta();
+        bar.set_style(ProgressStyle::with_template("{bar:32} step {pos} of {len} · {msg} · {eta} left")?);
+        bar.set_message("first step");
+        let (started, last_plain) = (Instant::now(), Instant::now());
+        Ok(Follower {
+            folder,
+            metrics,
+            tokenizer,
+            sample,
+            signals,
+            json,
+            n_steps_in_all,
+            n_steps_before,
+            bar,
+            started,
+            last_plain,
+            unread: false,
+        })
+    }
+
+    /// Seconds since the training began.
+    pub fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Prints a line above the progress bar.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        if self.unread {
+            return Ok(());
+        }
+        match self.bar.suspend(|| print(&format!("{text}\n"))) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.unread = true,
+            other => return other,
+        }
+        Ok(())
+    }
+
+    /// Writes a record into the run's metrics; with `--json` it is printed too.
+    pub fn record(&mut self, record: &Record) -> Result<()> {
+        self.metrics.write(record)?;
+        if self.json {
+            self.line(&serde_json::to_string(record)?)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the progress bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Draws the loss plot from what has been measured so far.
+    pub fn draw(&self) -> Result<()> {
+        let records = metrics::read(&self.folder.metrics())?;
+        plot::draw(&records, None, self.folder.path())?;
+        Ok(())
+    }
+
+    fn progress(&mut self, report: &StepReport) {
+        let tokens_per_second = report.n_tokens as f64 / report.seconds;
+        self.bar.set_position(report.step + 1);
+        self.bar.set_message(format!("loss {:.3} · {tokens_per_second:.0} tokens/s", report.loss));
+        if self.bar.is_hidden() && !self.json && self.last_plain.elapsed() >= PLAIN_PROGRESS {
+            self.last_plain = Instant::now();
+            let done = (report.step + 1 - self.n_steps_before) as f64;
+            let left = self.seconds() / done * (self.n_steps_in_all - report.step - 1) as f64;
+            eprintln!(
+                "step {} of {}, loss {:.3}, {tokens_per_second:.0} tokens/s, about {} left",
+                report.step + 1,
+                self.n_steps_in_all,
+                report.loss,
+                duration(left)
+            );
+        }
+    }
+}
+
+impl Observer for Follower {
+    type Error = anyhow::Error;
+
+    fn now(&mut self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn stop_requested(&mut self) -> bool {
+        self.signals.stop_requested()
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<()> {
+        self.progress(report);
+        let StepReport { step, epoch, loss, lr, n_tokens, n_tokens_seen, seconds } = *report;
+        let tokens_per_second = n_tokens as f64 / seconds;
+        self.record(&Record::Step { step, epoch, loss, lr, n_tokens_seen, step_seconds: seconds, tokens_per_second })
+    }
+
+    fn evaluation(&mut self, report: &EvaluationReport) -> Result<()> {
+        let EvaluationReport { step, epoch, train_loss, val_loss, n_tokens_seen, seconds } = *report;
+        self.record(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds })?;
+        if !self.json {
+            self.line(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"))?;
+        }
+        Ok(())
+    }
+
+    fn epoch_end(&mut self, dev: &Device, gpt: &Gpt, epoch: u64, step: u64) -> Result<()> {
+        if self.sample.max_tokens == 0 {
+            return Ok(());
+        }
+        let prompt = self.tokenizer.encode(&self.sample.prompt, Special::Allow)?;
+        let sampler = Sampler::new(&SamplerConfig::default(), 0)?;
+        let mut generation = Generation::new(dev, gpt, &prompt, sampler, 1)?;
+        for _ in 0..self.sample.max_tokens {
+            generation.next_token()?;
+        }
+        let text = self.tokenizer.decode(generation.tokens())?;
+        self.folder.add_sample(epoch, &text)?;
+        if !self.json {
+            self.line(&text.replace('\n', " "))?;
+        }
+        self.record(&Record::Sample { step, epoch, prompt: self.sample.prompt.clone(), text })
+    }
+}

@@ -1,0 +1,46 @@
+//! Where runs are: `runs/<date>-<preset>`, and the newest model among them.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Result;
+use time::OffsetDateTime;
+
+use crate::output::WithHint;
+
+const RUNS: &str = "runs";
+
+/// A new run's folder: `runs/2026-11-23-book`, with `-2` and so on where that is taken.
+pub fn new_path(preset: &str) -> PathBuf {
+    // The local date cannot be told while other threads run; UTC's is close enough for a name.
+    let date = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc()).date();
+    let name = format!("{:04}-{:02}-{:02}-{preset}", date.year(), u8::from(date.month()), date.day());
+    let first = Path::new(RUNS).join(&name);
+    if !first.exists() {
+        return first;
+    }
+    (2u32..).map(|n| Path::new(RUNS).join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or(first)
+}
+
+/// The model to use: the one given, or the newest run's.
+pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return Ok(path.to_owned());
+    }
+    let mut newest: Option<(SystemTime, PathBuf)> = None;
+    for entry in std::fs::read_dir(RUNS).into_iter().flatten().flatten() {
+        let config = entry.path().join("model").join("config.json");
+        if let Ok(modified) = config.metadata().and_then(|m| m.modified())
+            && newest.as_ref().is_none_or(|(time, _)| modified > *time)
+        {
+            newest = Some((modified, entry.path()));
+        }
+    }
+    newest.map(|(_, path)| path).ok_or_else(|| {
+        WithHint::new(
+            "no --model was given, and there is no finished run under runs/",
+            "`calame train --preset tiny` makes one in seconds, `calame train` the report's in minutes; or give --model RUN_OR_FOLDER",
+        )
+        .into()
+    })
+}

@@ -1,0 +1,192 @@
+//! A run's settings: the preset's defaults, then `--config FILE`, then the flags, then `--set`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use calame::model::Preset;
+use calame::train::RunConfig;
+use toml::{Table, Value};
+
+use crate::output::UsageError;
+
+/// What was asked for, before it is resolved.
+#[derive(Default)]
+pub struct Asked {
+    pub preset: Option<String>,
+    pub config_file: Option<PathBuf>,
+    /// Keys with their section, as `train.lr`, and values.
+    pub flags: Vec<(&'static str, Value)>,
+    /// `section.key=value`, as typed.
+    pub set: Vec<String>,
+}
+
+/// The settings, and which keys somebody set.
+pub struct Settings {
+    pub config: RunConfig,
+    set: Table,
+}
+
+impl Settings {
+    /// Whether `section.key` was set by file, flag or `--set`.
+    pub fn was_set(&self, key: &str) -> bool {
+        lookup(&self.set, key).is_some()
+    }
+}
+
+/// Puts the layers together.
+pub fn resolve(asked: &Asked) -> Result<Settings> {
+    let mut layers: Vec<(String, Table)> = Vec::new();
+    if let Some(file) = &asked.config_file {
+        layers.push((file.display().to_string(), read(file)?));
+    }
+    for (key, value) in &asked.flags {
+        layers.push((
+            format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-")),
+            nested(key, value.clone()),
+        ));
+    }
+    for assignment in &asked.set {
+        layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
+    }
+    let in_file = layers.iter().find_map(|(_, layer)| layer.get("preset")?.as_str().map(str::to_owned));
+    let preset = asked.preset.clone().or(in_file).unwrap_or_else(|| Preset::Book.name().to_owned());
+    let preset: Preset = preset.parse()?;
+    let base = Table::try_from(RunConfig::of_preset(preset)).context("the preset's defaults")?;
+    let (mut all, mut set) = (base.clone(), Table::new());
+    for (source, layer) in layers {
+        check_keys(&source, "", &base, &layer)?;
+        merge(&mut set, layer.clone());
+        merge(&mut all, layer);
+        // One layer at a time, so that an ill-typed value is told with its source.
+        RunConfig::deserialize_from(&all).with_context(|| source.clone())?;
+    }
+    let mut config = RunConfig::deserialize_from(&all)?;
+    config.preset = preset.name().to_owned();
+    config.version = RunConfig::of_preset(preset).version;
+    Ok(Settings { config, set })
+}
+
+trait DeserializeFrom: Sized {
+    fn deserialize_from(table: &Table) -> Result<Self>;
+}
+
+impl DeserializeFrom for RunConfig {
+    fn deserialize_from(table: &Table) -> Result<RunConfig> {
+        table.clone().try_into::<RunConfig>().map_err(|e| anyhow!("{}", e.to_string().trim().replace('\n', " ")))
+    }
+}
+
+fn read(file: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    text.parse::<Table>().with_context(|| format!("{} is not valid TOML", file.display()))
+}
+
+/// `train.lr=3e-4` as a table; what is no TOML value is a string.
+fn parse_assignment(assignment: &str) -> Result<Table> {
+    let usage = || UsageError(format!("--set {assignment}: expected section.key=value, such as --set train.lr=3e-4"));
+    let (key, value) = assignment.split_once('=').ok_or_else(usage)?;
+    if key.split('.').any(|part| part.trim().is_empty()) {
+        bail!(usage());
+    }
+    let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
+    Ok(nested(key.trim(), parsed.unwrap_or_else(|| Value::String(value.to_owned()))))
+}
+
+fn nested(key: &str, value: Value) -> Table {
+    let mut table = Table::new();
+    match key.split_once('.') {
+        Some((section, rest)) => table.insert(section.to_owned(), Value::Table(nested(rest, value))),
+        None => table.insert(key.to_owned(), value),
+    };
+    table
+}
+
+fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => lookup(table.get(section)?.as_table()?, rest),
+        None => table.get(key),
+    }
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Every key of `layer` exists in `base`, or an error that lists those that do.
+fn check_keys(source: &str, prefix: &str, base: &Table, layer: &Table) -> Result<()> {
+    for (key, value) in layer {
+        let path = format!("{prefix}{key}");
+        match (base.get(key), value) {
+            (None, _) => {
+                let known: Vec<&str> = base.keys().map(String::as_str).collect();
+                let place = if prefix.is_empty() {
+                    "there are".to_owned()
+                } else {
+                    format!("[{}] has", prefix.trim_end_matches('.'))
+                };
+                bail!(UsageError(format!("{source}: unknown key {path}: {place} {}", known.join(", "))));
+            }
+            (Some(Value::Table(base)), Value::Table(layer)) => check_keys(source, &format!("{path}."), base, layer)?,
+            (Some(Value::Table(_)), _) => {
+                bail!(UsageError(format!("{source}: {path} is a section: set one of its keys, as {path}.key=value")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(assignments: &[&str]) -> Result<Settings> {
+        resolve(&Asked { set: assignments.iter().map(|s| (*s).to_owned()).collect(), ..Asked::default() })
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("my.toml");
+        std::fs::write(&file, "preset = \"tiny\"\n[train]\nlr = 1e-3\nepochs = 7\n").unwrap();
+        let asked = Asked {
+            config_file: Some(file),
+            flags: vec![("train.epochs", Value::Integer(3))],
+            set: vec!["train.seed=9".to_owned(), "sample.prompt=I said".to_owned(), "train.lr=1".to_owned()],
+            ..Asked::default()
+        };
+        let settings = resolve(&asked).unwrap();
+        let config = &settings.config;
+        assert_eq!((config.preset.as_str(), config.model.n_embd), ("tiny", 64));
+        assert_eq!((config.train.lr, config.train.epochs, config.train.seed), (1.0, 3, 9));
+        assert_eq!(config.sample.prompt, "I said");
+        assert!(settings.was_set("train.epochs") && !settings.was_set("train.weight_decay"));
+    }
+
+    #[test]
+    fn errors_name_source_and_key() {
+        let message = |assignment| format!("{:#}", set(&[assignment]).err().unwrap());
+        assert!(message("train.learning=1").contains("unknown key train.learning: [train] has"));
+        assert!(message("trian.lr=1").contains("unknown key trian"));
+        assert!(message("train=1").contains("train is a section"));
+        assert!(message("train.lr").contains("expected section.key=value"));
+        assert!(message("train.lr=fast").contains("--set train.lr=fast") && message("train.lr=fast").contains("f64"));
+        assert!(message("preset=gpt9").contains("gpt9"));
+    }
+
+    #[test]
+    fn every_preset_survives_its_own_file() {
+        for preset in Preset::ALL {
+            let config = RunConfig::of_preset(preset);
+            let text = toml::to_string_pretty(&config).unwrap();
+            assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config);
+        }
+    }
+}

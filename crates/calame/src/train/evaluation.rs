@@ -1,0 +1,67 @@
+//! How well a model predicts a whole text.
+
+use crate::model::{Gpt, Saved, Scratch};
+use crate::ops::Device;
+
+/// Tokens of the windows that go through the model together.
+const TOKENS_AT_ONCE: usize = 2048;
+
+/// A text's loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TextLoss {
+    /// Sum over the counted tokens, in nats.
+    pub sum: f64,
+    /// Tokens counted: all but the first.
+    pub n_tokens: usize,
+}
+
+/// The loss of `tokens` in windows of `window` tokens that start `stride` apart.
+///
+/// Every token but the first is counted once: in the first window that reaches it. `progress` is told how many are done.
+///
+/// # Panics
+/// If there are fewer than two tokens, or not 1 ≤ stride ≤ window ≤ the model's context.
+pub fn text_loss(
+    dev: &Device,
+    gpt: &Gpt,
+    tokens: &[u32],
+    window: usize,
+    stride: usize,
+    progress: &mut dyn FnMut(usize),
+) -> TextLoss {
+    let n_targets = tokens.len().saturating_sub(1);
+    assert!(n_targets > 0 && stride > 0 && stride <= window, "text_loss: {n_targets} targets, {stride}, {window}");
+    let window = window.min(n_targets);
+    let stride = stride.min(window);
+    let at_once = (TOKENS_AT_ONCE / window).max(1);
+    let mut saved = Saved::for_evaluation(&gpt.config, at_once, window);
+    let mut scratch = Scratch::new(&gpt.config, at_once * window);
+    let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+    let mut total = TextLoss::default();
+    // (start, tokens) of the windows in hand; all but the last of the text are full.
+    let mut batch: Vec<(usize, usize)> = Vec::new();
+    let mut start = 0;
+    while total.n_tokens < n_targets {
+        let len = window.min(n_targets - start);
+        batch.push((start, len));
+        let last = start + len == n_targets;
+        if last || batch.len() == at_once || window.min(n_targets - start - stride) != len {
+            inputs.clear();
+            targets.clear();
+            for &(from, len) in &batch {
+                inputs.extend_from_slice(&tokens[from..from + len]);
+                targets.extend_from_slice(&tokens[from + 1..from + len + 1]);
+            }
+            let losses = gpt.token_losses(dev, &inputs, &targets, batch.len(), &mut saved, &mut scratch);
+            for (&(from, len), losses) in batch.iter().zip(losses.chunks_exact(len)) {
+                let counted_before = total.n_tokens - from;
+                total.sum += losses[counted_before..].iter().map(|&loss| f64::from(loss)).sum::<f64>();
+                total.n_tokens = from + len;
+            }
+            batch.clear();
+            progress(total.n_tokens);
+        }
+        start += stride;
+    }
+    total
+}
