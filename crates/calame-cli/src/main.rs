@@ -5,6 +5,7 @@ mod device;
 mod download;
 mod eval;
 mod generate;
+mod logits;
 mod observer;
 mod output;
 mod plot;
@@ -38,6 +39,7 @@ enum Command {
     Generate(generate::Args),
     Eval(eval::Args),
     Tokenize(tokenize::Args),
+    Logits(logits::Args),
     Plot(plot::Args),
 }
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
         Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Logits(args) => logits::run(args).map(|()| ExitCode::SUCCESS),
         Command::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {

@@ -12,4 +12,5 @@ mod training;
 
 pub use error::CheckpointError;
 pub use hugging_face::{SavedModel, find_model, load_model, read_config, save_model};
+pub use tensor_file::write_tensor;
 pub use training::{Progress, latest_checkpoint, load_training, save_training};

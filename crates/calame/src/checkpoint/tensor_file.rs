@@ -92,10 +92,22 @@ pub(super) fn write<'a>(
         let shape = Entry::shape_of(&entry.tensor, entry.transposed);
         (name, Shaped { entry, shape })
     });
+    // The crate makes a private file (mode 0600) and renames it: others are to read the model too, as the umask says.
+    let permissions =
+        File::create(path).and_then(|file| file.metadata()).map_err(CheckpointError::io("create", path))?;
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
         safetensors::SafeTensorError::IoError(source) => CheckpointError::io("write", path)(source),
         other => CheckpointError::damaged(path, other.to_string()),
-    })
+    })?;
+    std::fs::set_permissions(path, permissions.permissions()).map_err(CheckpointError::io("share", path))
+}
+
+/// Writes one tensor under a name, for another program to read.
+///
+/// # Errors
+/// What the system says.
+pub fn write_tensor(path: &Path, name: &str, tensor: &Tensor) -> Result<(), CheckpointError> {
+    write(path, std::iter::once((name.to_owned(), Entry::of(tensor, false))), &[])
 }
 
 /// An open file of tensors whose header has been checked against the file's size.
