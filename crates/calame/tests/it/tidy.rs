@@ -1,4 +1,4 @@
-//! The house of DESIGN.md, held by reading the sources: who may know whom, sizes, `unsafe`, files, the README's tree.
+//! The house of ARCHITECTURE.md, held by reading the sources: who may know whom, sizes, `unsafe`, files, the README's tree.
 //!
 //! Each rule is a function from sources to breaches, tried on made-up sources below and on the repository itself.
 //! Sources are read as tokens, so that comments and strings never count and macros do.
@@ -13,7 +13,7 @@ use syn::visit::Visit;
 const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 60;
 
-/// Which room of the library may use which, as in section 1 of DESIGN.md; `kernels` is the crate.
+/// Which room of the library may use which, as in the map of ARCHITECTURE.md; `kernels` is the crate.
 const ROOMS: [(&str, &[&str]); 12] = [
     ("tensor", &["kernels"]),
     ("rng", &["kernels"]),
@@ -241,7 +241,7 @@ fn arrows(sources: &[Source]) -> Vec<Breach> {
     for (source, module) in &inside {
         let room = module[0].as_str();
         let Some((_, targets)) = ROOMS.iter().find(|(known, _)| *known == room) else {
-            let rule = format!("`{room}` is no room of DESIGN.md, section 1");
+            let rule = format!("`{room}` is no room of ARCHITECTURE.md, the map");
             breaches.push(source.breach(1, rule));
             continue;
         };
@@ -253,7 +253,7 @@ fn arrows(sources: &[Source]) -> Vec<Breach> {
                 continue;
             };
             if !allowed.contains(target.as_str()) {
-                let rule = format!("{room} may not use {target} (DESIGN.md, section 1)");
+                let rule = format!("{room} may not use {target} (ARCHITECTURE.md, the map)");
                 breaches.push(source.breach(path.line, rule));
             }
         }
@@ -293,13 +293,13 @@ fn crate_arrows(manifests: &[(String, String)]) -> Vec<Breach> {
         let manifest: toml::Table = text.parse().expect("cargo reads it too");
         let name = manifest["package"]["name"].as_str().unwrap_or_default();
         let Some((_, allowed)) = CRATES.iter().find(|(known, _)| *known == name) else {
-            breaches.push(breach(format!("`{name}` is no crate of DESIGN.md, section 1")));
+            breaches.push(breach(format!("`{name}` is no crate of ARCHITECTURE.md, the map")));
             continue;
         };
         for used in dependencies(&manifest) {
             let is_ours = CRATES.iter().any(|(known, _)| *known == used);
             if is_ours && !allowed.contains(&used.as_str()) {
-                let rule = format!("{name} may not depend on {used} (DESIGN.md, section 1)");
+                let rule = format!("{name} may not depend on {used} (ARCHITECTURE.md, the map)");
                 breaches.push(breach(rule));
             }
         }
@@ -457,14 +457,14 @@ fn unsafety(sources: &[Source]) -> Vec<Breach> {
             continue;
         }
         for line in lines_of_ident(source.tokens(), "unsafe") {
-            let rule = "`unsafe` stands in calame-kernels only (DESIGN.md, invariant 10)";
+            let rule = "`unsafe` stands in calame-kernels only (ARCHITECTURE.md, rule 9)";
             breaches.push(source.breach(line, rule));
         }
         let is_root = ["src/lib.rs", "src/main.rs"].contains(&inside)
             || (inside.starts_with("src/bin/") && inside.matches('/').count() == 2);
         let text = source.tokens().to_string().replace(' ', "");
         if is_root && !text.contains("#![forbid(unsafe_code)]") {
-            let rule = "a crate's root has `#![forbid(unsafe_code)]` (DESIGN.md, invariant 10)";
+            let rule = "a crate's root has `#![forbid(unsafe_code)]` (ARCHITECTURE.md, rule 9)";
             breaches.push(source.breach(1, rule));
         }
     }
@@ -498,7 +498,7 @@ fn configuration(files: &[(String, String)]) -> Vec<Breach> {
                 breaches.push(Breach {
                     path: path.clone(),
                     line: i + 1,
-                    rule: "no configuration sets target-cpu (DESIGN.md, invariant 11)".into(),
+                    rule: "no configuration sets target-cpu (ARCHITECTURE.md, rule 10)".into(),
                 });
             }
         }
@@ -514,7 +514,7 @@ fn forbidden(sources: &[Source]) -> Vec<Breach> {
             let rule = if is_unfinished(&path) {
                 "nothing unfinished is committed"
             } else if source.is_numeric_or_library() && touches_world(&path) {
-                "the library never prints, exits, or reads the clock or the environment (DESIGN.md, invariant 4)"
+                "the library never prints, exits, or reads the clock or the environment (ARCHITECTURE.md, rule 4)"
             } else {
                 continue;
             };
@@ -560,7 +560,7 @@ fn file_opening(sources: &[Source]) -> Vec<Breach> {
                 || (["fs", "File", "OpenOptions"].contains(&segments[0]) && segments.len() > 1);
             if opens && !may {
                 let rule =
-                    format!("`{}`: files are opened elsewhere (DESIGN.md, invariant 7)", path.segments.join("::"));
+                    format!("`{}`: files are opened elsewhere (ARCHITECTURE.md, rule 7)", path.segments.join("::"));
                 breaches.push(source.breach(path.line, rule));
             }
         }
