@@ -151,8 +151,9 @@ impl RunConfig {
         };
         if preset == Preset::Tiny {
             config.data.window = 64;
-            config.data.stride = 64;
-            config.train.lr = 5e-3;
+            config.data.stride = 16;
+            config.train.lr = 3e-3;
+            config.train.eval_every = 20;
         }
         config
     }
