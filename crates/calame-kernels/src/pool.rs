@@ -137,6 +137,7 @@ impl Pool {
             // SAFETY: thread 0's work space belongs to the thread that holds the pool's turn.
             let scratch = unsafe { &mut *shared.scratch[0].get() };
             (0..n_tasks).for_each(|i| task(i, scratch));
+            self.level_scratch();
             return;
         }
         // SAFETY: only the lifetime is changed; `run_locked` returns after every worker has signed off.
@@ -158,6 +159,23 @@ impl Pool {
         }
         if shared.panicked.swap(false, Ordering::Relaxed) {
             panic!("a task of a parallel operation panicked; its message stands above");
+        }
+        self.level_scratch();
+    }
+
+    /// Gives every thread as much work space as the one that has most: a thread that took no task of this operation may
+    /// take one when it comes again, and must not allocate then. The caller holds the pool's turn, and no worker is active.
+    fn level_scratch(&self) {
+        let mut longest = 0;
+        for scratch in &self.shared.scratch {
+            // SAFETY: no worker is active, so nobody else touches a work space.
+            let scratch = unsafe { &*scratch.get() };
+            longest = longest.max(scratch.len());
+        }
+        for scratch in &self.shared.scratch {
+            // SAFETY: as above.
+            let scratch = unsafe { &mut *scratch.get() };
+            scratch.first(longest);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
@@ -10,11 +10,15 @@ use super::CheckpointError;
 /// Fills a new folder by `fill` and puts it at `folder`; what stood there stands until the new one is complete.
 ///
 /// The new folder is made as `.<name>.partial` beside it (a left-over of a killed program is removed first), its files are
-/// synced, it takes the place of the old one in one exchange where the system can, and the parent is synced.
+/// synced, it takes the place of the old one in one exchange where the system can, and the parent is synced. Only a folder
+/// is replaced: a file of that name is somebody's, and an error.
 pub(super) fn replace_folder(
     folder: &Path,
     fill: impl FnOnce(&Path) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
+    if folder.exists() && !folder.is_dir() {
+        return Err(CheckpointError::io("replace", folder)(io::ErrorKind::NotADirectory.into()));
+    }
     let partial = sibling(folder, "partial");
     remove_if_there(&partial)?;
     fs::create_dir_all(&partial).map_err(CheckpointError::io("create", &partial))?;
@@ -36,7 +40,7 @@ fn sibling(folder: &Path, ending: &str) -> PathBuf {
 
 fn remove_if_there(folder: &Path) -> Result<(), CheckpointError> {
     match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::io("remove", folder)(e)),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(CheckpointError::io("remove", folder)(e)),
         _ => Ok(()),
     }
 }
@@ -56,19 +60,18 @@ fn sync(path: &Path) -> Result<(), CheckpointError> {
 }
 
 fn put_in_place(partial: &Path, folder: &Path) -> Result<(), CheckpointError> {
-    if folder.exists() {
-        if !exchange(partial, folder) {
-            // Without an exchange there is a moment in which the old one has its other name.
-            let previous = sibling(folder, "previous");
-            remove_if_there(&previous)?;
-            fs::rename(folder, &previous).map_err(CheckpointError::io("rename", folder))?;
-            fs::rename(partial, folder).map_err(CheckpointError::io("rename", partial))?;
-            remove_if_there(&previous)?;
-        }
-        remove_if_there(partial)?;
-    } else {
+    let previous = sibling(folder, "previous");
+    if !folder.exists() {
+        fs::rename(partial, folder).map_err(CheckpointError::io("rename", partial))?;
+    } else if !exchange(partial, folder) {
+        // Without an exchange there is a moment in which the old one has its other name.
+        remove_if_there(&previous)?;
+        fs::rename(folder, &previous).map_err(CheckpointError::io("rename", folder))?;
         fs::rename(partial, folder).map_err(CheckpointError::io("rename", partial))?;
     }
+    // The old one has one of these names now, or had it when a program was killed.
+    remove_if_there(partial)?;
+    remove_if_there(&previous)?;
     match folder.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
         _ => sync(Path::new(".")),

@@ -59,7 +59,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// Tensors that the model lacks, does not know, or that have another shape.
-    #[error("{}: the tensors do not fit config.json:{}", .path.display(), lines(.problems))]
+    #[error("{}: the tensors do not fit the model's shape as configured:{}", .path.display(), lines(.problems))]
     Tensors {
         /// The file.
         path: PathBuf,
@@ -73,6 +73,16 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The parameter.
         name: String,
+    },
+    /// A training state at a place that the run's batches do not have.
+    #[error("{}: it stands at {found}, which a training of {steps_per_epoch} steps an epoch does not reach: the text, data.window, data.stride or data.batch_size is not what it was; set them back, or start a new run", .path.display())]
+    Place {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// Step, epoch, batch and tokens as the checkpoint has them.
+        found: String,
+        /// Steps of an epoch of the run.
+        steps_per_epoch: u64,
     },
     /// The tokenizer beside the model is not the one that it was trained with.
     #[error("{}: this is not the tokenizer that the model was trained with (SHA-256 {found}, config.json says {expected}): put the model's own tokenizer.json back", .path.display())]

@@ -16,6 +16,7 @@ use super::tensor_file::{self, Entry, TensorFile};
 use super::{CheckpointError, atomic, names};
 use crate::model::params::{ParamName, shapes};
 use crate::model::{Gpt, Init, ModelConfig};
+use crate::tensor::Tensor;
 use crate::tokenizer::{self, Tokenizer};
 
 const CONFIG: &str = "config.json";
@@ -208,16 +209,19 @@ fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig, Checkpoint
 
 fn read_weights(path: &Path, config: &ModelConfig) -> Result<Gpt, CheckpointError> {
     let mut file = TensorFile::open(path)?;
-    // Compared first: a config that claims a thousand blocks must not cost the memory of a thousand blocks.
-    if config.n_parameters() as u64 > file.file_bytes {
+    // Compared first: a config that claims a million blocks must not cost the memory of them, or of their names.
+    let (n_parameters, n_tensors) = (config.n_parameters(), file.tensors().len());
+    if n_parameters as u64 > file.file_bytes || config.n_layer > n_tensors {
         let problem = format!(
-            "config.json speaks of {} parameters, the file has {} bytes",
-            config.n_parameters(),
-            file.file_bytes
+            "config.json speaks of {n_parameters} parameters in {} blocks, the file has {} bytes in {n_tensors} tensors",
+            config.n_layer, file.file_bytes
         );
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
     }
     let keys = match_tensors(path, &file, config)?;
+    if !config.qkv_bias {
+        check_absent_biases(path, &mut file, config)?;
+    }
     let mut gpt = Gpt::zeros(config);
     for (name, tensor) in gpt.tensors_mut().filter(|(_, t)| !t.is_empty()) {
         file.read(&keys[&name], tensor, names::is_conv1d(name.path))?;
@@ -228,18 +232,36 @@ fn read_weights(path: &Path, config: &ModelConfig) -> Result<Gpt, CheckpointErro
     Ok(gpt)
 }
 
+/// What stands in the place of qkv biases in a model without them is zero; if another program trained it on, it has them now.
+fn check_absent_biases(path: &Path, file: &mut TensorFile, config: &ModelConfig) -> Result<(), CheckpointError> {
+    let mut keys: Vec<String> = file.tensors().into_keys().filter(|key| key.ends_with(".attn.c_attn.bias")).collect();
+    keys.sort();
+    let mut bias = Tensor::zeros([3 * config.n_embd]);
+    for key in keys {
+        file.read(&key, &mut bias, false)?;
+        if bias.as_slice().iter().any(|x| *x != 0.0) {
+            let problem = format!("{key} is not zero, config.json says qkv_bias = false under calame: make it true");
+            return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
+        }
+    }
+    Ok(())
+}
+
 /// The file's key of each parameter, or everything that does not fit.
 fn match_tensors(
     path: &Path,
     file: &TensorFile,
     config: &ModelConfig,
 ) -> Result<HashMap<ParamName, String>, CheckpointError> {
-    let mut found: HashMap<String, (String, &safetensors::tensor::TensorInfo)> = file
-        .tensors()
-        .into_iter()
-        .filter_map(|(key, info)| Some((names::from_hugging_face(&key)?.to_owned(), (key, info))))
-        .collect();
-    let (mut keys, mut problems) = (HashMap::new(), Vec::new());
+    let (mut found, mut keys, mut problems) = (HashMap::new(), HashMap::new(), Vec::new());
+    let mut tensors: Vec<_> = file.tensors().into_iter().collect();
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (key, info) in tensors {
+        let Some(name) = names::from_hugging_face(&key) else { continue };
+        if let Some((other, _)) = found.insert(name.to_owned(), (key.clone(), info)) {
+            problems.push(format!("twice: {name}, as {other} and {key}"));
+        }
+    }
     for (name, mut shape) in shapes(config) {
         if names::is_conv1d(name.path) {
             shape.reverse();
@@ -258,7 +280,7 @@ fn match_tensors(
         }
     }
     // A model without qkv bias is written with zeros in its place; a tied head may be written twice.
-    let excused = |name: &str| {
+    let excused = |name: &String| {
         (!config.qkv_bias && name.ends_with(".attn.c_attn.bias")) || (config.tied_head && name == "lm_head.weight")
     };
     let mut unexpected: Vec<String> = found.into_iter().filter(|(n, _)| !excused(n)).map(|(_, (k, _))| k).collect();

@@ -62,8 +62,11 @@ pub fn save_training(
         })?;
         atomic::write(&folder.join(STATE), &state)
     })?;
-    for (_, old) in list(checkpoints)?.into_iter().filter(|(_, path)| *path != folder) {
-        fs::remove_dir_all(&old).map_err(CheckpointError::io("remove", &old))?;
+    let old = list(checkpoints, "step-", "")?.into_iter().filter(|(_, path)| *path != folder);
+    // A program that is killed while it writes leaves a folder under a name that no later step has.
+    let partial = list(checkpoints, ".step-", ".partial")?;
+    for (_, path) in old.chain(partial) {
+        fs::remove_dir_all(&path).map_err(CheckpointError::io("remove", &path))?;
     }
     Ok(folder)
 }
@@ -73,10 +76,11 @@ pub fn save_training(
 /// # Errors
 /// If the folder cannot be read.
 pub fn latest_checkpoint(checkpoints: &Path) -> Result<Option<PathBuf>, CheckpointError> {
-    Ok(list(checkpoints)?.into_iter().max().map(|(_, path)| path))
+    Ok(list(checkpoints, "step-", "")?.into_iter().max().map(|(_, path)| path))
 }
 
-fn list(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+/// The folders named by a step between `start` and `end`.
+fn list(checkpoints: &Path, start: &str, end: &str) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     let entries = match fs::read_dir(checkpoints) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(CheckpointError::io("read", checkpoints))?,
@@ -84,8 +88,8 @@ fn list(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(CheckpointError::io("read", checkpoints))?.path();
-        let step = path.file_name().and_then(|n| n.to_str()?.strip_prefix("step-")?.parse().ok());
-        found.extend(step.map(|step| (step, path)));
+        let step = path.file_name().and_then(|n| n.to_str()?.strip_prefix(start)?.strip_suffix(end)?.parse().ok());
+        found.extend(step.filter(|_| path.is_dir()).map(|step| (step, path)));
     }
     Ok(found)
 }
@@ -112,9 +116,9 @@ fn read_tree(path: &Path, tree: &mut Gpt, n_steps: u64) -> Result<(), Checkpoint
         return Err(CheckpointError::damaged(path, reason));
     }
     let mut problems = Vec::new();
-    let infos = file.tensors();
+    let mut infos = file.tensors();
     for (name, tensor) in tree.tensors().filter(|(_, t)| !t.is_empty()) {
-        match infos.get(&name.to_string()) {
+        match infos.remove(&name.to_string()) {
             None => problems.push(format!("missing: {name} {:?}", tensor.dims())),
             Some(info) if info.shape != tensor.dims() || info.dtype != Dtype::F32 => {
                 problems.push(format!(
@@ -127,6 +131,9 @@ fn read_tree(path: &Path, tree: &mut Gpt, n_steps: u64) -> Result<(), Checkpoint
             Some(_) => {}
         }
     }
+    let mut unexpected: Vec<String> = infos.into_keys().map(|name| format!("unexpected: {name}")).collect();
+    unexpected.sort();
+    problems.extend(unexpected);
     if !problems.is_empty() {
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems });
     }

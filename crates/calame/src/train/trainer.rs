@@ -146,9 +146,29 @@ impl<'a> Trainer<'a> {
     /// Names the file and what is wrong with it.
     pub fn resume(&mut self, folder: &std::path::Path) -> Result<(), CheckpointError> {
         let (m, v) = self.optimizer.moments_mut();
-        self.progress = crate::checkpoint::load_training(folder, &mut self.gpt, m, v)?;
+        let progress = crate::checkpoint::load_training(folder, &mut self.gpt, m, v)?;
+        if !self.is_reachable(&progress) {
+            let Progress { n_steps, epoch, batch, n_tokens_seen, settled } = progress;
+            let found = format!(
+                "step {n_steps}, epoch {epoch}, batch {batch}, {n_tokens_seen} tokens seen, settled: {settled}"
+            );
+            let steps_per_epoch = self.steps_per_epoch();
+            return Err(CheckpointError::Place { path: folder.to_owned(), found, steps_per_epoch });
+        }
+        self.progress = progress;
         self.epoch_begun = false;
         Ok(())
+    }
+
+    /// Whether a training on these batches comes to this place.
+    fn is_reachable(&self, progress: &Progress) -> bool {
+        let Progress { n_steps, epoch, batch, n_tokens_seen, settled } = *progress;
+        let (batch, loader) = (batch as u64, &self.splits.train);
+        let n_tokens_a_step = (loader.batch_size() * loader.window()) as u64;
+        batch <= self.steps_per_epoch()
+            && epoch.checked_mul(self.steps_per_epoch()).and_then(|n| n.checked_add(batch)) == Some(n_steps)
+            && n_steps.checked_mul(n_tokens_a_step).is_some_and(|n| n_tokens_seen <= n)
+            && (settled || n_steps > 0)
     }
 
     /// Writes the state into a run's folder of checkpoints; returns the new one's folder.
@@ -177,7 +197,7 @@ impl<'a> Trainer<'a> {
 
     /// Steps of the whole training.
     pub fn n_steps_in_all(&self) -> u64 {
-        self.steps_per_epoch() * self.config.train.epochs
+        self.steps_per_epoch().saturating_mul(self.config.train.epochs)
     }
 
     /// Trains to the end of the last epoch, or until the observer asks to stop.
@@ -224,9 +244,10 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// One optimizer step on the next batch. Allocates nothing after the first of an epoch of the same length.
+    /// One optimizer step on the next batch. Allocates nothing after the first; where a last batch that is not full is kept,
+    /// nothing after the first of each size.
     ///
-    /// If the loss is not finite, neither weights nor moments change.
+    /// If the loss is not finite, neither weights, moments nor the place in the data change.
     pub fn step(&mut self) -> StepReport {
         self.begin_epoch_if_due();
         let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets);
@@ -254,9 +275,17 @@ impl<'a> Trainer<'a> {
             self.progress.batch += 1;
             self.progress.n_tokens_seen += n_tokens as u64;
             self.progress.settled = false;
+        } else {
+            self.forget_step();
         }
         let n_tokens_seen = self.progress.n_tokens_seen;
         StepReport { step: n_steps, epoch: epoch + 1, loss, lr: config.lr, n_tokens, n_tokens_seen, seconds: 0.0 }
+    }
+
+    /// Takes back what a step without an update has left: the head's gradient, and a loader one batch further on.
+    fn forget_step(&mut self) {
+        self.grad.tensors_mut().for_each(|(_, tensor)| tensor.as_mut_slice().fill(0.0));
+        self.epoch_begun = false;
     }
 
     fn begin_epoch_if_due(&mut self) {
@@ -275,7 +304,7 @@ impl<'a> Trainer<'a> {
         } else {
             loader.start_epoch(None);
         }
-        // The place was taken from this loader, or compared with it when the checkpoint was read.
+        // The place was taken from this loader, or compared with it in `resume`.
         loader.seek(self.progress.batch).expect("a place inside the epoch");
         self.epoch_begun = true;
     }

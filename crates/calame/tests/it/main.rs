@@ -1,8 +1,11 @@
 //! The library's tests from outside, in one binary.
 
+mod checkpoint;
 mod data;
 mod golden;
+mod infer;
 mod model;
 mod plot;
 mod tidy;
 mod tokenizer;
+mod train;

@@ -1,0 +1,198 @@
+//! Memory, counted: a training step allocates nothing after the first, and files that lie cost no memory.
+//!
+//! A binary of its own for its allocator, and without the test harness, because the allocator counts for all threads: a test
+//! beside this one, or the harness's own thread, would be counted too.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use calame::checkpoint::{load_model, save_model};
+use calame::data::{Loader, Windows};
+use calame::model::{Gpt, ModelConfig, Preset};
+use calame::ops::{Device, Isa};
+use calame::train::{RunConfig, Splits, Trainer};
+
+struct Counting;
+
+static ON: AtomicBool = AtomicBool::new(false);
+static N_CALLS: AtomicUsize = AtomicUsize::new(0);
+static N_BYTES: AtomicUsize = AtomicUsize::new(0);
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+fn count(bytes: usize) {
+    if ON.load(Ordering::SeqCst) {
+        N_CALLS.fetch_add(1, Ordering::SeqCst);
+        N_BYTES.fetch_add(bytes, Ordering::SeqCst);
+        LARGEST.fetch_max(bytes, Ordering::SeqCst);
+    }
+}
+
+// SAFETY: every method hands its arguments to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller's promises are those that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: as in `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(new_size);
+        // SAFETY: as in `alloc`.
+        unsafe { System.realloc(at, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as in `alloc`.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What was asked of the allocator, by any thread.
+#[derive(Debug, PartialEq)]
+struct Counted {
+    n_calls: usize,
+    n_bytes: usize,
+    largest: usize,
+}
+
+const NOTHING: Counted = Counted { n_calls: 0, n_bytes: 0, largest: 0 };
+
+fn counted<T>(work: impl FnOnce() -> T) -> (T, Counted) {
+    [&N_CALLS, &N_BYTES, &LARGEST].iter().for_each(|n| n.store(0, Ordering::SeqCst));
+    ON.store(true, Ordering::SeqCst);
+    let result = work();
+    ON.store(false, Ordering::SeqCst);
+    let n = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
+    (result, Counted { n_calls: n(&N_CALLS), n_bytes: n(&N_BYTES), largest: n(&LARGEST) })
+}
+
+fn splits(config: &RunConfig, n_windows: usize) -> Splits {
+    let data = config.data.resolved();
+    let ids: Vec<u32> = (0..n_windows * data.window + 1).map(|i| (i * i % 101) as u32).collect();
+    let windows = Windows::new(ids.into(), data.window, data.window).unwrap();
+    let in_order = || Loader::new(windows.clone(), data.eval_batch_size, false).unwrap();
+    let train = Loader::new(windows.clone(), data.batch_size, data.drop_last).unwrap();
+    Splits { train, train_in_order: in_order(), validation: in_order() }
+}
+
+/// Trains two epochs and a step; after `n_first` steps nothing may be allocated.
+fn training_allocates_nothing(config: &RunConfig, n_windows: usize, n_threads: usize, n_first: u64) {
+    let dev = Device::cpu(n_threads, Isa::detect());
+    let gpt = Gpt::fresh(&dev, &config.model, 1);
+    let mut trainer = Trainer::new(&dev, config, gpt, splits(config, n_windows));
+    let n_steps = 2 * trainer.steps_per_epoch() + 1;
+    assert!(n_first <= trainer.steps_per_epoch());
+    for step in 0..n_steps {
+        let (report, seen) = counted(|| trainer.step());
+        assert!(report.loss.is_finite() && report.step == step);
+        let what = format!("step {step} of {n_steps}, {n_threads} threads, tied head: {}", config.model.tied_head);
+        if step >= n_first {
+            assert_eq!(seen, NOTHING, "{what}");
+        } else if step == 0 {
+            assert!(seen.n_calls > 0, "{what}: the first step grows work space, or nothing is counted");
+        }
+    }
+}
+
+fn run_config(tied_head: bool) -> RunConfig {
+    let mut config = RunConfig::of_preset(Preset::Tiny);
+    config.model = ModelConfig {
+        vocab_size: 101,
+        n_positions: 64,
+        n_embd: 48,
+        n_head: 3,
+        n_layer: 3,
+        dropout: 0.1,
+        tied_head,
+        qkv_bias: tied_head,
+        ..Preset::Tiny.config()
+    };
+    (config.data.window, config.data.stride, config.data.batch_size) = (24, 24, 4);
+    config
+}
+
+fn a_step_allocates_nothing_after_the_first() {
+    for tied_head in [true, false] {
+        for n_threads in [1, 2, 3] {
+            training_allocates_nothing(&run_config(tied_head), 23, n_threads, 1);
+        }
+        // One sequence of one head: most threads find no task in the first step.
+        let mut narrow = run_config(tied_head);
+        (narrow.model.n_head, narrow.data.batch_size) = (1, 1);
+        training_allocates_nothing(&narrow, 6, 4, 1);
+        // With a last batch that is not full, a step of either size comes in the first epoch.
+        let mut uneven = run_config(tied_head);
+        uneven.data.drop_last = false;
+        training_allocates_nothing(&uneven, 9, 2, 3);
+    }
+}
+
+/// Steps after an evaluation and after a save are no exception.
+fn neither_evaluation_nor_save_costs_a_step_anything() {
+    let (config, dev) = (run_config(true), Device::cpu(2, Isa::detect()));
+    let folder = tempfile::tempdir().unwrap();
+    let gpt = Gpt::fresh(&dev, &config.model, 1);
+    let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, 23));
+    for step in 0..7 {
+        let (_, seen) = counted(|| trainer.step());
+        assert!(step == 0 || seen == NOTHING, "step {step}: {seen:?}");
+        trainer.evaluate();
+        let checkpoint = trainer.save(folder.path()).unwrap();
+        trainer.resume(&checkpoint).unwrap();
+    }
+}
+
+fn files_that_lie_cost_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ModelConfig { vocab_size: 101, n_positions: 64, n_embd: 48, n_head: 3, ..Preset::Tiny.config() };
+    let gpt = Gpt::zeros(&config);
+    save_model(&folder.path().join("model"), &gpt, None).unwrap();
+    let weights = folder.path().join("model/model.safetensors");
+    let json = folder.path().join("model/config.json");
+    let (whole, good) = (std::fs::read(&weights).unwrap(), std::fs::read_to_string(&json).unwrap());
+    let fields = |sizes: &[(&str, u64)]| {
+        let mut json: serde_json::Value = serde_json::from_str(&good).unwrap();
+        sizes.iter().for_each(|(key, value)| json[*key] = (*value).into());
+        json.to_string()
+    };
+    let max = 1 << 24;
+    for config in [
+        fields(&[("n_layer", 10_000_000)]),
+        fields(&[("vocab_size", 1_000_000_000)]),
+        fields(&[("vocab_size", max)]),
+        fields(&[("n_layer", max), ("n_embd", 1), ("n_head", 1)]),
+        fields(&[("n_layer", 20_000), ("n_embd", 1), ("n_head", 1), ("vocab_size", 1), ("n_positions", 1)]),
+        fields(&[("n_positions", max), ("n_embd", max), ("n_head", 1)]),
+    ] {
+        std::fs::write(&json, &config).unwrap();
+        let (model, seen) = counted(|| load_model(folder.path()));
+        assert!(model.is_err(), "{config}");
+        assert!(seen.n_bytes < 1 << 20, "{seen:?} for {config}");
+    }
+    std::fs::write(&json, &good).unwrap();
+    for length in [10u64.pow(18), u64::MAX, 1 << 32, whole.len() as u64] {
+        let mut bytes = whole.clone();
+        bytes[..8].copy_from_slice(&length.to_le_bytes());
+        std::fs::write(&weights, bytes).unwrap();
+        let (model, seen) = counted(|| load_model(folder.path()));
+        assert!(model.is_err() && seen.n_bytes < 1 << 20, "{seen:?} for a header of {length} bytes");
+    }
+    std::fs::write(&weights, &whole).unwrap();
+    assert!(load_model(folder.path()).is_ok());
+}
+
+fn main() {
+    a_step_allocates_nothing_after_the_first();
+    neither_evaluation_nor_save_costs_a_step_anything();
+    files_that_lie_cost_no_memory();
+    println!("allocations: a step allocates nothing after the first, files that lie cost no memory");
+}

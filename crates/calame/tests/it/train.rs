@@ -1,0 +1,591 @@
+//! The training loop: that it learns, that it goes on to the bit, that it ends where it should, and the folder of a run.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use calame::checkpoint::CheckpointError;
+use calame::data::{Loader, Windows};
+use calame::model::{Gpt, ModelConfig, Preset, Saved, Scratch};
+use calame::ops::{Device, Isa};
+use calame::rng::{Key, Sequence};
+use calame::train::{
+    EvaluationReport, Observer, Outcome, RunConfig, RunFolder, RunFolderError, Splits, StepReport, Trainer,
+};
+
+const VOCAB: u64 = 101;
+/// Steps of an epoch in `config`.
+const STEPS_PER_EPOCH: u64 = 5;
+const BATCH: usize = 4;
+const WINDOW: usize = 16;
+
+/// Two epochs of five steps of 4 × 16 tokens, dropout on.
+fn config() -> RunConfig {
+    let mut config = RunConfig::of_preset(Preset::Tiny);
+    config.model = ModelConfig {
+        vocab_size: VOCAB as usize,
+        n_positions: 32,
+        n_embd: 48,
+        n_head: 3,
+        n_layer: 2,
+        dropout: 0.1,
+        ..Preset::Tiny.config()
+    };
+    (config.data.window, config.data.stride, config.data.batch_size) = (WINDOW, WINDOW, BATCH);
+    config.train.epochs = 2;
+    (config.train.eval_every, config.train.eval_batches) = (2, 2);
+    config
+}
+
+fn tokens(n: usize, seed: u64) -> Vec<u32> {
+    let mut random = Sequence::new(Key::from_seed(seed));
+    (0..n).map(|_| random.below(VOCAB) as u32).collect()
+}
+
+/// Tokens that give so many windows of the length and stride of `config`.
+fn tokens_of_windows(n_windows: usize, seed: u64) -> Vec<u32> {
+    tokens(n_windows * WINDOW + 1, seed)
+}
+
+/// Training batches for `n_steps` an epoch, and seven validation windows: the last validation batch is short.
+fn splits(config: &RunConfig, n_steps: u64) -> Splits {
+    let data = config.data.resolved();
+    let windows = |n, seed| Windows::new(tokens_of_windows(n, seed).into(), WINDOW, WINDOW).unwrap();
+    // One window more than full batches take, for `drop_last` to leave out.
+    let train = windows(n_steps as usize * BATCH + 1, 1);
+    Splits {
+        train: Loader::new(train.clone(), data.batch_size, data.drop_last).unwrap(),
+        train_in_order: Loader::new(train, data.eval_batch_size, false).unwrap(),
+        validation: Loader::new(windows(7, 2), data.eval_batch_size, false).unwrap(),
+    }
+}
+
+/// One thread: the tests themselves run side by side.
+fn device() -> Device {
+    Device::cpu(1, Isa::detect())
+}
+
+fn trainer<'a>(dev: &'a Device, config: &'a RunConfig) -> Trainer<'a> {
+    let gpt = Gpt::fresh(dev, &config.model, config.train.seed);
+    Trainer::new(dev, config, gpt, splits(config, STEPS_PER_EPOCH))
+}
+
+/// The bits of every weight.
+fn bits(gpt: &Gpt) -> Vec<u32> {
+    gpt.tensors().flat_map(|(_, t)| t.as_slice()).map(|x| x.to_bits()).collect()
+}
+
+/// The files of a folder by name: of a checkpoint, weights, both moments and the place.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())).collect()
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Event {
+    Step(StepReport),
+    Evaluation(EvaluationReport),
+    EpochEnd { epoch: u64, step: u64, bits: Vec<u32> },
+}
+
+/// When to ask for a stop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stop {
+    Never,
+    /// As soon as step n (from 1) is made, before the evaluation and the end of the epoch that follow it.
+    AtOnce(u64),
+    /// When what follows step n is done too.
+    Settled(u64),
+}
+
+/// Writes everything down; its clock goes on by a second whenever it is read.
+struct Recorder {
+    stop: Stop,
+    events: Vec<Event>,
+    n_steps: u64,
+    n_questions: u32,
+    seconds: u64,
+}
+
+impl Recorder {
+    /// `n_steps` were made before.
+    fn new(stop: Stop, n_steps: u64) -> Recorder {
+        Recorder { stop, events: Vec::new(), n_steps, n_questions: 0, seconds: 0 }
+    }
+
+    fn evaluations(&self) -> Vec<EvaluationReport> {
+        self.events
+            .iter()
+            .filter_map(|e| if let Event::Evaluation(report) = e { Some(*report) } else { None })
+            .collect()
+    }
+}
+
+impl Observer for Recorder {
+    type Error = Infallible;
+
+    fn now(&mut self) -> Duration {
+        self.seconds += 1;
+        Duration::from_secs(self.seconds)
+    }
+
+    fn stop_requested(&mut self) -> bool {
+        // The loop asks right after a step, and once more before the next.
+        self.n_questions += 1;
+        match self.stop {
+            Stop::Never => false,
+            Stop::AtOnce(n) => self.n_steps >= n,
+            Stop::Settled(n) => self.n_steps >= n && self.n_questions == 2,
+        }
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<(), Infallible> {
+        self.events.push(Event::Step(*report));
+        self.n_steps += 1;
+        self.n_questions = 0;
+        Ok(())
+    }
+
+    fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), Infallible> {
+        self.events.push(Event::Evaluation(*report));
+        Ok(())
+    }
+
+    fn epoch_end(&mut self, _: &Device, gpt: &Gpt, epoch: u64, step: u64) -> Result<(), Infallible> {
+        self.events.push(Event::EpochEnd { epoch, step, bits: bits(gpt) });
+        Ok(())
+    }
+}
+
+fn run(trainer: &mut Trainer<'_>, recorder: &mut Recorder) -> Outcome {
+    trainer.run(recorder).unwrap_or_else(|never| match never {})
+}
+
+/// A whole training: what the observer saw, and the weights at its end.
+fn whole(dev: &Device, config: &RunConfig) -> (Vec<Event>, Vec<u32>) {
+    let (mut trainer, mut recorder) = (trainer(dev, config), Recorder::new(Stop::Never, 0));
+    assert_eq!(run(&mut trainer, &mut recorder), Outcome::Finished);
+    (recorder.events, bits(trainer.gpt()))
+}
+
+#[test]
+fn one_batch_is_overfitted() {
+    for (tied_head, qkv_bias) in [(true, true), (false, false)] {
+        let mut config = config();
+        config.model = ModelConfig { dropout: 0.0, tied_head, qkv_bias, ..config.model };
+        config.train.lr = 3e-3;
+        let dev = device();
+        let gpt = Gpt::fresh(&dev, &config.model, 1);
+        let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, 1));
+        assert_eq!(trainer.steps_per_epoch(), 1);
+        let losses: Vec<f32> = (0..200).map(|_| trainer.step().loss).collect();
+        let ln_v = (VOCAB as f32).ln();
+        assert!((losses[0] - ln_v).abs() < 0.5, "untrained {}, ln V = {ln_v}", losses[0]);
+        let last = losses[199];
+        assert!(last < 0.1, "after 200 steps on one batch: {last}, tied head: {tied_head}");
+    }
+}
+
+#[test]
+fn steps_and_tokens_are_counted() {
+    let (dev, config) = (device(), config());
+    let (events, _) = whole(&dev, &config);
+    let steps: Vec<&StepReport> =
+        events.iter().filter_map(|e| if let Event::Step(report) = e { Some(report) } else { None }).collect();
+    assert_eq!(steps.len(), 10);
+    for (i, report) in (0..).zip(steps) {
+        let n_tokens = BATCH * WINDOW;
+        assert_eq!((report.step, report.epoch, report.n_tokens), (i, i / STEPS_PER_EPOCH + 1, n_tokens));
+        assert_eq!((report.n_tokens_seen, report.seconds), ((i + 1) * n_tokens as u64, 1.0));
+        assert_eq!(report.lr, config.train.lr);
+    }
+    let places: Vec<(u64, u64)> = events
+        .iter()
+        .filter_map(|e| if let Event::EpochEnd { epoch, step, .. } = e { Some((*epoch, *step)) } else { None })
+        .collect();
+    assert_eq!(places, [(1, 4), (2, 9)]);
+}
+
+/// Interrupts a training of ten steps, goes on with another trainer, and compares everything with an unbroken one.
+fn resumed_equals_unbroken(config: &RunConfig, n_steps_per_epoch: u64, stop: Stop) {
+    let dev = device();
+    let folder = tempfile::tempdir().unwrap();
+    let begin = |seed| {
+        let gpt = Gpt::fresh(&dev, &config.model, seed);
+        Trainer::new(&dev, config, gpt, splits(config, n_steps_per_epoch))
+    };
+    let (mut unbroken, mut all) = (begin(1), Recorder::new(Stop::Never, 0));
+    assert_eq!(run(&mut unbroken, &mut all), Outcome::Finished);
+
+    let (mut first, mut before) = (begin(1), Recorder::new(stop, 0));
+    assert_eq!(run(&mut first, &mut before), Outcome::Stopped);
+    assert_eq!(first.progress().settled, matches!(stop, Stop::Settled(_)));
+    let n_steps = first.progress().n_steps;
+    let checkpoint = first.save(&folder.path().join("checkpoints")).unwrap();
+    drop(first);
+    // Other weights than the first trainer's: everything must come from the checkpoint.
+    let (mut second, mut after) = (begin(99), Recorder::new(Stop::Never, n_steps));
+    second.resume(&checkpoint).unwrap();
+    assert_eq!(run(&mut second, &mut after), Outcome::Finished);
+
+    // Every step, evaluation and end of an epoch, none missing, none twice.
+    assert_eq!(n_steps, 5);
+    assert_eq!([before.events, after.events].concat(), all.events, "{stop:?}");
+    let saved = |trainer: &Trainer<'_>, name: &str| files(&trainer.save(&folder.path().join(name)).unwrap());
+    let (a, b) = (saved(&unbroken, "a"), saved(&second, "b"));
+    assert_eq!(a.keys().collect::<Vec<_>>(), ["m.safetensors", "state.json", "v.safetensors", "weights.safetensors"]);
+    assert!(a == b, "weights, moments or place differ after {stop:?} in epochs of {n_steps_per_epoch}");
+}
+
+#[test]
+fn ten_steps_are_five_a_resume_and_five() {
+    // Step 4, the fifth, is followed by an evaluation, and in epochs of five by the end of the first too.
+    for (n_steps_per_epoch, epochs) in [(5, 2), (10, 1)] {
+        for stop in [Stop::AtOnce(5), Stop::Settled(5)] {
+            let mut config = config();
+            config.train.epochs = epochs;
+            resumed_equals_unbroken(&config, n_steps_per_epoch, stop);
+        }
+    }
+    let mut config = config();
+    config.model = ModelConfig { tied_head: false, qkv_bias: false, ..config.model };
+    config.data.shuffle = false;
+    resumed_equals_unbroken(&config, 5, Stop::AtOnce(5));
+}
+
+#[test]
+fn what_follows_the_last_step_is_done_after_a_resume() {
+    let (dev, config) = (device(), config());
+    let folder = tempfile::tempdir().unwrap();
+    let (events, _) = whole(&dev, &config);
+    let (mut first, mut before) = (trainer(&dev, &config), Recorder::new(Stop::AtOnce(10), 0));
+    assert_eq!(run(&mut first, &mut before), Outcome::Stopped);
+    let checkpoint = first.save(folder.path()).unwrap();
+    let (mut second, mut after) = (trainer(&dev, &config), Recorder::new(Stop::Never, 10));
+    second.resume(&checkpoint).unwrap();
+    assert_eq!(run(&mut second, &mut after), Outcome::Finished);
+    assert_eq!(after.events.len(), 1, "the end of epoch 2");
+    assert_eq!([before.events, after.events].concat(), events);
+    let mut nothing = Recorder::new(Stop::Never, 10);
+    assert_eq!(run(&mut second, &mut nothing), Outcome::Finished);
+    assert_eq!(nothing.events, []);
+}
+
+#[test]
+fn a_place_that_the_batches_do_not_have_is_an_error() {
+    let (dev, config) = (device(), config());
+    let folder = tempfile::tempdir().unwrap();
+    let (mut first, mut recorder) = (trainer(&dev, &config), Recorder::new(Stop::Settled(7), 0));
+    assert_eq!(run(&mut first, &mut recorder), Outcome::Stopped);
+    let checkpoint = first.save(folder.path()).unwrap();
+    let state = fs::read_to_string(checkpoint.join("state.json")).unwrap();
+    let mut changed: serde_json::Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(changed["batch"], 2);
+    for (key, value) in [
+        ("batch", serde_json::json!(6)),
+        ("batch", serde_json::json!(u64::MAX)),
+        ("epoch", serde_json::json!(3)),
+        ("epoch", serde_json::json!(u64::MAX)),
+        ("n_tokens_seen", serde_json::json!(u64::MAX)),
+    ] {
+        let was = changed[key].clone();
+        changed[key] = value;
+        fs::write(checkpoint.join("state.json"), changed.to_string()).unwrap();
+        changed[key] = was;
+        let mut second = trainer(&dev, &config);
+        let error = second.resume(&checkpoint).unwrap_err();
+        assert!(matches!(error, CheckpointError::Place { .. }), "{key}: {error}");
+        assert!(error.to_string().contains("step-000007") && error.to_string().contains("5 steps an epoch"));
+        assert_eq!(second.progress().n_steps, 0);
+    }
+    // The checkpoint is whole, the text is another: six steps an epoch.
+    fs::write(checkpoint.join("state.json"), state).unwrap();
+    let gpt = Gpt::zeros(&config.model);
+    let error = Trainer::new(&dev, &config, gpt, splits(&config, 6)).resume(&checkpoint).unwrap_err();
+    assert!(error.to_string().contains("start a new run"), "{error}");
+    trainer(&dev, &config).resume(&checkpoint).unwrap();
+
+    // Before the first step there is nothing to settle.
+    let start = trainer(&dev, &config).save(folder.path()).unwrap();
+    let state = fs::read_to_string(start.join("state.json")).unwrap();
+    fs::write(start.join("state.json"), state.replace("true", "false")).unwrap();
+    assert!(matches!(trainer(&dev, &config).resume(&start), Err(CheckpointError::Place { .. })));
+}
+
+#[test]
+fn a_run_gives_the_same_bits_with_one_two_and_three_threads() {
+    let config = config();
+    let with = |n_threads| whole(&Device::cpu(n_threads, Isa::detect()), &config);
+    let one = with(1);
+    assert!(with(2) == one, "two threads differ from one");
+    assert!(with(3) == one, "three threads differ from one");
+}
+
+#[test]
+fn evaluations_do_not_touch_the_training() {
+    let dev = device();
+    let with = |every, batches, eval_batch_size| {
+        let mut config = config();
+        (config.train.eval_every, config.train.eval_batches) = (every, batches);
+        config.data.eval_batch_size = eval_batch_size;
+        let (mut trainer, mut recorder) = (trainer(&dev, &config), Recorder::new(Stop::Never, 0));
+        run(&mut trainer, &mut recorder);
+        let losses: Vec<f32> = recorder
+            .events
+            .iter()
+            .filter_map(|e| if let Event::Step(report) = e { Some(report.loss) } else { None })
+            .collect();
+        (recorder.evaluations().len(), losses, bits(trainer.gpt()))
+    };
+    let (n, losses, weights) = with(2, 2, 0);
+    assert_eq!(n, 5);
+    for (every, batches, eval_batch_size, n) in [(1, 1, 0, 10), (3, 100, 0, 4), (1000, 2, 0, 1), (2, 2, 7, 5)] {
+        let (n_evaluations, other_losses, other_weights) = with(every, batches, eval_batch_size);
+        assert_eq!(n_evaluations, n, "every {every}");
+        assert!(other_losses == losses && other_weights == weights, "every {every}, {batches} batches");
+    }
+}
+
+#[test]
+fn a_diverging_training_ends_with_the_weights_before_it() {
+    let dev = device();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.train.lr = 1e30;
+    let mut once = trainer(&dev, &config);
+    let start = once.save(&folder.path().join("checkpoints")).unwrap();
+    assert!(once.step().loss.is_finite());
+    assert_eq!(once.gpt().first_not_finite(), None);
+
+    let (mut trainer, mut recorder) = (trainer(&dev, &config), Recorder::new(Stop::Never, 0));
+    for attempt in 0..3 {
+        // A second attempt meets the same batch and says the same.
+        let Outcome::Diverged { step: 1, loss } = run(&mut trainer, &mut recorder) else {
+            panic!("attempt {attempt} did not diverge at step 1");
+        };
+        assert!(!loss.is_finite());
+        assert_eq!(bits(trainer.gpt()), bits(once.gpt()));
+        assert_eq!(trainer.progress(), &calame::checkpoint::Progress { settled: true, ..once.progress().clone() });
+    }
+    let n_steps = recorder.events.iter().filter(|e| matches!(e, Event::Step(_))).count();
+    assert_eq!((n_steps, recorder.evaluations().len()), (1, 1));
+
+    // The diverged trainer goes back to an earlier state and leaves nothing behind.
+    trainer.resume(&start).unwrap();
+    trainer.step();
+    assert_eq!(bits(trainer.gpt()), bits(once.gpt()));
+}
+
+#[test]
+fn weights_that_are_not_finite_diverge_at_the_first_step() {
+    let (dev, config) = (device(), config());
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut gpt = Gpt::fresh(&dev, &config.model, 1);
+        gpt.h[1].mlp.c_fc.weight.as_mut_slice()[5] = bad;
+        let before = bits(&gpt);
+        let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, STEPS_PER_EPOCH));
+        let mut recorder = Recorder::new(Stop::Never, 0);
+        assert!(matches!(run(&mut trainer, &mut recorder), Outcome::Diverged { step: 0, .. }));
+        assert_eq!(bits(trainer.gpt()), before);
+        assert_eq!(recorder.events, []);
+    }
+}
+
+#[test]
+fn an_evaluation_is_the_mean_of_the_batches_means() {
+    let dev = device();
+    for (eval_batch_size, n_batches) in [(0, 1), (0, 100), (3, 100), (3, 2), (7, 5)] {
+        let mut config = config();
+        config.train.eval_batches = n_batches;
+        config.data.eval_batch_size = eval_batch_size;
+        let mut trainer = trainer(&dev, &config);
+        trainer.step();
+        let report = trainer.evaluate();
+        let size = if eval_batch_size == 0 { BATCH } else { eval_batch_size };
+        let by_hand = |n_windows: usize, seed| {
+            let ids = tokens_of_windows(n_windows, seed);
+            let mut means = Vec::new();
+            for batch in (0..n_windows).collect::<Vec<usize>>().chunks(size).take(n_batches) {
+                let rows = |shift| -> Vec<u32> {
+                    batch.iter().flat_map(|w| &ids[w * WINDOW + shift..(w + 1) * WINDOW + shift]).copied().collect()
+                };
+                let mut saved = Saved::for_evaluation(&config.model, batch.len(), WINDOW);
+                let mut scratch = Scratch::new(&config.model, batch.len() * WINDOW);
+                let (inputs, targets) = (rows(0), rows(1));
+                let sum = trainer.gpt().loss(&dev, &inputs, &targets, batch.len(), &mut saved, &mut scratch);
+                means.push(sum / (batch.len() * WINDOW) as f64);
+            }
+            (means.iter().sum::<f64>() / means.len() as f64) as f32
+        };
+        let n_train = STEPS_PER_EPOCH as usize * BATCH + 1;
+        assert_eq!((report.train_loss, report.val_loss), (by_hand(n_train, 1), by_hand(7, 2)), "batches of {size}");
+        assert_eq!((report.step, report.epoch, report.n_tokens_seen), (0, 1, (BATCH * WINDOW) as u64));
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    let dev = device();
+    let with = |seed| {
+        let mut config = config();
+        config.train.seed = seed;
+        whole(&dev, &config)
+    };
+    let (a, b) = (with(1), with(2));
+    assert!(with(1) == a, "the same seed agrees");
+    assert_ne!(a.1, b.1);
+    // Order and dropout too, not the initial weights alone.
+    let from_the_same_weights = |seed| {
+        let mut config = config();
+        config.train.seed = seed;
+        let mut trainer = Trainer::new(&dev, &config, Gpt::fresh(&dev, &config.model, 7), splits(&config, 5));
+        trainer.step().loss
+    };
+    assert_eq!(from_the_same_weights(1), from_the_same_weights(1));
+    assert_ne!(from_the_same_weights(1), from_the_same_weights(2));
+}
+
+#[test]
+fn an_observers_error_ends_the_training() {
+    struct Full(u64);
+    impl Observer for Full {
+        type Error = &'static str;
+        fn now(&mut self) -> Duration {
+            Duration::ZERO
+        }
+        fn stop_requested(&mut self) -> bool {
+            false
+        }
+        fn step(&mut self, report: &StepReport) -> Result<(), Self::Error> {
+            if report.step == self.0 { Err("disk full") } else { Ok(()) }
+        }
+        fn evaluation(&mut self, _: &EvaluationReport) -> Result<(), Self::Error> {
+            Ok(())
+        }
+        fn epoch_end(&mut self, _: &Device, _: &Gpt, _: u64, _: u64) -> Result<(), Self::Error> {
+            Ok(())
+        }
+    }
+    let (dev, config) = (device(), config());
+    let mut trainer = trainer(&dev, &config);
+    assert_eq!(trainer.run(&mut Full(3)), Err("disk full"));
+    assert_eq!((trainer.progress().n_steps, trainer.progress().settled), (4, false));
+}
+
+// The folder of a run.
+
+#[test]
+fn a_run_folder_keeps_every_value() {
+    let parent = tempfile::tempdir().unwrap();
+    for preset in Preset::ALL {
+        let path = parent.path().join("deeper/runs").join(preset.name());
+        let mut config = RunConfig::of_preset(preset);
+        config.data.inputs = vec!["a \"quoted\" path".to_owned(), "très.txt".to_owned()];
+        (config.train.lr, config.train.beta2, config.model.dropout) = (1.0 / 3.0, 0.9995, 0.123_456_79);
+        config.sample.prompt = "two\nlines # and = signs".to_owned();
+        let folder = RunFolder::create(&path, &config, "{\"a\": 1}", false).unwrap();
+        assert_eq!(folder.path(), path);
+        let (opened, read) = RunFolder::open(&path).unwrap();
+        assert_eq!((opened.clone(), read), (folder, config.clone()));
+        assert_eq!(opened.tokenizer_json().unwrap(), "{\"a\": 1}");
+        config.device.threads = 3;
+        opened.write_config(&config).unwrap();
+        assert_eq!(RunFolder::open(&path).unwrap().1, config);
+        assert_eq!(files(&path).keys().collect::<Vec<_>>(), ["config.toml", "tokenizer.json"], "no left-over");
+    }
+    assert_eq!(fs::read_dir(parent.path().join("deeper/runs")).unwrap().count(), Preset::ALL.len(), "no left-over");
+}
+
+#[test]
+fn an_existing_run_is_replaced_only_when_asked() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("run");
+    let config = config();
+    let folder = RunFolder::create(&path, &config, "{}", false).unwrap();
+    folder.add_sample(1, "first").unwrap();
+    folder.add_sample(2, "second").unwrap();
+    let samples = fs::read_to_string(path.join("samples.txt")).unwrap();
+    assert!(samples.find("epoch 1\nfirst").unwrap() < samples.find("epoch 2\nsecond").unwrap());
+
+    let error = RunFolder::create(&path, &config, "{}", false).unwrap_err();
+    assert!(matches!(error, RunFolderError::Exists { .. }));
+    let message = error.to_string();
+    assert!(message.contains(path.to_str().unwrap()) && message.contains("--overwrite"), "{message}");
+    assert_eq!(fs::read_to_string(path.join("samples.txt")).unwrap(), samples);
+
+    // What a killed program left beside it does not hinder.
+    fs::create_dir(parent.path().join(".run.new")).unwrap();
+    fs::write(parent.path().join(".run.new/config.toml"), "half").unwrap();
+    RunFolder::create(&path, &config, "{}", true).unwrap();
+    assert_eq!(files(&path).keys().collect::<Vec<_>>(), ["config.toml", "tokenizer.json"]);
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_no_run_is_never_replaced() {
+    let parent = tempfile::tempdir().unwrap();
+    let config = config();
+    let folder = parent.path().join("letters");
+    fs::create_dir(&folder).unwrap();
+    // An empty folder is no loss.
+    RunFolder::create(&folder, &config, "{}", false).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("letter.txt"), "dear").unwrap();
+    let file = parent.path().join("file");
+    fs::write(&file, "dear").unwrap();
+    for (path, kept) in [(&folder, folder.join("letter.txt")), (&file, file.clone())] {
+        assert!(matches!(RunFolder::create(path, &config, "{}", false), Err(RunFolderError::Exists { .. })));
+        let error = RunFolder::create(path, &config, "{}", true).unwrap_err();
+        assert!(matches!(error, RunFolderError::NotARun { .. }), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()));
+        assert_eq!(fs::read_to_string(kept).unwrap(), "dear");
+    }
+    // No folder can be made below a file.
+    let error = RunFolder::create(&file.join("run"), &config, "{}", true).unwrap_err();
+    assert!(matches!(error, RunFolderError::Io { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "dear");
+}
+
+#[test]
+fn a_run_that_cannot_be_understood_is_named() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("run");
+    let message = || RunFolder::open(&path).unwrap_err().to_string();
+    assert!(message().contains("holds no run") && message().contains(path.to_str().unwrap()));
+    RunFolder::create(&path, &config(), "{}", false).unwrap();
+    let text = fs::read_to_string(path.join("config.toml")).unwrap();
+    let with = |text: &str| {
+        fs::write(path.join("config.toml"), text).unwrap();
+        let message = message();
+        assert!(message.contains("config.toml"), "{message}");
+        message
+    };
+    for section in ["model", "data", "tokenizer", "train", "sample", "device"] {
+        let unknown = with(&text.replace(&format!("[{section}]\n"), &format!("[{section}]\nlearning_speed = 1\n")));
+        assert!(unknown.contains("unknown field `learning_speed`"), "{unknown}");
+    }
+    let unknown = with(&format!("speed = 1\n{text}"));
+    assert!(unknown.contains("unknown field `speed`"), "{unknown}");
+    assert!(with(&text.replace("epochs = 2", "epochs = \"two\"")).contains("epochs"));
+    assert!(with(&text.replace("epochs = 2", "epochs = -2")).contains("epochs"));
+    assert!(with(&text.replace("n_layer = 2\n", "")).contains("n_layer"));
+    with(&text[..text.len() / 2]);
+    with("\u{0}\u{1}");
+    fs::remove_file(path.join("tokenizer.json")).unwrap();
+    fs::write(path.join("config.toml"), &text).unwrap();
+    let error = RunFolder::open(&path).unwrap().0.tokenizer_json().unwrap_err();
+    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+}
+
+#[test]
+fn checkpoints_of_a_finished_run_are_removed() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(&parent.path().join("run"), &config(), "{}", false).unwrap();
+    folder.remove_checkpoints().unwrap();
+    fs::create_dir_all(folder.checkpoints().join("step-000001")).unwrap();
+    folder.remove_checkpoints().unwrap();
+    assert!(!folder.checkpoints().exists());
+}
