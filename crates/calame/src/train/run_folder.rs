@@ -108,10 +108,15 @@ impl RunFolder {
         let folder = RunFolder { path: fresh.clone() };
         folder.write_config(config)?;
         folder.write("tokenizer.json", tokenizer_json)?;
-        if path.exists() {
-            fs::remove_dir_all(path).map_err(io("replace", path))?;
+        // Put aside rather than removed, so that a kill at any line leaves one of the two whole.
+        let aside = fresh.with_extension("old");
+        if occupied {
+            fs::rename(path, &aside).map_err(io("replace", path))?;
         }
         fs::rename(&fresh, path).map_err(io("create", path))?;
+        if occupied {
+            fs::remove_dir_all(&aside).map_err(io("remove", &aside))?;
+        }
         Ok(RunFolder { path: path.to_owned() })
     }
 
