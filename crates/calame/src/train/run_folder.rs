@@ -101,15 +101,17 @@ impl RunFolder {
         name.push(path.file_name().unwrap_or_default());
         name.push(".new");
         let fresh = path.with_file_name(name);
-        if fresh.exists() {
-            fs::remove_dir_all(&fresh).map_err(io("remove", &fresh))?;
+        let aside = fresh.with_extension("old");
+        for left_over in [&fresh, &aside] {
+            if left_over.exists() {
+                fs::remove_dir_all(left_over).map_err(io("remove", left_over))?;
+            }
         }
         fs::create_dir_all(&fresh).map_err(io("create", &fresh))?;
         let folder = RunFolder { path: fresh.clone() };
         folder.write_config(config)?;
         folder.write("tokenizer.json", tokenizer_json)?;
         // Put aside rather than removed, so that a kill at any line leaves one of the two whole.
-        let aside = fresh.with_extension("old");
         if occupied {
             fs::rename(path, &aside).map_err(io("replace", path))?;
         }
