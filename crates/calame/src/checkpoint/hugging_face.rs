@@ -25,6 +25,8 @@ const TOKENIZER: &str = "tokenizer.json";
 const GENERATION: &str = "generation_config.json";
 /// No JSON file of a model is larger (a tokenizer of 250,000 words has some 20 MB).
 const MAX_JSON_BYTES: u64 = 256 << 20;
+/// Half of a block's tensors; a file with fewer for each block is of another model, and its lacks are not listed.
+const FEWEST_BLOCK_TENSORS: usize = 6;
 
 /// A model with the tokenizer that it was trained with.
 pub struct SavedModel {
@@ -193,17 +195,18 @@ fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig, Checkpoint
         tied_head: json["tie_word_embeddings"].as_bool().unwrap_or(true),
         init: serde_json::from_value(calame["init"].clone()).unwrap_or(Init::Gpt2),
     };
-    if let Some(inner) = json["n_inner"].as_u64()
-        && inner != 4 * config.n_embd as u64
-    {
-        return Err(wrong("n_inner", &json["n_inner"], "null or four times n_embd"));
-    }
     config.validate().map_err(|e| CheckpointError::Config {
         path: path.to_owned(),
         key: "the model's shape",
         found: e.to_string(),
         expected: "a shape that GPT-2 can have".to_owned(),
     })?;
+    // After the shape is known to be possible: four times any n_embd need not fit a number.
+    if let Some(inner) = json["n_inner"].as_u64()
+        && inner != 4 * config.n_embd as u64
+    {
+        return Err(wrong("n_inner", &json["n_inner"], "null or four times n_embd"));
+    }
     Ok(config)
 }
 
@@ -216,6 +219,12 @@ fn read_weights(path: &Path, config: &ModelConfig) -> Result<Gpt, CheckpointErro
             "config.json speaks of {n_parameters} parameters in {} blocks, the file has {} bytes in {n_tensors} tensors",
             config.n_layer, file.file_bytes
         );
+        return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
+    }
+    // Blocks can be so narrow that the above lets millions pass, and what is compared below has entries for each.
+    let n_tensors = file.tensors().len();
+    if config.n_layer > n_tensors / FEWEST_BLOCK_TENSORS {
+        let problem = format!("config.json speaks of {} blocks, the file has {n_tensors} tensors", config.n_layer);
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
     }
     let keys = match_tensors(path, &file, config)?;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use rustc_hash::FxHashMap;
 use tiktoken_rs::CoreBPE;
 
@@ -186,8 +186,11 @@ fn special_finder(specials: &[(String, u32)]) -> Option<AhoCorasick> {
     if specials.is_empty() {
         return None;
     }
-    let finder =
-        AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(specials.iter().map(|(text, _)| text));
+    let finder = AhoCorasick::builder()
+        .match_kind(MatchKind::LeftmostLongest)
+        // Left to itself it takes a DFA for few patterns: half a gigabyte for one special token of a megabyte.
+        .kind(Some(AhoCorasickKind::ContiguousNFA))
+        .build(specials.iter().map(|(text, _)| text));
     Some(finder.expect("bpe: the special tokens are few"))
 }
 

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod data;
+mod foreign;
 mod golden;
 mod infer;
 mod model;

@@ -1,0 +1,337 @@
+//! The time of every fast kernel at the sizes of the 163M model: batch 4, 256 tokens, width 768, 12 heads.
+//!
+//! Each line runs under every instruction set of this machine on all its cores, as `group/line/instruction set`;
+//! `cargo bench -p calame-kernels -- gemm` runs those whose name has "gemm" in it. In the groups gemm and attention an
+//! element is one floating-point operation, so that "Gelem/s" reads GFLOP/s; bytes are those that must at least pass
+//! between memory and processor; elsewhere elements are those of the result.
+
+use std::time::Duration;
+
+use calame_kernels::*;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+
+const B: usize = 4;
+const T: usize = 256;
+const C: usize = 768;
+const NH: usize = 12;
+const HS: usize = 64;
+const V: usize = 50_257;
+const ROWS: usize = B * T;
+/// Rows of logits that are held at a time.
+const CLASSIFIER_ROWS: usize = 256;
+/// Positions that a sequence under decoding has behind it.
+const CONTEXT: usize = 1024;
+const F32_BYTES: u64 = 4;
+
+/// The pools that every line runs on, one for each instruction set.
+struct Pools(Vec<Pool>);
+
+impl Pools {
+    fn new() -> Pools {
+        let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Pools(Isa::available().into_iter().map(|isa| Pool::new(n_threads, isa)).collect())
+    }
+
+    /// One line under every instruction set; its arrays are made only if the filter lets it run.
+    fn line<S>(
+        &self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        name: &str,
+        throughput: Throughput,
+        arrays: impl Fn() -> S,
+        run: impl Fn(&Pool, &mut S),
+    ) {
+        group.throughput(throughput);
+        for pool in &self.0 {
+            let mut made = None;
+            group.bench_function(BenchmarkId::new(name, pool.isa()), |bencher| {
+                let arrays = made.get_or_insert_with(&arrays);
+                bencher.iter(|| run(pool, arrays));
+            });
+        }
+    }
+}
+
+/// n numbers in [low, high) from a seed.
+fn between(seed: u64, n: usize, low: f32, high: f32) -> Vec<f32> {
+    let mut x = vec![0.0; n];
+    fill_uniform(&Pool::new(1, Isa::Portable), Key::from_seed(seed), low, high, &mut x);
+    x
+}
+
+fn numbers(seed: u64, n: usize) -> Vec<f32> {
+    between(seed, n, -1.0, 1.0)
+}
+
+fn flops(n: usize) -> Throughput {
+    Throughput::Elements(n as u64)
+}
+
+fn elements(n: usize) -> Throughput {
+    Throughput::Elements(n as u64)
+}
+
+/// The bytes of `n` numbers read or written.
+fn bytes_of(n: usize) -> Throughput {
+    Throughput::Bytes(F32_BYTES * n as u64)
+}
+
+/// A dropout as the model's.
+fn keep() -> Keep {
+    Keep::new(Key::from_seed(1), 0, 0, 0.1)
+}
+
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat);
+    group
+}
+
+/// y = x·Wᵀ + b of a linear layer [ins → outs].
+fn linear(pools: &Pools, group: &mut BenchmarkGroup<'_, WallTime>, name: &str, rows: usize, ins: usize, outs: usize) {
+    let arrays = || (numbers(1, rows * ins), numbers(2, outs * ins), numbers(3, outs), vec![0.0; rows * outs]);
+    // One row does two operations with each weight that it reads: what counts is how fast they come.
+    let throughput = if rows == 1 { bytes_of(outs * ins) } else { flops(2 * rows * ins * outs) };
+    pools.line(group, name, throughput, arrays, |pool, (x, w, bias, y)| {
+        let (x, w) = (MatRef::dense(x, rows, ins), MatRef::dense(w, outs, ins));
+        gemm(pool, x, w.t(), MatMut::dense(y, rows, outs), Start::Bias(bias));
+    });
+}
+
+fn bench_gemm(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "gemm");
+    let (ins, outs) = (C, 4 * C);
+    linear(pools, group, "y of c_fc, 1024x768 to 3072", ROWS, ins, outs);
+    let arrays = || (numbers(1, ROWS * outs), numbers(2, outs * ins), vec![0.0; ROWS * ins]);
+    let work = flops(2 * ROWS * ins * outs);
+    pools.line(group, "dx of c_fc, 1024x3072 to 768", work.clone(), arrays, |pool, (dy, w, dx)| {
+        let (dy, w) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(w, outs, ins));
+        gemm(pool, dy, w, MatMut::dense(dx, ROWS, ins), Start::Zero);
+    });
+    let arrays = || (numbers(1, ROWS * outs), numbers(2, ROWS * ins), vec![0.0; outs * ins]);
+    pools.line(group, "dw of c_fc, 3072x1024 to 768", work, arrays, |pool, (dy, x, dw)| {
+        let (dy, x) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(x, ROWS, ins));
+        gemm(pool, dy.t(), x, MatMut::dense(dw, outs, ins), Start::Add);
+    });
+    linear(pools, group, "y of c_attn, 1024x768 to 2304", ROWS, C, 3 * C);
+    linear(pools, group, "y of attn.c_proj, 1024x768 to 768", ROWS, C, C);
+    linear(pools, group, "y of mlp.c_proj, 1024x3072 to 768", ROWS, 4 * C, C);
+    linear(pools, group, "logits of 256 rows, 256x768 to 50257", CLASSIFIER_ROWS, C, V);
+    linear(pools, group, "one row through c_fc, 1x768 to 3072", 1, C, 4 * C);
+    linear(pools, group, "logits of one row, 1x768 to 50257", 1, C, V);
+}
+
+/// Queries times keys that they may see, over all heads and sequences.
+const PAIRS: usize = B * NH * T * (T + 1) / 2;
+
+fn bench_attention(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "attention");
+    let shape = AttentionShape { n_sequences: B, n_positions: T, n_head: NH, head_size: HS };
+    let arrays = || (numbers(1, ROWS * 3 * C), vec![0.0; ROWS * C], vec![0.0; ROWS * NH]);
+    for (name, keep) in [("forward", None), ("forward with dropout", Some(keep()))] {
+        // A pair takes part in two products, each of HS multiplications and additions.
+        pools.line(group, name, flops(4 * HS * PAIRS), arrays, |pool, (qkv, y, lse)| {
+            attention_forward(pool, shape, qkv, keep.as_ref(), y, lse);
+        });
+    }
+    for (name, keep) in [("backward", None), ("backward with dropout", Some(keep()))] {
+        let arrays = || {
+            let (qkv, mut y, mut lse) = arrays();
+            attention_forward(&Pool::new(1, Isa::detect()), shape, &qkv, keep.as_ref(), &mut y, &mut lse);
+            (numbers(2, ROWS * C), qkv, y, lse, vec![0.0; ROWS * 3 * C])
+        };
+        // And in five in backward.
+        pools.line(group, name, flops(10 * HS * PAIRS), arrays, |pool, (dy, qkv, y, lse, dqkv)| {
+            attention_backward(pool, shape, dy, qkv, keep.as_ref(), y, lse, dqkv);
+        });
+    }
+}
+
+/// A page store with room for `n` sequences of CONTEXT positions: keys, values, table.
+fn pages(n: usize) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
+    let n_pages = n * CONTEXT / PAGE_LEN;
+    (numbers(4, n * CONTEXT * C), numbers(5, n * CONTEXT * C), (0..n_pages as u32).collect())
+}
+
+const PAGE_LEN: usize = 16;
+
+fn view(table: &[u32]) -> KvPages<'_> {
+    KvPages { page_len: PAGE_LEN, table, pages_per_sequence: CONTEXT / PAGE_LEN }
+}
+
+fn bench_decoding(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "attention_extend");
+    for (name, n) in [("one sequence, 1024 positions", 1), ("8 sequences, 1024 positions", 8)] {
+        let sequences: Vec<u32> = (0..n as u32).collect();
+        let positions = vec![CONTEXT as u32 - 1; n];
+        let arrays = || (numbers(1, n * 3 * C), pages(n), vec![0.0; n * C]);
+        let work = bytes_of(2 * n * CONTEXT * C);
+        pools.line(group, name, work, arrays, |pool, (qkv, (keys, values, table), y)| {
+            attention_extend(pool, qkv, NH, HS, &sequences, &positions, view(table), keys, values, y);
+        });
+    }
+    // A prompt's chunk; the work is that of its last rows, the causal half of forward's.
+    let (sequences, positions): (Vec<u32>, Vec<u32>) = (vec![0; T], (0..T as u32).collect());
+    let arrays = || (numbers(1, T * 3 * C), pages(1), vec![0.0; T * C]);
+    let work = flops(4 * HS * PAIRS / B);
+    pools.line(group, "a prompt of 256 (operations)", work, arrays, |pool, (qkv, (keys, values, table), y)| {
+        attention_extend(pool, qkv, NH, HS, &sequences, &positions, view(table), keys, values, y);
+    });
+    // It takes no pool: one thread copies, under no instruction set of ours.
+    let (qkv, mut kept) = (numbers(1, T * 3 * C), None);
+    group.throughput(bytes_of(4 * T * C));
+    group.bench_function("store_kv of 256 rows", |bencher| {
+        let (keys, values, table) = kept.get_or_insert_with(|| pages(1));
+        bencher.iter(|| store_kv(&qkv, C, &sequences, &positions, view(table), keys, values));
+    });
+}
+
+fn bench_layer_norm(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "layer_norm");
+    let n = ROWS * C;
+    let arrays = || {
+        let (x, weight, bias) = (numbers(1, n), numbers(2, C), numbers(3, C));
+        let (mut y, mut mean, mut rstd) = (vec![0.0; n], vec![0.0; ROWS], vec![0.0; ROWS]);
+        let pool = Pool::new(1, Isa::Portable);
+        layer_norm_forward(&pool, &x, &weight, &bias, &mut y, &mut mean, &mut rstd);
+        (x, weight, bias, y, mean, rstd)
+    };
+    pools.line(group, "forward, 1024x768", elements(n), arrays, |pool, (x, weight, bias, y, mean, rstd)| {
+        layer_norm_forward(pool, x, weight, bias, y, mean, rstd);
+    });
+    pools.line(group, "again, 1024x768", elements(n), arrays, |pool, (x, weight, bias, y, mean, rstd)| {
+        layer_norm_again(pool, x, weight, bias, mean, rstd, y);
+    });
+    let arrays = || (arrays(), numbers(4, n), vec![0.0; n], vec![0.0; C], vec![0.0; C]);
+    pools.line(group, "backward, 1024x768", elements(n), arrays, |pool, (forward, dy, dx, dweight, dbias)| {
+        let (x, weight, _, _, mean, rstd) = forward;
+        layer_norm_backward_add(pool, dy, x, weight, mean, rstd, dx, Some((dweight, dbias)));
+    });
+}
+
+fn bench_elementwise(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "elementwise");
+    let n = ROWS * 4 * C;
+    let arrays = || (numbers(1, n), vec![0.0; n]);
+    pools.line(group, "gelu forward, 1024x3072", elements(n), arrays, |pool, (x, y)| gelu_forward(pool, x, y));
+    // Where gelu′ is 1 the gradient keeps its size however often it is gone over.
+    let arrays = || (between(1, n, 8.0, 9.0), numbers(2, n));
+    pools.line(group, "gelu backward, 1024x3072", elements(n), arrays, |pool, (x, dy)| {
+        gelu_backward_in_place(pool, x, dy);
+    });
+    let arrays = || (numbers(1, n), vec![0.0; 4 * C]);
+    pools.line(group, "sum_rows_add, 1024x3072", elements(n), arrays, |pool, (dy, dbias)| {
+        sum_rows_add(pool, dy, dbias);
+    });
+    let n = 16_000_000;
+    let hyper = AdamW {
+        lr: 4e-4,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        bias_correction1: 0.1,
+        bias_correction2: 0.001,
+    };
+    let arrays = || (numbers(1, n), numbers(2, n), vec![0.0; n], vec![0.0; n]);
+    // Weight, gradient and both moments are read and written.
+    pools.line(group, "adamw of 16M", bytes_of(8 * n), arrays, |pool, (w, grad, m, v)| {
+        adamw(pool, &hyper, w, grad, m, v);
+    });
+}
+
+fn bench_dropout(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "dropout");
+    let n = ROWS * C;
+    let arrays = || (numbers(1, n), numbers(2, n), vec![0.0; n]);
+    for (name, keep) in [("add_dropped without dropout, 1024x768", None), ("add_dropped, 1024x768", Some(keep()))] {
+        pools.line(group, name, elements(n), arrays, |pool, (x, branch, y)| {
+            add_dropped(pool, x, branch, keep.as_ref(), T, C, y);
+        });
+    }
+    let arrays = || (numbers(1, n), vec![0.0; n]);
+    pools.line(group, "drop_elements, 1024x768", elements(n), arrays, |pool, (x, y)| {
+        drop_elements(pool, x, &keep(), T, C, y);
+    });
+    // Zeros: what is kept would grow with every pass over it.
+    let arrays = || vec![0.0; n];
+    pools.line(group, "drop_in_place, 1024x768", elements(n), arrays, |pool, x| {
+        drop_in_place(pool, &keep(), T, C, x);
+    });
+}
+
+fn bench_classifier(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "cross_entropy");
+    let n = CLASSIFIER_ROWS * V;
+    let targets: Vec<u32> = (0..CLASSIFIER_ROWS).map(|r| (r * 7919 % V) as u32).collect();
+    let arrays = || (numbers(1, n), vec![0.0; CLASSIFIER_ROWS]);
+    pools.line(group, "forward, 256x50257", elements(n), arrays, |pool, (logits, losses)| {
+        cross_entropy_forward(pool, logits, &targets, losses);
+    });
+    pools.line(group, "forward and backward, 256x50257", elements(n), arrays, |pool, (logits, losses)| {
+        cross_entropy_forward_backward(pool, logits, &targets, losses, 1.0 / ROWS as f32);
+    });
+}
+
+fn bench_embedding(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "embedding");
+    let n = ROWS * C;
+    let tokens: Vec<u32> = (0..ROWS).map(|r| (r * 7919 % V) as u32).collect();
+    let positions: Vec<u32> = (0..ROWS).map(|r| (r % T) as u32).collect();
+    let tables = || (numbers(1, V * C), numbers(2, T * C), numbers(3, n));
+    pools.line(group, "forward, 1024x768", elements(n), tables, |pool, (wte, wpe, y)| {
+        embedding_forward(pool, &tokens, &positions, wte, wpe, C, y);
+    });
+    // It takes no pool: one thread adds, under no instruction set of ours.
+    let mut made = None;
+    group.bench_function("backward, 1024x768", |bencher| {
+        let (dwte, dwpe, dy) = made.get_or_insert_with(tables);
+        bencher.iter(|| embedding_backward(&tokens, &positions, dy, C, dwte, dwpe));
+    });
+}
+
+fn bench_random(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "random");
+    let n = 4 * C * C;
+    let key = Key::from_seed(1);
+    let arrays = || vec![0.0; n];
+    pools.line(group, "fill_uniform of 2.4M", elements(n), arrays, |pool, x| fill_uniform(pool, key, -1.0, 1.0, x));
+    pools.line(group, "fill_normal of 2.4M", elements(n), arrays, |pool, x| fill_normal(pool, key, 0.0, 0.02, x));
+    // Four numbers of one counter, as a key is derived.
+    let mut counter = 0;
+    group.throughput(elements(4));
+    group.bench_function("philox", |bencher| {
+        bencher.iter(|| {
+            counter += 1;
+            philox([counter, 0, 0, 0], key)
+        });
+    });
+}
+
+/// Short: some hundred lines are to end in about two minutes.
+fn settings() -> Criterion {
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(150))
+        .measurement_time(Duration::from_millis(500))
+        .nresamples(2_000)
+        .without_plots()
+}
+
+criterion_group! {
+    name = kernels;
+    config = settings();
+    targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_dropout,
+        bench_classifier, bench_embedding, bench_random
+}
+criterion_main!(kernels);

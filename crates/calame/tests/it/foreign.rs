@@ -1,0 +1,372 @@
+//! Foreign bytes, on stable: every parser is fed with valid files that were damaged.
+//!
+//! The checks are those of the fuzz targets, the valid files their seeds in `fuzz/seeds`. Sizes that a file claims are
+//! among the damages, up to 2⁶⁴ − 1: were memory taken for them before they are compared with the file, the process
+//! would end.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use calame::checkpoint::{Progress, load_model, save_model, save_training};
+use calame::model::{Gpt, ModelConfig, Preset};
+use calame::tokenizer::{END_OF_TEXT, SimpleTokenizer, Tokenizer};
+use calame::train::metrics::{MetricsWriter, Record};
+use calame::train::{RunConfig, RunFolder};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
+#[path = "../../../../fuzz/checks.rs"]
+mod checks;
+
+/// A parser's check, which says whether the bytes were valid.
+type Check = fn(&[u8]) -> bool;
+
+/// Every target of `fuzz/`.
+const TARGETS: [(&str, Check); 6] = [
+    ("saved_model", checks::saved_model),
+    ("training_checkpoint", checks::training_checkpoint),
+    ("tokenizer_json", checks::tokenizer_json),
+    ("metrics", checks::metrics),
+    ("run_config", checks::run_config),
+    ("corpus", checks::corpus),
+];
+
+fn fuzz_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
+}
+
+/// The committed seeds of a target, in the order of their names.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = fuzz_folder().join("seeds").join(target);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 2, "{}: expected at least two seeds, found {}", folder.display(), paths.len());
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// One damage to a file; places are taken from the file's length when it is done.
+#[derive(Clone, Debug)]
+enum Damage {
+    Truncate(Index),
+    Flip(Index, u8),
+    Insert(Index, Vec<u8>),
+    Remove(Index, usize),
+    /// Some bytes of another valid file in the place of some of this one's.
+    Splice {
+        from: Index,
+        to: Index,
+        len: usize,
+    },
+    /// Another number in the place of one of the file's.
+    Number(Index, &'static str),
+}
+
+/// What a number in a text may become: edges of types and of the sizes that a model may have, and no number at all.
+const NUMBERS: [&str; 16] = [
+    "0",
+    "1",
+    "2",
+    "-1",
+    "0.5",
+    "255",
+    "16777216",
+    "16777217",
+    "2147483648",
+    "4611686018427387904",
+    "9223372036854775807",
+    "18446744073709551615",
+    "1e999",
+    "null",
+    "true",
+    "\"7\"",
+];
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        1 => any::<Index>().prop_map(Damage::Truncate),
+        2 => (any::<Index>(), 1u8..).prop_map(|(at, mask)| Damage::Flip(at, mask)),
+        2 => (any::<Index>(), vec(any::<u8>(), 1..9)).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        1 => (any::<Index>(), 1usize..40).prop_map(|(at, len)| Damage::Remove(at, len)),
+        2 => (any::<Index>(), any::<Index>(), 1usize..200).prop_map(|(from, to, len)| Damage::Splice { from, to, len }),
+        4 => (any::<Index>(), proptest::sample::select(&NUMBERS[..])).prop_map(|(at, n)| Damage::Number(at, n)),
+    ]
+}
+
+impl Damage {
+    fn apply(&self, bytes: &mut Vec<u8>, other: &[u8]) {
+        let place = |at: &Index, bytes: &[u8]| at.index(bytes.len() + 1);
+        match self {
+            Damage::Truncate(at) => bytes.truncate(place(at, bytes)),
+            Damage::Flip(at, mask) if !bytes.is_empty() => {
+                let at = at.index(bytes.len());
+                bytes[at] ^= mask;
+            }
+            Damage::Flip(..) => {}
+            Damage::Insert(at, new) => {
+                let at = place(at, bytes);
+                bytes.splice(at..at, new.iter().copied());
+            }
+            Damage::Remove(at, len) => {
+                let from = place(at, bytes);
+                bytes.drain(from..(from + len).min(bytes.len()));
+            }
+            Damage::Splice { from, to, len } => {
+                let (from, to) = (place(from, other), place(to, bytes));
+                let new = &other[from..(from + len).min(other.len())];
+                bytes.splice(to..(to + len).min(bytes.len()), new.iter().copied());
+            }
+            Damage::Number(which, new) => {
+                let runs = digit_runs(bytes);
+                if !runs.is_empty() {
+                    bytes.splice(which.get(&runs).clone(), new.bytes());
+                }
+            }
+        }
+    }
+}
+
+fn digit_runs(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| byte.is_ascii_digit()) {
+        match runs.last_mut() {
+            Some(run) if run.end == at => run.end += 1,
+            _ => runs.push(at..at + 1),
+        }
+    }
+    runs
+}
+
+/// Runs a target's check on `cases` damaged seeds.
+fn feed(target: &str, cases: u32) {
+    let (_, check) = TARGETS.into_iter().find(|(name, _)| *name == target).expect("a target");
+    let seeds = seeds(target);
+    let (n_valid, n_errors) = (Cell::new(0), Cell::new(0));
+    let strategy = (any::<Index>(), any::<Index>(), vec(damage(), 1..4));
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases) });
+    let outcome = runner.run(&strategy, |(seed, other, damages)| {
+        let mut bytes = seed.get(&seeds).clone();
+        let other: &Vec<u8> = other.get(&seeds);
+        damages.iter().for_each(|damage| damage.apply(&mut bytes, other));
+        let count = if check(&bytes) { &n_valid } else { &n_errors };
+        count.set(count.get() + 1);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{target}: {failure}"));
+    // Damages that all miss, or all hit at the first byte, would show nothing.
+    assert!(n_valid.get() > 0 && n_errors.get() > 0, "{target}: {n_valid:?} valid, {n_errors:?} errors");
+}
+
+#[test]
+fn damaged_models_are_errors() {
+    feed("saved_model", 1500);
+}
+
+#[test]
+fn damaged_checkpoints_are_errors() {
+    feed("training_checkpoint", 1500);
+}
+
+#[test]
+fn damaged_tokenizers_are_errors() {
+    feed("tokenizer_json", 3000);
+}
+
+#[test]
+fn damaged_metrics_are_errors() {
+    feed("metrics", 300);
+}
+
+#[test]
+fn damaged_run_configs_are_errors() {
+    feed("run_config", 600);
+}
+
+#[test]
+fn damaged_texts_are_errors() {
+    feed("corpus", 600);
+}
+
+#[test]
+fn every_seed_is_valid_and_small() {
+    for (target, check) in TARGETS {
+        for (i, seed) in seeds(target).iter().enumerate() {
+            assert!(check(seed), "seed {i} of {target} is not valid: write the seeds again (fuzz/README.md)");
+            assert!(seed.len() < 8192, "seed {i} of {target} has {} bytes", seed.len());
+        }
+    }
+}
+
+/// A torn download or a full disk: beginnings of a model and of a checkpoint.
+#[test]
+fn a_beginning_of_a_model_is_an_error() {
+    for (target, check) in &TARGETS[..2] {
+        for seed in seeds(target) {
+            // Every ninth, and each of the last, where only the tensors' bytes are cut.
+            let lengths = (0..seed.len()).step_by(9).chain(seed.len() - 20..seed.len());
+            let valid: Vec<usize> = lengths.filter(|&len| check(&seed[..len])).collect();
+            assert!(valid.is_empty(), "{target}: valid at {valid:?} of {} bytes", seed.len());
+        }
+    }
+}
+
+/// As many blocks as the file has bytes for, but not tensors.
+#[test]
+fn a_million_blocks_are_refused_before_they_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let shape = ModelConfig { n_embd: 1, n_layer: 1, vocab_size: 1, n_positions: 1, ..checks::tiny_model() };
+    save_model(folder.path(), &model(&shape), None).unwrap();
+    let (config, weights) = (folder.path().join("config.json"), folder.path().join("model.safetensors"));
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"n_layer\": 1", "\"n_layer\": 1000000")).unwrap();
+    let n_bytes = 4 * ModelConfig { n_layer: 1_000_000, ..shape }.n_parameters();
+    let header = json!({"wte.weight": {"dtype": "U8", "shape": [n_bytes], "data_offsets": [0, n_bytes]}}).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.bytes());
+    fs::write(&weights, &bytes).unwrap();
+    // A hole in the file: nothing is written.
+    fs::OpenOptions::new().write(true).open(&weights).unwrap().set_len((bytes.len() + n_bytes) as u64).unwrap();
+    let Err(error) = load_model(folder.path()) else { panic!("a model of a million blocks was read") };
+    let message = error.to_string();
+    assert!(message.contains("speaks of 1000000 blocks, the file has 1 tensors"), "{message}");
+    assert!(message.contains(&weights.display().to_string()), "{message}");
+}
+
+#[test]
+fn every_check_has_its_fuzz_target() {
+    let manifest = fs::read_to_string(fuzz_folder().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let bins = manifest["bin"].as_array().unwrap();
+    let names: Vec<&str> = bins.iter().map(|bin| bin["name"].as_str().unwrap()).collect();
+    assert_eq!(names, TARGETS.map(|(name, _)| name));
+    for name in names {
+        assert!(fuzz_folder().join("fuzz_targets").join(name).with_extension("rs").is_file(), "{name}");
+    }
+}
+
+// The seeds. `cargo test -p calame --test it -- --ignored write_the_fuzz_seeds` writes them again.
+
+/// Two files with the zero byte between them that the checks split at.
+fn joined(first: &Path, second: &Path) -> Vec<u8> {
+    let mut bytes = fs::read(first).unwrap();
+    bytes.push(0);
+    bytes.extend(fs::read(second).unwrap());
+    bytes
+}
+
+/// A model of a few small numbers that differ.
+fn model(config: &ModelConfig) -> Gpt {
+    let mut gpt = Gpt::zeros(config);
+    let numbers = gpt.tensors_mut().flat_map(|(_, tensor)| tensor.as_mut_slice());
+    numbers.zip(0u8..).for_each(|(x, i)| *x = f32::from(i) / 8.0 - 2.0);
+    gpt
+}
+
+fn model_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
+    let base = checks::tiny_model();
+    let own_head = ModelConfig { qkv_bias: false, ..base.clone() };
+    let two_blocks = ModelConfig { tied_head: true, n_layer: 2, n_head: 2, ..base.clone() };
+    [("bias", base), ("own-head", own_head), ("two-blocks", two_blocks)].map(|(name, config)| {
+        let folder = folder.join(name);
+        save_model(&folder, &model(&config), None).unwrap();
+        if name == "own-head" {
+            // Other programs' files may have a number here.
+            let path = folder.join("config.json");
+            let config = fs::read_to_string(&path).unwrap();
+            fs::write(&path, config.replace("\"n_inner\": null", "\"n_inner\": 8")).unwrap();
+        }
+        (name, joined(&folder.join("config.json"), &folder.join("model.safetensors")))
+    })
+}
+
+fn checkpoint_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
+    let last = Progress { n_steps: 40, epoch: 5, batch: 0, n_tokens_seen: 40_960, settled: true };
+    [("first", Progress::default()), ("last", last)].map(|(name, progress)| {
+        let gpt = model(&checks::tiny_model());
+        let folder = save_training(&folder.join(name), &gpt, &gpt, &gpt, &progress).unwrap();
+        (name, joined(&folder.join("state.json"), &folder.join("weights.safetensors")))
+    })
+}
+
+/// A byte-level BPE of three merges: `th`, `the` and ` the`.
+fn bpe() -> String {
+    let is_shown = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let shown = (0..=255u8).filter(is_shown).map(char::from);
+    let others = (256u32..).take(256 - shown.clone().count()).map(|c| char::from_u32(c).unwrap());
+    let tokens = shown.chain(others).map(String::from).chain(["th", "the", "\u{120}the"].map(str::to_owned));
+    let vocab: serde_json::Map<String, Value> = tokens.zip(0..).map(|(token, id)| (token, id.into())).collect();
+    let end_of_text = json!({"id": vocab.len(), "content": END_OF_TEXT, "special": true});
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let model = json!({"type": "BPE", "vocab": vocab, "merges": ["t h", "th e", ["\u{120}", "the"]]});
+    json!({"added_tokens": [end_of_text], "pre_tokenizer": bytes, "decoder": bytes, "model": model}).to_string()
+}
+
+fn tokenizer_seeds() -> [(&'static str, Vec<u8>); 3] {
+    const TEXT: &str = "The reed, the pen; who \"writes\" with the reed?";
+    let [v1, v2] = [SimpleTokenizer::v1(TEXT), SimpleTokenizer::v2(TEXT)].map(|simple| simple.unwrap().to_json());
+    [("bpe", bpe()), ("simple-v1", v1), ("simple-v2", v2)].map(|(name, json)| (name, json.into_bytes()))
+}
+
+fn metrics_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
+    let path = folder.join("metrics.jsonl");
+    let mut writer = MetricsWriter::create(&path).unwrap();
+    let (prompt, text) = ("The reed".to_owned(), "The reed \"writes\"\n".to_owned());
+    let step = |step: u64, loss| {
+        let (epoch, n_tokens_seen) = (step / 2 + 1, 64 * (step + 1));
+        Record::Step { step, epoch, loss, lr: 4e-4, n_tokens_seen, step_seconds: 0.25, tokens_per_second: 256.0 }
+    };
+    let evaluation = |step: u64, train_loss| {
+        let (epoch, n_tokens_seen) = (step / 2 + 1, 64 * (step + 1));
+        Record::Evaluation { step, epoch, train_loss, val_loss: 9.5, n_tokens_seen, seconds: 0.5 }
+    };
+    let records = [
+        step(0, 10.75),
+        evaluation(0, 9.875),
+        step(1, 9.0),
+        Record::Sample { step: 1, epoch: 1, prompt, text },
+        step(2, f32::NAN),
+        evaluation(2, 8.125),
+        step(3, 7.5),
+        Record::End { step: 3, epoch: 2, n_tokens_seen: 256, total_seconds: 2.0 },
+    ];
+    records.iter().for_each(|record| writer.write(record).unwrap());
+    let whole = fs::read(&path).unwrap();
+    let torn = whole[..whole.len() / 2].to_vec();
+    [("torn", torn), ("whole", whole)]
+}
+
+fn run_config_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
+    let mut files = RunConfig::of_preset(Preset::Book);
+    files.data.inputs = vec!["texts/*.txt".to_owned(), "builtin".to_owned()];
+    [("book-of-files", files), ("tiny", RunConfig::of_preset(Preset::Tiny))].map(|(name, config)| {
+        let run = RunFolder::create(&folder.join(name), &config, "{}", false).unwrap();
+        (name, fs::read(run.path().join("config.toml")).unwrap())
+    })
+}
+
+fn corpus_seeds() -> [(&'static str, Vec<u8>); 2] {
+    let lines = "The reed wrote.\n\n\"Again,\" said the hand.\n";
+    let marked = "\u{feff}Un calame, d\u{e9}j\u{e0} us\u{e9}\u{2026} \u{58a8}\u{1f58b}\r\n\t";
+    [("lines", lines.into()), ("marked", marked.into())]
+}
+
+#[test]
+#[ignore = "it writes the seeds that the other tests read"]
+fn write_the_fuzz_seeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |target: &str, seeds: &[(&str, Vec<u8>)]| {
+        let to = fuzz_folder().join("seeds").join(target);
+        fs::create_dir_all(&to).unwrap();
+        seeds.iter().for_each(|(name, bytes)| fs::write(to.join(name), bytes).unwrap());
+    };
+    write("saved_model", &model_seeds(folder.path()));
+    write("training_checkpoint", &checkpoint_seeds(folder.path()));
+    write("tokenizer_json", &tokenizer_seeds());
+    write("metrics", &metrics_seeds(folder.path()));
+    write("run_config", &run_config_seeds(folder.path()));
+    write("corpus", &corpus_seeds());
+}

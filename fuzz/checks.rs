@@ -1,0 +1,191 @@
+//! What must hold of any bytes that a parser of the library is given.
+//!
+//! A check panics where it does not hold, and says whether the bytes were valid. The fuzz targets beside this file run
+//! the checks on what libFuzzer finds; `crates/calame/tests/it/foreign.rs` runs them on stable.
+
+use std::fmt::{Debug, Display};
+use std::fs;
+use std::path::Path;
+
+use calame::checkpoint::{load_model, load_training, read_config};
+use calame::data::Corpus;
+use calame::model::{Gpt, Init, ModelConfig};
+use calame::tokenizer::{self, Special};
+use calame::train::metrics::{self, MetricsWriter};
+use calame::train::plot::{self, PlotError};
+use calame::train::{RunConfig, RunFolder};
+
+/// The shape that a training checkpoint is read into: every kind of parameter, a few hundred bytes.
+pub fn tiny_model() -> ModelConfig {
+    ModelConfig {
+        vocab_size: 3,
+        n_positions: 2,
+        n_embd: 2,
+        n_head: 1,
+        n_layer: 1,
+        dropout: 0.1,
+        qkv_bias: true,
+        tied_head: false,
+        init: Init::Gpt2,
+    }
+}
+
+/// What stands before the first zero byte, and after it: text in JSON has none.
+pub fn split(data: &[u8]) -> (&[u8], &[u8]) {
+    let middle = data.iter().position(|&byte| byte == 0).unwrap_or(data.len());
+    (&data[..middle], data.get(middle + 1..).unwrap_or_default())
+}
+
+/// `config.json`, a zero byte, `model.safetensors`.
+pub fn saved_model(data: &[u8]) -> bool {
+    let (config, weights) = split(data);
+    in_folder(|folder| {
+        write(&folder.join("config.json"), config);
+        write(&folder.join("model.safetensors"), weights);
+        let saved = match load_model(folder) {
+            Ok(saved) => saved,
+            Err(error) => return names(&error, folder),
+        };
+        let shape = &saved.gpt.config;
+        assert_eq!(shape.validate(), Ok(()));
+        assert!(4 * shape.n_parameters() <= weights.len(), "{shape:?} out of {} bytes", weights.len());
+        assert_eq!(saved.gpt.first_not_finite(), None);
+        assert_same(&read_config(folder).expect("read before"), shape);
+        true
+    })
+}
+
+/// `state.json`, a zero byte, the file of tensors that stands for weights and both moments.
+pub fn training_checkpoint(data: &[u8]) -> bool {
+    let (state, tensors) = split(data);
+    in_folder(|folder| {
+        write(&folder.join("state.json"), state);
+        for name in ["weights", "m", "v"] {
+            write(&folder.join(format!("{name}.safetensors")), tensors);
+        }
+        let fresh = || Gpt::zeros(&tiny_model());
+        let (mut weights, mut m, mut v) = (fresh(), fresh(), fresh());
+        if let Err(error) = load_training(folder, &mut weights, &mut m, &mut v) {
+            return names(&error, folder);
+        }
+        assert_eq!(bits(&weights), bits(&m));
+        assert_eq!(bits(&weights), bits(&v));
+        true
+    })
+}
+
+/// `tokenizer.json`.
+pub fn tokenizer_json(data: &[u8]) -> bool {
+    const TEXT: &str = "The <|endoftext|>\u{a0}the\n\n  reed -- \"pen\", it's\u{301} \u{1f58b} 1908!\t";
+    let path = Path::new("models/odd/tokenizer.json");
+    let Ok(text) = std::str::from_utf8(data) else { return false };
+    let tokenizer = match tokenizer::read_json(text, path) {
+        Ok(tokenizer) => tokenizer,
+        Err(error) => return names(&error, path),
+    };
+    // What stands in the file itself has the words and the special tokens of its vocabulary.
+    let own: String = text.chars().take(300).collect();
+    for text in [TEXT, &own] {
+        for special in [Special::Forbid, Special::Allow, Special::AsText] {
+            if let Ok(ids) = tokenizer.encode(text, special) {
+                assert!(ids.iter().all(|&id| (id as usize) < tokenizer.n_vocab()));
+                let decoded = tokenizer.decode(&ids).expect("its own ids");
+                assert!(decoded == text || tokenizer.kind().starts_with("simple"), "{text:?} became {decoded:?}");
+            }
+        }
+    }
+    let written = tokenizer.to_json();
+    let again = tokenizer::read_json(&written, path).expect("what was written can be read");
+    assert_eq!(again.hash(), tokenizer.hash());
+    assert_eq!(again.to_json(), written);
+    true
+}
+
+/// `metrics.jsonl`: it is read, its run gone on with, and its figure drawn.
+pub fn metrics(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let path = folder.join("metrics.jsonl");
+        write(&path, data);
+        let records = match metrics::read(&path) {
+            Ok(records) => records,
+            Err(error) => {
+                assert!(MetricsWriter::open_at_step(&path, 1).is_err());
+                assert_eq!(fs::read(&path).expect("still there"), data, "a file that cannot be read is left alone");
+                return names(&error, &path);
+            }
+        };
+        match plot::draw(&records, None, folder) {
+            Ok(_) | Err(PlotError::NoEvaluation { .. } | PlotError::NoFiniteLoss { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let step = records.get(records.len() / 2).map_or(0, metrics::Record::step);
+        drop(MetricsWriter::open_at_step(&path, step).expect("it was read"));
+        let kept: Vec<_> = records.iter().filter(|record| record.step() < step).collect();
+        assert_same(&metrics::read(&path).expect("read again"), &kept);
+        true
+    })
+}
+
+/// A run's `config.toml`.
+pub fn run_config(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let path = folder.join("config.toml");
+        write(&path, data);
+        let config = match RunFolder::open(folder) {
+            Ok((_, config)) => config,
+            Err(error) => return names(&error, &path),
+        };
+        // Each says what is wrong or nothing; neither is a fault of the file's form.
+        let _ = (config.model.validate(), config.data.validate(), config.train.validate());
+        let written = toml::to_string_pretty(&config).expect("a configuration that was read can be written");
+        assert_same(&toml::from_str::<RunConfig>(&written).expect("what was written can be read"), &config);
+        true
+    })
+}
+
+/// A text to train on.
+pub fn corpus(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let path = folder.join("a [text]*.txt");
+        write(&path, data);
+        let text = std::str::from_utf8(data).ok().map(|text| text.strip_prefix('\u{feff}').unwrap_or(text));
+        let text = text.filter(|text| !text.trim_start().is_empty());
+        match (Corpus::load(&[path.to_str().expect("UTF-8")], folder), text) {
+            (Ok(corpus), Some(text)) => {
+                assert_eq!(corpus.text(), text);
+                let [source] = corpus.sources() else { panic!("one file, {:?}", corpus.sources()) };
+                assert_eq!((source.range.clone(), source.file_bytes), (0..text.len(), data.len() as u64));
+                assert_eq!(source.n_characters, text.chars().count());
+                true
+            }
+            (Err(error), None) => names(&error, &path),
+            (loaded, text) => panic!("{loaded:?} of {text:?}"),
+        }
+    })
+}
+
+/// Runs `check` on a new folder, which is gone after it.
+fn in_folder(check: impl FnOnce(&Path) -> bool) -> bool {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    check(folder.path())
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("the temporary folder can be written");
+}
+
+/// Bytes that are not valid: the message must say where they stand.
+fn names(error: &impl Display, path: &Path) -> bool {
+    let message = error.to_string();
+    assert!(message.contains(&path.display().to_string()), "no {} in: {message}", path.display());
+    false
+}
+
+/// Equal as they are shown: NaN is NaN.
+fn assert_same(a: &impl Debug, b: &impl Debug) {
+    assert_eq!(format!("{a:?}"), format!("{b:?}"));
+}
+
+fn bits(gpt: &Gpt) -> Vec<Vec<u32>> {
+    gpt.tensors().map(|(_, tensor)| tensor.as_slice().iter().map(|x| x.to_bits()).collect()).collect()
+}

@@ -1,0 +1,11 @@
+//! `metrics.jsonl`, whole, and the figure drawn of it.
+#![no_main]
+#![forbid(unsafe_code)]
+
+#[path = "../checks.rs"]
+#[allow(dead_code, reason = "each target runs one check")]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::metrics(data);
+});

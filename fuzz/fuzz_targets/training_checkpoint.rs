@@ -1,0 +1,11 @@
+//! A training checkpoint: `state.json`, a zero byte, the file of tensors that stands for all three.
+#![no_main]
+#![forbid(unsafe_code)]
+
+#[path = "../checks.rs"]
+#[allow(dead_code, reason = "each target runs one check")]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::training_checkpoint(data);
+});
