@@ -22,6 +22,7 @@ impl AlignedVec {
             return AlignedVec::default();
         }
         let raw = vec![0.0; len + LINE];
+        ask_for_huge_pages(&raw);
         let start = raw.as_ptr().align_offset(64);
         assert!(start < LINE, "an f32 buffer cannot be aligned to a cache line");
         AlignedVec { raw, start, len }
@@ -35,6 +36,26 @@ impl AlignedVec {
         &mut self[..len]
     }
 }
+
+/// Asks the system to back a large fresh buffer by huge pages: at 4 kB each, the 2.6 GB of a 163M model's training are
+/// 640,000 page faults, and every pass over them misses the translation cache.
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(buffer: &[f32]) {
+    const PAGE: usize = 4096;
+    const HUGE_PAGE: usize = 2 << 20;
+    let bytes = size_of_val(buffer);
+    if bytes < 2 * HUGE_PAGE {
+        return;
+    }
+    let start = buffer.as_ptr() as usize;
+    let (from, to) = (start.next_multiple_of(PAGE), (start + bytes) / PAGE * PAGE);
+    // SAFETY: whole pages inside a live allocation; the advice changes how they are backed, not what they hold.
+    // That a system refuses it is no error: the pages are small then.
+    unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages(_: &[f32]) {}
 
 impl Deref for AlignedVec {
     type Target = [f32];

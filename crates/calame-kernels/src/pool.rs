@@ -7,15 +7,16 @@ use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 
 use crate::aligned::AlignedVec;
 use crate::isa::Isa;
 
-/// How often a waiting thread looks before it sleeps (workers) or yields (the caller).
+/// How often a waiting thread looks before it sleeps: some 70 µs, longer than a wake-up takes.
 ///
-/// Operations follow one another within microseconds in a training step; waking a sleeping thread costs tens of them.
-const SPINS: usize = 20_000;
+/// Operations follow one another within microseconds in a training step. But where other programs want the processor
+/// too, a thread that spins on keeps a core from the very thread that it waits for.
+const SPINS: usize = 4_000;
 
 /// A fixed set of threads, and the instruction set that kernels run on them use.
 ///
@@ -41,6 +42,8 @@ struct Shared {
     /// The operation under way; written by the caller before `generation` moves, read by workers after.
     job: UnsafeCell<Job>,
     generation: AtomicUsize,
+    /// Who runs the operation, to be woken by the last worker that finishes; written as `job` is.
+    caller: UnsafeCell<Option<Thread>>,
     next_task: AtomicUsize,
     /// Workers that have not finished the current generation.
     active: AtomicUsize,
@@ -77,6 +80,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(Job { task: noop, n_tasks: 0 }),
             generation: AtomicUsize::new(0),
+            caller: UnsafeCell::new(None),
             next_task: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
             n_sleeping: AtomicUsize::new(0),
@@ -143,7 +147,10 @@ impl Pool {
         // SAFETY: only the lifetime is changed; `run_locked` returns after every worker has signed off.
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         // SAFETY: no worker is active, so nobody reads `job`.
-        unsafe { *shared.job.get() = Job { task, n_tasks } };
+        unsafe {
+            *shared.job.get() = Job { task, n_tasks };
+            *shared.caller.get() = Some(std::thread::current());
+        }
         shared.next_task.store(0, Ordering::Relaxed);
         shared.active.store(self.workers.len(), Ordering::Relaxed);
         shared.generation.fetch_add(1, Ordering::SeqCst);
@@ -152,11 +159,7 @@ impl Pool {
             shared.wake.notify_all();
         }
         shared.take_tasks(0, Job { task, n_tasks });
-        let mut spins = 0;
-        while shared.active.load(Ordering::Acquire) > 0 {
-            spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
-        }
+        shared.wait_for_workers();
         if shared.panicked.swap(false, Ordering::Relaxed) {
             panic!("a task of a parallel operation panicked; its message stands above");
         }
@@ -205,8 +208,26 @@ impl Shared {
             }
             // SAFETY: the caller wrote `job` before it moved `generation`, and leaves it alone until we sign off.
             let job = unsafe { *self.job.get() };
+            // SAFETY: as `job`.
+            let caller = unsafe { (*self.caller.get()).clone() };
             self.take_tasks(thread, job);
-            self.active.fetch_sub(1, Ordering::Release);
+            if self.active.fetch_sub(1, Ordering::Release) == 1
+                && let Some(caller) = caller
+            {
+                caller.unpark();
+            }
+        }
+    }
+
+    fn wait_for_workers(&self) {
+        for _ in 0..SPINS {
+            if self.active.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        while self.active.load(Ordering::Acquire) > 0 {
+            std::thread::park();
         }
     }
 
