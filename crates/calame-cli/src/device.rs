@@ -1,16 +1,18 @@
 //! From what was asked for to the device that does the work.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use calame::ops::{Device, Isa};
 use calame::train::DeviceConfig;
 
-use crate::output::WithHint;
+use crate::output::{UsageError, WithHint};
 
 /// The environment variable that pins the instruction set, for tests and comparisons.
 const PIN: &str = "CALAME_INSTRUCTION_SET";
 
 /// Options of every verb that computes.
 #[derive(clap::Args, Clone, Debug, Default)]
+// clap makes a group of every such struct and calls it after the type: the verb's own is called Args already.
+#[group(skip)]
 pub struct Args {
     /// Where to compute: cpu (auto takes it)
     #[arg(long, value_name = "DEVICE")]
@@ -38,21 +40,25 @@ impl Args {
     }
 }
 
+/// The instruction set that `value` of `source` names.
+fn isa_of(value: &str, source: &str) -> Result<Isa> {
+    Ok(value.parse::<Isa>().map_err(|e| UsageError(format!("{source}: {e}")))?)
+}
+
 /// The device, and its section with what `auto` and 0 became.
 pub fn open(config: &DeviceConfig) -> Result<(Device, DeviceConfig)> {
     if !matches!(config.device.as_str(), "auto" | "cpu") {
-        bail!(WithHint::new(format!("device.device is '{}'", config.device), "this build computes on the cpu"));
+        let message = format!("device.device is '{}'", config.device);
+        bail!(WithHint::usage(message, "this build computes on the cpu: leave --device out, or use --device cpu"));
     }
     if !matches!(config.precision.as_str(), "auto" | "f32") {
         let message = format!("device.precision is '{}'", config.precision);
-        bail!(WithHint::new(message, "this build computes in f32"));
+        bail!(WithHint::usage(message, "this build computes in f32: leave --precision out, or use --precision f32"));
     }
     let isa = match std::env::var(PIN) {
-        Ok(pinned) => pinned.parse::<Isa>().map_err(anyhow::Error::msg).context(PIN)?,
+        Ok(pinned) => isa_of(&pinned, PIN)?,
         Err(_) if config.instruction_set == "auto" => Isa::detect(),
-        Err(_) => {
-            config.instruction_set.parse::<Isa>().map_err(anyhow::Error::msg).context("device.instruction_set")?
-        }
+        Err(_) => isa_of(&config.instruction_set, "device.instruction_set")?,
     };
     if !isa.is_available() {
         let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
@@ -66,7 +72,10 @@ pub fn open(config: &DeviceConfig) -> Result<(Device, DeviceConfig)> {
     let threads = match config.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n if n <= MAX_THREADS => n,
-        n => bail!(WithHint::new(format!("device.threads is {n}"), "one for each core is enough; 0 takes that")),
+        n => {
+            let message = format!("device.threads is {n}: expected at most {MAX_THREADS}");
+            bail!(WithHint::usage(message, "one for each core is enough: leave --threads out, or use --threads 0"))
+        }
     };
     let resolved = DeviceConfig {
         device: "cpu".to_owned(),

@@ -10,7 +10,7 @@ use calame::tokenizer::Special;
 use calame::train::{TextLoss, text_loss};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::{WithHint, grouped, print, print_json};
+use crate::output::{WithHint, grouped, note, print, print_json};
 use crate::{device, runs, text};
 
 /// Measure how well a model predicts a text: loss per token and perplexity.
@@ -57,6 +57,9 @@ pub fn run(args: Args) -> Result<()> {
             "put the model's tokenizer.json into the folder"
         ));
     };
+    if args.model.is_none() && !args.json {
+        note(&format!("model: {}", path.display()));
+    }
     let n_positions = saved.gpt.config.n_positions;
     let window = args.window.unwrap_or(n_positions);
     let stride = args.stride.unwrap_or(window);

@@ -8,7 +8,7 @@ use calame::checkpoint::load_model;
 use calame::infer::{Generation, Sampler, SamplerConfig};
 use calame::tokenizer::{Special, StreamDecoder, Tokenizer};
 
-use crate::output::{WithHint, print, print_json};
+use crate::output::{UsageError, WithHint, note, print, print_json};
 use crate::{device, runs};
 
 /// Continue a prompt with a trained model.
@@ -16,10 +16,13 @@ use crate::{device, runs};
 /// The text appears as it is made. Greedy unless a temperature is given. Past the model's context it goes on over a
 /// sliding window.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    allow_negative_numbers = true,
+    after_help = "Examples:
   calame generate                                          the newest run, its likeliest words
   calame generate --model runs/2026-11-23-book --context \"Every effort moves you\" --tokens 150
-  calame generate --context \"Hello, I\" --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7")]
+  calame generate --context \"Hello, I\" --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7"
+)]
 pub struct Args {
     /// A run, or a folder in Hugging Face's layout [default: the newest run]
     #[arg(long, visible_alias = "model_path", value_name = "RUN_OR_FOLDER")]
@@ -37,11 +40,11 @@ pub struct Args {
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f32,
 
-    /// Draw among the k likeliest tokens only; 0 takes all (needs a temperature)
+    /// Draw among the k likeliest tokens only; 0 takes all (without a temperature: at 1)
     #[arg(long, visible_alias = "k", value_name = "K", default_value_t = 0)]
     top_k: usize,
 
-    /// Draw among the likeliest tokens that together reach this probability (needs a temperature)
+    /// Draw among the likeliest tokens that together reach this probability (without a temperature: at 1)
     #[arg(long, visible_alias = "p", value_name = "P", default_value_t = 1.0)]
     top_p: f32,
 
@@ -76,7 +79,7 @@ pub fn run(args: Args) -> Result<()> {
         top_p: args.top_p,
         seed: args.seed,
     };
-    let sampler = Sampler::new(&settings, 0)?;
+    let sampler = Sampler::new(&settings, 0).map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config())?;
     let saved = load_model(&path)?;
@@ -87,7 +90,7 @@ pub fn run(args: Args) -> Result<()> {
         ));
     };
     if args.model.is_none() && !args.json {
-        eprintln!("model: {}", path.display());
+        note(&format!("model: {}", path.display()));
     }
     let n_positions = saved.gpt.config.n_positions;
     let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;
@@ -120,7 +123,7 @@ pub fn run(args: Args) -> Result<()> {
             "tokens_per_second": tokens_per_second,
         }))?;
     } else {
-        eprintln!("{n_added} tokens, {tokens_per_second:.0} tokens/s, the prompt's time included");
+        note(&format!("{n_added} tokens, {tokens_per_second:.0} tokens/s, the prompt's time included"));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod plot;
 mod runs;
 mod settings;
 mod signals;
+mod space;
 mod text;
 mod tokenize;
 mod train;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use output::{UsageError, WithHint, is_closed_pipe};
+use output::{is_closed_pipe, report};
 
 /// Train, evaluate and run GPT models of the GPT-2 family on this machine, without Python.
 ///
@@ -56,12 +57,6 @@ fn main() -> ExitCode {
         Ok(code) => code,
         // Whoever read our output has seen enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            if let Some(hint) = error.downcast_ref::<WithHint>() {
-                eprintln!("hint: {}", hint.hint);
-            }
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
-        }
+        Err(error) => ExitCode::from(report(&error)),
     }
 }

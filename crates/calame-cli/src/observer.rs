@@ -13,7 +13,7 @@ use calame::train::metrics::{self, MetricsWriter, Record};
 use calame::train::{EvaluationReport, Observer, RunFolder, SampleConfig, StepReport, plot};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::{duration, print};
+use crate::output::{duration, is_closed_pipe, message, note, print};
 use crate::signals::Signals;
 
 /// Where there is no terminal, a line about progress at most this often.
@@ -33,7 +33,7 @@ pub struct Follower {
     bar: ProgressBar,
     started: Instant,
     last_plain: Instant,
-    /// Nobody reads standard output any more; the training goes on.
+    /// Standard output takes no more; the training goes on.
     unread: bool,
 }
 
@@ -78,22 +78,25 @@ impl Follower {
     }
 
     /// Prints a line above the progress bar.
-    pub fn line(&mut self, text: &str) -> io::Result<()> {
+    ///
+    /// What cannot be printed does not end a training of hours: the run's folder has it all.
+    pub fn line(&mut self, text: &str) {
         if self.unread {
-            return Ok(());
+            return;
         }
-        match self.bar.suspend(|| print(&format!("{text}\n"))) {
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => self.unread = true,
-            other => return other,
+        if let Err(error) = self.bar.suspend(|| print(&format!("{text}\n"))) {
+            self.unread = true;
+            if !is_closed_pipe(&error) {
+                note(&format!("warning: {}; the training goes on", message(&error)));
+            }
         }
-        Ok(())
     }
 
     /// Writes a record into the run's metrics; with `--json` it is printed too.
     pub fn record(&mut self, record: &Record) -> Result<()> {
         self.metrics.write(record)?;
         if self.json {
-            self.line(&serde_json::to_string(record)?)?;
+            self.line(&serde_json::to_string(record)?);
         }
         Ok(())
     }
@@ -118,13 +121,13 @@ impl Follower {
             self.last_plain = Instant::now();
             let done = (report.step + 1 - self.n_steps_before) as f64;
             let left = self.seconds() / done * (self.n_steps_in_all - report.step - 1) as f64;
-            eprintln!(
+            note(&format!(
                 "step {} of {}, loss {:.3}, {tokens_per_second:.0} tokens/s, about {} left",
                 report.step + 1,
                 self.n_steps_in_all,
                 report.loss,
                 duration(left)
-            );
+            ));
         }
     }
 }
@@ -151,7 +154,7 @@ impl Observer for Follower {
         let EvaluationReport { step, epoch, train_loss, val_loss, n_tokens_seen, seconds } = *report;
         self.record(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds })?;
         if !self.json {
-            self.line(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"))?;
+            self.line(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"));
         }
         Ok(())
     }
@@ -169,7 +172,7 @@ impl Observer for Follower {
         let text = self.tokenizer.decode(generation.tokens())?;
         self.folder.add_sample(epoch, &text)?;
         if !self.json {
-            self.line(&text.replace('\n', " "))?;
+            self.line(&text.replace('\n', " "));
         }
         self.record(&Record::Sample { step, epoch, prompt: self.sample.prompt.clone(), text })
     }

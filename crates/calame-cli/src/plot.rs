@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use calame::train::{RunFolder, metrics, plot};
 
 use crate::output::{print, print_json};
@@ -25,7 +25,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let (folder, _) = RunFolder::open(&args.run)?;
     let records = metrics::read(&folder.metrics())?;
-    let files = plot::draw(&records, args.title.as_deref(), folder.path())?;
+    let files = plot::draw(&records, args.title.as_deref(), folder.path())
+        .with_context(|| format!("cannot draw {}", args.run.display()))?;
     if args.json {
         print_json(&serde_json::json!({ "files": files }))?;
     } else {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Result;
+use calame::checkpoint::latest_checkpoint;
+use calame::train::{RunConfig, RunFolder};
 use time::OffsetDateTime;
 
 use crate::output::WithHint;
@@ -20,6 +22,36 @@ pub fn new_path(preset: &str) -> PathBuf {
         return first;
     }
     (2u32..).map(|n| Path::new(RUNS).join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or(first)
+}
+
+/// Makes a new run's folder.
+pub fn create(path: &Path, config: &RunConfig, tokenizer_json: &str, overwrite: bool) -> Result<RunFolder> {
+    check_free(path, overwrite)?;
+    Ok(RunFolder::create(path, config, tokenizer_json, overwrite)?)
+}
+
+/// Whether a new run may stand at `path`: nothing is there, an empty folder, or a run that is to be replaced.
+pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
+    let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    // A link that leads nowhere is something too.
+    if empty || path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let path_shown = path.display();
+    let (message, hint) = if !path.join("config.toml").is_file() {
+        let message = format!("{path_shown} exists already and is no run (it has no config.toml): it is not replaced");
+        (message, "choose another --run".to_owned())
+    } else if overwrite {
+        return Ok(());
+    } else if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) {
+        let resume = format!("calame train --resume {path_shown}");
+        let hint = format!("`{resume}` goes on with it; or choose another --run, or replace it with --overwrite");
+        (format!("{path_shown} exists already"), hint)
+    } else {
+        let hint = "choose another --run, or replace it with --overwrite";
+        (format!("{path_shown} exists already"), hint.to_owned())
+    };
+    Err(WithHint::new(message, hint).into())
 }
 
 /// The model to use: the one given, or the newest run's.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use calame::model::Preset;
 use calame::train::RunConfig;
 use toml::{Table, Value};
@@ -50,7 +50,7 @@ pub fn resolve(asked: &Asked) -> Result<Settings> {
     }
     let in_file = layers.iter().find_map(|(_, layer)| layer.get("preset")?.as_str().map(str::to_owned));
     let preset = asked.preset.clone().or(in_file).unwrap_or_else(|| Preset::Book.name().to_owned());
-    let preset: Preset = preset.parse()?;
+    let preset: Preset = preset.parse().map_err(UsageError::from)?;
     let base = Table::try_from(RunConfig::of_preset(preset)).context("the preset's defaults")?;
     let (mut all, mut set) = (base.clone(), Table::new());
     for (source, layer) in layers {
@@ -58,27 +58,26 @@ pub fn resolve(asked: &Asked) -> Result<Settings> {
         merge(&mut set, layer.clone());
         merge(&mut all, layer);
         // One layer at a time, so that an ill-typed value is told with its source.
-        RunConfig::deserialize_from(&all).with_context(|| source.clone())?;
+        of_table(&all).map_err(|e| UsageError(format!("{source}: {e}")))?;
     }
-    let mut config = RunConfig::deserialize_from(&all)?;
+    let mut config = of_table(&all).map_err(UsageError)?;
     config.preset = preset.name().to_owned();
     config.version = RunConfig::of_preset(preset).version;
     Ok(Settings { config, set })
 }
 
-trait DeserializeFrom: Sized {
-    fn deserialize_from(table: &Table) -> Result<Self>;
-}
-
-impl DeserializeFrom for RunConfig {
-    fn deserialize_from(table: &Table) -> Result<RunConfig> {
-        table.clone().try_into::<RunConfig>().map_err(|e| anyhow!("{}", e.to_string().trim().replace('\n', " ")))
-    }
+fn of_table(table: &Table) -> Result<RunConfig, String> {
+    table.clone().try_into().map_err(|e: toml::de::Error| e.to_string().trim().replace('\n', " "))
 }
 
 fn read(file: &Path) -> Result<Table> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    text.parse::<Table>().with_context(|| format!("{} is not valid TOML", file.display()))
+    text.parse::<Table>().map_err(|e| {
+        // The error's own form takes five lines and draws the place; the line's number says it in one.
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        UsageError(format!("{} is not valid TOML: line {line}: {}", file.display(), e.message())).into()
+    })
 }
 
 /// `train.lr=3e-4` as a table; what is no TOML value is a string.

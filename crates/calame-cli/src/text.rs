@@ -10,7 +10,7 @@ use calame::train::{RunConfig, Splits};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::download;
-use crate::output::{WithHint, grouped};
+use crate::output::{UsageError, WithHint, grouped};
 
 /// A text ready to train on.
 pub struct Prepared {
@@ -39,10 +39,10 @@ pub fn load(inputs: &[String]) -> Result<Corpus> {
 ///
 /// Nothing of the model's size is allocated before it is known that the text is long enough.
 pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>) -> Result<Prepared> {
-    config.data.validate()?;
+    config.data.validate().map_err(UsageError::from)?;
     let data = config.data.resolved();
     if data.window > config.model.n_positions {
-        bail!(WithHint::new(
+        bail!(WithHint::usage(
             format!(
                 "data.window is {}, the model's context (model.n_positions) is {}",
                 data.window, config.model.n_positions
@@ -80,7 +80,7 @@ fn build_tokenizer(kind: &str, text: &str) -> Result<Arc<dyn Tokenizer>> {
         "simple-v1" => Arc::new(SimpleTokenizer::v1(text)?),
         "simple-v2" => Arc::new(SimpleTokenizer::v2(text)?),
         other => {
-            bail!(WithHint::new(format!("tokenizer.kind is '{other}'"), "there are gpt2, simple-v1 and simple-v2"))
+            bail!(WithHint::usage(format!("tokenizer.kind is '{other}'"), "there are gpt2, simple-v1 and simple-v2"))
         }
     })
 }

@@ -11,10 +11,13 @@ use crate::output::{UsageError, WithHint, grouped, print, print_json};
 
 /// Encode a text into token ids, decode ids, or count them.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    allow_negative_numbers = true,
+    after_help = "Examples:
   calame tokenize \"Hello, do you like tea?\"
   calame tokenize --count --file story.txt
-  echo 15496 11 466 | calame tokenize --decode")]
+  echo 15496 11 466 | calame tokenize --decode"
+)]
 pub struct Args {
     /// The text (or, with --decode, ids separated by spaces or commas) [default: standard input]
     #[arg(conflicts_with = "file")]

@@ -5,20 +5,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use calame::checkpoint::{latest_checkpoint, load_model, save_model};
+use calame::checkpoint::{SavedModel, latest_checkpoint, load_model, save_model};
+use calame::infer::GenerateError;
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::Device;
 use calame::tokenizer::{self, Special, Tokenizer};
 use calame::train::metrics::{MetricsWriter, Record};
 use calame::train::{Outcome, RunConfig, RunFolder, Trainer};
+use clap::builder::TypedValueParser;
 use toml::Value;
 
 use crate::observer::Follower;
-use crate::output::{UsageError, WithHint, duration, grouped};
+use crate::output::{UsageError, WithHint, duration, grouped, message, note};
 use crate::settings::{self, Asked, Settings};
 use crate::signals::Signals;
 use crate::text::{self, Prepared};
-use crate::{device, runs};
+use crate::{device, runs, space};
 
 /// Train a GPT on a text.
 ///
@@ -28,13 +30,16 @@ use crate::{device, runs};
 ///
 /// Ctrl-C ends the step, saves what is needed to go on, and prints the command that does.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    allow_negative_numbers = true,
+    after_help = "Examples:
   calame train                                    the report's training, on the built-in story
   calame train --preset tiny                      a small model, in seconds
   calame train --data the-verdict                 the report's own text (downloaded once)
   calame train --data notes/ --data more.txt --epochs 20 --lr 1e-4
   calame train --init-from runs/2026-11-23-book --data letters.txt --lr 5e-5
-  calame train --resume runs/2026-11-23-book      go on after Ctrl-C")]
+  calame train --resume runs/2026-11-23-book      go on after Ctrl-C"
+)]
 pub struct Args {
     /// Text: a file, a folder (its .txt and .md), a glob or a name (the-verdict, builtin); may be repeated
     #[arg(long, value_name = "INPUT", num_args = 1..)]
@@ -62,27 +67,27 @@ pub struct Args {
     config: Option<PathBuf>,
 
     /// Passes over the text [default: 10]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = storable())]
     epochs: Option<u64>,
 
     /// Windows of a step [default: 4]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
 
-    /// Tokens of a window [default: 256]
+    /// Tokens of a window [default: 256; tiny: 64]
     #[arg(long, value_name = "N")]
     window: Option<usize>,
 
-    /// Tokens from one window's start to the next [default: 128]
+    /// Tokens from one window's start to the next [default: 128; tiny: 64]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
 
-    /// Learning rate [default: 4e-4]
+    /// Learning rate [default: 4e-4; tiny: 5e-3]
     #[arg(long, value_name = "RATE")]
     lr: Option<f64>,
 
     /// Seed of weights, order and dropout [default: 123]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = storable())]
     seed: Option<u64>,
 
     /// Start from the weights and the tokenizer of this model
@@ -101,13 +106,24 @@ pub struct Args {
     json: bool,
 }
 
+/// Whole numbers that a TOML file can hold.
+fn storable() -> impl TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(..=i64::MAX as u64)
+}
+
 /// A run that is ready to train.
 struct Ready {
     config: RunConfig,
-    folder: RunFolder,
+    place: Place,
     gpt: Gpt,
     prepared: Prepared,
-    checkpoint: Option<PathBuf>,
+}
+
+enum Place {
+    /// To be made here.
+    New(PathBuf),
+    /// A stopped run and its checkpoint.
+    Stopped(RunFolder, PathBuf),
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -116,28 +132,34 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(path) => reopen(path, &args)?,
         None => start(&args)?,
     };
-    let Ready { config, folder, gpt, prepared, checkpoint } = ready;
+    let Ready { config, place, gpt, prepared } = ready;
     let description = prepared.description;
+    // Before the folder: a run that does not fit into memory must not have replaced another one.
     let mut trainer = Trainer::new(&dev, &config, gpt, prepared.splits);
-    if let Some(checkpoint) = &checkpoint {
-        trainer.resume(checkpoint)?;
-    }
-    let n_steps = trainer.progress().n_steps;
-    let metrics = match checkpoint {
-        Some(_) => MetricsWriter::open_at_step(&folder.metrics(), n_steps)?,
-        None => MetricsWriter::create(&folder.metrics())?,
+    let (folder, metrics) = match place {
+        Place::New(path) => {
+            let folder = runs::create(&path, &config, &prepared.tokenizer.to_json(), args.overwrite)?;
+            let metrics = MetricsWriter::create(&folder.metrics())?;
+            (folder, metrics)
+        }
+        Place::Stopped(folder, checkpoint) => {
+            trainer.resume(&checkpoint)?;
+            let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress().n_steps)?;
+            (folder, metrics)
+        }
     };
-    let steps = (n_steps, trainer.n_steps_in_all());
+    let steps = (trainer.progress().n_steps, trainer.n_steps_in_all());
     let sample = config.sample.clone();
     let tokenizer = Arc::clone(&prepared.tokenizer);
     let mut follower = Follower::new(folder, metrics, tokenizer, sample, signals, args.json, steps)?;
     if !args.json {
-        introduce(&mut follower, &config, &trainer, &description)?;
+        introduce(&mut follower, &config, &trainer, &description);
     }
     let outcome = trainer.run(&mut follower);
     follower.finish();
-    match outcome? {
-        Outcome::Finished => finish(&mut follower, &trainer, prepared.tokenizer.as_ref()),
+    match outcome.map_err(|error| rescue(&follower, &trainer, error))? {
+        Outcome::Finished => finish(&mut follower, &trainer, prepared.tokenizer.as_ref())
+            .map_err(|error| rescue(&follower, &trainer, error)),
         Outcome::Stopped => stop(&mut follower, &trainer),
         Outcome::Diverged { step, loss } => {
             bail!(WithHint::new(
@@ -151,7 +173,24 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
-/// A new run, up to its folder; the text is known to suffice before memory is taken for the model.
+/// What a training that ends by an error has learnt is not lost with it: its state is saved, if that can be.
+fn rescue(follower: &Follower, trainer: &Trainer<'_>, error: anyhow::Error) -> anyhow::Error {
+    if error.is::<GenerateError>() {
+        let hint = "start again with a smaller learning rate, by --lr";
+        return WithHint::new(format!("no sample can be written: {}", message(&error)), hint).into();
+    }
+    let n_steps = trainer.progress().n_steps;
+    if n_steps == 0 || follower.folder.model().exists() || trainer.save(&follower.folder.checkpoints()).is_err() {
+        return error;
+    }
+    let hint = format!(
+        "the training's state after step {n_steps} is saved; when that is mended: calame train --resume {}",
+        follower.folder.path().display()
+    );
+    WithHint::new(message(&error), hint).into()
+}
+
+/// A new run, but for its folder; the text is known to suffice before memory is taken for the model.
 fn start(args: &Args) -> Result<(Device, Ready)> {
     let Settings { mut config, .. } = {
         let mut settings = settings::resolve(&asked(args))?;
@@ -165,32 +204,36 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
     config.device = resolved;
     let source = if config.init_from.is_empty() { None } else { Some(load_model(Path::new(&config.init_from))?) };
     if let Some(source) = &source {
-        adopt_shape(&mut config, &source.gpt.config, args)?;
+        adopt_shape(&mut config, source, args)?;
     }
-    config.train.validate()?;
+    config.train.validate().map_err(UsageError::from)?;
     let given = source.as_ref().and_then(|source| source.tokenizer.clone());
     let prepared = text::prepare(&config, given)?;
     if config.model.vocab_size == 0 {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
     }
-    config.model.validate()?;
+    config.model.validate().map_err(UsageError::from)?;
     check_vocabulary(&config, prepared.tokenizer.as_ref())?;
     check_sample(&config, prepared.tokenizer.as_ref())?;
     config.data = config.data.resolved();
+    fit_batches(&mut config, &prepared)?;
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
     let path = args.run.clone().unwrap_or_else(|| runs::new_path(&config.preset));
-    let folder = RunFolder::create(&path, &config, &prepared.tokenizer.to_json(), args.overwrite)?;
+    // Looked at again when the folder is made; here it costs no waiting for the model.
+    runs::check_free(&path, args.overwrite)?;
+    space::check(&path, config.model.n_parameters())?;
     let gpt = match source {
         Some(source) => Gpt { config: config.model.clone(), ..source.gpt },
         None => Gpt::fresh(&dev, &config.model, config.train.seed),
     };
-    Ok((dev, Ready { config, folder, gpt, prepared, checkpoint: None }))
+    Ok((dev, Ready { config, place: Place::New(path), gpt, prepared }))
 }
 
 fn asked(args: &Args) -> Asked {
     let mut flags: Vec<(&'static str, Value)> = Vec::new();
-    let size = |n: usize| Value::Integer(n as i64);
+    // A size beyond what TOML holds is beyond what anything holds: the largest is refused as it would be.
+    let size = |n: usize| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
     let text = |s: &String| Value::String(s.clone());
     if !args.data.is_empty() {
         flags.push(("data.inputs", Value::Array(args.data.iter().map(text).collect())));
@@ -208,8 +251,9 @@ fn asked(args: &Args) -> Asked {
     Asked { preset: args.preset.clone(), config_file: args.config.clone(), flags, set: args.set.clone() }
 }
 
-/// The shape of the model that the weights come from; only its dropout may be set otherwise.
-fn adopt_shape(config: &mut RunConfig, found: &ModelConfig, args: &Args) -> Result<()> {
+/// The shape of the model that the weights come from, and its tokenizer; only its dropout may be set otherwise.
+fn adopt_shape(config: &mut RunConfig, source: &SavedModel, args: &Args) -> Result<()> {
+    let found = &source.gpt.config;
     let settings = settings::resolve(&asked(args))?;
     let shape_keys = ["vocab_size", "n_positions", "n_embd", "n_head", "n_layer", "qkv_bias", "tied_head", "init"];
     for key in shape_keys {
@@ -217,9 +261,29 @@ fn adopt_shape(config: &mut RunConfig, found: &ModelConfig, args: &Args) -> Resu
             bail!(UsageError(format!("model.{key} is that of the model given by --init-from: it cannot be set")));
         }
     }
+    if source
+        .tokenizer
+        .as_ref()
+        .is_some_and(|t| settings.was_set("tokenizer.kind") && t.kind() != config.tokenizer.kind)
+    {
+        bail!(UsageError("tokenizer.kind is that of the model given by --init-from: it cannot be set".to_owned()));
+    }
     let dropout = if settings.was_set("model.dropout") { config.model.dropout } else { found.dropout };
     config.model = ModelConfig { dropout, ..found.clone() };
     config.preset = "custom".to_owned();
+    Ok(())
+}
+
+/// Batches larger than the text has windows for become as large as it has: they are the same batches, and the model takes
+/// memory for the size that stands in the settings.
+fn fit_batches(config: &mut RunConfig, prepared: &Prepared) -> Result<()> {
+    let (data, splits) = (&mut config.data, &prepared.splits);
+    data.batch_size = data.batch_size.min(splits.train.n_windows());
+    data.eval_batch_size = data.eval_batch_size.min(splits.validation.n_windows().max(data.batch_size));
+    let (epochs, per_epoch) = (config.train.epochs, splits.train.n_batches() as u64);
+    if epochs.checked_mul(per_epoch).is_none() {
+        bail!(UsageError(format!("train.epochs is {epochs}: expected at most {}", u64::MAX / per_epoch)));
+    }
     Ok(())
 }
 
@@ -273,10 +337,10 @@ fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
     config.device.instruction_set = "auto".to_owned();
     let (dev, resolved) = device::open(&config.device)?;
     if resolved.instruction_set != recorded {
-        eprintln!(
+        note(&format!(
             "warning: the run began with {recorded}, this processor's kernels are {}: results may differ in the last bits",
             resolved.instruction_set
-        );
+        ));
     }
     config.device = resolved;
     let file = folder.path().join("tokenizer.json");
@@ -289,28 +353,28 @@ fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
         ));
     }
     let gpt = Gpt::zeros(&config.model);
-    Ok((dev, Ready { config, folder, gpt, prepared, checkpoint: Some(checkpoint) }))
+    Ok((dev, Ready { config, place: Place::Stopped(folder, checkpoint), gpt, prepared }))
 }
 
-fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str) -> Result<()> {
+fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str) {
     let DeviceLine(device) = DeviceLine::of(config);
     let n_parameters = grouped(config.model.n_parameters() as u64);
     let from = if config.init_from.is_empty() { String::new() } else { format!(", from {}", config.init_from) };
-    follower.line(&format!("model  {}: {n_parameters} parameters{from}, {device}", config.preset))?;
-    follower.line(&format!("text   {text}"))?;
+    follower.line(&format!("model  {}: {n_parameters} parameters{from}, {device}", config.preset));
+    follower.line(&format!("text   {text}"));
     let (per_epoch, epochs) = (trainer.steps_per_epoch(), config.train.epochs);
     let n_tokens = config.data.batch_size * config.data.window;
     follower.line(&format!(
-        "steps  {per_epoch} an epoch, {} in all over {epochs} epochs, {} tokens each",
+        "steps  {per_epoch} an epoch, {} in all over {epochs} epoch{}, {} tokens each",
         grouped(per_epoch * epochs),
+        if epochs == 1 { "" } else { "s" },
         grouped(n_tokens as u64)
-    ))?;
-    follower.line(&format!("run    {}", follower.folder.path().display()))?;
+    ));
+    follower.line(&format!("run    {}", follower.folder.path().display()));
     match trainer.progress().n_steps {
-        0 => follower.line("")?,
-        n => follower.line(&format!("going on after step {n}\n"))?,
+        0 => follower.line(""),
+        n => follower.line(&format!("going on after step {n}\n")),
     }
-    Ok(())
 }
 
 struct DeviceLine(String);
@@ -327,20 +391,21 @@ fn finish(follower: &mut Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokeni
     let progress = trainer.progress().clone();
     let total_seconds = follower.seconds();
     let (step, n_tokens_seen) = (progress.n_steps.saturating_sub(1), progress.n_tokens_seen);
-    follower.record(&Record::End { step, epoch: progress.epoch + 1, n_tokens_seen, total_seconds })?;
     let (run, model) = (follower.folder.path().to_owned(), follower.folder.model());
     save_model(&model, trainer.gpt(), Some(tokenizer))?;
+    // After the model: a run whose metrics have an end has a result.
+    follower.record(&Record::End { step, epoch: progress.epoch + 1, n_tokens_seen, total_seconds })?;
     follower.folder.remove_checkpoints()?;
     follower.draw().context("the model is saved, but the plot could not be drawn")?;
     if follower.json {
         let result = serde_json::json!({ "event": "result", "run": run, "model": model });
-        follower.line(&result.to_string())?;
+        follower.line(&result.to_string());
     } else {
-        follower.line(&format!("\ndone in {}", duration(total_seconds)))?;
-        follower.line(&format!("model  {}", model.display()))?;
-        follower.line(&format!("plot   {}", run.join("loss-plot.pdf").display()))?;
-        follower
-            .line(&format!("next   calame generate --model {} --context \"Every effort moves you\"", run.display()))?;
+        follower.line(&format!("\ndone in {}", duration(total_seconds)));
+        follower.line(&format!("model  {}", model.display()));
+        follower.line(&format!("plot   {}", run.join("loss-plot.pdf").display()));
+        let prompt = follower.sample.prompt.clone();
+        follower.line(&format!("next   calame generate --model {} --context {prompt:?}", run.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -352,10 +417,10 @@ fn stop(follower: &mut Follower, trainer: &Trainer<'_>) -> Result<ExitCode> {
     let n_steps = trainer.progress().n_steps;
     if follower.json {
         let result = serde_json::json!({ "event": "stopped", "run": run, "n_steps": n_steps });
-        follower.line(&result.to_string())?;
+        follower.line(&result.to_string());
     } else {
-        follower.line(&format!("\nstopped after step {n_steps}; everything is saved. To go on:"))?;
-        follower.line(&format!("  calame train --resume {run}"))?;
+        follower.line(&format!("\nstopped after step {n_steps}; everything is saved. To go on:"));
+        follower.line(&format!("  calame train --resume {run}"));
     }
     Ok(follower.signals.exit_code())
 }

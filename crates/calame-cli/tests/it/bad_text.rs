@@ -1,0 +1,112 @@
+//! Texts that are none, or too short.
+
+use std::net::TcpListener;
+
+use crate::program::{Outcome, Place, train};
+
+#[track_caller]
+fn refused(place: &Place, more: &[&str], parts: &[&str]) {
+    place.fails(&train(more), 1, parts);
+    assert!(!place.exists("run"));
+}
+
+#[test]
+fn inputs_that_give_no_text() {
+    let place = Place::new();
+    place.write("empty.txt", "");
+    place.write("blank.txt", " \n\n ");
+    place.write("latin.txt", b"un caf\xe9 au lait");
+    place.write("folder/image.png", "no text");
+    let data = |input: &str, parts: &[&str]| {
+        refused(&place, &["--data", input], parts);
+        // The same text in the middle of others, and for another verb.
+        refused(&place, &["--data", "story.txt", input, "--data", "story.txt"], parts);
+    };
+    data("empty.txt", &["empty.txt", "empty file", "give another one, or leave it out"]);
+    data("blank.txt", &["blank.txt", "only white space", "give another file"]);
+    data("latin.txt", &["latin.txt", "expected UTF-8, found byte 0xE9 at byte 6", "iconv"]);
+    data("missing.txt", &["missing.txt", "no such file or folder", "check the path", "builtin, the-verdict"]);
+    data("the-verdikt", &["the-verdikt", "not the name of a text", "builtin, the-verdict"]);
+    data("folder", &["folder", "found none", "name the files themselves"]);
+    data("*.text", &["*.text", "found none", "check it"]);
+    data("[", &["[", "expected a pattern"]);
+    #[cfg(unix)]
+    data("/dev/null", &["/dev/null", "expected a file or a folder", "write its text to a file first"]);
+    place.fails(&train(&["--data", ""]), 2, &["data.inputs = \"\"", "leave the empty one out"]);
+}
+
+#[test]
+fn eval_refuses_the_same_texts() {
+    let place = Place::with_run();
+    place.write("empty.txt", "");
+    place.write("word.txt", "lamp");
+    let eval = |input| ["eval", "--model", "run", "--data", input];
+    place.fails(&eval("empty.txt"), 1, &["empty.txt", "empty file", "give another one"]);
+    place.fails(&eval("missing.txt"), 1, &["missing.txt", "no such file or folder", "check the path"]);
+    place.fails(&eval("word.txt"), 1, &["the text has 1 token", "hint: at least two are needed"]);
+}
+
+#[test]
+fn texts_shorter_than_a_window() {
+    let place = Place::new();
+    place.write("short.txt", "The lamp in the harbour house was lit.");
+    refused(&place, &["--data", "short.txt"], &["the training part has 7 tokens", "needs at least 9", "--window"]);
+    let wide = ["--set", "model.n_positions=4096", "--window", "4000"];
+    refused(
+        &place,
+        &wide,
+        &["the training part has", "one window of 4000 needs at least 4001", "set --window to at most"],
+    );
+    // The training part is long enough, the validation part is not.
+    let fraction = ["--set", "data.train_fraction=0.99"];
+    refused(
+        &place,
+        &fraction,
+        &["the validation part has", "one window of 8", "data.train_fraction", "give more text"],
+    );
+    refused(&place, &["--batch-size", "500"], &["the training part gives", "--batch-size to at most"]);
+}
+
+#[test]
+fn a_text_that_has_no_words() {
+    let place = Place::new();
+    place.write("marks.txt", "\u{200b}");
+    refused(&place, &["--data", "marks.txt"], &["the training part has", "give more text"]);
+}
+
+/// The name of the report's text, where nothing can be downloaded: the error says which file to put where.
+#[test]
+fn a_named_text_without_a_network() {
+    // A port that was free a moment ago, with nobody behind it.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = Place::with_run();
+    let before = place.files();
+    let commands = [
+        vec!["train", "--config", "tiny.toml", "--run", "new", "--data", "the-verdict"],
+        vec!["eval", "--model", "run", "--data", "the-verdict"],
+    ];
+    for args in commands {
+        let proxy = format!("http://127.0.0.1:{port}");
+        let outcome = place.command(&args).env("HTTPS_PROXY", &proxy).env("ALL_PROXY", &proxy).output().unwrap();
+        let file = place.path("cache").join("the-verdict.txt");
+        let parts = [
+            "cannot download the-verdict from https://",
+            "is there a network?",
+            "put the-verdict.txt (20479 bytes, SHA-256 b41e41a6",
+            file.to_str().unwrap(),
+            "by hand",
+        ];
+        Outcome::of(outcome).is_error(1, &parts);
+        assert!(before == place.files(), "{:?}", place.files().keys());
+    }
+}
+
+#[test]
+fn a_wrong_file_under_a_known_name() {
+    let place = Place::new();
+    place.write("cache/the-verdict.txt", "I had always thought");
+    refused(&place, &["--data", "the-verdict"], &["the-verdict.txt", "20 bytes", "SHA-256", "delete this file"]);
+    let cache = place.path("story.txt/cache");
+    let outcome = place.command(&train(&["--data", "the-verdict"])).env("CALAME_CACHE", cache).output().unwrap();
+    Outcome::of(outcome).is_error(1, &["story.txt/cache/the-verdict.txt", "cannot be read", "check that"]);
+}

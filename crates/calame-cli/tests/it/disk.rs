@@ -1,0 +1,176 @@
+//! Places that cannot be written, or are taken; full and read-only disks. What stood there stands afterwards.
+
+use crate::program::{Outcome, Place, train};
+
+fn train_into<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["train", "--config", "tiny.toml", "--run", run], more].concat()
+}
+
+#[test]
+fn a_run_that_is_there_is_not_replaced_unasked() {
+    let place = Place::with_run();
+    place.fails(&train(&[]), 1, &["run exists already", "hint: choose another --run", "--overwrite"]);
+    let before = place.files();
+    place.succeeds(&train(&["--overwrite", "--seed", "9"]));
+    let after = place.files();
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    assert_ne!(place.read("run/model/model.safetensors"), before[std::path::Path::new("run/model/model.safetensors")]);
+    // A new run that cannot begin leaves the old one.
+    for wrong in [&["--set", "model.n_head=3"][..], &["--data", "missing.txt"], &["--init-from", "nowhere"]] {
+        let code = if wrong[0] == "--set" { 2 } else { 1 };
+        place.fails(&train(&[&["--overwrite"], wrong].concat()), code, &[]);
+    }
+    let huge = train(&["--overwrite", "--set", "model.n_embd=1000000"]);
+    place.fails(&huge, 1, &["the disk of run has", "MB free", "hint: free some space"]);
+}
+
+#[test]
+fn what_is_no_run_is_not_replaced() {
+    let place = Place::new();
+    place.write("letters/dear.txt", "Dear Ada,");
+    for run in ["letters", "story.txt"] {
+        let parts = [run, "exists already and is no run", "hint: choose another --run"];
+        place.fails(&train_into(run, &[]), 1, &parts);
+        place.fails(&train_into(run, &["--overwrite"]), 1, &parts);
+    }
+    // An empty folder is taken.
+    std::fs::create_dir(place.path("empty")).unwrap();
+    place.succeeds(&train_into("empty", &["--epochs", "1"]));
+    assert!(place.exists("empty/model/model.safetensors"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_is_no_folder() {
+    let place = Place::new();
+    place.fails(&train_into("/dev/full", &["--overwrite"]), 1, &["/dev/full", "is no run", "hint: "]);
+    assert!(!std::path::Path::new("/dev/.full.new").exists());
+}
+
+#[test]
+fn folders_that_cannot_be_made() {
+    let place = Place::new();
+    place.fails(&train_into("story.txt/run", &[]), 1, &["story.txt/", "hint: check the path: a part of it is a file"]);
+    if cfg!(target_os = "linux") {
+        place.fails(&train_into("/proc/run", &[]), 1, &["/proc/", "hint: "]);
+    }
+    place.fails(&["train", "--resume", "story.txt"], 1, &["story.txt", "hint: "]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_output_on_a_full_disk() {
+    let place = Place::with_run();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let parts = ["cannot write to standard output", "No space left", "hint: the disk is full"];
+    for args in [&["tokenize", "Hello"][..], &["generate", "--model", "run"], &["plot", "run"]] {
+        let outcome = place.command(args).stdout(full()).output().unwrap();
+        Outcome::of(outcome).is_error(1, &parts);
+    }
+    // A training has its folder: it goes on, and says that nobody saw it.
+    let outcome = Outcome::of(place.command(&train_into("other", &[])).stdout(full()).output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("warning: cannot write to standard output").count(), 1, "{outcome:?}");
+    assert_eq!(place.read("other/model/model.safetensors"), place.read("run/model/model.safetensors"));
+}
+
+/// Runs `calame train --config tiny.toml` with `args` where `disk/` is a small disk of its own, which no other process sees
+/// and which ends with the command; `before` is run first, and what then stands on the disk is copied to `after/`.
+/// None, with a message, where such disks cannot be made.
+#[cfg(target_os = "linux")]
+fn on_a_disk(place: &Place, options: &str, before: &str, args: &[&str]) -> Option<Outcome> {
+    let script = format!(
+        "mkdir -p disk && mount -t tmpfs -o {options} none disk || exit 99
+         {before}
+         \"$0\" train --config tiny.toml \"$@\"; code=$?
+         cp -r disk after; exit $code"
+    );
+    let program = place.command(&[""; 0]).get_program().to_owned();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "sh", "-c", &script]).arg(program).args(args);
+    command.current_dir(place.path("")).env("CALAME_INSTRUCTION_SET", "portable").env("RUST_BACKTRACE", "1");
+    let outcome = match command.output() {
+        Ok(output) => Outcome::of(output),
+        Err(error) => {
+            eprintln!("skipped: no `unshare` to make a small disk with ({error})");
+            return None;
+        }
+    };
+    // unshare itself ends with 1 where it is not allowed, before the script has said anything.
+    if outcome.code == Some(99) || outcome.stderr.starts_with("unshare: ") {
+        eprintln!("skipped: no small disk can be mounted here ({})", outcome.stderr.trim());
+        return None;
+    }
+    Some(outcome)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_too_small_for_the_model() {
+    let place = Place::new();
+    let Some(outcome) = on_a_disk(&place, "size=1m", "echo precious > disk/file", &["--run", "disk/run"]) else {
+        return;
+    };
+    outcome.is_error(1, &["the disk of disk/run has 1 MB free", "hint: free some space, or choose another folder"]);
+    let left: Vec<_> = place.files().into_keys().filter(|path| path.starts_with("after")).collect();
+    assert_eq!(left, [std::path::Path::new("after/file")]);
+    assert_eq!(place.text("after/file"), "precious\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_too_small_for_a_stop() {
+    let place = Place::new();
+    // 500 000 parameters: 2 MB the model, 6 MB the state of a stop.
+    let args = ["--run", "disk/run", "--epochs", "1", "--set", "model.n_positions=31250"];
+    let Some(outcome) = on_a_disk(&place, "size=20m", ":", &args) else { return };
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stderr.contains("warning: the disk of disk/run has 20 MB free"), "{outcome:?}");
+    assert!(place.exists("after/run/model/model.safetensors"));
+}
+
+/// A disk that has no place for another file, at every moment of a run: at its start, at a sample, at the model, at the plot.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up() {
+    let place = Place::with_run();
+    let (mut n_without_model, mut n_without_plot) = (0, 0);
+    // A run beside it takes 13 of the files; a whole new one takes as many.
+    for n_files in 15..=25 {
+        let options = format!("size=64m,nr_inodes={n_files}");
+        let Some(outcome) = on_a_disk(&place, &options, "cp -r run disk/old", &["--run", "disk/run"]) else { return };
+        outcome.is_error(1, &["disk/", "No space left on device", "disk is full: free some space"]);
+        let files = place.files();
+        for (path, content) in files.iter().filter(|(path, _)| path.starts_with("run")) {
+            let copy = std::path::Path::new("after/old").join(path.strip_prefix("run").unwrap());
+            assert_eq!(files.get(&copy), Some(content), "{copy:?}");
+        }
+        // A model is there whole or not at all; where it is, the message says so.
+        if place.exists("after/run/model") {
+            for file in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+                assert_eq!(place.read(&format!("after/run/model/{file}")), place.read(&format!("run/model/{file}")));
+            }
+            assert!(outcome.stderr.contains("the model is saved, but the plot could not be drawn"), "{outcome:?}");
+            n_without_plot += 1;
+        } else {
+            n_without_model += 1;
+        }
+        std::fs::remove_dir_all(place.path("after")).unwrap();
+    }
+    assert!(n_without_model > 2 && n_without_plot > 0, "{n_without_model}, {n_without_plot}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_can_only_be_read() {
+    let place = Place::with_run();
+    let before = "cp -r run disk/run; mount -o remount,ro disk";
+    for args in [&["--run", "disk/new"][..], &["--run", "disk/run", "--overwrite"]] {
+        let Some(outcome) = on_a_disk(&place, "size=64m", before, args) else { return };
+        outcome.is_error(1, &["disk/", "Read-only file system", "hint: nothing can be written there"]);
+        for (path, content) in place.files().iter().filter(|(path, _)| path.starts_with("run")) {
+            assert_eq!(&place.read(&format!("after/{}", path.display())), content);
+        }
+        std::fs::remove_dir_all(place.path("after")).unwrap();
+    }
+}

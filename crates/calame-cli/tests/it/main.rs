@@ -1,0 +1,18 @@
+//! The program from outside: whole commands, each in a folder of its own.
+#![forbid(unsafe_code)]
+
+mod bad_model;
+mod bad_settings;
+mod bad_text;
+mod disk;
+mod eval;
+mod init_from;
+mod json;
+mod pipes;
+mod plot;
+mod program;
+mod resume;
+#[cfg(unix)]
+mod signals;
+mod snapshots;
+mod tokenize;

@@ -1,0 +1,35 @@
+//! `--resume` of what cannot be gone on with. Stopped runs are in signals.rs.
+
+use crate::program::Place;
+
+#[test]
+fn a_finished_run() {
+    let place = Place::with_run();
+    place.fails(
+        &["train", "--resume", "run"],
+        1,
+        &["run has no checkpoint", "hint: it is finished", "--init-from run"],
+    );
+}
+
+#[test]
+fn no_run() {
+    let place = Place::new();
+    place.fails(
+        &["train", "--resume", "nowhere"],
+        1,
+        &["nowhere holds no run", "expected config.toml", "hint: give the folder"],
+    );
+    place.write("folder/file", "");
+    place.fails(&["train", "--resume", "folder"], 1, &["folder holds no run", "hint: give the folder of a run"]);
+}
+
+#[test]
+fn a_run_whose_config_is_none() {
+    let place = Place::with_run();
+    let config = place.text("run/config.toml");
+    place.write("run/config.toml", &config[..config.len() / 2]);
+    place.fails(&["train", "--resume", "run"], 1, &["run/config.toml"]);
+    place.write("run/config.toml", format!("colour = 1\n{config}"));
+    place.fails(&["train", "--resume", "run"], 1, &["run/config.toml", "unknown field `colour`"]);
+}

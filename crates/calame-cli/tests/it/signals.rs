@@ -1,0 +1,260 @@
+//! Ctrl-C and its relatives.
+//!
+//! A training whose output nobody reads stands still once the pipe is full: so a signal comes in the middle of it, however
+//! busy the machine is.
+
+use std::fs;
+use std::io::{PipeReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::program::{Outcome, PATIENCE, Place, metrics_without_times, train, wait_until};
+
+/// More evaluations than the smallest pipe holds lines: 20 epochs of some steps each.
+const LONG: [&str; 4] = ["--epochs", "20", "--set", "train.eval_every=1"];
+
+/// A training that is held up by its output.
+struct Held {
+    child: Child,
+    output: PipeReader,
+}
+
+impl Held {
+    /// Starts a command; `full` holds it up at its first line, else it comes as far as a page of lines.
+    fn start(place: &Place, args: &[&str], full: bool) -> Held {
+        let (output, mut pipe) = std::io::pipe().unwrap();
+        #[cfg(target_os = "linux")]
+        rustix::pipe::fcntl_setpipe_size(&pipe, 4096).unwrap();
+        if full {
+            #[cfg(target_os = "linux")]
+            pipe.write_all(&[b'\n'; 4096]).unwrap();
+            #[cfg(not(target_os = "linux"))]
+            pipe.write_all(&[b'\n'; 65536]).unwrap();
+        }
+        let child = place.command(args).stdout(pipe).stderr(Stdio::piped()).spawn().unwrap();
+        Held { child, output }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the program is running");
+    }
+
+    /// Reads on, so that the command can end.
+    fn end(mut self) -> Outcome {
+        let mut stdout = String::new();
+        self.output.read_to_string(&mut stdout).unwrap();
+        let mut outcome = Outcome::of(self.child.wait_with_output().unwrap());
+        outcome.stdout = stdout;
+        outcome
+    }
+}
+
+fn n_lines(place: &Place, file: &str) -> usize {
+    fs::read_to_string(place.path(file)).unwrap_or_default().matches('\n').count()
+}
+
+/// A training in `run` that `signal` has stopped after some steps.
+fn stopped(place: &Place, signal: Signal) -> Outcome {
+    let held = Held::start(place, &train(&LONG), false);
+    wait_until("a step in metrics.jsonl", || n_lines(place, "run/metrics.jsonl") > 0);
+    held.signal(signal);
+    held.end()
+}
+
+/// The files of an unbroken run of the same settings, in `whole`.
+fn unbroken(place: &Place) {
+    let args = [&["train", "--config", "tiny.toml", "--run", "whole"], &LONG[..]].concat();
+    place.succeeds(&args);
+}
+
+#[track_caller]
+fn assert_as_unbroken(place: &Place) {
+    for file in ["model/model.safetensors", "model/config.json", "model/tokenizer.json", "samples.txt", "config.toml"] {
+        assert!(place.read(&format!("run/{file}")) == place.read(&format!("whole/{file}")), "{file} differs");
+    }
+    let metrics = |run: &str| metrics_without_times(&place.text(&format!("{run}/metrics.jsonl")));
+    assert_eq!(metrics("run"), metrics("whole"));
+    assert!(!place.exists("run/checkpoints"), "a finished run needs no checkpoints");
+}
+
+#[test]
+fn an_interrupted_training_goes_on_to_the_same_bits() {
+    let place = Place::new();
+    unbroken(&place);
+    let outcome = stopped(&place, Signal::INT);
+    assert_eq!(outcome.code, Some(130), "{outcome:?}");
+    assert!(outcome.stdout.contains("everything is saved. To go on:\n  calame train --resume run\n"), "{outcome:?}");
+    assert_eq!(outcome.stderr, "");
+    assert!(!place.exists("run/model"));
+    // Once more in the middle of the resumed run.
+    let held = Held::start(&place, &["train", "--resume", "run"], false);
+    let n = n_lines(&place, "run/metrics.jsonl");
+    wait_until("a step of the resumed run", || n_lines(&place, "run/metrics.jsonl") > n + 3);
+    held.signal(Signal::INT);
+    let outcome = held.end();
+    assert_eq!(outcome.code, Some(130), "{outcome:?}");
+    assert!(outcome.stdout.contains("going on after step "), "{outcome:?}");
+    let outcome = place.succeeds(&["train", "--resume", "run"]);
+    assert!(outcome.stdout.contains("going on after step "), "{outcome:?}");
+    assert_as_unbroken(&place);
+}
+
+#[test]
+fn a_terminated_training_is_saved_too() {
+    let place = Place::new();
+    let outcome = stopped(&place, Signal::TERM);
+    assert_eq!(outcome.code, Some(143), "{outcome:?}");
+    assert!(outcome.stdout.contains("calame train --resume run"), "{outcome:?}");
+    assert!(place.exists("run/checkpoints"));
+}
+
+#[test]
+fn a_stop_is_told_to_programs() {
+    let place = Place::new();
+    let held = Held::start(&place, &train(&[&LONG[..], &["--json"]].concat()), false);
+    wait_until("a step in metrics.jsonl", || n_lines(&place, "run/metrics.jsonl") > 0);
+    held.signal(Signal::INT);
+    let outcome = held.end();
+    assert_eq!(outcome.code, Some(130), "{outcome:?}");
+    let last: serde_json::Value = serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["run"]), (&"stopped".into(), &"run".into()));
+    let n_steps = last["n_steps"].as_u64().unwrap();
+    assert!(n_steps > 0);
+    assert!(place.exists(&format!("run/checkpoints/step-{n_steps:06}/state.json")));
+}
+
+/// The first signal waits for a step that cannot end here; the second does not wait.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for second in [Signal::INT, Signal::TERM] {
+        let place = Place::with_run();
+        let old = place.files();
+        let args = [&["train", "--config", "tiny.toml", "--run", "new"], &LONG[..]].concat();
+        let mut held = Held::start(&place, &args, true);
+        wait_until("the run's folder", || place.exists("new/metrics.jsonl"));
+        held.signal(Signal::INT);
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(held.child.try_wait().unwrap(), None, "the first signal is a request");
+        held.signal(second);
+        let start = std::time::Instant::now();
+        let status = loop {
+            if let Some(status) = held.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the second signal did not end it");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status.signal(), Some(second.as_raw()), "{status:?}");
+        let new = place.files();
+        assert!(old.iter().all(|(path, content)| new.get(path) == Some(content)));
+    }
+}
+
+#[test]
+fn a_killed_training_damages_nothing() {
+    let place = Place::new();
+    unbroken(&place);
+    stopped(&place, Signal::INT);
+    let old = place.files();
+    for _ in 0..3 {
+        let n = n_lines(&place, "run/metrics.jsonl");
+        let held = Held::start(&place, &["train", "--resume", "run"], false);
+        wait_until("a step of the resumed run", || n_lines(&place, "run/metrics.jsonl") > n.min(20));
+        held.signal(Signal::KILL);
+        let outcome = held.end();
+        assert_eq!(outcome.code, None, "{outcome:?}");
+        // All that stood before stands: the metrics and samples have only grown.
+        let new = place.files();
+        for (path, content) in &old {
+            let kept = match new.get(path) {
+                Some(now) if path.ends_with("metrics.jsonl") || path.ends_with("samples.txt") => {
+                    now.starts_with(content)
+                }
+                now => now == Some(content),
+            };
+            assert!(kept, "{path:?}");
+        }
+    }
+    place.succeeds(&["train", "--resume", "run"]);
+    for file in ["model/model.safetensors", "model/config.json", "model/tokenizer.json"] {
+        assert!(place.read(&format!("run/{file}")) == place.read(&format!("whole/{file}")), "{file} differs");
+    }
+    // Steps that were done twice are told once.
+    let steps = |run: &str| {
+        let records = metrics_without_times(&place.text(&format!("{run}/metrics.jsonl")));
+        records.into_iter().filter(|record| record["event"] == "step").collect::<Vec<_>>()
+    };
+    assert_eq!(steps("run"), steps("whole"));
+}
+
+/// A training whose first step has not come: killed, it can be started again.
+#[test]
+fn a_run_killed_at_its_start() {
+    let place = Place::new();
+    let held = Held::start(&place, &train(&LONG), true);
+    wait_until("the run's folder", || place.exists("run/metrics.jsonl"));
+    held.signal(Signal::KILL);
+    assert_eq!(held.end().code, None);
+    place.fails(
+        &["train", "--resume", "run"],
+        1,
+        &["run has no checkpoint", "hint: ", "start it again with --overwrite"],
+    );
+    place.succeeds(&train(&["--overwrite"]));
+    assert!(place.exists("run/model/model.safetensors"));
+}
+
+#[test]
+fn a_text_that_has_changed_is_noticed() {
+    let place = Place::new();
+    unbroken(&place);
+    stopped(&place, Signal::INT);
+    let story = place.read("story.txt");
+    place.write("story.txt", [&story[..], b"And so to bed.\n"].concat());
+    let resume = ["train", "--resume", "run"];
+    place.fails(&resume, 1, &["not the one that run was trained on", "SHA-256", "hint: put the text back as it was"]);
+    fs::remove_file(place.path("story.txt")).unwrap();
+    place.fails(&resume, 1, &["story.txt", "no such file or folder"]);
+    place.write("story.txt", story);
+    place.succeeds(&resume);
+    assert_as_unbroken(&place);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused() {
+    let place = Place::new();
+    stopped(&place, Signal::INT);
+    let folder = fs::read_dir(place.path("run/checkpoints")).unwrap().next().unwrap().unwrap().file_name();
+    let file = |name: &str| format!("run/checkpoints/{}/{name}", folder.to_str().unwrap());
+    for name in ["weights.safetensors", "m.safetensors", "v.safetensors", "state.json"] {
+        let whole = place.read(&file(name));
+        place.write(&file(name), &whole[..whole.len() / 2]);
+        place.fails(&["train", "--resume", "run"], 1, &[&file(name)]);
+        fs::remove_file(place.path(&file(name))).unwrap();
+        place.fails(&["train", "--resume", "run"], 1, &[&file(name), "hint: check the path"]);
+        place.write(&file(name), whole);
+    }
+    place.fails(&train(&[]), 1, &["run exists already", "hint: `calame train --resume run` goes on with it"]);
+    place.succeeds(&["train", "--resume", "run"]);
+}
+
+/// A training that cannot write something of its run keeps what it has learnt.
+#[test]
+fn an_error_in_the_middle_loses_nothing() {
+    let place = Place::new();
+    unbroken(&place);
+    let held = Held::start(&place, &train(&LONG), true);
+    wait_until("the run's folder", || place.exists("run/metrics.jsonl"));
+    // Where the first sample will be wanted.
+    fs::create_dir(place.path("run/samples.txt")).unwrap();
+    let outcome = held.end();
+    outcome.is_error(1, &["run/samples.txt", "hint: the training's state after step ", "calame train --resume run"]);
+    place.fails(&["train", "--resume", "run", "--threads", "x"], 2, &["--threads"]);
+    fs::remove_dir(place.path("run/samples.txt")).unwrap();
+    place.succeeds(&["train", "--resume", "run"]);
+    assert_eq!(place.read("run/model/model.safetensors"), place.read("whole/model/model.safetensors"));
+    assert_eq!(place.read("run/samples.txt"), place.read("whole/samples.txt"));
+}
