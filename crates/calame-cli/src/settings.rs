@@ -9,6 +9,9 @@ use toml::{Table, Value};
 
 use crate::output::UsageError;
 
+/// In place of a preset's name: the shape is that of the model which the weights come from.
+pub const CUSTOM: &str = "custom";
+
 /// What was asked for, before it is resolved.
 #[derive(Default)]
 pub struct Asked {
@@ -50,7 +53,14 @@ pub fn resolve(asked: &Asked) -> Result<Settings> {
     }
     let in_file = layers.iter().find_map(|(_, layer)| layer.get("preset")?.as_str().map(str::to_owned));
     let preset = asked.preset.clone().or(in_file).unwrap_or_else(|| Preset::Book.name().to_owned());
-    let preset: Preset = preset.parse().map_err(UsageError::from)?;
+    // A run's own file may say so; every key of the shape stands in it then.
+    let (name, preset) = match preset.as_str() {
+        CUSTOM if asked.preset.is_none() => (CUSTOM, Preset::Book),
+        other => {
+            let preset: Preset = other.parse().map_err(UsageError::from)?;
+            (preset.name(), preset)
+        }
+    };
     let base = Table::try_from(RunConfig::of_preset(preset)).context("the preset's defaults")?;
     let (mut all, mut set) = (base.clone(), Table::new());
     for (source, layer) in layers {
@@ -61,7 +71,7 @@ pub fn resolve(asked: &Asked) -> Result<Settings> {
         of_table(&all).map_err(|e| UsageError(format!("{source}: {e}")))?;
     }
     let mut config = of_table(&all).map_err(UsageError)?;
-    config.preset = preset.name().to_owned();
+    config.preset = name.to_owned();
     config.version = RunConfig::of_preset(preset).version;
     Ok(Settings { config, set })
 }

@@ -10,10 +10,10 @@ use calame::infer::GenerateError;
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::Device;
 use calame::tokenizer::{self, Special, Tokenizer};
-use calame::train::metrics::{MetricsWriter, Record};
+use calame::train::metrics::{self, MetricsWriter, Record};
 use calame::train::{Outcome, RunConfig, RunFolder, Trainer};
 use clap::builder::TypedValueParser;
-use toml::Value;
+use toml::{Table, Value};
 
 use crate::observer::Follower;
 use crate::output::{UsageError, WithHint, duration, grouped, message, note};
@@ -144,7 +144,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         Place::Stopped(folder, checkpoint) => {
             trainer.resume(&checkpoint)?;
-            let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress().n_steps)?;
+            let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress())?;
+            folder.rewrite_samples(&metrics::read(&folder.metrics())?)?;
             (folder, metrics)
         }
     };
@@ -192,24 +193,18 @@ fn rescue(follower: &Follower, trainer: &Trainer<'_>, error: anyhow::Error) -> a
 
 /// A new run, but for its folder; the text is known to suffice before memory is taken for the model.
 fn start(args: &Args) -> Result<(Device, Ready)> {
-    let Settings { mut config, .. } = {
-        let mut settings = settings::resolve(&asked(args))?;
-        if settings.config.tokenizer.kind != "gpt2" && !settings.was_set("model.vocab_size") {
-            // Filled in from the tokenizer below.
-            settings.config.model.vocab_size = 0;
-        }
-        settings
-    };
+    let settings = settings::resolve(&asked(args))?;
+    let mut config = settings.config.clone();
     let (dev, resolved) = device::open(&config.device)?;
     config.device = resolved;
     let source = if config.init_from.is_empty() { None } else { Some(load_model(Path::new(&config.init_from))?) };
     if let Some(source) = &source {
-        adopt_shape(&mut config, source, args)?;
+        adopt_shape(&mut config, source, &settings)?;
     }
     config.train.validate().map_err(UsageError::from)?;
     let given = source.as_ref().and_then(|source| source.tokenizer.clone());
     let prepared = text::prepare(&config, given)?;
-    if config.model.vocab_size == 0 {
+    if source.is_none() && config.tokenizer.kind != "gpt2" && !settings.was_set("model.vocab_size") {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
     }
     config.model.validate().map_err(UsageError::from)?;
@@ -252,13 +247,16 @@ fn asked(args: &Args) -> Asked {
 }
 
 /// The shape of the model that the weights come from, and its tokenizer; only its dropout may be set otherwise.
-fn adopt_shape(config: &mut RunConfig, source: &SavedModel, args: &Args) -> Result<()> {
+fn adopt_shape(config: &mut RunConfig, source: &SavedModel, settings: &Settings) -> Result<()> {
     let found = &source.gpt.config;
-    let settings = settings::resolve(&asked(args))?;
-    let shape_keys = ["vocab_size", "n_positions", "n_embd", "n_head", "n_layer", "qkv_bias", "tied_head", "init"];
-    for key in shape_keys {
+    let dropout = if settings.was_set("model.dropout") { config.model.dropout } else { found.dropout };
+    let adopted = ModelConfig { dropout, ..found.clone() };
+    let (asked, has) = (Table::try_from(&config.model)?, Table::try_from(&adopted)?);
+    for (key, value) in has.iter().filter(|(key, value)| asked.get(*key) != Some(*value)) {
         if settings.was_set(&format!("model.{key}")) {
-            bail!(UsageError(format!("model.{key} is that of the model given by --init-from: it cannot be set")));
+            bail!(UsageError(format!(
+                "model.{key} is {value} in the model given by --init-from: it cannot be set to another value"
+            )));
         }
     }
     if source
@@ -268,9 +266,8 @@ fn adopt_shape(config: &mut RunConfig, source: &SavedModel, args: &Args) -> Resu
     {
         bail!(UsageError("tokenizer.kind is that of the model given by --init-from: it cannot be set".to_owned()));
     }
-    let dropout = if settings.was_set("model.dropout") { config.model.dropout } else { found.dropout };
-    config.model = ModelConfig { dropout, ..found.clone() };
-    config.preset = "custom".to_owned();
+    config.model = adopted;
+    config.preset = settings::CUSTOM.to_owned();
     Ok(())
 }
 

@@ -108,7 +108,7 @@ pub fn find_model(path: &Path) -> Result<PathBuf, CheckpointError> {
     }
     let remedy = if !path.exists() {
         "there is no such file or folder".to_owned()
-    } else if path.join("checkpoints").exists() {
+    } else if fs::read_dir(path.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some()) {
         format!("its training was not finished: `calame train --resume {}` does that", path.display())
     } else {
         "give a run's folder, or a folder with these files".to_owned()

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::checkpoint::Progress;
+
 /// The longest line that is read, in bytes; a sample of a hundred thousand tokens is far below it.
 const MAX_LINE_BYTES: u64 = 4 << 20;
 
@@ -243,17 +245,18 @@ impl MetricsWriter {
         }
     }
 
-    /// Goes on with the metrics of a run that continues with `step`.
+    /// Goes on with the metrics of a run that continues from `progress`.
     ///
-    /// Records of `step` and later steps, and a torn last line, were left by a run that was killed after its
-    /// last checkpoint: they are dropped, since those steps are done again.
+    /// Records of later steps, and a torn last line, were left by a run that was killed after its last
+    /// checkpoint: they are dropped, since those steps are done again; so are the evaluation and the sample of
+    /// the last step itself where they were not settled when the checkpoint was written.
     /// The lines before them are kept byte for byte; the file is replaced in one rename, so that a kill at any
     /// moment leaves the old file or the new one. Where there is no file yet, one is begun.
     ///
     /// # Errors
     ///
     /// The file cannot be read, replaced or opened, or it holds a line that is not a record; it is then unchanged.
-    pub fn open_at_step(path: &Path, step: u64) -> Result<Self, MetricsError> {
+    pub fn open_at_step(path: &Path, progress: &Progress) -> Result<Self, MetricsError> {
         let old_bytes = match path.metadata() {
             Ok(metadata) => metadata.len(),
             Err(source) if source.kind() == ErrorKind::NotFound => return Self::create(path),
@@ -261,7 +264,9 @@ impl MetricsWriter {
         };
         let mut kept = Vec::new();
         for_each_line(path, |record, line| {
-            if record.step() < step {
+            // What follows the last step is done again where it was not settled.
+            let again = !progress.settled && record.step() + 1 == progress.n_steps;
+            if record.step() < progress.n_steps && (!again || matches!(record, Record::Step { .. })) {
                 kept.extend_from_slice(line);
                 kept.push(b'\n');
             }
@@ -331,6 +336,29 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), MetricsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(n_steps: u64) -> Progress {
+        Progress { n_steps, settled: true, ..Progress::default() }
+    }
+
+    #[test]
+    fn what_was_not_settled_is_dropped_with_what_is_done_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("metrics.jsonl");
+        let evaluation =
+            Record::Evaluation { step: 1, epoch: 1, train_loss: 3.0, val_loss: 4.0, n_tokens_seen: 2048, seconds: 1.0 };
+        let written = [step(0, 5.0), step(1, 4.0), evaluation, step(2, 3.0)];
+        let kept = |progress: &Progress| {
+            let _ = std::fs::remove_file(&path);
+            let mut writer = MetricsWriter::create(&path).expect("begun");
+            written.iter().for_each(|record| writer.write(record).expect("written"));
+            MetricsWriter::open_at_step(&path, progress).expect("resumed");
+            read(&path).expect("read back").len()
+        };
+        assert_eq!(kept(&at(2)), 3);
+        assert_eq!(kept(&Progress { settled: false, ..at(2) }), 2);
+        assert_eq!(kept(&at(3)), 4);
+    }
 
     fn step(step: u64, loss: f32) -> Record {
         Record::Step {
@@ -434,7 +462,7 @@ mod tests {
         std::fs::write(&path, &bad).expect("spoiled");
         let error = read(&path).expect_err("a bad line");
         assert!(matches!(error, MetricsError::BadLine { line: 2, .. }));
-        assert!(MetricsWriter::open_at_step(&path, 1).is_err());
+        assert!(MetricsWriter::open_at_step(&path, &at(1)).is_err());
         assert_eq!(std::fs::read_to_string(&path).expect("text"), bad);
     }
 
@@ -461,7 +489,7 @@ mod tests {
         let mut torn = whole.clone();
         torn.extend_from_slice(b"{\"event\":\"st");
         std::fs::write(&path, &torn).expect("torn");
-        let mut writer = MetricsWriter::open_at_step(&path, 4).expect("resumed");
+        let mut writer = MetricsWriter::open_at_step(&path, &at(4)).expect("resumed");
         writer.write(&step(4, 3.5)).expect("written");
         let records = read(&path).expect("read back");
         let steps: Vec<u64> = records.iter().map(Record::step).collect();
@@ -481,7 +509,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).expect("bytes");
         bytes.pop();
         std::fs::write(&path, &bytes).expect("without its line break");
-        let mut writer = MetricsWriter::open_at_step(&path, 2).expect("resumed");
+        let mut writer = MetricsWriter::open_at_step(&path, &at(2)).expect("resumed");
         writer.write(&step(2, 3.5)).expect("written");
         assert_eq!(read(&path).expect("read back").len(), 3);
     }
@@ -489,7 +517,7 @@ mod tests {
     #[test]
     fn resuming_without_a_file_begins_one_and_a_new_run_never_writes_over_one() {
         let (_folder, path) = folder();
-        let mut writer = MetricsWriter::open_at_step(&path, 5).expect("begun");
+        let mut writer = MetricsWriter::open_at_step(&path, &at(5)).expect("begun");
         writer.write(&step(5, 1.0)).expect("written");
         let error = MetricsWriter::create(&path).expect_err("there already");
         assert!(matches!(error, MetricsError::Exists { .. }));

@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::RunConfig;
+use super::metrics::Record;
 
 /// Why a run's folder cannot be made, opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,24 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunFolderE
     move |source| RunFolderError::Io { action, path, source }
 }
 
+/// Renames `fresh` to `path`; a run that stands there is put aside rather than removed, so that a kill at any line leaves
+/// one of the two whole.
+fn put_in_place(fresh: &Path, aside: &Path, path: &Path, occupied: bool) -> Result<(), RunFolderError> {
+    if occupied {
+        fs::rename(path, aside).map_err(io("replace", path))?;
+    }
+    fs::rename(fresh, path).map_err(io("create", path))?;
+    if occupied {
+        fs::remove_dir_all(aside).map_err(io("remove", aside))?;
+    }
+    Ok(())
+}
+
+/// One text of `samples.txt`.
+fn sample(epoch: u64, text: &str) -> String {
+    format!("── epoch {epoch}\n{text}\n\n")
+}
+
 impl RunFolder {
     /// Makes the folder of a new run.
     ///
@@ -109,16 +128,15 @@ impl RunFolder {
         }
         fs::create_dir_all(&fresh).map_err(io("create", &fresh))?;
         let folder = RunFolder { path: fresh.clone() };
-        folder.write_config(config)?;
-        folder.write("tokenizer.json", tokenizer_json)?;
-        // Put aside rather than removed, so that a kill at any line leaves one of the two whole.
-        if occupied {
-            fs::rename(path, &aside).map_err(io("replace", path))?;
+        let made = folder
+            .write_config(config)
+            .and_then(|()| folder.write("tokenizer.json", tokenizer_json))
+            .and_then(|()| put_in_place(&fresh, &aside, path, occupied));
+        if made.is_err() {
+            // The first error is the one to tell.
+            let _ = fs::remove_dir_all(&fresh);
         }
-        fs::rename(&fresh, path).map_err(io("create", path))?;
-        if occupied {
-            fs::remove_dir_all(&aside).map_err(io("remove", &aside))?;
-        }
+        made?;
         Ok(RunFolder { path: path.to_owned() })
     }
 
@@ -194,7 +212,19 @@ impl RunFolder {
     pub fn add_sample(&self, epoch: u64, text: &str) -> Result<(), RunFolderError> {
         let path = self.path.join("samples.txt");
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io("open", &path))?;
-        file.write_all(format!("── epoch {epoch}\n{text}\n\n").as_bytes()).map_err(io("write", &path))
+        file.write_all(sample(epoch, text).as_bytes()).map_err(io("write", &path))
+    }
+
+    /// Writes `samples.txt` anew from a run's records: a killed program may have left a text that is written again.
+    ///
+    /// # Errors
+    /// If the system refuses; the file that stood before stands then.
+    pub fn rewrite_samples(&self, records: &[Record]) -> Result<(), RunFolderError> {
+        let samples = records.iter().filter_map(|record| match record {
+            Record::Sample { epoch, text, .. } => Some(sample(*epoch, text)),
+            _ => None,
+        });
+        self.write("samples.txt", &samples.collect::<String>())
     }
 
     /// Removes the checkpoints of a finished run.
