@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{load_model, load_training, read_config};
+use calame::checkpoint::{Progress, load_model, load_training, read_config};
 use calame::data::Corpus;
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{self, Special};
@@ -109,7 +109,7 @@ pub fn metrics(data: &[u8]) -> bool {
         let records = match metrics::read(&path) {
             Ok(records) => records,
             Err(error) => {
-                assert!(MetricsWriter::open_at_step(&path, 1).is_err());
+                assert!(MetricsWriter::open_at_step(&path, &Progress::default()).is_err());
                 assert_eq!(fs::read(&path).expect("still there"), data, "a file that cannot be read is left alone");
                 return names(&error, &path);
             }
@@ -119,7 +119,8 @@ pub fn metrics(data: &[u8]) -> bool {
             Err(error) => panic!("{error}"),
         }
         let step = records.get(records.len() / 2).map_or(0, metrics::Record::step);
-        drop(MetricsWriter::open_at_step(&path, step).expect("it was read"));
+        let progress = Progress { n_steps: step, settled: true, ..Progress::default() };
+        drop(MetricsWriter::open_at_step(&path, &progress).expect("it was read"));
         let kept: Vec<_> = records.iter().filter(|record| record.step() < step).collect();
         assert_same(&metrics::read(&path).expect("read again"), &kept);
         true

@@ -265,7 +265,7 @@ impl MetricsWriter {
         let mut kept = Vec::new();
         for_each_line(path, |record, line| {
             // What follows the last step is done again where it was not settled.
-            let again = !progress.settled && record.step() + 1 == progress.n_steps;
+            let again = !progress.settled && record.step().checked_add(1) == Some(progress.n_steps);
             if record.step() < progress.n_steps && (!again || matches!(record, Record::Step { .. })) {
                 kept.extend_from_slice(line);
                 kept.push(b'\n');
