@@ -64,13 +64,13 @@ pub fn run(args: Args) -> Result<()> {
     let window = args.window.unwrap_or(n_positions);
     let stride = args.stride.unwrap_or(window);
     if window == 0 || window > n_positions {
-        bail!(WithHint::new(
+        bail!(WithHint::usage(
             format!("--window is {window}"),
             format!("it may be 1 to {n_positions}, the model's context")
         ));
     }
     if stride == 0 || stride > window {
-        bail!(WithHint::new(
+        bail!(WithHint::usage(
             format!("--stride is {stride}"),
             format!("it may be 1 to {window}, the window, so that no token is left out")
         ));

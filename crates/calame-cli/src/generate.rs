@@ -36,9 +36,9 @@ pub struct Args {
     #[arg(long, visible_aliases = ["max-tokens", "max_tokens"], value_name = "N", default_value_t = 100)]
     tokens: usize,
 
-    /// Divides the logits: 0 always takes the likeliest token, 1 draws as the model says, more is wilder
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    temperature: f32,
+    /// Divides the logits: 0 always takes the likeliest token, 1 draws as the model says, more is wilder [default: 0]
+    #[arg(long, value_name = "T")]
+    temperature: Option<f32>,
 
     /// Draw among the k likeliest tokens only; 0 takes all (without a temperature: at 1)
     #[arg(long, visible_alias = "k", value_name = "K", default_value_t = 0)]
@@ -73,12 +73,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let settings = SamplerConfig {
-        temperature: sampling_temperature(&args)?,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        seed: args.seed,
-    };
+    let settings =
+        SamplerConfig { temperature: temperature(&args), top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let sampler = Sampler::new(&settings, 0).map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config())?;
@@ -94,7 +90,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let n_positions = saved.gpt.config.n_positions;
     let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;
-    let mut generation = Generation::new(&dev, &saved.gpt, &prompt, sampler, args.slide)?;
+    let mut generation = Generation::new(&dev, &saved.gpt, &prompt, sampler.among(tokenizer.n_vocab()), args.slide)?;
     let start = Instant::now();
     let mut decoder = StreamDecoder::new();
     let show = |text: &str| if args.json { Ok(()) } else { print(text) };
@@ -128,10 +124,10 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// top-k and top-p mean nothing to the likeliest token alone: with them, a temperature of 1 is meant.
-fn sampling_temperature(args: &Args) -> Result<f32> {
+/// Where none is given: greedy, but with top-k or top-p, which mean nothing to the likeliest token alone, 1.
+fn temperature(args: &Args) -> f32 {
     let filtered = args.top_k > 0 || args.top_p < 1.0;
-    Ok(if filtered && args.temperature == 0.0 { 1.0 } else { args.temperature })
+    args.temperature.unwrap_or(if filtered { 1.0 } else { 0.0 })
 }
 
 fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, n_positions: usize) -> Result<Vec<u32>> {

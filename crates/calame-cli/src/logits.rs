@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<()> {
         bail!(UsageError(format!("--ids: {id} is not one of the model's {} tokens", config.vocab_size)));
     }
     if args.ids.len() > config.n_positions {
-        bail!(WithHint::new(
+        bail!(WithHint::usage(
             format!("--ids: {} tokens, the model's context is {}", args.ids.len(), config.n_positions),
             "give fewer"
         ));

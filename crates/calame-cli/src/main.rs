@@ -5,6 +5,7 @@ mod device;
 mod download;
 mod eval;
 mod generate;
+mod launch;
 mod logits;
 mod observer;
 mod output;

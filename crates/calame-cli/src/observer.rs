@@ -114,7 +114,7 @@ impl Follower {
     }
 
     fn progress(&mut self, report: &StepReport) {
-        let tokens_per_second = report.n_tokens as f64 / report.seconds;
+        let tokens_per_second = report.n_tokens as f64 / report.step_seconds;
         self.bar.set_position(report.step + 1);
         self.bar.set_message(format!("loss {:.3} · {tokens_per_second:.0} tokens/s", report.loss));
         if self.bar.is_hidden() && !self.json && self.last_plain.elapsed() >= PLAIN_PROGRESS {
@@ -145,9 +145,9 @@ impl Observer for Follower {
 
     fn step(&mut self, report: &StepReport) -> Result<()> {
         self.progress(report);
-        let StepReport { step, epoch, loss, lr, n_tokens, n_tokens_seen, seconds } = *report;
-        let tokens_per_second = n_tokens as f64 / seconds;
-        self.record(&Record::Step { step, epoch, loss, lr, n_tokens_seen, step_seconds: seconds, tokens_per_second })
+        let StepReport { step, epoch, loss, lr, n_tokens, n_tokens_seen, step_seconds } = *report;
+        let tokens_per_second = n_tokens as f64 / step_seconds;
+        self.record(&Record::Step { step, epoch, loss, lr, n_tokens_seen, step_seconds, tokens_per_second })
     }
 
     fn evaluation(&mut self, report: &EvaluationReport) -> Result<()> {
@@ -164,7 +164,7 @@ impl Observer for Follower {
             return Ok(());
         }
         let prompt = self.tokenizer.encode(&self.sample.prompt, Special::Allow)?;
-        let sampler = Sampler::new(&SamplerConfig::default(), 0)?;
+        let sampler = Sampler::new(&SamplerConfig::default(), 0)?.among(self.tokenizer.n_vocab());
         let mut generation = Generation::new(dev, gpt, &prompt, sampler, 1)?;
         for _ in 0..self.sample.max_tokens {
             generation.next_token()?;

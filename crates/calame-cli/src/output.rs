@@ -136,6 +136,16 @@ pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value}\n"))
 }
 
+/// A word as a shell takes it back.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// 163009536 as `163,009,536`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -185,6 +195,14 @@ mod tests {
         let model = CheckpointError::Io { action: "write", path: "model".into(), source };
         assert!(model.to_string().contains("disk is full"));
         assert_eq!(system_hint(&model.into()), None);
+    }
+
+    #[test]
+    fn words_survive_the_shell() {
+        assert_eq!(quoted("runs/2026-11-23-book"), "runs/2026-11-23-book");
+        assert_eq!(quoted("Every effort"), "'Every effort'");
+        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
+        assert_eq!(quoted(""), "''");
     }
 
     #[test]

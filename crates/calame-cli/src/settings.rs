@@ -15,7 +15,6 @@ pub const CUSTOM: &str = "custom";
 /// What was asked for, before it is resolved.
 #[derive(Default)]
 pub struct Asked {
-    pub preset: Option<String>,
     pub config_file: Option<PathBuf>,
     /// Keys with their section, as `train.lr`, and values.
     pub flags: Vec<(&'static str, Value)>,
@@ -51,11 +50,24 @@ pub fn resolve(asked: &Asked) -> Result<Settings> {
     for assignment in &asked.set {
         layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
     }
-    let in_file = layers.iter().find_map(|(_, layer)| layer.get("preset")?.as_str().map(str::to_owned));
-    let preset = asked.preset.clone().or(in_file).unwrap_or_else(|| Preset::Book.name().to_owned());
+    let named = layers.iter().filter_map(|(source, layer)| Some((source, layer.get("preset")?.as_str()?)));
+    let named: Vec<(&String, &str)> = named.collect();
+    for (_, name) in named.iter().filter(|(_, name)| *name != CUSTOM) {
+        name.parse::<Preset>().map_err(UsageError::from)?;
+    }
+    // A file's [model] is that of its preset: with another one's name it would be neither.
+    if let ([(file, inside), .., (source, given)], Some(_)) = (&named[..], &asked.config_file)
+        && inside != given
+        && layers[0].1.contains_key("model")
+    {
+        return Err(
+            UsageError(format!("{source}: {file} has preset = \"{inside}\" and its [model]: leave one out")).into()
+        );
+    }
+    let preset = named.last().map_or(Preset::Book.name(), |(_, preset)| preset).to_owned();
     // A run's own file may say so; every key of the shape stands in it then.
     let (name, preset) = match preset.as_str() {
-        CUSTOM if asked.preset.is_none() => (CUSTOM, Preset::Book),
+        CUSTOM if asked.config_file.is_some() => (CUSTOM, Preset::Book),
         other => {
             let preset: Preset = other.parse().map_err(UsageError::from)?;
             (preset.name(), preset)
@@ -169,7 +181,6 @@ mod tests {
             config_file: Some(file),
             flags: vec![("train.epochs", Value::Integer(3))],
             set: vec!["train.seed=9".to_owned(), "sample.prompt=I said".to_owned(), "train.lr=1".to_owned()],
-            ..Asked::default()
         };
         let settings = resolve(&asked).unwrap();
         let config = &settings.config;

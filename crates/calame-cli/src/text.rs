@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use calame::data::{Corpus, Loader, Windows, split_by_characters};
+use calame::data::{Corpus, Windows, split_by_characters};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
 use calame::train::{RunConfig, Splits};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -63,14 +63,7 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>) -> Res
     let (in_training, in_validation) = ("the training part", "the validation part");
     let (train, validation) = (windows(train, in_training)?, windows(validation, in_validation)?);
     let description = describe(&corpus, &train, &validation);
-    let batches = |windows: Windows, batch_size, drop_last, part| -> Result<Loader> {
-        Ok(Loader::new(windows, batch_size, drop_last).map_err(|e| e.in_part(part))?)
-    };
-    let splits = Splits {
-        train_in_order: batches(train.clone(), data.batch_size, data.drop_last, in_training)?,
-        train: batches(train, data.batch_size, data.drop_last, in_training)?,
-        validation: batches(validation, data.eval_batch_size, false, in_validation)?,
-    };
+    let splits = Splits::new(train, validation, &data)?;
     Ok(Prepared { tokenizer, splits, description, sha256: corpus.sha256() })
 }
 

@@ -63,7 +63,7 @@ fn the_shape_cannot_be_set() {
         ("init", "pytorch"),
     ] {
         let set = format!("model.{key}={value}");
-        let parts = [format!("model.{key} is that of the model given by --init-from"), "cannot be set".to_owned()];
+        let parts = [format!("model.{key} is "), "in the model given by --init-from: it cannot be set".to_owned()];
         place.fails(&go_on(&["--set", &set]), 2, &[&parts[0], &parts[1]]);
     }
     let parts = ["tokenizer.kind is that of the model given by --init-from"];

@@ -31,6 +31,7 @@ kind = "simple-v2"
 [train]
 epochs = 2
 eval_batches = 2
+eval_every = 5
 lr = 0.01
 [sample]
 prompt = "The lamp"

@@ -59,7 +59,11 @@ fn sync(path: &Path) -> Result<(), CheckpointError> {
     file.sync_all().map_err(CheckpointError::io("sync", path))
 }
 
-fn put_in_place(partial: &Path, folder: &Path) -> Result<(), CheckpointError> {
+/// Puts a complete folder in the place of another, in one exchange where the system can; the old one is removed then.
+///
+/// # Errors
+/// If the system refuses; the old one is in its place then.
+pub(crate) fn put_in_place(partial: &Path, folder: &Path) -> Result<(), CheckpointError> {
     let previous = sibling(folder, "previous");
     if !folder.exists() {
         fs::rename(partial, folder).map_err(CheckpointError::io("rename", partial))?;
@@ -67,7 +71,10 @@ fn put_in_place(partial: &Path, folder: &Path) -> Result<(), CheckpointError> {
         // Without an exchange there is a moment in which the old one has its other name.
         remove_if_there(&previous)?;
         fs::rename(folder, &previous).map_err(CheckpointError::io("rename", folder))?;
-        fs::rename(partial, folder).map_err(CheckpointError::io("rename", partial))?;
+        if let Err(error) = fs::rename(partial, folder) {
+            fs::rename(&previous, folder).map_err(CheckpointError::io("put back", folder))?;
+            return Err(CheckpointError::io("rename", partial)(error));
+        }
     }
     // The old one has one of these names now, or had it when a program was killed.
     remove_if_there(partial)?;

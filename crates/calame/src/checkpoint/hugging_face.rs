@@ -183,6 +183,14 @@ fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig, Checkpoint
     if (epsilon - 1e-5).abs() > 1e-9 {
         return Err(wrong("layer_norm_epsilon", &json["layer_norm_epsilon"], "1e-5, GPT-2's"));
     }
+    // Other members of the family compute something else under the same names.
+    for (key, usual) in
+        [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false), ("add_cross_attention", false)]
+    {
+        if json[key].as_bool().unwrap_or(usual) != usual {
+            return Err(wrong(key, &json[key], &format!("{usual}, as in OpenAI's GPT-2")));
+        }
+    }
     let calame = &json["calame"];
     let config = ModelConfig {
         vocab_size: size("vocab_size")?,

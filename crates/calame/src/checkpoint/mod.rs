@@ -10,6 +10,7 @@ mod names;
 mod tensor_file;
 mod training;
 
+pub(crate) use atomic::put_in_place;
 pub use error::CheckpointError;
 pub use hugging_face::{SavedModel, find_model, load_model, read_config, save_model};
 pub use tensor_file::write_tensor;

@@ -1,7 +1,7 @@
 //! A training checkpoint: weights, both moments, and where the training stands.
 //!
 //! A folder `checkpoints/step-000040` of `weights.safetensors`, `m.safetensors`, `v.safetensors` under the parameters' own
-//! names and shapes, and `state.json`. Random streams are functions of seed and step, so the step is their state.
+//! names and shapes, `state.json`, and the run's `config.toml` as it was. Random streams are functions of seed and step, so the step is their state.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use super::{CheckpointError, atomic};
 use crate::model::Gpt;
 
 const STATE: &str = "state.json";
+const CONFIG: &str = "config.toml";
 const FILES: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
 const STEP_KEY: &str = "calame.n_steps";
 
@@ -33,7 +34,7 @@ pub struct Progress {
     pub settled: bool,
 }
 
-/// Writes a checkpoint into a run's folder and removes those before it; returns its folder.
+/// Writes a checkpoint, with the run's settings (TOML) beside the tensors, into a run's folder and removes those before it; returns its folder.
 ///
 /// # Errors
 /// What the system says, with the file's name; the checkpoints before it are untouched then.
@@ -43,6 +44,7 @@ pub fn save_training(
     m: &Gpt,
     v: &Gpt,
     progress: &Progress,
+    config: &str,
 ) -> Result<PathBuf, CheckpointError> {
     fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
     let folder = checkpoints.join(format!("step-{:06}", progress.n_steps));
@@ -60,6 +62,7 @@ pub fn save_training(
             what: "state",
             source,
         })?;
+        atomic::write(&folder.join(CONFIG), config)?;
         atomic::write(&folder.join(STATE), &state)
     })?;
     let old = list(checkpoints, "step-", "")?.into_iter().filter(|(_, path)| *path != folder);

@@ -47,6 +47,8 @@ pub enum SamplerError {
 pub struct Sampler {
     config: SamplerConfig,
     random: Sequence,
+    /// Only ids below it are drawn.
+    n_vocab: usize,
     /// Tokens by falling logit, kept for its room.
     order: Vec<u32>,
     weights: Vec<f64>,
@@ -66,7 +68,14 @@ impl Sampler {
             return setting("top-p", config.top_p, "a probability above 0, at most 1");
         }
         let random = Sequence::new(rng::stream(config.seed, Purpose::Sampling, index));
-        Ok(Sampler { config: config.clone(), random, order: Vec::new(), weights: Vec::new() })
+        Ok(Sampler { config: config.clone(), random, n_vocab: usize::MAX, order: Vec::new(), weights: Vec::new() })
+    }
+
+    /// Draws only ids below `n_vocab`: a model may have more rows of logits than its tokenizer has tokens.
+    #[must_use]
+    pub fn among(mut self, n_vocab: usize) -> Sampler {
+        self.n_vocab = n_vocab;
+        self
     }
 
     /// The next token. Among equal logits the lowest id comes first.
@@ -74,6 +83,7 @@ impl Sampler {
     /// # Errors
     /// If a logit is NaN, or all are −∞.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplerError> {
+        let logits = &logits[..self.n_vocab.min(logits.len())];
         let best = argmax(logits).ok_or(SamplerError::NotFinite)?;
         if self.config.temperature == 0.0 {
             return Ok(best);
@@ -158,6 +168,15 @@ mod tests {
         assert_eq!(sampler.sample(&[0.0, 3.0, 3.0, -1.0]), Ok(1));
         assert_eq!(sampler.sample(&[0.0, f32::NAN]), Err(SamplerError::NotFinite));
         assert_eq!(sampler.sample(&[f32::NEG_INFINITY]), Err(SamplerError::NotFinite));
+    }
+
+    #[test]
+    fn ids_that_the_tokenizer_lacks_are_not_drawn() {
+        for temperature in [0.0, 1.0] {
+            let config = SamplerConfig { temperature, ..SamplerConfig::default() };
+            let mut sampler = Sampler::new(&config, 0).unwrap().among(2);
+            assert!((0..50).all(|_| sampler.sample(&[0.0, 1.0, 9.0, 9.0]).unwrap() < 2));
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Attention {
     ) {
         self.c_attn.forward(dev, x, qkv);
         let (pages, keys, values) = kv.layer_mut(layer);
-        ops::store_kv(qkv, &rows.sequences, &rows.positions, pages, keys, values);
+        ops::store_kv(dev, qkv, &rows.sequences, &rows.positions, pages, keys, values);
         ops::attention_extend(dev, qkv, n_head, &rows.sequences, &rows.positions, pages, keys, values, heads);
         self.c_proj.forward(dev, heads, y);
     }
@@ -181,7 +181,7 @@ impl Gpt {
         let ExtendScratch { x, normed, norm, last, .. } = scratch;
         self.ln_f.forward(dev, x, normed, norm);
         last.set_rows(rows.wanted.len());
-        ops::gather_rows(normed, &rows.wanted, last);
+        ops::gather_rows(dev, normed, &rows.wanted, last);
         logits.set_rows(rows.wanted.len());
         ops::linear_forward(dev, last, self.head(), &Tensor::absent(), logits);
     }

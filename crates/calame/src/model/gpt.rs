@@ -239,7 +239,7 @@ impl Gpt {
         if let Some(keep) = drop.keep(0, Site::Embedding) {
             ops::drop_in_place(dev, &keep, saved.n_positions, dx);
         }
-        ops::embedding_backward(inputs, &saved.positions, dx, &mut grad.wte, &mut grad.wpe);
+        ops::embedding_backward(dev, inputs, &saved.positions, dx, &mut grad.wte, &mut grad.wpe);
         ready(Part::Embeddings, self, grad);
         loss
     }

@@ -182,6 +182,7 @@ pub fn attention_backward(
 
 /// Keys and values of new rows go to their pages.
 pub fn store_kv(
+    _dev: &Device,
     qkv: &Tensor,
     sequences: &[u32],
     positions: &[u32],
@@ -234,7 +235,14 @@ pub fn embedding_forward(dev: &Device, tokens: &[u32], positions: &[u32], wte: &
 }
 
 /// dwte and dwpe are added to.
-pub fn embedding_backward(tokens: &[u32], positions: &[u32], dy: &Tensor, dwte: &mut Tensor, dwpe: &mut Tensor) {
+pub fn embedding_backward(
+    _dev: &Device,
+    tokens: &[u32],
+    positions: &[u32],
+    dy: &Tensor,
+    dwte: &mut Tensor,
+    dwpe: &mut Tensor,
+) {
     kernels::embedding_backward(
         tokens,
         positions,
@@ -270,7 +278,7 @@ pub fn drop_in_place(dev: &Device, keep: &Keep, rows_per_sequence: usize, x: &mu
 }
 
 /// Rows `which` of x, one after another in y.
-pub fn gather_rows(x: &Tensor, which: &[usize], y: &mut Tensor) {
+pub fn gather_rows(_dev: &Device, x: &Tensor, which: &[usize], y: &mut Tensor) {
     let c = x.row_len();
     for (&row, y) in which.iter().zip(y.as_mut_slice().chunks_exact_mut(c)) {
         y.copy_from_slice(&x.as_slice()[row * c..(row + 1) * c]);

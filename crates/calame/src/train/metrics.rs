@@ -76,7 +76,7 @@ pub enum Record {
         epoch: u64,
         /// Input tokens trained on in all.
         n_tokens_seen: u64,
-        /// Seconds from the run's start to its end, without the time it stood still between resumes.
+        /// Seconds that the program ran which brought the run to its end: since its start, or its last resume.
         total_seconds: f64,
     },
 }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::RunConfig;
 use super::metrics::Record;
+use crate::checkpoint::{CheckpointError, put_in_place};
 
 /// Why a run's folder cannot be made, opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,9 @@ pub enum RunFolderError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
+    /// The new folder cannot take its place; what stood there stands.
+    #[error(transparent)]
+    Place(#[from] CheckpointError),
     /// A run's file that cannot be written.
     #[error("{}: {source}", .path.display())]
     Serialize {
@@ -75,19 +79,6 @@ pub struct RunFolder {
 fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunFolderError {
     let path = path.to_owned();
     move |source| RunFolderError::Io { action, path, source }
-}
-
-/// Renames `fresh` to `path`; a run that stands there is put aside rather than removed, so that a kill at any line leaves
-/// one of the two whole.
-fn put_in_place(fresh: &Path, aside: &Path, path: &Path, occupied: bool) -> Result<(), RunFolderError> {
-    if occupied {
-        fs::rename(path, aside).map_err(io("replace", path))?;
-    }
-    fs::rename(fresh, path).map_err(io("create", path))?;
-    if occupied {
-        fs::remove_dir_all(aside).map_err(io("remove", aside))?;
-    }
-    Ok(())
 }
 
 /// One text of `samples.txt`.
@@ -120,18 +111,15 @@ impl RunFolder {
         name.push(path.file_name().unwrap_or_default());
         name.push(".new");
         let fresh = path.with_file_name(name);
-        let aside = fresh.with_extension("old");
-        for left_over in [&fresh, &aside] {
-            if left_over.exists() {
-                fs::remove_dir_all(left_over).map_err(io("remove", left_over))?;
-            }
+        if fresh.exists() {
+            fs::remove_dir_all(&fresh).map_err(io("remove", &fresh))?;
         }
         fs::create_dir_all(&fresh).map_err(io("create", &fresh))?;
         let folder = RunFolder { path: fresh.clone() };
         let made = folder
             .write_config(config)
             .and_then(|()| folder.write("tokenizer.json", tokenizer_json))
-            .and_then(|()| put_in_place(&fresh, &aside, path, occupied));
+            .and_then(|()| Ok(put_in_place(&fresh, path)?));
         if made.is_err() {
             // The first error is the one to tell.
             let _ = fs::remove_dir_all(&fresh);

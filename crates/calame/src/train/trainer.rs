@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::config::RunConfig;
 use super::optimizer::AdamW;
 use crate::checkpoint::{CheckpointError, Progress};
-use crate::data::Loader;
+use crate::data::{DataConfig, Loader, LoaderError, Windows};
 use crate::model::{Dropout, Gpt, Saved, Scratch};
 use crate::ops::Device;
 use crate::rng::{self, Purpose};
@@ -26,7 +26,7 @@ pub struct StepReport {
     /// Tokens trained on so far.
     pub n_tokens_seen: u64,
     /// How long it took.
-    pub seconds: f64,
+    pub step_seconds: f64,
 }
 
 /// Losses over some batches of both splits, nothing dropped.
@@ -96,6 +96,24 @@ pub struct Splits {
     pub train_in_order: Loader,
     /// Never trained on.
     pub validation: Loader,
+}
+
+impl Splits {
+    /// Batches of both parts as a run's section `[data]` says: evaluations take `eval_batch_size` windows and no window is
+    /// left out of them.
+    ///
+    /// # Errors
+    /// If a part has not one batch.
+    pub fn new(train: Windows, validation: Windows, data: &DataConfig) -> Result<Splits, LoaderError> {
+        let data = data.resolved();
+        let of_training = |error: LoaderError| error.in_part("the training part");
+        Ok(Splits {
+            train_in_order: Loader::new(train.clone(), data.eval_batch_size, false).map_err(of_training)?,
+            train: Loader::new(train, data.batch_size, data.drop_last).map_err(of_training)?,
+            validation: Loader::new(validation, data.eval_batch_size, false)
+                .map_err(|error| error.in_part("the validation part"))?,
+        })
+    }
 }
 
 /// A model in training.
@@ -177,7 +195,13 @@ impl<'a> Trainer<'a> {
     /// What the system says.
     pub fn save(&self, checkpoints: &std::path::Path) -> Result<std::path::PathBuf, CheckpointError> {
         let (m, v) = self.optimizer.moments();
-        crate::checkpoint::save_training(checkpoints, &self.gpt, m, v, &self.progress)
+        let config = toml::to_string_pretty(self.config).map_err(|error| CheckpointError::Config {
+            path: checkpoints.to_owned(),
+            key: "the run's settings",
+            found: error.to_string(),
+            expected: "values that TOML can hold".to_owned(),
+        })?;
+        crate::checkpoint::save_training(checkpoints, &self.gpt, m, v, &self.progress, &config)
     }
 
     /// The model.
@@ -220,7 +244,7 @@ impl<'a> Trainer<'a> {
             if !report.loss.is_finite() {
                 return Ok(Outcome::Diverged { step: report.step, loss: report.loss });
             }
-            report.seconds = (observer.now() - start).as_secs_f64();
+            report.step_seconds = (observer.now() - start).as_secs_f64();
             observer.step(&report)?;
             if observer.stop_requested() {
                 return Ok(Outcome::Stopped);
@@ -279,7 +303,7 @@ impl<'a> Trainer<'a> {
             self.forget_step();
         }
         let n_tokens_seen = self.progress.n_tokens_seen;
-        StepReport { step: n_steps, epoch: epoch + 1, loss, lr: config.lr, n_tokens, n_tokens_seen, seconds: 0.0 }
+        StepReport { step: n_steps, epoch: epoch + 1, loss, lr: config.lr, n_tokens, n_tokens_seen, step_seconds: 0.0 }
     }
 
     /// Takes back what a step without an update has left: the head's gradient, and a loader one batch further on.

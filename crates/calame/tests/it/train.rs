@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use calame::checkpoint::CheckpointError;
-use calame::data::{Loader, Windows};
+use calame::data::Windows;
 use calame::model::{Gpt, ModelConfig, Preset, Saved, Scratch};
 use calame::ops::{Device, Isa};
 use calame::rng::{Key, Sequence};
@@ -51,15 +51,10 @@ fn tokens_of_windows(n_windows: usize, seed: u64) -> Vec<u32> {
 
 /// Training batches for `n_steps` an epoch, and seven validation windows: the last validation batch is short.
 fn splits(config: &RunConfig, n_steps: u64) -> Splits {
-    let data = config.data.resolved();
     let windows = |n, seed| Windows::new(tokens_of_windows(n, seed).into(), WINDOW, WINDOW).unwrap();
     // One window more than full batches take, for `drop_last` to leave out.
     let train = windows(n_steps as usize * BATCH + 1, 1);
-    Splits {
-        train: Loader::new(train.clone(), data.batch_size, data.drop_last).unwrap(),
-        train_in_order: Loader::new(train, data.eval_batch_size, false).unwrap(),
-        validation: Loader::new(windows(7, 2), data.eval_batch_size, false).unwrap(),
-    }
+    Splits::new(train, windows(7, 2), &config.data).unwrap()
 }
 
 /// One thread: the tests themselves run side by side.
@@ -198,7 +193,7 @@ fn steps_and_tokens_are_counted() {
     for (i, report) in (0..).zip(steps) {
         let n_tokens = BATCH * WINDOW;
         assert_eq!((report.step, report.epoch, report.n_tokens), (i, i / STEPS_PER_EPOCH + 1, n_tokens));
-        assert_eq!((report.n_tokens_seen, report.seconds), ((i + 1) * n_tokens as u64, 1.0));
+        assert_eq!((report.n_tokens_seen, report.step_seconds), ((i + 1) * n_tokens as u64, 1.0));
         assert_eq!(report.lr, config.train.lr);
     }
     let places: Vec<(u64, u64)> = events
@@ -235,7 +230,10 @@ fn resumed_equals_unbroken(config: &RunConfig, n_steps_per_epoch: u64, stop: Sto
     assert_eq!([before.events, after.events].concat(), all.events, "{stop:?}");
     let saved = |trainer: &Trainer<'_>, name: &str| files(&trainer.save(&folder.path().join(name)).unwrap());
     let (a, b) = (saved(&unbroken, "a"), saved(&second, "b"));
-    assert_eq!(a.keys().collect::<Vec<_>>(), ["m.safetensors", "state.json", "v.safetensors", "weights.safetensors"]);
+    assert_eq!(
+        a.keys().collect::<Vec<_>>(),
+        ["config.toml", "m.safetensors", "state.json", "v.safetensors", "weights.safetensors"]
+    );
     assert!(a == b, "weights, moments or place differ after {stop:?} in epochs of {n_steps_per_epoch}");
 }
 

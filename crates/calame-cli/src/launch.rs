@@ -1,0 +1,218 @@
+//! From the command line to a run that is ready to train: a new one, or one that was stopped.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use calame::checkpoint::{SavedModel, latest_checkpoint, load_model};
+use calame::model::{Gpt, ModelConfig};
+use calame::ops::{Device, Isa};
+use calame::tokenizer::{self, Special, Tokenizer};
+use calame::train::{RunConfig, RunFolder};
+use toml::{Table, Value};
+
+use crate::output::{UsageError, WithHint, note};
+use crate::settings::{self, Asked, Settings};
+use crate::text::{self, Prepared};
+use crate::train::Args;
+use crate::{device, runs, space};
+
+/// A run that is ready to train.
+pub struct Ready {
+    pub config: RunConfig,
+    pub place: Place,
+    pub gpt: Gpt,
+    pub prepared: Prepared,
+}
+
+pub enum Place {
+    /// To be made here.
+    New(PathBuf),
+    /// A stopped run and its checkpoint.
+    Stopped(RunFolder, PathBuf),
+}
+
+/// A new run, but for its folder; the text is known to suffice before memory is taken for the model.
+pub fn start(args: &Args) -> Result<(Device, Ready)> {
+    let settings = settings::resolve(&asked(args))?;
+    let mut config = settings.config.clone();
+    let (dev, resolved) = device::open(&config.device)?;
+    config.device = resolved;
+    let source = if config.init_from.is_empty() { None } else { Some(load_model(Path::new(&config.init_from))?) };
+    if let Some(source) = &source {
+        adopt_shape(&mut config, source, &settings)?;
+    }
+    config.train.validate().map_err(UsageError::from)?;
+    let given = source.as_ref().and_then(|source| source.tokenizer.clone());
+    let prepared = text::prepare(&config, given)?;
+    if source.is_none() && config.tokenizer.kind != "gpt2" && !settings.was_set("model.vocab_size") {
+        config.model.vocab_size = prepared.tokenizer.n_vocab();
+    }
+    config.model.validate().map_err(UsageError::from)?;
+    check_vocabulary(&config, prepared.tokenizer.as_ref())?;
+    check_sample(&config, prepared.tokenizer.as_ref())?;
+    config.data = config.data.resolved();
+    fit_batches(&mut config, &prepared)?;
+    config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
+    config.text_sha256 = prepared.sha256.clone();
+    let path = args.run.clone().unwrap_or_else(|| runs::new_path(&config.preset));
+    // Looked at again when the folder is made; here it costs no waiting for the model.
+    runs::check_free(&path, args.overwrite)?;
+    space::check(&path, config.model.n_parameters())?;
+    let gpt = match source {
+        Some(source) => Gpt { config: config.model.clone(), ..source.gpt },
+        None => Gpt::fresh(&dev, &config.model, config.train.seed),
+    };
+    Ok((dev, Ready { config, place: Place::New(path), gpt, prepared }))
+}
+
+fn asked(args: &Args) -> Asked {
+    let mut flags: Vec<(&'static str, Value)> = Vec::new();
+    // A size beyond what TOML holds is beyond what anything holds: the largest is refused as it would be.
+    let size = |n: usize| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+    let text = |s: &String| Value::String(s.clone());
+    if !args.data.is_empty() {
+        flags.push(("data.inputs", Value::Array(args.data.iter().map(text).collect())));
+    }
+    flags.extend(args.preset.as_ref().map(|s| ("preset", text(s))));
+    flags.extend(args.init_from.as_ref().map(|p| ("init_from", Value::String(p.display().to_string()))));
+    flags.extend(args.epochs.map(|n| ("train.epochs", Value::Integer(n as i64))));
+    flags.extend(args.lr.map(|x| ("train.lr", Value::Float(x))));
+    flags.extend(args.seed.map(|n| ("train.seed", Value::Integer(n as i64))));
+    flags.extend(args.batch_size.map(|n| ("data.batch_size", size(n))));
+    flags.extend(args.window.map(|n| ("data.window", size(n))));
+    flags.extend(args.stride.map(|n| ("data.stride", size(n))));
+    flags.extend(args.device.device.as_ref().map(|s| ("device.device", text(s))));
+    flags.extend(args.device.precision.as_ref().map(|s| ("device.precision", text(s))));
+    flags.extend(args.device.threads.map(|n| ("device.threads", size(n))));
+    Asked { config_file: args.config.clone(), flags, set: args.set.clone() }
+}
+
+/// The shape of the model that the weights come from, and its tokenizer; only its dropout may be set otherwise.
+fn adopt_shape(config: &mut RunConfig, source: &SavedModel, settings: &Settings) -> Result<()> {
+    let found = &source.gpt.config;
+    let dropout = if settings.was_set("model.dropout") { config.model.dropout } else { found.dropout };
+    let adopted = ModelConfig { dropout, ..found.clone() };
+    let (asked, has) = (Table::try_from(&config.model)?, Table::try_from(&adopted)?);
+    for (key, value) in has.iter().filter(|(key, value)| asked.get(*key) != Some(*value)) {
+        if settings.was_set(&format!("model.{key}")) {
+            bail!(UsageError(format!(
+                "model.{key} is {value} in the model given by --init-from: it cannot be set to another value"
+            )));
+        }
+    }
+    if source
+        .tokenizer
+        .as_ref()
+        .is_some_and(|t| settings.was_set("tokenizer.kind") && t.kind() != config.tokenizer.kind)
+    {
+        bail!(UsageError("tokenizer.kind is that of the model given by --init-from: it cannot be set".to_owned()));
+    }
+    config.model = adopted;
+    config.preset = settings::CUSTOM.to_owned();
+    Ok(())
+}
+
+/// Batches larger than the text has windows for become as large as it has: they are the same batches, and the model takes
+/// memory for the size that stands in the settings.
+fn fit_batches(config: &mut RunConfig, prepared: &Prepared) -> Result<()> {
+    let (data, splits) = (&mut config.data, &prepared.splits);
+    data.batch_size = data.batch_size.min(splits.train.n_windows());
+    data.eval_batch_size = data.eval_batch_size.min(splits.validation.n_windows().max(data.batch_size));
+    let (epochs, per_epoch) = (config.train.epochs, splits.train.n_batches() as u64);
+    if epochs.checked_mul(per_epoch).is_none() {
+        bail!(UsageError(format!("train.epochs is {epochs}: expected at most {}", u64::MAX / per_epoch)));
+    }
+    Ok(())
+}
+
+fn check_vocabulary(config: &RunConfig, tokenizer: &dyn Tokenizer) -> Result<()> {
+    if tokenizer.n_vocab() > config.model.vocab_size {
+        bail!(WithHint::new(
+            format!(
+                "the tokenizer has {} tokens, model.vocab_size is {}",
+                tokenizer.n_vocab(),
+                config.model.vocab_size
+            ),
+            format!("--set model.vocab_size={} or more", tokenizer.n_vocab())
+        ));
+    }
+    Ok(())
+}
+
+/// The sample's prompt must be one that the tokenizer and the model take, and that before an epoch has passed.
+fn check_sample(config: &RunConfig, tokenizer: &dyn Tokenizer) -> Result<()> {
+    if config.sample.max_tokens == 0 {
+        return Ok(());
+    }
+    let hint = "--set sample.prompt=\"…\" changes it, --set sample.max_tokens=0 writes no samples";
+    let tokens = tokenizer
+        .encode(&config.sample.prompt, Special::Allow)
+        .map_err(|e| WithHint::new(format!("the prompt of the samples, {:?}: {e}", config.sample.prompt), hint))?;
+    if tokens.is_empty() || tokens.len() > config.model.n_positions {
+        let message = format!(
+            "the prompt of the samples has {} tokens, the model's context is {}",
+            tokens.len(),
+            config.model.n_positions
+        );
+        bail!(WithHint::new(message, hint));
+    }
+    Ok(())
+}
+
+/// A run that was stopped, from its folder.
+pub fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
+    let (folder, mut config) = RunFolder::open(path)?;
+    let Some(checkpoint) = latest_checkpoint(&folder.checkpoints())? else {
+        let hint = if folder.model().exists() {
+            format!("it is finished; to train its model further: calame train --init-from {}", path.display())
+        } else {
+            "it was ended before it could save anything: start it again with --overwrite".to_owned()
+        };
+        bail!(WithHint::new(format!("{} has no checkpoint to go on from", path.display()), hint));
+    };
+    let (_, at_checkpoint) = RunFolder::open(&checkpoint)?;
+    if at_checkpoint.model != config.model || at_checkpoint.train.seed != config.train.seed {
+        bail!(WithHint::new(
+            format!(
+                "[model] or train.seed in {}/config.toml is not what it was when the run was stopped",
+                path.display()
+            ),
+            format!("put it back as it is in {}/config.toml", checkpoint.display())
+        ));
+    }
+    config.model.validate().map_err(UsageError::from)?;
+    config.train.validate().map_err(UsageError::from)?;
+    let dev = reopen_device(&mut config, args)?;
+    let file = folder.path().join("tokenizer.json");
+    let tokenizer = tokenizer::read_json(&folder.tokenizer_json()?, &file)?;
+    let prepared = text::prepare(&config, Some(tokenizer))?;
+    if prepared.sha256 != config.text_sha256 {
+        bail!(WithHint::new(
+            format!("the text is not the one that {} was trained on (its SHA-256 is another)", path.display()),
+            "put the text back as it was, or start a new run with --init-from"
+        ));
+    }
+    let gpt = Gpt::zeros(&config.model);
+    Ok((dev, Ready { config, place: Place::Stopped(folder, checkpoint), gpt, prepared }))
+}
+
+/// The device that the run began on, or the nearest to it that this machine has.
+fn reopen_device(config: &mut RunConfig, args: &Args) -> Result<Device> {
+    let recorded = config.device.instruction_set.clone();
+    config.device.threads = args.device.threads.unwrap_or(config.device.threads);
+    if !recorded.parse::<Isa>().is_ok_and(Isa::is_available) {
+        config.device.instruction_set = "auto".to_owned();
+    }
+    let (dev, resolved) = device::open(&config.device)?;
+    let warn = |what: &str, then: &str, now: &str| {
+        if then != now {
+            note(&format!(
+                "warning: the run began with {what} {then}, this is {now}: results may differ in the last bits"
+            ));
+        }
+    };
+    warn("the instruction set", &recorded, &resolved.instruction_set);
+    warn("calame", &config.version, env!("CARGO_PKG_VERSION"));
+    config.device = resolved;
+    Ok(dev)
+}
