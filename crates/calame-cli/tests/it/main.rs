@@ -8,6 +8,7 @@ mod disk;
 mod eval;
 mod init_from;
 mod json;
+mod logits;
 mod pipes;
 mod plot;
 mod program;
