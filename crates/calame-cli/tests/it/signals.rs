@@ -258,3 +258,30 @@ fn an_error_in_the_middle_loses_nothing() {
     assert_eq!(place.read("run/model/model.safetensors"), place.read("whole/model/model.safetensors"));
     assert_eq!(place.read("run/samples.txt"), place.read("whole/samples.txt"));
 }
+
+/// What the widest instruction set of the machine is plays no part: the run goes on with its own.
+#[test]
+fn a_resumed_run_keeps_its_instruction_set() {
+    let place = Place::new();
+    stopped(&place, Signal::INT);
+    let mut command = place.command(&["train", "--resume", "run"]);
+    let outcome = Outcome::of(command.env_remove("CALAME_INSTRUCTION_SET").output().unwrap());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.stderr, "", "no warning of other bits");
+    assert!(outcome.stdout.contains("(portable)"), "{outcome:?}");
+    unbroken(&place);
+    assert_as_unbroken(&place);
+}
+
+#[test]
+fn a_shape_that_was_changed_meanwhile_is_refused() {
+    let place = Place::new();
+    stopped(&place, Signal::INT);
+    let config = place.text("run/config.toml");
+    for (old, new) in [("n_head = 2", "n_head = 4"), ("n_head = 2", "n_head = 0"), ("seed = 123", "seed = 5")] {
+        assert!(config.contains(old));
+        place.write("run/config.toml", config.replace(old, new));
+        let outcome = place.run(&["train", "--resume", "run"]);
+        outcome.is_error(1, &["[model] or train.seed in run/config.toml is not what it was", "hint: put it back"]);
+    }
+}
