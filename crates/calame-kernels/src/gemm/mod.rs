@@ -226,11 +226,11 @@ impl Product<'_> {
                     // Neighbouring tasks share their columns of B, so that a thread finds them in its cache.
                     let (jg, ig) = (task / n_row_groups, task % n_row_groups);
                     for i in ig * A_GROUP_PANELS..((ig + 1) * A_GROUP_PANELS).min(n_row_panels) {
-                        // SAFETY: nobody writes packed panels in this phase.
-                        let a = unsafe { &*a_store.part(i * a_panel, (i + 1) * a_panel) };
+                        // SAFETY: nobody writes packed panels in this phase; the phase before has ended.
+                        let a = unsafe { a_store.read(i * a_panel, (i + 1) * a_panel) };
                         for j in jg * group..((jg + 1) * group).min(n_slab) {
                             // SAFETY: as above.
-                            let b = unsafe { &*b_store.part(j * b_panel, (j + 1) * b_panel) };
+                            let b = unsafe { b_store.read(j * b_panel, (j + 1) * b_panel) };
                             self.tile(kc, a, b, i, j0 + j, pc);
                         }
                     }
