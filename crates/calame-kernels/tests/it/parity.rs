@@ -6,6 +6,7 @@
 use calame_kernels::reference;
 use calame_kernels::*;
 
+use crate::bounds;
 use crate::support::{EPSILON, assert_close, for_every_pool, nans, normals, numbers, to_f64};
 
 const SIZES: [usize; 5] = [1, 7, 16, 17, 65];
@@ -165,15 +166,14 @@ fn attention() {
             let (mut y64, mut dqkv64) = (vec![0.0; b * t * c], vec![0.0; qkv.len()]);
             reference::attention_forward((b, t, nh, hs), &qkv64, &factor, &mut y64);
             reference::attention_backward((b, t, nh, hs), &dy64, &qkv64, &factor, &mut dqkv64);
+            let bounds = bounds::attention((b, t, nh, hs), &dy64, &qkv64, &factor);
             for_every_pool(|pool| {
                 let (mut y, mut lse) = (nans(b * t * c), nans(b * t * nh));
                 attention_forward(pool, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
-                // Scores are sums of hs products of up to about 4²; the weights' error is theirs, and y averages values.
-                let tolerance = (t + 16 * hs) as f64 * EPSILON * 8.0;
-                assert_close("y", &y, &y64, |_| tolerance);
+                assert_close("y", &y, &y64, |i| bounds.y[i]);
                 let mut dqkv = nans(qkv.len());
                 attention_backward(pool, shape, &dy, &qkv, keep.as_ref(), &y, &lse, &mut dqkv);
-                assert_close("dqkv", &dqkv, &dqkv64, |i| tolerance * (4.0 + (hs as f64).sqrt() + dqkv64[i].abs()));
+                assert_close("dqkv", &dqkv, &dqkv64, |i| bounds.dqkv[i]);
             });
         }
     }
