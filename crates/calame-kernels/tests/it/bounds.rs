@@ -97,3 +97,86 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn dot_abs(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
 }
+
+/// Bounds of layer normalisation, of the shape of what they bound.
+pub struct LayerNormBounds {
+    pub y: Vec<f64>,
+    pub dx: Vec<f64>,
+    pub dweight: Vec<f64>,
+    pub dbias: Vec<f64>,
+}
+
+/// For x and dy [rows, cols], dx added to `dx0`, dweight and dbias to elements of size `grad0` at most.
+///
+/// In a single column each x is its own mean, to the bit, and x̂ and g − mean(g) are exactly 0: y is the bias, dx and dweight
+/// stay as they were, and their bounds are 0.
+pub fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], dy: &[f64], dx0: &[f64], grad0: f64) -> LayerNormBounds {
+    let cols = weight.len();
+    let rows = x.len() / cols;
+    // Of a sum over the rows, begun at 0 and then added to what was there.
+    let sum_of_rows = (rows + 2) as f64 * EPSILON;
+    let mut bounds = LayerNormBounds {
+        y: Vec::new(),
+        dx: Vec::new(),
+        dweight: vec![sum_of_rows * grad0; cols],
+        dbias: vec![sum_of_rows * grad0; cols],
+    };
+    for ((x, dy), dx0) in x.chunks(cols).zip(dy.chunks(cols)).zip(dx0.chunks(cols)) {
+        let row = NormalRow::new(x, dy, weight);
+        for i in 0..cols {
+            let (normal, error) = (row.normal[i].abs(), row.normal_error[i]);
+            let product = normal * weight[i].abs();
+            bounds.y.push(SECOND_ORDER * (weight[i].abs() * error + EPSILON * (2.0 * product + bias[i].abs())));
+            bounds.dx.push(SECOND_ORDER * (row.dx_error[i] + EPSILON * (dx0[i].abs() + row.dx[i].abs())));
+            bounds.dweight[i] += SECOND_ORDER * dy[i].abs() * (error + sum_of_rows * normal);
+            bounds.dbias[i] += SECOND_ORDER * sum_of_rows * dy[i].abs();
+        }
+    }
+    if cols == 1 {
+        bounds.y.fill(0.0);
+        bounds.dx.fill(0.0);
+        bounds.dweight.fill(0.0);
+    }
+    bounds
+}
+
+/// What one row's x̂ and dx are, and how far off they may be.
+struct NormalRow {
+    normal: Vec<f64>,
+    normal_error: Vec<f64>,
+    dx: Vec<f64>,
+    dx_error: Vec<f64>,
+}
+
+impl NormalRow {
+    fn new(x: &[f64], dy: &[f64], weight: &[f64]) -> NormalRow {
+        let n = x.len() as f64;
+        // A mean over the row: a sixteenth of it in each lane, four steps to one lane, the division.
+        let of_mean = (n / 16.0 + 6.0) * EPSILON;
+        let mean_of = |f: &dyn Fn(usize) -> f64| (0..x.len()).map(f).sum::<f64>() / n;
+        let mean = mean_of(&|i| x[i]);
+        let rstd = 1.0 / (mean_of(&|i| (x[i] - mean).powi(2)) + 1e-5).sqrt();
+        let mean_error = of_mean * mean_of(&|i| x[i].abs());
+        // Relative: half the variance's, whose terms have three roundings more and which a wrong mean makes larger by its
+        // error's square; then the sum with ε, the root and the quotient.
+        let rstd_error = 0.5 * (of_mean + 3.0 * EPSILON) + 0.5 * (mean_error * rstd).powi(2) + 3.0 * EPSILON;
+        let normal: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
+        let normal_error: Vec<f64> =
+            normal.iter().map(|v| mean_error * rstd + v.abs() * (rstd_error + 2.0 * EPSILON)).collect();
+        let g: Vec<f64> = dy.iter().zip(weight).map(|(dy, w)| dy * w).collect();
+        let (mean_g, mean_gx) = (mean_of(&|i| g[i]), mean_of(&|i| g[i] * normal[i]));
+        let mean_g_error = (of_mean + EPSILON) * mean_of(&|i| g[i].abs());
+        let mean_gx_error =
+            mean_of(&|i| g[i].abs() * normal_error[i] + (of_mean + 2.0 * EPSILON) * (g[i] * normal[i]).abs());
+        let inner = |i: usize| g[i] - mean_g - normal[i] * mean_gx;
+        let inner_error = |i: usize| {
+            let sizes = g[i].abs() + mean_g.abs() + (normal[i] * mean_gx).abs();
+            let x_part = normal[i].abs() * mean_gx_error + mean_gx.abs() * normal_error[i];
+            mean_g_error + x_part + 3.0 * EPSILON * sizes
+        };
+        let dx = (0..x.len()).map(|i| rstd * inner(i)).collect();
+        let dx_error =
+            (0..x.len()).map(|i| rstd * (inner_error(i) + inner(i).abs() * (rstd_error + EPSILON))).collect();
+        NormalRow { normal, normal_error, dx, dx_error }
+    }
+}
