@@ -245,7 +245,7 @@ impl Product<'_> {
         let a = &self.a;
         let lanes = mr.min(a.rows - i * mr);
         let source = a.at(i * mr, pc);
-        debug_assert!(panel.len() >= mr * kc);
+        assert!(panel.len() >= mr * kc, "a panel of A: room for {} of {mr} × {kc}", panel.len());
         // SAFETY: `MatRef` holds every element (row < rows, col < cols); the panel has room for [kc][mr].
         unsafe { pack(panel.as_mut_ptr(), mr, source, a.row_stride, a.col_stride, lanes, kc) }
     }
@@ -255,7 +255,7 @@ impl Product<'_> {
         let b = &self.b;
         let lanes = nr.min(b.cols - j * nr);
         let source = b.at(pc, j * nr);
-        debug_assert!(panel.len() >= nr * kc);
+        assert!(panel.len() >= nr * kc, "a panel of B: room for {} of {nr} × {kc}", panel.len());
         // SAFETY: as in `pack_a`.
         unsafe { pack(panel.as_mut_ptr(), nr, source, b.col_stride, b.row_stride, lanes, kc) }
     }
@@ -272,7 +272,7 @@ impl Product<'_> {
         };
         let (rows, cols) = (mr.min(self.c.rows - row), nr.min(self.c.cols - col));
         let c = self.c.data.at(row * self.c.row_stride + col);
-        debug_assert!(a.len() >= kc * mr && b.len() >= kc * nr);
+        assert!(a.len() >= kc * mr && b.len() >= kc * nr, "panels of {kc}: A of {}, B of {}", a.len(), b.len());
         // SAFETY: the panels hold [kc][mr] and [kc][nr]; the tile lies inside C, and no other task writes it.
         unsafe { tile(kc, a.as_ptr(), b.as_ptr(), c, self.c.row_stride, rows, cols, store) }
     }
