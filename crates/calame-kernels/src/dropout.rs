@@ -5,10 +5,8 @@
 
 use crate::isa::multiversion;
 use crate::philox::{self, BLOCK, Key};
-use crate::pool::{Pool, Shards};
-
-/// Elements that a task works on.
-const TASK_ELEMENTS: usize = 32 * 1024;
+use crate::pool::Pool;
+use crate::split::for_rows;
 
 /// Which elements a dropout keeps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -157,17 +155,4 @@ fn drop_rows_body(keep: &Keep, rows_per_sequence: usize, cols: usize, first_row:
         let row = first_row + i;
         keep.apply(row / rows_per_sequence, row % rows_per_sequence, x);
     }
-}
-
-/// Cuts `y` [rows, cols] into blocks of rows and runs `f(first_row, block)` on all threads.
-pub(crate) fn for_rows(pool: &Pool, y: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    assert!(cols > 0 && y.len().is_multiple_of(cols), "rows of {cols} in {} elements", y.len());
-    let rows = y.len() / cols;
-    let block = (TASK_ELEMENTS / cols).max(1);
-    let y = Shards::new(y);
-    pool.run(rows.div_ceil(block), |task| {
-        let (from, to) = (task * block, ((task + 1) * block).min(rows));
-        // SAFETY: blocks of rows do not overlap.
-        f(from, unsafe { y.part(from * cols, to * cols) });
-    });
 }

@@ -1,14 +1,9 @@
 //! GELU, sums over rows, the optimizer's update: one pass over memory each.
 
-use crate::dropout::for_rows;
 use crate::isa::multiversion;
 use crate::math::sigmoid;
 use crate::pool::{Pool, Shards};
-
-/// Elements that a task works on.
-const TASK_ELEMENTS: usize = 32 * 1024;
-/// Columns that a task sums.
-const COLUMNS: usize = 64;
+use crate::split::{COLUMNS, TASK_ELEMENTS, for_rows};
 
 /// √(2/π).
 const SQRT_2_PI: f32 = 0.797_884_6;

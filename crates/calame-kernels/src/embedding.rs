@@ -1,7 +1,7 @@
 //! Embedding: row t is `wte[token] + wpe[position]`.
 
-use crate::dropout::for_rows;
 use crate::pool::Pool;
+use crate::split::for_rows;
 
 /// y [rows, cols] from the token and the position of each row; y is overwritten.
 ///

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 /// An instruction set that kernels have a version for.
 ///
-/// Results are the same bits for the same `Isa`, on any machine and for any number of threads; between two of them they
-/// may differ in the last places.
+/// Results are the same bits for the same `Isa` and the same build, for any number of threads; between two instruction sets
+/// they may differ in the last places. Between builds too: ln, sin and cos come from the platform's mathematical library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// What every processor of the target has; the compiler vectorises what it can.

@@ -3,15 +3,13 @@
 //! Backward, with x̂ = (x − μ)·r and g = dy·w: dx = r·(g − mean(g) − x̂·mean(g·x̂)), dw = Σ dy·x̂, db = Σ dy over rows.
 //! J. Ba et al., "Layer normalization", 2016. Sums over a row are split in 16 lanes.
 
-use crate::dropout::for_rows;
 use crate::isa::multiversion;
 use crate::math::{sum_of, sum_of2};
 use crate::pool::{Pool, Shards};
+use crate::split::{COLUMNS, for_rows};
 
 /// ε of GPT-2 and of the book.
 pub const EPS: f32 = 1e-5;
-/// Columns that a task sums for dw and db.
-const COLUMNS: usize = 64;
 
 /// y, mean and rstd from x [rows, cols]; all three are overwritten.
 ///

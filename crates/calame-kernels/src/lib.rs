@@ -18,6 +18,7 @@ mod philox;
 mod pool;
 mod random;
 pub mod reference;
+mod split;
 
 pub use aligned::AlignedVec;
 pub use attention::{AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, store_kv};

@@ -3,7 +3,7 @@
 //! Work is cut by its shape into tasks that each write their own part of the output, so results do not depend on how many
 //! threads there are or on which thread takes which task.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,9 @@ const SPINS: usize = 4_000;
 /// A fixed set of threads, and the instruction set that kernels run on them use.
 ///
 /// The thread that calls [`Pool::run`] works too: a pool of n threads starts n − 1. One operation runs at a time; a
-/// second caller waits for its turn.
+/// second caller waits for its turn. A task cannot call the pool that it runs on, directly or by way of a kernel: its turn
+/// would never come, so such a call panics. Another pool it may call, provided that no task there calls back: that would
+/// wait for ever.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -34,6 +36,40 @@ pub struct Pool {
 pub(crate) struct Workspace {
     pub packed_a: AlignedVec,
     pub packed_b: AlignedVec,
+}
+
+/// The pool for the time of one operation, of one or several phases: nobody else runs anything on it meanwhile.
+pub(crate) struct Turn<'a> {
+    shared: &'a Shared,
+    workspace: MutexGuard<'a, Workspace>,
+}
+
+thread_local! {
+    /// The pool whose task this thread is in the middle of: the address of its `Shared`; null outside tasks. A task that
+    /// calls another pool has that pool's address here until the call returns.
+    static TASK_OF: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
+}
+
+/// What a [`Turn`] runs its phases with, one at a time.
+pub(crate) struct Phases<'a> {
+    shared: &'a Shared,
+}
+
+/// Marks this thread as being in a task of a pool, for as long as the value lives.
+struct InTask {
+    before: *const (),
+}
+
+impl InTask {
+    fn of(shared: &Shared) -> InTask {
+        InTask { before: TASK_OF.replace(std::ptr::from_ref(shared).cast()) }
+    }
+}
+
+impl Drop for InTask {
+    fn drop(&mut self) {
+        TASK_OF.set(self.before);
+    }
 }
 
 type Task<'a> = dyn Fn(usize, &mut AlignedVec) + Sync + 'a;
@@ -116,35 +152,63 @@ impl Pool {
     /// Runs `task(i)` for every i in 0..n_tasks, on all threads, and returns when all are done.
     ///
     /// # Panics
-    /// If a task panics (after all threads have stopped working on the operation).
+    /// If a task panics (after all threads have stopped working on the operation), or if a task of this pool calls it.
     pub fn run(&self, n_tasks: usize, task: impl Fn(usize) + Sync) {
-        let _turn = self.lock();
-        self.run_locked(n_tasks, &|i, _| task(i));
+        self.turn().run(n_tasks, &|i, _| task(i));
     }
 
     /// As [`Pool::run`]; each task also gets the work space of the thread that it runs on, whose content is arbitrary.
+    ///
+    /// # Panics
+    /// As [`Pool::run`].
     pub fn run_with_scratch(&self, n_tasks: usize, task: impl Fn(usize, &mut AlignedVec) + Sync) {
-        let _turn = self.lock();
-        self.run_locked(n_tasks, &task);
+        self.turn().run(n_tasks, &task);
     }
 
-    /// Takes the pool for an operation of several phases.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Workspace> {
-        // A panic in a task leaves nothing in the work space that a later operation relies on.
-        self.workspace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One phase; the caller holds the guard of [`Pool::lock`].
-    pub(crate) fn run_locked(&self, n_tasks: usize, task: &Task<'_>) {
+    /// Waits until the pool is free and takes it.
+    ///
+    /// # Panics
+    /// If a task of this pool asks.
+    pub(crate) fn turn(&self) -> Turn<'_> {
         let shared = &*self.shared;
-        if self.workers.is_empty() || n_tasks <= 1 {
-            // SAFETY: thread 0's work space belongs to the thread that holds the pool's turn.
+        assert!(
+            TASK_OF.get() != std::ptr::from_ref(shared).cast(),
+            "a task called the thread pool that it runs on: call it outside of tasks, or call another pool"
+        );
+        // A panic in a task leaves nothing in the work space that a later operation relies on.
+        let workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
+        Turn { shared, workspace }
+    }
+}
+
+impl Turn<'_> {
+    /// The operations' common work space, and what runs the phases meanwhile.
+    pub(crate) fn split(&mut self) -> (&mut Workspace, Phases<'_>) {
+        (&mut self.workspace, Phases { shared: self.shared })
+    }
+
+    /// An operation of one phase.
+    fn run(&mut self, n_tasks: usize, task: &Task<'_>) {
+        self.split().1.run(n_tasks, task);
+    }
+}
+
+impl Phases<'_> {
+    /// One phase: as [`Pool::run_with_scratch`].
+    pub(crate) fn run(&mut self, n_tasks: usize, task: &Task<'_>) {
+        let shared = self.shared;
+        let n_workers = shared.scratch.len() - 1;
+        if n_workers == 0 || n_tasks <= 1 {
+            // SAFETY: thread 0's work space belongs to the thread that has the pool's turn; `self` is borrowed until this
+            // phase ends, so no second one begins.
             let scratch = unsafe { &mut *shared.scratch[0].get() };
+            let in_task = InTask::of(shared);
             (0..n_tasks).for_each(|i| task(i, scratch));
+            drop(in_task);
             self.level_scratch();
             return;
         }
-        // SAFETY: only the lifetime is changed; `run_locked` returns after every worker has signed off.
+        // SAFETY: only the lifetime is changed; `run` returns after every worker has signed off.
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         // SAFETY: no worker is active, so nobody reads `job`.
         unsafe {
@@ -152,7 +216,7 @@ impl Pool {
             *shared.caller.get() = Some(std::thread::current());
         }
         shared.next_task.store(0, Ordering::Relaxed);
-        shared.active.store(self.workers.len(), Ordering::Relaxed);
+        shared.active.store(n_workers, Ordering::Relaxed);
         shared.generation.fetch_add(1, Ordering::SeqCst);
         if shared.n_sleeping.load(Ordering::SeqCst) > 0 {
             let _guard = shared.sleep.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,11 +231,11 @@ impl Pool {
     }
 
     /// Gives every thread as much work space as the one that has most: a thread that took no task of this operation may
-    /// take one when it comes again, and must not allocate then. The caller holds the pool's turn, and no worker is active.
-    fn level_scratch(&self) {
+    /// take one when it comes again, and must not allocate then.
+    fn level_scratch(&mut self) {
         let mut longest = 0;
         for scratch in &self.shared.scratch {
-            // SAFETY: no worker is active, so nobody else touches a work space.
+            // SAFETY: this thread has the pool's turn and no worker is active, so nobody else touches a work space.
             let scratch = unsafe { &*scratch.get() };
             longest = longest.max(scratch.len());
         }
@@ -254,9 +318,10 @@ impl Shared {
     fn take_tasks(&self, thread: usize, job: Job) {
         // SAFETY: `scratch[thread]` belongs to this thread while the operation runs.
         let scratch = unsafe { &mut *self.scratch[thread].get() };
-        // SAFETY: the pointee outlives the operation, see `run_locked`.
+        // SAFETY: the pointee outlives the operation, see `Phases::run`.
         let task = unsafe { &*job.task };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let _in_task = InTask::of(self);
             loop {
                 let i = self.next_task.fetch_add(1, Ordering::Relaxed);
                 if i >= job.n_tasks {
@@ -272,14 +337,14 @@ impl Shared {
     }
 }
 
-/// A mutable slice that several tasks write disjoint parts of.
+/// A mutable slice that several tasks write disjoint parts of, or read while none writes.
 #[derive(Clone, Copy)]
 pub(crate) struct Shards<T> {
     start: *mut T,
     len: usize,
 }
 
-// SAFETY: access goes through `part`, whose callers promise disjoint ranges.
+// SAFETY: access goes through `part`, whose callers promise disjoint ranges, or `read`, which asks for T: Sync.
 unsafe impl<T: Send> Sync for Shards<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Shards<T> {}
@@ -289,15 +354,30 @@ impl<T> Shards<T> {
         Shards { start: slice.as_mut_ptr(), len: slice.len() }
     }
 
-    /// Elements `from..to`.
+    /// Elements `from..to`, to write.
     ///
     /// # Safety
-    /// The slice given to `new` is still borrowed, and no two live parts overlap.
+    /// The slice given to `new` is still borrowed, and while the part lives, no other live part overlaps it, whether made
+    /// here or by [`Shards::read`], and nobody uses the addresses of its elements.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn part<'a>(&self, from: usize, to: usize) -> &'a mut [T] {
         assert!(from <= to && to <= self.len, "part {from}..{to} of {}", self.len);
         // SAFETY: inside the slice; the caller promises that nobody else has it.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(from), to - from) }
+    }
+
+    /// Elements `from..to`, to read; other tasks may read them too.
+    ///
+    /// # Safety
+    /// The slice given to `new` is still borrowed, and nobody writes these elements, or has them from [`Shards::part`],
+    /// while the result lives.
+    pub unsafe fn read<'a>(&self, from: usize, to: usize) -> &'a [T]
+    where
+        T: Sync,
+    {
+        assert!(from <= to && to <= self.len, "part {from}..{to} of {}", self.len);
+        // SAFETY: inside the slice; the caller promises that nobody writes it.
+        unsafe { std::slice::from_raw_parts(self.start.add(from), to - from) }
     }
 
     /// The address of element `i`.

@@ -1,8 +1,8 @@
 //! Filling tensors with random numbers, any element from its place alone.
 
-use crate::dropout::for_rows;
 use crate::philox::{BLOCK, Key, block};
 use crate::pool::Pool;
+use crate::split::for_rows;
 
 /// Uniform numbers in [low, high): 24 random bits each. `x` is overwritten.
 pub fn fill_uniform(pool: &Pool, key: Key, low: f32, high: f32, x: &mut [f32]) {

@@ -20,7 +20,7 @@ pub use view::{MatMut, MatRef};
 
 use crate::aligned::AlignedVec;
 use crate::isa::Isa;
-use crate::pool::{Pool, Shards, Workspace};
+use crate::pool::{Phases, Pool, Shards, Workspace};
 
 /// Longest block of k: one panel of A (14 × 768 × 4 = 43 kB) is read from the second-level cache while it is used.
 const MAX_K_BLOCK: usize = 768;
@@ -114,12 +114,13 @@ pub fn gemm(pool: &Pool, a: MatRef<'_>, b: MatRef<'_>, c: MatMut<'_>, start: Sta
     if a.cols == 0 {
         return fill_start(c, start);
     }
-    let mut turn = pool.lock();
+    let mut turn = pool.turn();
+    let (workspace, phases) = turn.split();
     let product = Product { kernels: Kernels::of(pool.isa()), kc: k_block(a.cols), a, b, start, c: Out::new(c) };
     if a.rows <= NARROW_ROWS {
-        product.run_narrow(pool, &mut turn);
+        product.run_narrow(workspace, phases);
     } else {
-        product.run_wide(pool, &mut turn);
+        product.run_wide(workspace, phases);
     }
 }
 
@@ -166,7 +167,7 @@ impl Product<'_> {
     }
 
     /// Few rows: A is packed whole; a task takes one panel of B through all of k.
-    fn run_narrow(&self, pool: &Pool, workspace: &mut Workspace) {
+    fn run_narrow(&self, workspace: &mut Workspace, mut phases: Phases<'_>) {
         let Kernels { mr, nr, .. } = self.kernels;
         let n_row_panels = self.a.rows.div_ceil(mr);
         let panel = mr * self.kc;
@@ -178,7 +179,7 @@ impl Product<'_> {
             }
         }
         let packed_a = &*packed_a;
-        pool.run_locked(self.b.cols.div_ceil(nr), &|j, scratch: &mut AlignedVec| {
+        phases.run(self.b.cols.div_ceil(nr), &|j, scratch: &mut AlignedVec| {
             let packed_b = scratch.first(nr * self.kc);
             for (p, (pc, kc)) in self.k_blocks().enumerate() {
                 self.pack_b(packed_b, j, pc, kc);
@@ -191,7 +192,7 @@ impl Product<'_> {
     }
 
     /// Many rows: for each block of k and slab of columns, all threads pack, then all multiply.
-    fn run_wide(&self, pool: &Pool, workspace: &mut Workspace) {
+    fn run_wide(&self, workspace: &mut Workspace, mut phases: Phases<'_>) {
         let Kernels { mr, nr, .. } = self.kernels;
         let n_row_panels = self.a.rows.div_ceil(mr);
         let n_row_groups = n_row_panels.div_ceil(A_GROUP_PANELS);
@@ -206,7 +207,7 @@ impl Product<'_> {
                 let n_slab = slab_panels.min(n_col_panels - j0);
                 let n_pack_b = n_slab.div_ceil(group);
                 let n_pack_a = if j0 == 0 { n_row_groups } else { 0 };
-                pool.run_locked(n_pack_b + n_pack_a, &|task, _| {
+                phases.run(n_pack_b + n_pack_a, &|task, _| {
                     if task < n_pack_b {
                         for j in task * group..((task + 1) * group).min(n_slab) {
                             // SAFETY: panel j is this task's alone.
@@ -222,15 +223,15 @@ impl Product<'_> {
                         }
                     }
                 });
-                pool.run_locked(n_slab.div_ceil(group) * n_row_groups, &|task, _| {
+                phases.run(n_slab.div_ceil(group) * n_row_groups, &|task, _| {
                     // Neighbouring tasks share their columns of B, so that a thread finds them in its cache.
                     let (jg, ig) = (task / n_row_groups, task % n_row_groups);
                     for i in ig * A_GROUP_PANELS..((ig + 1) * A_GROUP_PANELS).min(n_row_panels) {
-                        // SAFETY: nobody writes packed panels in this phase.
-                        let a = unsafe { &*a_store.part(i * a_panel, (i + 1) * a_panel) };
+                        // SAFETY: nobody writes packed panels in this phase; the phase before has ended.
+                        let a = unsafe { a_store.read(i * a_panel, (i + 1) * a_panel) };
                         for j in jg * group..((jg + 1) * group).min(n_slab) {
                             // SAFETY: as above.
-                            let b = unsafe { &*b_store.part(j * b_panel, (j + 1) * b_panel) };
+                            let b = unsafe { b_store.read(j * b_panel, (j + 1) * b_panel) };
                             self.tile(kc, a, b, i, j0 + j, pc);
                         }
                     }
@@ -244,7 +245,7 @@ impl Product<'_> {
         let a = &self.a;
         let lanes = mr.min(a.rows - i * mr);
         let source = a.at(i * mr, pc);
-        debug_assert!(panel.len() >= mr * kc);
+        assert!(panel.len() >= mr * kc, "a panel of A: room for {} of {mr} × {kc}", panel.len());
         // SAFETY: `MatRef` holds every element (row < rows, col < cols); the panel has room for [kc][mr].
         unsafe { pack(panel.as_mut_ptr(), mr, source, a.row_stride, a.col_stride, lanes, kc) }
     }
@@ -254,7 +255,7 @@ impl Product<'_> {
         let b = &self.b;
         let lanes = nr.min(b.cols - j * nr);
         let source = b.at(pc, j * nr);
-        debug_assert!(panel.len() >= nr * kc);
+        assert!(panel.len() >= nr * kc, "a panel of B: room for {} of {nr} × {kc}", panel.len());
         // SAFETY: as in `pack_a`.
         unsafe { pack(panel.as_mut_ptr(), nr, source, b.col_stride, b.row_stride, lanes, kc) }
     }
@@ -271,7 +272,7 @@ impl Product<'_> {
         };
         let (rows, cols) = (mr.min(self.c.rows - row), nr.min(self.c.cols - col));
         let c = self.c.data.at(row * self.c.row_stride + col);
-        debug_assert!(a.len() >= kc * mr && b.len() >= kc * nr);
+        assert!(a.len() >= kc * mr && b.len() >= kc * nr, "panels of {kc}: A of {}, B of {}", a.len(), b.len());
         // SAFETY: the panels hold [kc][mr] and [kc][nr]; the tile lies inside C, and no other task writes it.
         unsafe { tile(kc, a.as_ptr(), b.as_ptr(), c, self.c.row_stride, rows, cols, store) }
     }

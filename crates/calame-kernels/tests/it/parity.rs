@@ -6,6 +6,7 @@
 use calame_kernels::reference;
 use calame_kernels::*;
 
+use crate::bounds;
 use crate::support::{EPSILON, assert_close, for_every_pool, nans, normals, numbers, to_f64};
 
 const SIZES: [usize; 5] = [1, 7, 16, 17, 65];
@@ -100,28 +101,20 @@ fn layer_norm() {
             reference::layer_norm_forward(&x64, &w64, &b64, &mut y64);
             let (mut dx64, mut dw64, mut db64) = (to_f64(&dx0), vec![0.5; cols], vec![0.25; cols]);
             reference::layer_norm_backward_add(&dy64, &x64, &w64, &mut dx64, &mut dw64, &mut db64);
-            // A row's statistics carry errors of its sums, (cols + few)·ε relative to unit-sized values; a row of nearly
-            // equal values has a large rstd, which carries them into the result.
-            let rstd_max = |r: usize| {
-                let row = &x64[r * cols..(r + 1) * cols];
-                let mean = row.iter().sum::<f64>() / cols as f64;
-                1.0 / (row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / cols as f64 + 1e-5).sqrt()
-            };
-            let row_tolerance = |r: usize| 16.0 * (cols + 8) as f64 * EPSILON * (1.0 + rstd_max(r)).powi(2);
+            let bounds = bounds::layer_norm(&x64, &w64, &b64, &dy64, &to_f64(&dx0), 0.5);
             for_every_pool(|pool| {
                 let (mut y, mut mean, mut rstd) = (nans(x.len()), nans(rows), nans(rows));
                 layer_norm_forward(pool, &x, &w, &b, &mut y, &mut mean, &mut rstd);
-                assert_close("y", &y, &y64, |i| row_tolerance(i / cols));
+                assert_close("y", &y, &y64, |i| bounds.y[i]);
                 let mut again = nans(x.len());
                 layer_norm_again(pool, &x, &w, &b, &mean, &rstd, &mut again);
                 assert_eq!(again, y);
                 let (mut dx, mut dw, mut db) = (dx0.clone(), vec![0.5; cols], vec![0.25; cols]);
                 let grad = Some((&mut dw[..], &mut db[..]));
                 layer_norm_backward_add(pool, &dy, &x, &w, &mean, &rstd, &mut dx, grad);
-                assert_close("dx", &dx, &dx64, |i| row_tolerance(i / cols));
-                let all_rows: f64 = (0..rows).map(row_tolerance).sum();
-                assert_close("dweight", &dw, &dw64, |_| all_rows);
-                assert_close("dbias", &db, &db64, |_| (rows + 1) as f64 * EPSILON * (rows + 1) as f64);
+                assert_close("dx", &dx, &dx64, |i| bounds.dx[i]);
+                assert_close("dweight", &dw, &dw64, |i| bounds.dweight[i]);
+                assert_close("dbias", &db, &db64, |i| bounds.dbias[i]);
             });
         }
     }
@@ -165,15 +158,14 @@ fn attention() {
             let (mut y64, mut dqkv64) = (vec![0.0; b * t * c], vec![0.0; qkv.len()]);
             reference::attention_forward((b, t, nh, hs), &qkv64, &factor, &mut y64);
             reference::attention_backward((b, t, nh, hs), &dy64, &qkv64, &factor, &mut dqkv64);
+            let bounds = bounds::attention((b, t, nh, hs), &dy64, &qkv64, &factor);
             for_every_pool(|pool| {
                 let (mut y, mut lse) = (nans(b * t * c), nans(b * t * nh));
                 attention_forward(pool, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
-                // Scores are sums of hs products of up to about 4²; the weights' error is theirs, and y averages values.
-                let tolerance = (t + 16 * hs) as f64 * EPSILON * 8.0;
-                assert_close("y", &y, &y64, |_| tolerance);
+                assert_close("y", &y, &y64, |i| bounds.y[i]);
                 let mut dqkv = nans(qkv.len());
                 attention_backward(pool, shape, &dy, &qkv, keep.as_ref(), &y, &lse, &mut dqkv);
-                assert_close("dqkv", &dqkv, &dqkv64, |i| tolerance * (4.0 + (hs as f64).sqrt() + dqkv64[i].abs()));
+                assert_close("dqkv", &dqkv, &dqkv64, |i| bounds.dqkv[i]);
             });
         }
     }

@@ -68,6 +68,32 @@ fn callers_take_turns() {
 }
 
 #[test]
+fn a_task_that_calls_its_own_pool_panics_instead_of_waiting_for_ever() {
+    for n_threads in [1, 3] {
+        let (pool, other) = (Pool::new(n_threads, Isa::Portable), Pool::new(2, Isa::Portable));
+        let count = AtomicUsize::new(0);
+        let add = |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        for n_tasks in [1, 8] {
+            let messages = std::sync::Mutex::new(Vec::new());
+            pool.run(n_tasks, |_| {
+                // Another pool may be called, and does not make the thread forget whose task it is in.
+                other.run(2, add);
+                let call = || pool.run(1, |_| unreachable!("a task inside a task"));
+                let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_err();
+                messages.lock().unwrap().push(*panic.downcast::<&str>().unwrap());
+            });
+            let messages = messages.into_inner().unwrap();
+            assert_eq!(messages.len(), n_tasks);
+            assert!(messages.iter().all(|m| m.starts_with("a task called the thread pool that it runs on")));
+        }
+        pool.run(3, add);
+        assert_eq!(count.into_inner(), 2 * (1 + 8) + 3);
+    }
+}
+
+#[test]
 fn scratch_starts_on_a_cache_line_and_keeps_its_size() {
     let pool = Pool::new(2, Isa::Portable);
     pool.run_with_scratch(16, |i, scratch| {

@@ -21,6 +21,8 @@ pub struct KvCache {
     values: Vec<Tensor>,
     table: Vec<u32>,
     pages_per_sequence: usize,
+    /// The model's context; the last page may reach beyond it.
+    n_positions: usize,
     free: Vec<u32>,
     lengths: Vec<usize>,
 }
@@ -36,6 +38,7 @@ impl KvCache {
             values: store(),
             table: vec![NO_PAGE; n_pages],
             pages_per_sequence,
+            n_positions: config.n_positions,
             free: (0..n_pages as u32).rev().collect(),
             lengths: vec![0; n_sequences],
         }
@@ -74,8 +77,12 @@ impl KvCache {
     /// If the sequence is as long as the model's context.
     pub(super) fn grow(&mut self, sequence: usize) -> usize {
         let position = self.lengths[sequence];
+        assert!(
+            position < self.n_positions,
+            "KvCache: sequence {sequence} is full: it has all {} positions of the model's context",
+            self.n_positions
+        );
         let place = sequence * self.pages_per_sequence + position / PAGE_LEN;
-        assert!(position / PAGE_LEN < self.pages_per_sequence, "KvCache: sequence {sequence} is full");
         if self.table[place] == NO_PAGE {
             // There are as many pages as places in the table.
             self.table[place] = self.free.pop().expect("KvCache: more places than pages");

@@ -121,6 +121,23 @@ fn pages_are_given_back() {
     }
 }
 
+#[test]
+#[should_panic(expected = "KvCache: sequence 1 is full: it has all 100 positions of the model's context")]
+fn a_sequence_ends_at_the_context_not_at_its_last_page() {
+    let dev = Device::cpu(1, Isa::detect());
+    let gpt = model(&dev, &ModelConfig { n_positions: 100, ..config() });
+    let mut kv = KvCache::new(&gpt.config, 2);
+    let mut scratch = ExtendScratch::new(&gpt.config, 100);
+    let mut logits = Tensor::zeros([1, 101]);
+    let mut rows = Rows::new();
+    tokens(100, 1).into_iter().for_each(|id| rows.push(1, id, false));
+    gpt.extend(&dev, &mut rows, &mut kv, &mut logits, &mut scratch);
+    assert_eq!((kv.len(0), kv.len(1)), (0, 100));
+    rows.clear();
+    rows.push(1, 5, true);
+    gpt.extend(&dev, &mut rows, &mut kv, &mut logits, &mut scratch);
+}
+
 /// Weights after three steps of plain gradient descent, and the losses, with dropout.
 fn train(n_threads: usize, isa: Isa) -> (Vec<f64>, Vec<f32>) {
     let dev = Device::cpu(n_threads, isa);

@@ -1,0 +1,182 @@
+//! How far f32 kernels may be from their reference, element by element, by first-order error analysis in f64.
+//!
+//! Every bound is a sum of absolute terms, each times the roundings that it can have met. Nothing is fitted: a kernel that
+//! drops or doubles a block of terms is off by those terms' size, a hundred times such a bound and more.
+
+use crate::support::EPSILON;
+
+/// For the terms of second order that the analyses leave out.
+const SECOND_ORDER: f64 = 1.01;
+
+/// Bounds of attention, of the shape of what they bound.
+pub struct AttentionBounds {
+    pub y: Vec<f64>,
+    pub dqkv: Vec<f64>,
+}
+
+/// Sizes and inputs as the reference takes them.
+pub fn attention(
+    (b, t, nh, hs): (usize, usize, usize, usize),
+    dy: &[f64],
+    qkv: &[f64],
+    factor: &dyn Fn(usize, usize, usize) -> f64,
+) -> AttentionBounds {
+    let c = nh * hs;
+    let mut bounds = AttentionBounds { y: vec![0.0; b * t * c], dqkv: vec![0.0; qkv.len()] };
+    let rows = (0..b).flat_map(|s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))));
+    for (s, h, q) in rows {
+        let at = |position: usize, part: usize| (s * t + position) * 3 * c + part * c + h * hs;
+        let y_at = (s * t + q) * c + h * hs;
+        let (query, dy) = (&qkv[at(q, 0)..][..hs], &dy[y_at..][..hs]);
+        let keys: Vec<&[f64]> = (0..=q).map(|k| &qkv[at(k, 1)..][..hs]).collect();
+        let values: Vec<&[f64]> = (0..=q).map(|k| &qkv[at(k, 2)..][..hs]).collect();
+        let keep: Vec<f64> = (0..=q).map(|k| factor(s, h * t + q, k)).collect();
+        let row = QueryRow::new(query, dy, &keys, &values, &keep, t);
+        for k in 0..=q {
+            let kept = row.p[k] * keep[k];
+            for i in 0..hs {
+                // A sum of up to t products, begun anew or added to at each block of queries.
+                let sum = (t + 4) as f64 * EPSILON;
+                bounds.y[y_at + i] += SECOND_ORDER * kept * values[k][i].abs() * (row.p_error[k] + sum);
+                bounds.dqkv[at(k, 2) + i] += SECOND_ORDER * kept * dy[i].abs() * (row.p_error[k] + sum);
+                let dscore = SECOND_ORDER * (row.dscore_error[k] + sum * row.dscore[k].abs());
+                bounds.dqkv[at(q, 0) + i] += dscore * keys[k][i].abs();
+                bounds.dqkv[at(k, 1) + i] += dscore * query[i].abs();
+            }
+        }
+    }
+    bounds
+}
+
+/// What one query's weights and the gradients of its scores are, and how far off they may be.
+struct QueryRow {
+    p: Vec<f64>,
+    /// Relative error of a weight.
+    p_error: Vec<f64>,
+    dscore: Vec<f64>,
+    dscore_error: Vec<f64>,
+}
+
+impl QueryRow {
+    fn new(query: &[f64], dy: &[f64], keys: &[&[f64]], values: &[&[f64]], keep: &[f64], t: usize) -> QueryRow {
+        let hs = query.len();
+        let scale = 1.0 / (hs as f64).sqrt();
+        let z: Vec<f64> = keys.iter().map(|k| scale * dot(query, k)).collect();
+        let largest = z.iter().fold(0.0f64, |a, z| a.max(z.abs()));
+        let sum: f64 = z.iter().map(|z| z.exp()).sum();
+        let p: Vec<f64> = z.iter().map(|z| z.exp() / sum).collect();
+        // A score is a sum of hs products. It moves its weight by itself, and all weights through the row's sum.
+        let z_error: Vec<f64> = keys.iter().map(|k| (hs + 1) as f64 * EPSILON * scale * dot_abs(query, k)).collect();
+        let lse_error = dot(&p, &z_error);
+        // The sum of exponentials in 16 lanes; two exponentials of 4 roundings each; scaled scores, the maximum, the
+        // log-sum-exp (at most `largest` + ln t) and their differences, rounded some 16 times between them.
+        let roundings = (t as f64 / 16.0 + 24.0) + 16.0 * largest + 4.0 * (t as f64).ln();
+        let p_error: Vec<f64> = z_error.iter().map(|e| e + lse_error + roundings * EPSILON).collect();
+        // D = Σ dy·y = Σ P̃·(dy·v), by way of y: its weights' errors and the roundings of both sums.
+        let kept: Vec<f64> = p.iter().zip(keep).map(|(p, f)| p * f).collect();
+        let products: Vec<f64> = values.iter().map(|v| dot(dy, v)).collect();
+        let sizes: Vec<f64> = values.iter().map(|v| dot_abs(dy, v)).collect();
+        let d = dot(&kept, &products);
+        let both = (t + hs + 8) as f64 * EPSILON;
+        let d_error: f64 = (0..p.len()).map(|k| kept[k] * sizes[k] * (p_error[k] + both)).sum();
+        let dscore: Vec<f64> = (0..p.len()).map(|k| scale * p[k] * (keep[k] * products[k] - d)).collect();
+        let dscore_error = (0..p.len())
+            .map(|k| {
+                let inner = (hs + 4) as f64 * EPSILON * keep[k] * sizes[k] + d_error + 4.0 * EPSILON * d.abs();
+                dscore[k].abs() * p_error[k] + scale * p[k] * inner
+            })
+            .collect();
+        QueryRow { p, p_error, dscore, dscore_error }
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn dot_abs(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
+}
+
+/// Bounds of layer normalisation, of the shape of what they bound.
+pub struct LayerNormBounds {
+    pub y: Vec<f64>,
+    pub dx: Vec<f64>,
+    pub dweight: Vec<f64>,
+    pub dbias: Vec<f64>,
+}
+
+/// For x and dy [rows, cols], dx added to `dx0`, dweight and dbias to elements of size `grad0` at most.
+///
+/// In a single column each x is its own mean, to the bit, and x̂ and g − mean(g) are exactly 0: y is the bias, dx and dweight
+/// stay as they were, and their bounds are 0.
+pub fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], dy: &[f64], dx0: &[f64], grad0: f64) -> LayerNormBounds {
+    let cols = weight.len();
+    let rows = x.len() / cols;
+    // Of a sum over the rows, begun at 0 and then added to what was there.
+    let sum_of_rows = (rows + 2) as f64 * EPSILON;
+    let mut bounds = LayerNormBounds {
+        y: Vec::new(),
+        dx: Vec::new(),
+        dweight: vec![sum_of_rows * grad0; cols],
+        dbias: vec![sum_of_rows * grad0; cols],
+    };
+    for ((x, dy), dx0) in x.chunks(cols).zip(dy.chunks(cols)).zip(dx0.chunks(cols)) {
+        let row = NormalRow::new(x, dy, weight);
+        for i in 0..cols {
+            let (normal, error) = (row.normal[i].abs(), row.normal_error[i]);
+            let product = normal * weight[i].abs();
+            bounds.y.push(SECOND_ORDER * (weight[i].abs() * error + EPSILON * (2.0 * product + bias[i].abs())));
+            bounds.dx.push(SECOND_ORDER * (row.dx_error[i] + EPSILON * (dx0[i].abs() + row.dx[i].abs())));
+            bounds.dweight[i] += SECOND_ORDER * dy[i].abs() * (error + sum_of_rows * normal);
+            bounds.dbias[i] += SECOND_ORDER * sum_of_rows * dy[i].abs();
+        }
+    }
+    if cols == 1 {
+        bounds.y.fill(0.0);
+        bounds.dx.fill(0.0);
+        bounds.dweight.fill(0.0);
+    }
+    bounds
+}
+
+/// What one row's x̂ and dx are, and how far off they may be.
+struct NormalRow {
+    normal: Vec<f64>,
+    normal_error: Vec<f64>,
+    dx: Vec<f64>,
+    dx_error: Vec<f64>,
+}
+
+impl NormalRow {
+    fn new(x: &[f64], dy: &[f64], weight: &[f64]) -> NormalRow {
+        let n = x.len() as f64;
+        // A mean over the row: a sixteenth of it in each lane, four steps to one lane, the division.
+        let of_mean = (n / 16.0 + 6.0) * EPSILON;
+        let mean_of = |f: &dyn Fn(usize) -> f64| (0..x.len()).map(f).sum::<f64>() / n;
+        let mean = mean_of(&|i| x[i]);
+        let rstd = 1.0 / (mean_of(&|i| (x[i] - mean).powi(2)) + 1e-5).sqrt();
+        let mean_error = of_mean * mean_of(&|i| x[i].abs());
+        // Relative: half the variance's, whose terms have three roundings more and which a wrong mean makes larger by its
+        // error's square; then the sum with ε, the root and the quotient.
+        let rstd_error = 0.5 * (of_mean + 3.0 * EPSILON) + 0.5 * (mean_error * rstd).powi(2) + 3.0 * EPSILON;
+        let normal: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
+        let normal_error: Vec<f64> =
+            normal.iter().map(|v| mean_error * rstd + v.abs() * (rstd_error + 2.0 * EPSILON)).collect();
+        let g: Vec<f64> = dy.iter().zip(weight).map(|(dy, w)| dy * w).collect();
+        let (mean_g, mean_gx) = (mean_of(&|i| g[i]), mean_of(&|i| g[i] * normal[i]));
+        let mean_g_error = (of_mean + EPSILON) * mean_of(&|i| g[i].abs());
+        let mean_gx_error =
+            mean_of(&|i| g[i].abs() * normal_error[i] + (of_mean + 2.0 * EPSILON) * (g[i] * normal[i]).abs());
+        let inner = |i: usize| g[i] - mean_g - normal[i] * mean_gx;
+        let inner_error = |i: usize| {
+            let sizes = g[i].abs() + mean_g.abs() + (normal[i] * mean_gx).abs();
+            let x_part = normal[i].abs() * mean_gx_error + mean_gx.abs() * normal_error[i];
+            mean_g_error + x_part + 3.0 * EPSILON * sizes
+        };
+        let dx = (0..x.len()).map(|i| rstd * inner(i)).collect();
+        let dx_error =
+            (0..x.len()).map(|i| rstd * (inner_error(i) + inner(i).abs() * (rstd_error + EPSILON))).collect();
+        NormalRow { normal, normal_error, dx, dx_error }
+    }
+}
