@@ -48,7 +48,7 @@ fn zero<F: Real>() -> F {
     F::from(0.0)
 }
 
-/// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias [OC] (none where empty).
+/// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias `[OC]` (none where empty).
 pub fn linear_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], c: usize, y: &mut [F]) {
     let oc = weight.len() / c;
     for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(oc)) {
@@ -217,7 +217,7 @@ fn places(b: usize, nh: usize, t: usize) -> impl Iterator<Item = (usize, usize, 
     (0..b).flat_map(move |s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))))
 }
 
-/// y row = wte[token] + wpe[position].
+/// y row = `wte[token] + wpe[position]`.
 pub fn embedding_forward<F: Real>(tokens: &[u32], positions: &[u32], wte: &[F], wpe: &[F], c: usize, y: &mut [F]) {
     for (r, y) in y.chunks_exact_mut(c).enumerate() {
         for (i, y) in y.iter_mut().enumerate() {

@@ -55,7 +55,7 @@ pub fn store_kv(
     }
 }
 
-/// y [R, C], overwritten: row r attends to positions 0..=positions[r] of its sequence.
+/// y [R, C], overwritten: row r attends to positions 0..=`positions[r]` of its sequence.
 ///
 /// # Panics
 /// If the sizes do not agree, or a page is outside its store.

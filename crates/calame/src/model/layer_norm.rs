@@ -6,9 +6,9 @@ use crate::tensor::Tensor;
 /// Parameters of a layer normalisation.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    /// [C].
+    /// `[C]`.
     pub weight: Tensor,
-    /// [C].
+    /// `[C]`.
     pub bias: Tensor,
 }
 

@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 pub struct Linear {
     /// [OC, C].
     pub weight: Tensor,
-    /// [OC]; absent in a layer without.
+    /// `[OC]`; absent in a layer without.
     pub bias: Tensor,
 }
 

@@ -47,7 +47,7 @@ fn matrix_mut(x: &mut Tensor) -> MatMut<'_> {
     MatMut::dense(x.as_mut_slice(), rows, cols)
 }
 
-/// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias [OC].
+/// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias `[OC]`.
 pub fn linear_forward(dev: &Device, x: &Tensor, weight: &Tensor, bias: &Tensor, y: &mut Tensor) {
     let start = if bias.is_empty() { Start::Zero } else { Start::Bias(bias.as_slice()) };
     kernels::gemm(&dev.pool, matrix(x), matrix(weight).t(), matrix_mut(y), start);
@@ -228,7 +228,7 @@ pub fn attention_extend(
     );
 }
 
-/// y row = wte[token] + wpe[position].
+/// y row = `wte[token] + wpe[position]`.
 pub fn embedding_forward(dev: &Device, tokens: &[u32], positions: &[u32], wte: &Tensor, wpe: &Tensor, y: &mut Tensor) {
     let c = wte.row_len();
     kernels::embedding_forward(&dev.pool, tokens, positions, wte.as_slice(), wpe.as_slice(), c, y.as_mut_slice());
