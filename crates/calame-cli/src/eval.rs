@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use calame::checkpoint::load_model;
 use calame::tokenizer::Special;
 use calame::train::{TextLoss, text_loss};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -50,13 +49,7 @@ pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config())?;
     let corpus = text::load(&args.data)?;
-    let saved = load_model(&path)?;
-    let Some(tokenizer) = saved.tokenizer else {
-        bail!(WithHint::new(
-            format!("{} has no tokenizer.json, so a text cannot be encoded", saved.folder.display()),
-            "put the model's tokenizer.json into the folder"
-        ));
-    };
+    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "text")?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}", path.display()));
     }

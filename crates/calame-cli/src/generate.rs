@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use calame::checkpoint::load_model;
 use calame::infer::{Generation, Sampler, SamplerConfig};
 use calame::tokenizer::{Special, StreamDecoder, Tokenizer};
 
@@ -78,13 +77,7 @@ pub fn run(args: Args) -> Result<()> {
     let sampler = Sampler::new(&settings, 0).map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config())?;
-    let saved = load_model(&path)?;
-    let Some(tokenizer) = saved.tokenizer else {
-        bail!(WithHint::new(
-            format!("{} has no tokenizer.json, so a prompt cannot be encoded", saved.folder.display()),
-            "put the model's tokenizer.json into the folder"
-        ));
-    };
+    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "prompt")?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}", path.display()));
     }

@@ -1,14 +1,16 @@
-//! Where runs are: `runs/<date>-<preset>`, and the newest model among them.
+//! Where runs are: `runs/<date>-<preset>`, the newest model among them, and what one does with a run.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use calame::checkpoint::latest_checkpoint;
+use calame::checkpoint::{SavedModel, latest_checkpoint, load_model};
+use calame::tokenizer::Tokenizer;
 use calame::train::{RunConfig, RunFolder};
 use time::OffsetDateTime;
 
-use crate::output::WithHint;
+use crate::output::{WithHint, quoted};
 
 const RUNS: &str = "runs";
 
@@ -44,7 +46,7 @@ pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
     } else if overwrite {
         return Ok(());
     } else if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) {
-        let resume = format!("calame train --resume {path_shown}");
+        let resume = resume_command(path);
         let hint = format!("`{resume}` goes on with it; or choose another --run, or replace it with --overwrite");
         (format!("{path_shown} exists already"), hint)
     } else {
@@ -75,4 +77,21 @@ pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
         )
         .into()
     })
+}
+
+/// Reads a model that is of no use without its tokenizer: `input` (a text, a prompt) is to be encoded.
+pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
+    let mut saved = load_model(path)?;
+    let tokenizer = saved.tokenizer.take().ok_or_else(|| {
+        WithHint::new(
+            format!("{} has no tokenizer.json, so a {input} cannot be encoded", saved.folder.display()),
+            "put the model's tokenizer.json into the folder",
+        )
+    })?;
+    Ok((saved, tokenizer))
+}
+
+/// The command that goes on with a stopped run.
+pub fn resume_command(run: &Path) -> String {
+    format!("calame train --resume {}", quoted(&run.display().to_string()))
 }

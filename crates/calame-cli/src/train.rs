@@ -183,8 +183,8 @@ fn rescue(follower: &Follower, trainer: &Trainer<'_>, error: anyhow::Error) -> a
         return error;
     }
     let hint = format!(
-        "the training's state after step {n_steps} is saved; when that is mended: calame train --resume {}",
-        quoted(&follower.folder.path().display().to_string())
+        "the training's state after step {n_steps} is saved; when that is mended: {}",
+        runs::resume_command(follower.folder.path())
     );
     WithHint::new(message(&error), hint).into()
 }
@@ -241,14 +241,14 @@ fn finish(follower: &mut Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokeni
 fn stop(follower: &mut Follower, trainer: &Trainer<'_>) -> Result<ExitCode> {
     trainer.save(&follower.folder.checkpoints())?;
     follower.metrics.sync()?;
-    let run = follower.folder.path().display().to_string();
+    let run = follower.folder.path().to_owned();
     let n_steps = trainer.progress().n_steps;
     if follower.json {
         let result = serde_json::json!({ "event": "stopped", "run": run, "n_steps": n_steps });
         follower.line(&result.to_string());
     } else {
         follower.line(&format!("\nstopped after step {n_steps}; everything is saved. To go on:"));
-        follower.line(&format!("  calame train --resume {}", quoted(&run)));
+        follower.line(&format!("  {}", runs::resume_command(&run)));
     }
     Ok(follower.signals.exit_code())
 }

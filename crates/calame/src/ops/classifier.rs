@@ -1,5 +1,7 @@
 //! Head, softmax and cross-entropy, by chunks of rows, so that logits [B·T, V] never exist whole.
 
+use std::ops::Range;
+
 use calame_kernels::{self as kernels, MatMut, MatRef, Start};
 
 use super::{Device, matrix, matrix_mut};
@@ -21,9 +23,7 @@ impl ClassifierScratch {
     pub fn new(n_rows: usize, n_vocab: usize) -> ClassifierScratch {
         ClassifierScratch { logits: Tensor::zeros([CHUNK_ROWS.min(n_rows), n_vocab]), losses: vec![0.0; n_rows] }
     }
-}
 
-impl ClassifierScratch {
     /// The loss of each of the first `n_rows` rows of the last call.
     pub fn losses(&self, n_rows: usize) -> &[f32] {
         &self.losses[..n_rows]
@@ -38,15 +38,9 @@ pub fn classifier_forward(
     targets: &[u32],
     scratch: &mut ClassifierScratch,
 ) -> f64 {
-    let c = x.row_len();
-    for from in (0..targets.len()).step_by(CHUNK_ROWS) {
-        let to = (from + CHUNK_ROWS).min(targets.len());
-        let x = &x.as_slice()[from * c..to * c];
-        let losses = &mut scratch.losses[from..to];
-        logits_of(dev, x, head, &mut scratch.logits);
-        kernels::cross_entropy_forward(&dev.pool, scratch.logits.as_mut_slice(), &targets[from..to], losses);
-    }
-    sum(&scratch.losses[..targets.len()])
+    for_chunks(dev, x, head, targets, scratch, |_, targets, logits, losses| {
+        kernels::cross_entropy_forward(&dev.pool, logits.as_mut_slice(), targets, losses);
+    })
 }
 
 /// As [`classifier_forward`], with the gradients of the losses' sum times `scale`: dx overwritten, dhead added to.
@@ -60,22 +54,37 @@ pub fn classifier_forward_backward(
     dhead: &mut Tensor,
     scratch: &mut ClassifierScratch,
 ) -> f64 {
-    let c = x.row_len();
-    for from in (0..targets.len()).step_by(CHUNK_ROWS) {
-        let to = (from + CHUNK_ROWS).min(targets.len());
-        let x = &x.as_slice()[from * c..to * c];
-        let dx = &mut dx.as_mut_slice()[from * c..to * c];
-        let (logits, losses) = (&mut scratch.logits, &mut scratch.losses[from..to]);
-        logits_of(dev, x, head, logits);
-        let z = logits.as_mut_slice();
-        kernels::cross_entropy_forward_backward(&dev.pool, z, &targets[from..to], losses, scale);
-        let (dx, x) = (MatMut::dense(dx, to - from, c), MatRef::dense(x, to - from, c));
+    for_chunks(dev, x, head, targets, scratch, |rows, targets, logits, losses| {
+        kernels::cross_entropy_forward_backward(&dev.pool, logits.as_mut_slice(), targets, losses, scale);
+        let (n, c) = (rows.len(), x.row_len());
+        let elements = rows.start * c..rows.end * c;
+        let dx = MatMut::dense(&mut dx.as_mut_slice()[elements.clone()], n, c);
         kernels::gemm(&dev.pool, matrix(logits), matrix(head), dx, Start::Zero);
         if !dhead.is_empty() {
+            let x = MatRef::dense(&x.as_slice()[elements], n, c);
             kernels::gemm(&dev.pool, matrix(logits).t(), x, matrix_mut(dhead), Start::Add);
         }
+    })
+}
+
+/// Makes the logits of a chunk of rows at a time and hands them on, with the rows' numbers, targets and room for their
+/// losses; the sum of the losses.
+fn for_chunks(
+    dev: &Device,
+    x: &Tensor,
+    head: &Tensor,
+    targets: &[u32],
+    scratch: &mut ClassifierScratch,
+    mut f: impl FnMut(Range<usize>, &[u32], &mut Tensor, &mut [f32]),
+) -> f64 {
+    let c = x.row_len();
+    let ClassifierScratch { logits, losses } = scratch;
+    for from in (0..targets.len()).step_by(CHUNK_ROWS) {
+        let rows = from..(from + CHUNK_ROWS).min(targets.len());
+        logits_of(dev, &x.as_slice()[from * c..rows.end * c], head, logits);
+        f(rows.clone(), &targets[rows.clone()], logits, &mut losses[rows]);
     }
-    sum(&scratch.losses[..targets.len()])
+    losses[..targets.len()].iter().map(|&loss| f64::from(loss)).sum()
 }
 
 fn logits_of(dev: &Device, x: &[f32], head: &Tensor, logits: &mut Tensor) {
@@ -83,8 +92,4 @@ fn logits_of(dev: &Device, x: &[f32], head: &Tensor, logits: &mut Tensor) {
     logits.set_rows(x.len() / c);
     let x = MatRef::dense(x, x.len() / c, c);
     kernels::gemm(&dev.pool, x, matrix(head).t(), matrix_mut(logits), Start::Zero);
-}
-
-fn sum(losses: &[f32]) -> f64 {
-    losses.iter().map(|&loss| f64::from(loss)).sum()
 }
