@@ -1,7 +1,7 @@
 //! From what was asked for to the device that does the work.
 
 use anyhow::{Result, bail};
-use calame::ops::{Device, Isa};
+use calame::ops::{Device, Isa, Precision};
 use calame::train::DeviceConfig;
 
 use crate::output::{UsageError, WithHint};
@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 
-    /// Number format of the arithmetic: f32 (auto takes it)
+    /// Numbers that matrices are multiplied in: f32, bf16 or auto (training: bf16 where the processor multiplies it)
     #[arg(long, value_name = "FORMAT")]
     pub precision: Option<String>,
 
@@ -45,15 +45,20 @@ fn isa_of(value: &str, source: &str) -> Result<Isa> {
     Ok(value.parse::<Isa>().map_err(|e| UsageError(format!("{source}: {e}")))?)
 }
 
+/// What a command computes for: what `--precision auto` means depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The fastest that the processor multiplies natively: sums, weights and moments are f32 all the same.
+    Training,
+    /// f32: a token at a time the weights' bytes are what takes time, and rounding them would save none.
+    Inference,
+}
+
 /// The device, and its section with what `auto` and 0 became.
-pub fn open(config: &DeviceConfig) -> Result<(Device, DeviceConfig)> {
+pub fn open(config: &DeviceConfig, purpose: Purpose) -> Result<(Device, DeviceConfig)> {
     if !matches!(config.device.as_str(), "auto" | "cpu") {
         let message = format!("device.device is '{}'", config.device);
         bail!(WithHint::usage(message, "this build computes on the cpu: leave --device out, or use --device cpu"));
-    }
-    if !matches!(config.precision.as_str(), "auto" | "f32") {
-        let message = format!("device.precision is '{}'", config.precision);
-        bail!(WithHint::usage(message, "this build computes in f32: leave --precision out, or use --precision f32"));
     }
     let isa = match std::env::var(PIN) {
         Ok(pinned) => isa_of(&pinned, PIN)?,
@@ -67,6 +72,15 @@ pub fn open(config: &DeviceConfig) -> Result<(Device, DeviceConfig)> {
             format!("it has {}; device.instruction_set = \"auto\" takes the widest", names.join(", "))
         ));
     }
+    let precision = match (config.precision.as_str(), purpose) {
+        ("auto", Purpose::Training) => Precision::fastest(isa),
+        ("auto", Purpose::Inference) => Precision::F32,
+        (named, _) => named.parse().map_err(|_| {
+            let hint =
+                "use --precision f32, bf16 or auto; auto takes bf16 for training where the processor multiplies it";
+            WithHint::usage(format!("device.precision is '{named}'"), hint)
+        })?,
+    };
     /// More threads than any machine has would only cost memory.
     const MAX_THREADS: usize = 1024;
     let threads = match config.threads {
@@ -79,9 +93,9 @@ pub fn open(config: &DeviceConfig) -> Result<(Device, DeviceConfig)> {
     };
     let resolved = DeviceConfig {
         device: "cpu".to_owned(),
-        precision: "f32".to_owned(),
+        precision: precision.name().to_owned(),
         threads,
         instruction_set: isa.name().to_owned(),
     };
-    Ok((Device::cpu(threads, isa), resolved))
+    Ok((Device::cpu(threads, isa, precision), resolved))
 }

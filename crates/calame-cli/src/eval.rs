@@ -47,7 +47,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
-    let (dev, _) = device::open(&args.device.config())?;
+    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
     let corpus = text::load(&args.data)?;
     let (saved, tokenizer) = runs::load_with_tokenizer(&path, "text")?;
     if args.model.is_none() && !args.json {

@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<()> {
         SamplerConfig { temperature: temperature(&args), top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let sampler = Sampler::new(&settings, 0).map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
-    let (dev, _) = device::open(&args.device.config())?;
+    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
     let (saved, tokenizer) = runs::load_with_tokenizer(&path, "prompt")?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}", path.display()));

@@ -35,7 +35,7 @@ pub enum Place {
 pub fn start(args: &Args) -> Result<(Device, Ready)> {
     let settings = settings::resolve(&asked(args))?;
     let mut config = settings.config.clone();
-    let (dev, resolved) = device::open(&config.device)?;
+    let (dev, resolved) = device::open(&config.device, device::Purpose::Training)?;
     config.device = resolved;
     let source = if config.init_from.is_empty() { None } else { Some(load_model(Path::new(&config.init_from))?) };
     if let Some(source) = &source {
@@ -203,7 +203,7 @@ fn reopen_device(config: &mut RunConfig, args: &Args) -> Result<Device> {
     if !recorded.parse::<Isa>().is_ok_and(Isa::is_available) {
         config.device.instruction_set = "auto".to_owned();
     }
-    let (dev, resolved) = device::open(&config.device)?;
+    let (dev, resolved) = device::open(&config.device, device::Purpose::Training)?;
     let warn = |what: &str, then: &str, now: &str| {
         if then != now {
             note(&format!(

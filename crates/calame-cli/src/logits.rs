@@ -35,7 +35,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (dev, _) = device::open(&args.device.config())?;
+    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
     let saved = load_model(&args.model)?;
     let config = &saved.gpt.config;
     if let Some(id) = args.ids.iter().find(|&&id| id as usize >= config.vocab_size) {

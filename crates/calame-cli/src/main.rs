@@ -1,6 +1,7 @@
 //! The program `calame`: one file for each verb.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod device;
 mod download;
 mod eval;
@@ -43,6 +44,7 @@ enum Command {
     Tokenize(tokenize::Args),
     Logits(logits::Args),
     Plot(plot::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
         Command::Logits(args) => logits::run(args).map(|()| ExitCode::SUCCESS),
         Command::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(code) => code,

@@ -19,7 +19,7 @@ const HS: usize = 64;
 const V: usize = 50_257;
 const ROWS: usize = B * T;
 /// Rows of logits that are held at a time.
-const CLASSIFIER_ROWS: usize = 256;
+const CLASSIFIER_ROWS: usize = 512;
 /// Positions that a sequence under decoding has behind it.
 const CONTEXT: usize = 1024;
 const F32_BYTES: u64 = 4;
@@ -89,38 +89,60 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, Wal
 }
 
 /// y = x·Wᵀ + b of a linear layer [ins → outs].
-fn linear(pools: &Pools, group: &mut BenchmarkGroup<'_, WallTime>, name: &str, rows: usize, ins: usize, outs: usize) {
+fn linear(
+    pools: &Pools,
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    precision: Precision,
+    [rows, ins, outs]: [usize; 3],
+) {
     let arrays = || (numbers(1, rows * ins), numbers(2, outs * ins), numbers(3, outs), vec![0.0; rows * outs]);
     // One row does two operations with each weight that it reads: what counts is how fast they come.
     let throughput = if rows == 1 { bytes_of(outs * ins) } else { flops(2 * rows * ins * outs) };
     pools.line(group, name, throughput, arrays, |pool, (x, w, bias, y)| {
         let (x, w) = (MatRef::dense(x, rows, ins), MatRef::dense(w, outs, ins));
-        gemm(pool, x, w.t(), MatMut::dense(y, rows, outs), Start::Bias(bias));
+        gemm(pool, precision, x, w.t(), MatMut::dense(y, rows, outs), Start::Bias(bias));
     });
 }
 
 fn bench_gemm(criterion: &mut Criterion) {
     let pools = &Pools::new();
-    let group = &mut group(criterion, "gemm");
-    let (ins, outs) = (C, 4 * C);
-    linear(pools, group, "y of c_fc, 1024x768 to 3072", ROWS, ins, outs);
-    let arrays = || (numbers(1, ROWS * outs), numbers(2, outs * ins), vec![0.0; ROWS * ins]);
-    let work = flops(2 * ROWS * ins * outs);
-    pools.line(group, "dx of c_fc, 1024x3072 to 768", work.clone(), arrays, |pool, (dy, w, dx)| {
-        let (dy, w) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(w, outs, ins));
-        gemm(pool, dy, w, MatMut::dense(dx, ROWS, ins), Start::Zero);
-    });
-    let arrays = || (numbers(1, ROWS * outs), numbers(2, ROWS * ins), vec![0.0; outs * ins]);
-    pools.line(group, "dw of c_fc, 3072x1024 to 768", work, arrays, |pool, (dy, x, dw)| {
-        let (dy, x) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(x, ROWS, ins));
-        gemm(pool, dy.t(), x, MatMut::dense(dw, outs, ins), Start::Add);
-    });
-    linear(pools, group, "y of c_attn, 1024x768 to 2304", ROWS, C, 3 * C);
-    linear(pools, group, "y of attn.c_proj, 1024x768 to 768", ROWS, C, C);
-    linear(pools, group, "y of mlp.c_proj, 1024x3072 to 768", ROWS, 4 * C, C);
-    linear(pools, group, "logits of 256 rows, 256x768 to 50257", CLASSIFIER_ROWS, C, V);
-    linear(pools, group, "one row through c_fc, 1x768 to 3072", 1, C, 4 * C);
-    linear(pools, group, "logits of one row, 1x768 to 50257", 1, C, V);
+    for precision in Precision::ALL {
+        let group = &mut group(criterion, &format!("gemm {precision}"));
+        let (ins, outs) = (C, 4 * C);
+        linear(pools, group, "y of c_fc, 1024x768 to 3072", precision, [ROWS, ins, outs]);
+        let arrays =
+            || (numbers(1, ROWS * ins), numbers(2, outs * ins), vec![0.0; ROWS * outs], vec![0.0; ROWS * outs]);
+        let work = flops(2 * ROWS * ins * outs);
+        pools.line(group, "y of c_fc, then gelu", work.clone(), arrays, |pool, (x, w, y, gelu)| {
+            let (x, w) = (MatRef::dense(x, ROWS, ins), MatRef::dense(w, outs, ins).t());
+            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, outs), Start::Zero, Finish::Gelu { y: gelu });
+        });
+        let arrays = || (numbers(1, ROWS * outs), numbers(2, outs * ins), vec![0.0; ROWS * ins]);
+        pools.line(group, "dx of c_fc, 1024x3072 to 768", work.clone(), arrays, |pool, (dy, w, dx)| {
+            let (dy, w) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(w, outs, ins));
+            gemm(pool, precision, dy, w, MatMut::dense(dx, ROWS, ins), Start::Zero);
+        });
+        let arrays = || (numbers(1, ROWS * outs), numbers(2, ROWS * ins), vec![0.0; outs * ins]);
+        pools.line(group, "dw of c_fc, 3072x1024 to 768", work, arrays, |pool, (dy, x, dw)| {
+            let (dy, x) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(x, ROWS, ins));
+            gemm(pool, precision, dy.t(), x, MatMut::dense(dw, outs, ins), Start::Add);
+        });
+        let arrays =
+            || (numbers(1, ROWS * outs), numbers(2, outs * ins), numbers(3, ROWS * ins), vec![0.0; ROWS * ins]);
+        let (work, keep) = (flops(2 * ROWS * ins * outs), keep());
+        pools.line(group, "y of mlp.c_proj, then dropped and added", work, arrays, |pool, (x, w, stream, y)| {
+            let (x, w) = (MatRef::dense(x, ROWS, outs), MatRef::dense(w, ins, outs).t());
+            let finish = Finish::AddDropped { x: stream, keep: Some(&keep), rows_per_sequence: T };
+            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, ins), Start::Zero, finish);
+        });
+        linear(pools, group, "y of c_attn, 1024x768 to 2304", precision, [ROWS, C, 3 * C]);
+        linear(pools, group, "y of attn.c_proj, 1024x768 to 768", precision, [ROWS, C, C]);
+        linear(pools, group, "y of mlp.c_proj, 1024x3072 to 768", precision, [ROWS, 4 * C, C]);
+        linear(pools, group, "logits of 512 rows, 512x768 to 50257", precision, [CLASSIFIER_ROWS, C, V]);
+        linear(pools, group, "one row through c_fc, 1x768 to 3072", precision, [1, C, 4 * C]);
+        linear(pools, group, "logits of one row, 1x768 to 50257", precision, [1, C, V]);
+    }
 }
 
 /// Queries times keys that they may see, over all heads and sequences.
@@ -128,25 +150,28 @@ const PAIRS: usize = B * NH * T * (T + 1) / 2;
 
 fn bench_attention(criterion: &mut Criterion) {
     let pools = &Pools::new();
-    let group = &mut group(criterion, "attention");
     let shape = AttentionShape { n_sequences: B, n_positions: T, n_head: NH, head_size: HS };
-    let arrays = || (numbers(1, ROWS * 3 * C), vec![0.0; ROWS * C], vec![0.0; ROWS * NH]);
-    for (name, keep) in [("forward", None), ("forward with dropout", Some(keep()))] {
-        // A pair takes part in two products, each of HS multiplications and additions.
-        pools.line(group, name, flops(4 * HS * PAIRS), arrays, |pool, (qkv, y, lse)| {
-            attention_forward(pool, shape, qkv, keep.as_ref(), y, lse);
-        });
-    }
-    for (name, keep) in [("backward", None), ("backward with dropout", Some(keep()))] {
-        let arrays = || {
-            let (qkv, mut y, mut lse) = arrays();
-            attention_forward(&Pool::new(1, Isa::detect()), shape, &qkv, keep.as_ref(), &mut y, &mut lse);
-            (numbers(2, ROWS * C), qkv, y, lse, vec![0.0; ROWS * 3 * C])
-        };
-        // And in five in backward.
-        pools.line(group, name, flops(10 * HS * PAIRS), arrays, |pool, (dy, qkv, y, lse, dqkv)| {
-            attention_backward(pool, shape, dy, qkv, keep.as_ref(), y, lse, dqkv);
-        });
+    for precision in Precision::ALL {
+        let group = &mut group(criterion, &format!("attention {precision}"));
+        let arrays = || (numbers(1, ROWS * 3 * C), vec![0.0; ROWS * C], vec![0.0; ROWS * NH]);
+        for (name, keep) in [("forward", None), ("forward with dropout", Some(keep()))] {
+            // A pair takes part in two products, each of HS multiplications and additions.
+            pools.line(group, name, flops(4 * HS * PAIRS), arrays, |pool, (qkv, y, lse)| {
+                attention_forward(pool, precision, shape, qkv, keep.as_ref(), y, lse);
+            });
+        }
+        for (name, keep) in [("backward", None), ("backward with dropout", Some(keep()))] {
+            let arrays = || {
+                let (qkv, mut y, mut lse) = arrays();
+                let pool = Pool::new(1, Isa::detect());
+                attention_forward(&pool, precision, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
+                (numbers(2, ROWS * C), qkv, y, lse, vec![0.0; ROWS * 3 * C])
+            };
+            // And in five in backward.
+            pools.line(group, name, flops(10 * HS * PAIRS), arrays, |pool, (dy, qkv, y, lse, dqkv)| {
+                attention_backward(pool, precision, shape, dy, qkv, keep.as_ref(), y, lse, dqkv);
+            });
+        }
     }
 }
 
@@ -218,13 +243,6 @@ fn bench_elementwise(criterion: &mut Criterion) {
     let pools = &Pools::new();
     let group = &mut group(criterion, "elementwise");
     let n = ROWS * 4 * C;
-    let arrays = || (numbers(1, n), vec![0.0; n]);
-    pools.line(group, "gelu forward, 1024x3072", elements(n), arrays, |pool, (x, y)| gelu_forward(pool, x, y));
-    // Where gelu′ is 1 the gradient keeps its size however often it is gone over.
-    let arrays = || (between(1, n, 8.0, 9.0), numbers(2, n));
-    pools.line(group, "gelu backward, 1024x3072", elements(n), arrays, |pool, (x, dy)| {
-        gelu_backward_in_place(pool, x, dy);
-    });
     let arrays = || (numbers(1, n), vec![0.0; 4 * C]);
     pools.line(group, "sum_rows_add, 1024x3072", elements(n), arrays, |pool, (dy, dbias)| {
         sum_rows_add(pool, dy, dbias);
@@ -250,12 +268,6 @@ fn bench_dropout(criterion: &mut Criterion) {
     let pools = &Pools::new();
     let group = &mut group(criterion, "dropout");
     let n = ROWS * C;
-    let arrays = || (numbers(1, n), numbers(2, n), vec![0.0; n]);
-    for (name, keep) in [("add_dropped without dropout, 1024x768", None), ("add_dropped, 1024x768", Some(keep()))] {
-        pools.line(group, name, elements(n), arrays, |pool, (x, branch, y)| {
-            add_dropped(pool, x, branch, keep.as_ref(), T, C, y);
-        });
-    }
     let arrays = || (numbers(1, n), vec![0.0; n]);
     pools.line(group, "drop_elements, 1024x768", elements(n), arrays, |pool, (x, y)| {
         drop_elements(pool, x, &keep(), T, C, y);

@@ -48,15 +48,16 @@ impl Keep {
     /// Multiplies a row by its factors.
     #[inline(always)]
     pub(crate) fn apply(&self, sequence: usize, row: usize, x: &mut [f32]) {
-        self.each_block(sequence, row, x, |x, factor| *x *= factor);
+        self.each(sequence, row, 0, x, |x, factor| *x *= factor);
     }
 
-    /// Calls `f(&mut x[i], factor i)` for a row.
+    /// Calls `f(&mut x[i], factor)` for a row's elements from column `from` on, a multiple of [`BLOCK`].
     #[inline(always)]
-    pub(crate) fn each_block(&self, sequence: usize, row: usize, x: &mut [f32], f: impl Fn(&mut f32, f32)) {
+    pub(crate) fn each(&self, sequence: usize, row: usize, from: usize, x: &mut [f32], f: impl Fn(&mut f32, f32)) {
+        debug_assert!(from.is_multiple_of(BLOCK), "a row's elements from {from} on");
         let rest = [row as u32, self.sequence(sequence), self.site];
         for (index, x) in x.chunks_mut(BLOCK).enumerate() {
-            let words = philox::block(index as u32, rest, self.key);
+            let words = philox::block((from / BLOCK + index) as u32, rest, self.key);
             for (words, x) in words.iter().zip(x.chunks_mut(16)) {
                 for (x, &word) in x.iter_mut().zip(words) {
                     f(x, if word < self.threshold { 0.0 } else { self.scale });
@@ -68,60 +69,22 @@ impl Keep {
     /// The factors of a row.
     #[inline(always)]
     pub(crate) fn factors(&self, sequence: usize, row: usize, factors: &mut [f32]) {
-        self.each_block(sequence, row, factors, |to, factor| *to = factor);
+        self.each(sequence, row, 0, factors, |to, factor| *to = factor);
     }
-}
-
-/// y = x + branch·keep, with x, branch, y [rows, cols] and `rows_per_sequence` rows to a sequence; no `keep` keeps all.
-///
-/// y is overwritten.
-///
-/// # Panics
-/// If the sizes do not agree.
-pub fn add_dropped(
-    pool: &Pool,
-    x: &[f32],
-    branch: &[f32],
-    keep: Option<&Keep>,
-    rows_per_sequence: usize,
-    cols: usize,
-    y: &mut [f32],
-) {
-    assert!(x.len() == y.len() && branch.len() == y.len(), "add_dropped: lengths");
-    for_rows(pool, y, cols, |first_row, y| {
-        let at = first_row * cols;
-        let (x, branch) = (&x[at..at + y.len()], &branch[at..at + y.len()]);
-        add_rows(pool.isa(), x, branch, keep, rows_per_sequence, cols, first_row, y);
-    });
 }
 
 multiversion! {
-    fn add_rows(
-        x: &[f32], branch: &[f32], keep: Option<&Keep>, rows_per_sequence: usize, cols: usize, first_row: usize,
-        y: &mut [f32],
-    ) = add_rows_body;
+    /// y ← x + y·keep for a piece of a row that begins at (sequence, row, column), the column a multiple of [`BLOCK`].
+    pub(crate) fn add_dropped(x: &[f32], keep: Option<&Keep>, place: (usize, usize, usize), y: &mut [f32])
+        = add_dropped_body;
 }
 
 #[inline(always)]
-fn add_rows_body(
-    x: &[f32],
-    branch: &[f32],
-    keep: Option<&Keep>,
-    rows_per_sequence: usize,
-    cols: usize,
-    first_row: usize,
-    y: &mut [f32],
-) {
-    y.copy_from_slice(branch);
-    for (i, (x, y)) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).enumerate() {
-        let row = first_row + i;
-        if let Some(keep) = keep {
-            keep.apply(row / rows_per_sequence, row % rows_per_sequence, y);
-        }
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y += x;
-        }
+fn add_dropped_body(x: &[f32], keep: Option<&Keep>, (sequence, row, from): (usize, usize, usize), y: &mut [f32]) {
+    if let Some(keep) = keep {
+        keep.each(sequence, row, from, y, |y, factor| *y *= factor);
     }
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
 }
 
 /// y = x·keep; forward and, from dy to dx, backward. y is overwritten.

@@ -9,43 +9,33 @@ use crate::split::{COLUMNS, TASK_ELEMENTS, for_rows};
 const SQRT_2_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 
-/// y = gelu(x) by the tanh form: x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))); y is overwritten.
-///
-/// D. Hendrycks and K. Gimpel, "Gaussian error linear units", 2016. With 1 + tanh(u) = 2·σ(2u) it is x·σ(2u), and its
-/// error that of one exponential: within 4 units in the last place for x > −5, absolutely below 1e-6 elsewhere.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn gelu_forward(pool: &Pool, x: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len(), "gelu_forward: lengths");
-    for_rows(pool, y, 1, |from, y| gelu_slice(pool.isa(), &x[from..from + y.len()], y));
+multiversion! {
+    /// y = gelu(x) by the tanh form: x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))); y is overwritten.
+    ///
+    /// D. Hendrycks and K. Gimpel, "Gaussian error linear units", 2016. With 1 + tanh(u) = 2·σ(2u) it is x·σ(2u), and its
+    /// error that of one exponential: within 4 units in the last place for x > −5, absolutely below 1e-6 elsewhere.
+    pub(crate) fn gelu(x: &[f32], y: &mut [f32]) = gelu_body;
 }
 
-multiversion! { fn gelu_slice(x: &[f32], y: &mut [f32]) = gelu_slice_body; }
-
 #[inline(always)]
-fn gelu_slice_body(x: &[f32], y: &mut [f32]) {
+fn gelu_body(x: &[f32], y: &mut [f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = x * sigmoid(2.0 * SQRT_2_PI * (x + CUBIC * x * x * x));
     }
 }
 
-/// dy ← dy·gelu′(x), in place: what was the gradient of gelu's result becomes that of its argument.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn gelu_backward_in_place(pool: &Pool, x: &[f32], dy: &mut [f32]) {
-    assert_eq!(x.len(), dy.len(), "gelu_backward_in_place: lengths");
-    for_rows(pool, dy, 1, |from, dy| gelu_grad_slice(pool.isa(), &x[from..from + dy.len()], dy));
+multiversion! {
+    /// dy ← dy·gelu′(x): what was the gradient of gelu's result becomes that of its argument. y becomes gelu(x), which
+    /// shares the exponential.
+    pub(crate) fn gelu_backward(x: &[f32], dy: &mut [f32], y: &mut [f32]) = gelu_backward_body;
 }
 
-multiversion! { fn gelu_grad_slice(x: &[f32], dy: &mut [f32]) = gelu_grad_slice_body; }
-
 #[inline(always)]
-fn gelu_grad_slice_body(x: &[f32], dy: &mut [f32]) {
-    for (dy, &x) in dy.iter_mut().zip(x) {
+fn gelu_backward_body(x: &[f32], dy: &mut [f32], y: &mut [f32]) {
+    for ((dy, y), &x) in dy.iter_mut().zip(y.iter_mut()).zip(x) {
         let s = sigmoid(2.0 * SQRT_2_PI * (x + CUBIC * x * x * x));
         let du2 = 2.0 * SQRT_2_PI * (1.0 + 3.0 * CUBIC * x * x);
+        *y = x * s;
         *dy *= s + x * s * (1.0 - s) * du2;
     }
 }
@@ -117,6 +107,51 @@ pub fn adamw(pool: &Pool, hyper: &AdamW, weight: &mut [f32], grad: &mut [f32], m
             adamw_slice(pool.isa(), hyper, w, g, m.part(from, to), v.part(from, to));
         }
     });
+}
+
+/// As [`adamw`] for a tensor of rows, of which only those that are `touched` have ever had a gradient: the others' gradient
+/// and moments are zero, they only decay, and nothing but their weights is read.
+///
+/// The bits are those of [`adamw`].
+///
+/// # Panics
+/// If the sizes do not agree.
+pub fn adamw_rows(
+    pool: &Pool,
+    hyper: &AdamW,
+    touched: &[bool],
+    weight: &mut [f32],
+    grad: &mut [f32],
+    m: &mut [f32],
+    v: &mut [f32],
+) {
+    let (n, rows) = (weight.len(), touched.len());
+    assert!(grad.len() == n && m.len() == n && v.len() == n, "adamw_rows: lengths");
+    assert!(rows > 0 && n > 0 && n.is_multiple_of(rows), "adamw_rows: {n} elements in {rows} rows");
+    let (cols, keep) = (n / rows, 1.0 - hyper.lr * hyper.weight_decay);
+    let (grad, m, v) = (Shards::new(grad), Shards::new(m), Shards::new(v));
+    for_rows(pool, weight, cols, |first, weight| {
+        for (row, w) in (first..).zip(weight.chunks_exact_mut(cols)) {
+            if touched[row] {
+                let (from, to) = (row * cols, (row + 1) * cols);
+                // SAFETY: tasks have different rows.
+                let (g, m, v) = unsafe { (grad.part(from, to), m.part(from, to), v.part(from, to)) };
+                adamw_slice(pool.isa(), hyper, w, g, m, v);
+            } else {
+                scale(pool.isa(), keep, w);
+            }
+        }
+    });
+}
+
+multiversion! {
+    /// x ← factor·x.
+    pub(crate) fn scale(factor: f32, x: &mut [f32]) = scale_body;
+}
+
+#[inline(always)]
+fn scale_body(factor: f32, x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x *= factor);
 }
 
 multiversion! {

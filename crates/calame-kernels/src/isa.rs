@@ -15,11 +15,13 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, DQ and VL, beside AVX2 and FMA.
     Avx512,
+    /// The same with AVX-512 BF16, which multiplies pairs of bf16 (Zen 4, Cooper Lake, Sapphire Rapids).
+    Avx512Bf16,
 }
 
 impl Isa {
     /// All of them, narrowest first.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
 
     /// The widest that this machine has.
     pub fn detect() -> Isa {
@@ -45,8 +47,10 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Isa::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => false,
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => false,
         }
     }
 
@@ -56,6 +60,7 @@ impl Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512-bf16",
         }
     }
 }
@@ -73,7 +78,7 @@ impl FromStr for Isa {
         Isa::ALL
             .into_iter()
             .find(|isa| isa.name() == s)
-            .ok_or_else(|| format!("unknown instruction set '{s}': expected portable, avx2 or avx512"))
+            .ok_or_else(|| format!("unknown instruction set '{s}': expected portable, avx2, avx512 or avx512-bf16"))
     }
 }
 
@@ -99,7 +104,7 @@ macro_rules! multiversion {
                 // SAFETY: an `Isa` other than Portable reaches kernels only through `Pool::new`, which asserts that
                 // this machine has it.
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },

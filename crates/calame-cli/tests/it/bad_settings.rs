@@ -69,16 +69,18 @@ fn numbers_out_of_range() {
 #[test]
 fn unknown_names() {
     refused(&["--preset", "gpt9"], 2, &["'gpt9'", "book, gpt2, gpt2-medium, gpt2-large, gpt2-xl and tiny"]);
-    refused(&["--precision", "bf16"], 2, &["device.precision is 'bf16'", "hint: ", "f32"]);
+    refused(&["--precision", "fp8"], 2, &["device.precision is 'fp8'", "hint: ", "f32, bf16 or auto"]);
     refused(&["--device", "cuda"], 2, &["device.device is 'cuda'", "hint: ", "cpu"]);
     refused(&["--set", "tokenizer.kind=bpe"], 2, &["tokenizer.kind is 'bpe'", "gpt2, simple-v1 and simple-v2"]);
     let place = Place::new();
     let before = place.files();
     let mut command = place.command(&train(&["--set", "device.instruction_set=sse"]));
     let outcome = command.env_remove("CALAME_INSTRUCTION_SET").output().unwrap();
-    crate::program::Outcome::of(outcome).is_error(2, &["device.instruction_set", "'sse'", "portable, avx2 or avx512"]);
+    crate::program::Outcome::of(outcome)
+        .is_error(2, &["device.instruction_set", "'sse'", "portable, avx2, avx512 or avx512-bf16"]);
     let outcome = place.command(&train(&[])).env("CALAME_INSTRUCTION_SET", "mmx").output().unwrap();
-    crate::program::Outcome::of(outcome).is_error(2, &["CALAME_INSTRUCTION_SET", "'mmx'", "portable, avx2 or avx512"]);
+    crate::program::Outcome::of(outcome)
+        .is_error(2, &["CALAME_INSTRUCTION_SET", "'mmx'", "portable, avx2, avx512 or avx512-bf16"]);
     assert!(before == place.files());
 }
 
@@ -144,7 +146,7 @@ fn sampling_out_of_range() {
     place.fails(&generate("--top-p", "1.5"), 2, &["top-p is 1.5", "at most 1"]);
     place.fails(&generate("--top-p", "0"), 2, &["top-p is 0", "above 0"]);
     place.fails(&generate("--top-k", "-3"), 2, &["--top-k"]);
-    place.fails(&generate("--precision", "bf16"), 2, &["'bf16'", "f32"]);
+    place.fails(&generate("--precision", "fp8"), 2, &["'fp8'", "f32, bf16 or auto"]);
     place.fails(&generate("--device", "cuda"), 2, &["'cuda'", "cpu"]);
     place.fails(&generate("--threads", "99999"), 2, &["99999", "1024"]);
 }

@@ -4,6 +4,7 @@
 mod bad_model;
 mod bad_settings;
 mod bad_text;
+mod bench;
 mod disk;
 mod eval;
 mod init_from;

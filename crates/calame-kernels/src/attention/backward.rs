@@ -8,6 +8,7 @@ use crate::gemm::serial::Serial;
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, sum_of2};
 use crate::pool::{Pool, Shards};
+use crate::precision::Precision;
 
 /// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what forward had and gave.
 ///
@@ -15,6 +16,7 @@ use crate::pool::{Pool, Shards};
 /// If the sizes do not agree.
 pub fn attention_backward(
     pool: &Pool,
+    precision: Precision,
     shape: AttentionShape,
     dy: &[f32],
     qkv: &[f32],
@@ -25,16 +27,17 @@ pub fn attention_backward(
 ) {
     shape.check(qkv.len(), y.len(), lse.len());
     assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: sizes of the gradients");
-    let dqkv = Shards::new(dqkv);
+    let (serial, dqkv) = (Serial::new(pool.isa(), precision), Shards::new(dqkv));
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let (isa, head) = (pool.isa(), Head::of_task(shape, task));
-        HeadBackward { isa, head, dy, qkv, keep, y, lse, dqkv }.run(scratch);
+        HeadBackward { isa, serial, head, dy, qkv, keep, y, lse, dqkv }.run(scratch);
     });
 }
 
 /// One head of one sequence.
 struct HeadBackward<'a> {
     isa: Isa,
+    serial: Serial,
     head: Head,
     dy: &'a [f32],
     qkv: &'a [f32],
@@ -46,7 +49,7 @@ struct HeadBackward<'a> {
 
 impl HeadBackward<'_> {
     fn run(&self, scratch: &mut AlignedVec) {
-        let (serial, head) = (Serial::new(self.isa), self.head);
+        let (serial, head) = (self.serial, self.head);
         let AttentionShape { n_positions: t, head_size: hs, .. } = head.shape;
         let [room_k, room_kt, room_vt, room_b, room_a, weights, dscores, factors] = carve(
             scratch,

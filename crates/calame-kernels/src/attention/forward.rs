@@ -7,6 +7,7 @@ use crate::gemm::serial::Serial;
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of};
 use crate::pool::{Pool, Shards};
+use crate::precision::Precision;
 
 /// y [B·T, C] and lse [B, NH, T] from qkv [B·T, 3C]; both are overwritten.
 ///
@@ -16,6 +17,7 @@ use crate::pool::{Pool, Shards};
 /// If the sizes do not agree.
 pub fn attention_forward(
     pool: &Pool,
+    precision: Precision,
     shape: AttentionShape,
     qkv: &[f32],
     keep: Option<&Keep>,
@@ -23,7 +25,7 @@ pub fn attention_forward(
     lse: &mut [f32],
 ) {
     shape.check(qkv.len(), y.len(), lse.len());
-    let serial = Serial::new(pool.isa());
+    let serial = Serial::new(pool.isa(), precision);
     let (y, lse) = (Shards::new(y), Shards::new(lse));
     let (t, hs) = (shape.n_positions, shape.head_size);
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {

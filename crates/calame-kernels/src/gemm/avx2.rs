@@ -2,12 +2,12 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, Store};
+use super::kernels::{Kernels, Store};
 
 const MR: usize = 6;
 const NR: usize = 16;
 
-pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, tile, pack };
+pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, k_step: 1, tile, pack, rounds: None };
 
 unsafe fn tile(
     kc: usize,
@@ -45,6 +45,10 @@ unsafe fn tile_of<const M: usize>(
     let mut sum = [[_mm256_setzero_ps(); 2]; M];
     // SAFETY: the panels hold [kc][MR] and [kc][NR]; whole rows of C are touched only where the tile has all columns.
     unsafe {
+        for r in 0..M {
+            _mm_prefetch::<_MM_HINT_T0>(c.add(r * row_stride).cast());
+            _mm_prefetch::<_MM_HINT_T0>(c.add(r * row_stride).wrapping_add(NR - 1).cast());
+        }
         let (mut a, mut b) = (a, b);
         for _ in 0..kc {
             let row = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
@@ -89,7 +93,10 @@ unsafe fn pack(
 ) {
     // SAFETY: the caller's promises are passed on; the machine has AVX2.
     unsafe {
-        if k_stride != 1 || lane_stride == 1 {
+        if lane_stride == 1 {
+            return copy_lanes(panel, width, source, k_stride, lanes, kc);
+        }
+        if k_stride != 1 {
             return super::portable::pack(panel, width, source, lane_stride, k_stride, lanes, kc);
         }
         for lane in (0..width).step_by(8) {
@@ -98,6 +105,34 @@ unsafe fn pack(
             transpose_lanes(panel.add(lane), width, width_here, source, lane_stride, lanes_here, kc);
         }
     }
+}
+
+/// Lanes that stand side by side.
+#[target_feature(enable = "avx2")]
+unsafe fn copy_lanes(panel: *mut f32, width: usize, source: *const f32, k_stride: usize, lanes: usize, kc: usize) {
+    for lane in (0..width).step_by(8) {
+        let (read, width_here) = (lanes_mask(lanes.saturating_sub(lane).min(8)), width - lane);
+        for k in 0..kc {
+            // SAFETY: masked lanes are neither read nor written; the others are inside matrix and panel. A whole store of
+            // a narrow row runs on into the next one, which is written after it.
+            unsafe {
+                let row = _mm256_maskload_ps(source.wrapping_add(k * k_stride + lane), read);
+                let to = panel.add(k * width + lane);
+                // A masked store costs Zen some twenty ordinary ones.
+                if width_here >= 8 || (lane == 0 && k + 8 / width_here < kc) {
+                    _mm256_storeu_ps(to, row);
+                } else {
+                    _mm256_maskstore_ps(to, lanes_mask(width_here), row);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn lanes_mask(lanes: usize) -> __m256i {
+    let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), lane)
 }
 
 /// Up to 8 lanes whose terms stand side by side: tiles of 8 × 8 are turned in registers, what is left over one by one.

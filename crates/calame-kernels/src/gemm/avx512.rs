@@ -1,76 +1,113 @@
-//! The micro-kernel for AVX-512: 14 × 32 sums in 28 registers, two for the row of B, one for the element of A.
+//! The micro-kernels for AVX-512: 14 × 32 sums in 28 registers, two for the row of B, one for the element of A. In bf16
+//! each lane holds a pair of terms, whose two products one instruction adds to the sum.
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, Store};
+use super::kernels::{Kernels, Store};
+use crate::precision::rounded_to_bf16;
 
 const MR: usize = 14;
 const NR: usize = 32;
 
-pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, tile, pack };
+pub(super) const F32: Kernels = Kernels { mr: MR, nr: NR, k_step: 1, tile: tile_f32, pack: pack_f32, rounds: None };
+pub(super) const BF16: Kernels = Kernels { mr: MR, nr: NR, k_step: 2, tile: tile_bf16, pack: pack_bf16, rounds: None };
 
-unsafe fn tile(
-    kc: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    row_stride: usize,
-    rows: usize,
-    cols: usize,
-    store: Store,
-) {
-    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this kernel only where the machine has AVX-512.
-    unsafe {
-        match rows {
-            14 => tile_of::<14>(kc, a, b, c, row_stride, cols, store),
-            13 => tile_of::<13>(kc, a, b, c, row_stride, cols, store),
-            12 => tile_of::<12>(kc, a, b, c, row_stride, cols, store),
-            11 => tile_of::<11>(kc, a, b, c, row_stride, cols, store),
-            10 => tile_of::<10>(kc, a, b, c, row_stride, cols, store),
-            9 => tile_of::<9>(kc, a, b, c, row_stride, cols, store),
-            8 => tile_of::<8>(kc, a, b, c, row_stride, cols, store),
-            7 => tile_of::<7>(kc, a, b, c, row_stride, cols, store),
-            6 => tile_of::<6>(kc, a, b, c, row_stride, cols, store),
-            5 => tile_of::<5>(kc, a, b, c, row_stride, cols, store),
-            4 => tile_of::<4>(kc, a, b, c, row_stride, cols, store),
-            3 => tile_of::<3>(kc, a, b, c, row_stride, cols, store),
-            2 => tile_of::<2>(kc, a, b, c, row_stride, cols, store),
-            _ => tile_of::<1>(kc, a, b, c, row_stride, cols, store),
+/// A micro-kernel whose innermost operation is `multiply_add(element, row, sum)`.
+macro_rules! micro_kernel {
+    ($tile:ident, $tile_of:ident, $features:literal, $multiply_add:expr) => {
+        unsafe fn $tile(
+            units: usize,
+            a: *const f32,
+            b: *const f32,
+            c: *mut f32,
+            row_stride: usize,
+            rows: usize,
+            cols: usize,
+            store: Store,
+        ) {
+            // SAFETY: the caller's promises are passed on; `Kernels::of` gives this kernel only where the machine has
+            // the instructions.
+            unsafe {
+                match rows {
+                    14 => $tile_of::<14>(units, a, b, c, row_stride, cols, store),
+                    13 => $tile_of::<13>(units, a, b, c, row_stride, cols, store),
+                    12 => $tile_of::<12>(units, a, b, c, row_stride, cols, store),
+                    11 => $tile_of::<11>(units, a, b, c, row_stride, cols, store),
+                    10 => $tile_of::<10>(units, a, b, c, row_stride, cols, store),
+                    9 => $tile_of::<9>(units, a, b, c, row_stride, cols, store),
+                    8 => $tile_of::<8>(units, a, b, c, row_stride, cols, store),
+                    7 => $tile_of::<7>(units, a, b, c, row_stride, cols, store),
+                    6 => $tile_of::<6>(units, a, b, c, row_stride, cols, store),
+                    5 => $tile_of::<5>(units, a, b, c, row_stride, cols, store),
+                    4 => $tile_of::<4>(units, a, b, c, row_stride, cols, store),
+                    3 => $tile_of::<3>(units, a, b, c, row_stride, cols, store),
+                    2 => $tile_of::<2>(units, a, b, c, row_stride, cols, store),
+                    _ => $tile_of::<1>(units, a, b, c, row_stride, cols, store),
+                }
+            }
         }
-    }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $tile_of<const M: usize>(
+            units: usize,
+            a: *const f32,
+            b: *const f32,
+            c: *mut f32,
+            row_stride: usize,
+            cols: usize,
+            store: Store,
+        ) {
+            let mut sum = [[_mm512_setzero_ps(); 2]; M];
+            // SAFETY: the panels hold [units][MR] and [units][NR]; C is the caller's.
+            unsafe {
+                for r in 0..M {
+                    _mm_prefetch::<_MM_HINT_T0>(c.add(r * row_stride).cast());
+                    _mm_prefetch::<_MM_HINT_T0>(c.add(r * row_stride).wrapping_add(NR - 1).cast());
+                }
+                let (mut a, mut b) = (a, b);
+                for _ in 0..units {
+                    let row = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
+                    for (r, sum) in sum.iter_mut().enumerate() {
+                        let element = _mm512_set1_ps(*a.add(r));
+                        sum[0] = $multiply_add(element, row[0], sum[0]);
+                        sum[1] = $multiply_add(element, row[1], sum[1]);
+                    }
+                    a = a.add(MR);
+                    b = b.add(NR);
+                }
+                write_tile(&sum, c, row_stride, cols, store);
+            }
+        }
+    };
 }
 
+micro_kernel!(tile_f32, tile_f32_of, "avx512f", |element, row, sum| _mm512_fmadd_ps(element, row, sum));
+micro_kernel!(tile_bf16, tile_bf16_of, "avx512f,avx512bf16", |element, row, sum| {
+    _mm512_dpbf16_ps(sum, pairs(element), pairs(row))
+});
+
+/// Sixteen lanes of four bytes as pairs of bf16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+fn pairs(x: __m512) -> __m512bh {
+    // SAFETY: both are 64 bytes, and any bits are pairs of bf16.
+    unsafe { std::mem::transmute(x) }
+}
+
+/// Writes the sums into C.
+///
+/// # Safety
+/// Row r of the tile is `cols` writable elements at `c + r * row_stride`; the bias in `store` has `cols` elements.
 #[target_feature(enable = "avx512f")]
-unsafe fn tile_of<const M: usize>(
-    kc: usize,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
-    row_stride: usize,
-    cols: usize,
-    store: Store,
-) {
-    let mut sum = [[_mm512_setzero_ps(); 2]; M];
+#[inline]
+unsafe fn write_tile(sum: &[[__m512; 2]], c: *mut f32, row_stride: usize, cols: usize, store: Store) {
     let mask = [lanes_mask(cols.min(16)), lanes_mask(cols.saturating_sub(16))];
-    // SAFETY: the panels hold [kc][MR] and [kc][NR]; masked lanes of C and of the bias are not touched.
-    unsafe {
-        for r in 0..M {
-            _mm_prefetch::<_MM_HINT_T0>(c.add(r * row_stride).cast());
-        }
-        let (mut a, mut b) = (a, b);
-        for _ in 0..kc {
-            let row = [_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16))];
-            for (r, sum) in sum.iter_mut().enumerate() {
-                let element = _mm512_set1_ps(*a.add(r));
-                sum[0] = _mm512_fmadd_ps(element, row[0], sum[0]);
-                sum[1] = _mm512_fmadd_ps(element, row[1], sum[1]);
-            }
-            a = a.add(MR);
-            b = b.add(NR);
-        }
-        for (r, sum) in sum.iter().enumerate() {
-            for half in 0..2 {
-                let (c, m) = (c.add(r * row_stride).wrapping_add(half * 16), mask[half]);
+    for (r, sum) in sum.iter().enumerate() {
+        for half in 0..2 {
+            let m = mask[half];
+            // SAFETY: masked lanes of C and of the bias are not touched.
+            unsafe {
+                let c = c.add(r * row_stride).wrapping_add(half * 16);
                 let value = match store {
                     Store::Overwrite => sum[half],
                     Store::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(m, c), sum[half]),
@@ -88,7 +125,7 @@ fn lanes_mask(lanes: usize) -> __mmask16 {
     ((1u32 << lanes) - 1) as __mmask16
 }
 
-unsafe fn pack(
+unsafe fn pack_f32(
     panel: *mut f32,
     width: usize,
     source: *const f32,
@@ -186,4 +223,115 @@ fn transpose(r: [__m512; 16]) -> [__m512; 16] {
         out[12 + t] = _mm512_shuffle_f32x4::<0xdd>(odd_low, odd_high);
     }
     out
+}
+
+/// As [`pack_f32`], two terms of a lane to a unit, rounded to the nearest bf16.
+unsafe fn pack_bf16(
+    panel: *mut f32,
+    width: usize,
+    source: *const f32,
+    lane_stride: usize,
+    k_stride: usize,
+    lanes: usize,
+    kc: usize,
+) {
+    // SAFETY: the caller's promises are passed on; the machine has the instructions.
+    unsafe {
+        if lane_stride == 1 {
+            copy_pairs(panel, width, source, k_stride, lanes, kc);
+        } else if k_stride == 1 {
+            for lane in (0..width).step_by(16) {
+                let source = source.wrapping_add(lane * lane_stride);
+                let (width_here, lanes_here) = ((width - lane).min(16), lanes.saturating_sub(lane).min(16));
+                transpose_pairs(panel.add(lane), width, width_here, source, lane_stride, lanes_here, kc);
+            }
+        } else {
+            gather_pairs(panel, width, source, lane_stride, k_stride, lanes, kc);
+        }
+    }
+}
+
+/// Lanes that stand side by side: the rows of terms 2u and 2u + 1 are interleaved.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn copy_pairs(panel: *mut f32, width: usize, source: *const f32, k_stride: usize, lanes: usize, kc: usize) {
+    let mut interleave = [0u16; 32];
+    for lane in 0..16 {
+        interleave[2 * lane] = lane as u16;
+        interleave[2 * lane + 1] = 16 + lane as u16;
+    }
+    // SAFETY: 64 bytes.
+    let interleave = unsafe { _mm512_loadu_si512(interleave.as_ptr().cast()) };
+    for lane in (0..width).step_by(16) {
+        let read = lanes_mask(lanes.saturating_sub(lane).min(16));
+        let write = lanes_mask((width - lane).min(16));
+        for unit in 0..kc.div_ceil(2) {
+            let second = if 2 * unit + 1 < kc { read } else { 0 };
+            // SAFETY: masked lanes are neither read nor written; the others are inside matrix and panel.
+            unsafe {
+                let at = source.wrapping_add(2 * unit * k_stride + lane);
+                let low = _mm512_maskz_loadu_ps(read, at);
+                let high = _mm512_maskz_loadu_ps(second, at.wrapping_add(k_stride));
+                let both: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+                let units = _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleave, both));
+                _mm512_mask_storeu_ps(panel.add(unit * width + lane), write, units);
+            }
+        }
+    }
+}
+
+/// Up to 16 lanes whose terms stand side by side: tiles of 16 lanes × 32 terms are turned in registers.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn transpose_pairs(
+    panel: *mut f32,
+    panel_stride: usize,
+    width: usize,
+    source: *const f32,
+    lane_stride: usize,
+    lanes: usize,
+    kc: usize,
+) {
+    let write = lanes_mask(width);
+    for k in (0..kc).step_by(32) {
+        let read = [lanes_mask((kc - k).min(16)), lanes_mask((kc - k).saturating_sub(16).min(16))];
+        let mut rows = [_mm512_setzero_ps(); 16];
+        for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
+            // SAFETY: terms beyond the block are masked; both types are 64 bytes.
+            *row = unsafe {
+                let at = source.wrapping_add(lane * lane_stride + k);
+                let low = _mm512_maskz_loadu_ps(read[0], at);
+                let high = _mm512_maskz_loadu_ps(read[1], at.wrapping_add(16));
+                std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low))
+            };
+        }
+        let turned = transpose(rows);
+        for (u, row) in turned.iter().enumerate().take((kc - k).div_ceil(2)) {
+            // SAFETY: lanes beyond the panel's width are masked.
+            unsafe { _mm512_mask_storeu_ps(panel.add((k / 2 + u) * panel_stride), write, *row) };
+        }
+    }
+}
+
+/// Neither lanes nor terms stand side by side.
+unsafe fn gather_pairs(
+    panel: *mut f32,
+    width: usize,
+    source: *const f32,
+    lane_stride: usize,
+    k_stride: usize,
+    lanes: usize,
+    kc: usize,
+) {
+    // SAFETY: the caller's panel has room for the units.
+    let panel = unsafe { std::slice::from_raw_parts_mut(panel, kc.div_ceil(2) * width) };
+    for (unit, panel) in panel.chunks_exact_mut(width).enumerate() {
+        for (lane, to) in panel.iter_mut().enumerate() {
+            let term = |k: usize| {
+                let inside = lane < lanes && k < kc;
+                // SAFETY: lane and term are inside the matrix.
+                let x = if inside { unsafe { *source.add(lane * lane_stride + k * k_stride) } } else { 0.0 };
+                rounded_to_bf16(x).to_bits() >> 16
+            };
+            *to = f32::from_bits(term(2 * unit) | term(2 * unit + 1) << 16);
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! The micro-kernel in plain Rust, for processors that have no version of their own.
 
-use super::{Kernels, Store};
+use super::kernels::{Kernels, Store};
 
 const MR: usize = 4;
 const NR: usize = 8;
 
-pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, tile, pack };
+pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, k_step: 1, tile, pack, rounds: None };
 
 unsafe fn tile(
     kc: usize,

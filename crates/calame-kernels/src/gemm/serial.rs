@@ -1,7 +1,9 @@
 //! Small products inside one task, by the same micro-kernels: what attention is made of.
 
-use super::{Kernels, MatRef, Store};
+use super::MatRef;
+use super::kernels::{Kernels, Store};
 use crate::isa::Isa;
+use crate::precision::Precision;
 
 /// Products of packed operands on the calling thread.
 #[derive(Clone, Copy)]
@@ -9,14 +11,14 @@ pub(crate) struct Serial {
     kernels: Kernels,
 }
 
-/// An operand B packed for all of its k: panels `[k][nr]`.
+/// An operand B packed for all of its k: panels `[units][nr]`.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedB<'a> {
     panels: &'a [f32],
     k: usize,
 }
 
-/// An operand A packed for all of its k: panels `[k][mr]`.
+/// An operand A packed for all of its k: panels `[units][mr]`.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedA<'a> {
     panels: &'a [f32],
@@ -25,42 +27,32 @@ pub(crate) struct PackedA<'a> {
 }
 
 impl Serial {
-    pub fn new(isa: Isa) -> Serial {
-        Serial { kernels: Kernels::of(isa) }
+    pub fn new(isa: Isa, precision: Precision) -> Serial {
+        Serial { kernels: Kernels::of(isa, precision) }
     }
 
-    /// Elements that [`Serial::pack_a`] needs for a matrix [rows, k].
+    /// Floats that [`Serial::pack_a`] needs for a matrix [rows, k].
     pub fn packed_a_len(self, rows: usize, k: usize) -> usize {
-        rows.next_multiple_of(self.kernels.mr) * k
+        rows.next_multiple_of(self.kernels.mr) * self.kernels.units(k)
     }
 
-    /// Elements that [`Serial::pack_b`] needs for a matrix [k, cols].
+    /// Floats that [`Serial::pack_b`] needs for a matrix [k, cols].
     pub fn packed_b_len(self, k: usize, cols: usize) -> usize {
-        cols.next_multiple_of(self.kernels.nr) * k
+        cols.next_multiple_of(self.kernels.nr) * self.kernels.units(k)
     }
 
     pub fn pack_a<'a>(self, room: &'a mut [f32], a: MatRef<'_>) -> PackedA<'a> {
-        let Kernels { mr, pack, .. } = self.kernels;
         let room = &mut room[..self.packed_a_len(a.rows, a.cols)];
-        for (i, panel) in room.chunks_exact_mut(mr * a.cols).enumerate() {
-            let lanes = mr.min(a.rows - i * mr);
-            // SAFETY: `MatRef` holds every element, the panel has room for [k][mr].
-            unsafe {
-                pack(panel.as_mut_ptr(), mr, a.at(i * mr, 0), a.row_stride, a.col_stride, lanes, a.cols);
-            }
+        for (i, panel) in room.chunks_exact_mut(self.kernels.mr * self.kernels.units(a.cols)).enumerate() {
+            self.kernels.pack_rows(panel, &a, i, 0, a.cols);
         }
         PackedA { panels: room, rows: a.rows, k: a.cols }
     }
 
     pub fn pack_b<'a>(self, room: &'a mut [f32], b: MatRef<'_>) -> PackedB<'a> {
-        let Kernels { nr, pack, .. } = self.kernels;
         let room = &mut room[..self.packed_b_len(b.rows, b.cols)];
-        for (j, panel) in room.chunks_exact_mut(nr * b.rows).enumerate() {
-            let lanes = nr.min(b.cols - j * nr);
-            // SAFETY: as in `pack_a`.
-            unsafe {
-                pack(panel.as_mut_ptr(), nr, b.at(0, j * nr), b.col_stride, b.row_stride, lanes, b.rows);
-            }
+        for (j, panel) in room.chunks_exact_mut(self.kernels.nr * self.kernels.units(b.rows)).enumerate() {
+            self.kernels.pack_cols(panel, &b, j, 0, b.rows);
         }
         PackedB { panels: room, k: b.rows }
     }
@@ -79,16 +71,17 @@ impl Serial {
         add: bool,
     ) {
         let Kernels { mr, nr, tile, .. } = self.kernels;
-        assert!(a.k <= b.k && cols.next_multiple_of(nr) * b.k <= b.panels.len(), "Serial::multiply: sizes");
+        let (a_units, b_units) = (self.kernels.units(a.k), self.kernels.units(b.k));
+        assert!(a.k <= b.k && cols.next_multiple_of(nr) * b_units <= b.panels.len(), "Serial::multiply: sizes");
         let store = if add { Store::Add } else { Store::Overwrite };
-        for (i, a_panel) in a.panels.chunks_exact(mr * a.k).enumerate() {
+        for (i, a_panel) in a.panels.chunks_exact(mr * a_units).enumerate() {
             let rows = mr.min(a.rows - i * mr);
-            for (j, b_panel) in b.panels.chunks_exact(nr * b.k).enumerate().take(cols.div_ceil(nr)) {
+            for (j, b_panel) in b.panels.chunks_exact(nr * b_units).enumerate().take(cols.div_ceil(nr)) {
                 let width = nr.min(cols - j * nr);
-                // SAFETY: the tile lies inside the C that the caller promised; panels hold at least A.k terms.
+                // SAFETY: the tile lies inside the C that the caller promised; panels hold at least A's units.
                 unsafe {
                     let c = c.add(i * mr * row_stride + j * nr);
-                    tile(a.k, a_panel.as_ptr(), b_panel.as_ptr(), c, row_stride, rows, width, store);
+                    tile(a_units, a_panel.as_ptr(), b_panel.as_ptr(), c, row_stride, rows, width, store);
                 }
             }
         }

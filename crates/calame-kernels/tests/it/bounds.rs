@@ -3,10 +3,22 @@
 //! Every bound is a sum of absolute terms, each times the roundings that it can have met. Nothing is fitted: a kernel that
 //! drops or doubles a block of terms is off by those terms' size, a hundred times such a bound and more.
 
+use calame_kernels::Precision;
+
 use crate::support::EPSILON;
 
 /// For the terms of second order that the analyses leave out.
 const SECOND_ORDER: f64 = 1.01;
+/// Likewise where operands are rounded to bf16: weights are off by some per cent then.
+const SECOND_ORDER_BF16: f64 = 1.1;
+
+/// What rounding both operands of a product adds to its relative error: half a unit in bf16's last place each.
+fn operand_rounding(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 0.0,
+        Precision::Bf16 => 2.0 / 512.0,
+    }
+}
 
 /// Bounds of attention, of the shape of what they bound.
 pub struct AttentionBounds {
@@ -20,7 +32,10 @@ pub fn attention(
     dy: &[f64],
     qkv: &[f64],
     factor: &dyn Fn(usize, usize, usize) -> f64,
+    precision: Precision,
 ) -> AttentionBounds {
+    let operands = operand_rounding(precision);
+    let second_order = if precision == Precision::F32 { SECOND_ORDER } else { SECOND_ORDER_BF16 };
     let c = nh * hs;
     let mut bounds = AttentionBounds { y: vec![0.0; b * t * c], dqkv: vec![0.0; qkv.len()] };
     let rows = (0..b).flat_map(|s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))));
@@ -31,15 +46,15 @@ pub fn attention(
         let keys: Vec<&[f64]> = (0..=q).map(|k| &qkv[at(k, 1)..][..hs]).collect();
         let values: Vec<&[f64]> = (0..=q).map(|k| &qkv[at(k, 2)..][..hs]).collect();
         let keep: Vec<f64> = (0..=q).map(|k| factor(s, h * t + q, k)).collect();
-        let row = QueryRow::new(query, dy, &keys, &values, &keep, t);
+        let row = QueryRow::new(query, dy, &keys, &values, &keep, t, operands);
         for k in 0..=q {
             let kept = row.p[k] * keep[k];
             for i in 0..hs {
                 // A sum of up to t products, begun anew or added to at each block of queries.
-                let sum = (t + 4) as f64 * EPSILON;
-                bounds.y[y_at + i] += SECOND_ORDER * kept * values[k][i].abs() * (row.p_error[k] + sum);
-                bounds.dqkv[at(k, 2) + i] += SECOND_ORDER * kept * dy[i].abs() * (row.p_error[k] + sum);
-                let dscore = SECOND_ORDER * (row.dscore_error[k] + sum * row.dscore[k].abs());
+                let sum = (t + 4) as f64 * EPSILON + operands;
+                bounds.y[y_at + i] += second_order * kept * values[k][i].abs() * (row.p_error[k] + sum);
+                bounds.dqkv[at(k, 2) + i] += second_order * kept * dy[i].abs() * (row.p_error[k] + sum);
+                let dscore = second_order * (row.dscore_error[k] + sum * row.dscore[k].abs());
                 bounds.dqkv[at(q, 0) + i] += dscore * keys[k][i].abs();
                 bounds.dqkv[at(k, 1) + i] += dscore * query[i].abs();
             }
@@ -58,7 +73,15 @@ struct QueryRow {
 }
 
 impl QueryRow {
-    fn new(query: &[f64], dy: &[f64], keys: &[&[f64]], values: &[&[f64]], keep: &[f64], t: usize) -> QueryRow {
+    fn new(
+        query: &[f64],
+        dy: &[f64],
+        keys: &[&[f64]],
+        values: &[&[f64]],
+        keep: &[f64],
+        t: usize,
+        operands: f64,
+    ) -> QueryRow {
         let hs = query.len();
         let scale = 1.0 / (hs as f64).sqrt();
         let z: Vec<f64> = keys.iter().map(|k| scale * dot(query, k)).collect();
@@ -66,7 +89,8 @@ impl QueryRow {
         let sum: f64 = z.iter().map(|z| z.exp()).sum();
         let p: Vec<f64> = z.iter().map(|z| z.exp() / sum).collect();
         // A score is a sum of hs products. It moves its weight by itself, and all weights through the row's sum.
-        let z_error: Vec<f64> = keys.iter().map(|k| (hs + 1) as f64 * EPSILON * scale * dot_abs(query, k)).collect();
+        let z_error: Vec<f64> =
+            keys.iter().map(|k| ((hs + 1) as f64 * EPSILON + operands) * scale * dot_abs(query, k)).collect();
         let lse_error = dot(&p, &z_error);
         // The sum of exponentials in 16 lanes; two exponentials of 4 roundings each; scaled scores, the maximum, the
         // log-sum-exp (at most `largest` + ln t) and their differences, rounded some 16 times between them.
@@ -77,12 +101,13 @@ impl QueryRow {
         let products: Vec<f64> = values.iter().map(|v| dot(dy, v)).collect();
         let sizes: Vec<f64> = values.iter().map(|v| dot_abs(dy, v)).collect();
         let d = dot(&kept, &products);
-        let both = (t + hs + 8) as f64 * EPSILON;
+        let both = (t + hs + 8) as f64 * EPSILON + operands;
         let d_error: f64 = (0..p.len()).map(|k| kept[k] * sizes[k] * (p_error[k] + both)).sum();
         let dscore: Vec<f64> = (0..p.len()).map(|k| scale * p[k] * (keep[k] * products[k] - d)).collect();
         let dscore_error = (0..p.len())
             .map(|k| {
-                let inner = (hs + 4) as f64 * EPSILON * keep[k] * sizes[k] + d_error + 4.0 * EPSILON * d.abs();
+                let inner =
+                    ((hs + 4) as f64 * EPSILON + operands) * keep[k] * sizes[k] + d_error + 4.0 * EPSILON * d.abs();
                 dscore[k].abs() * p_error[k] + scale * p[k] * inner
             })
             .collect();

@@ -28,7 +28,16 @@ fn product(
 }
 
 #[test]
-fn gemm_in_all_transpositions_and_starts() {
+fn gemm_in_f32() {
+    gemm_in_all_transpositions_and_starts(Precision::F32);
+}
+
+#[test]
+fn gemm_in_bf16() {
+    gemm_in_all_transpositions_and_starts(Precision::Bf16);
+}
+
+fn gemm_in_all_transpositions_and_starts(precision: Precision) {
     let mut shapes: Vec<[usize; 3]> = Vec::new();
     for m in SIZES {
         for n in SIZES {
@@ -42,13 +51,15 @@ fn gemm_in_all_transpositions_and_starts() {
             let (ta, tb) = (transposed & 1 == 1, transposed & 2 == 2);
             let a_at = |i: usize, p: usize| if ta { a[p * m + i] } else { a[i * k + p] };
             let b_at = |p: usize, j: usize| if tb { b[j * k + p] } else { b[p * n + j] };
-            let [sums, sizes] = product(m, n, k, a_at, b_at);
+            // Operands are rounded first: products of two bf16 are exact in f32, so the sum's bound is the same.
+            let [sums, sizes] =
+                product(m, n, k, |i, p| precision.round(a_at(i, p)), |p, j| precision.round(b_at(p, j)));
             for_every_pool(|pool| {
                 for start in [Start::Zero, Start::Add, Start::Bias(&bias)] {
                     let a = if ta { MatRef::dense(&a, k, m).t() } else { MatRef::dense(&a, m, k) };
                     let b = if tb { MatRef::dense(&b, n, k).t() } else { MatRef::dense(&b, k, n) };
                     let mut c = if matches!(start, Start::Add) { c0.clone() } else { nans(m * n) };
-                    gemm(pool, a, b, MatMut::dense(&mut c, m, n), start);
+                    gemm(pool, precision, a, b, MatMut::dense(&mut c, m, n), start);
                     let first = |i: usize| match start {
                         Start::Zero => 0.0,
                         Start::Add => f64::from(c0[i]),
@@ -67,13 +78,17 @@ fn gemm_rows_do_not_depend_on_their_number() {
     let (m, n, k) = (70, 65, 1700);
     let (a, b) = (numbers(1, m * k), numbers(2, k * n));
     for_every_pool(|pool| {
-        let mut whole = nans(m * n);
-        gemm(pool, MatRef::dense(&a, m, k), MatRef::dense(&b, n, k).t(), MatMut::dense(&mut whole, m, n), Start::Zero);
-        for (from, to) in [(0, 1), (3, 8), (10, 43), (69, 70)] {
-            let mut part = nans((to - from) * n);
-            let a = MatRef::dense(&a[from * k..], to - from, k);
-            gemm(pool, a, MatRef::dense(&b, n, k).t(), MatMut::dense(&mut part, to - from, n), Start::Zero);
-            assert_eq!(part, whole[from * n..to * n], "rows {from}..{to}");
+        for precision in Precision::ALL {
+            let rows = |from: usize, to: usize| {
+                let mut c = nans((to - from) * n);
+                let (a, b) = (MatRef::dense(&a[from * k..], to - from, k), MatRef::dense(&b, n, k).t());
+                gemm(pool, precision, a, b, MatMut::dense(&mut c, to - from, n), Start::Zero);
+                c
+            };
+            let whole = rows(0, m);
+            for (from, to) in [(0, 1), (3, 8), (10, 43), (69, 70)] {
+                assert_eq!(rows(from, to), whole[from * n..to * n], "rows {from}..{to} in {precision}");
+            }
         }
     });
 }
@@ -84,7 +99,8 @@ fn gemm_leaves_what_lies_between_rows() {
     let (a, b) = (numbers(1, m * k), numbers(2, k * n));
     for_every_pool(|pool| {
         let mut c = vec![7.0; m * stride];
-        gemm(pool, MatRef::dense(&a, m, k), MatRef::dense(&b, k, n), MatMut::new(&mut c, m, n, stride), Start::Zero);
+        let to = MatMut::new(&mut c, m, n, stride);
+        gemm(pool, Precision::F32, MatRef::dense(&a, m, k), MatRef::dense(&b, k, n), to, Start::Zero);
         assert!((0..m * stride).all(|i| i % stride < n || c[i] == 7.0));
         assert!((0..m * stride).all(|i| i % stride >= n || c[i] != 7.0));
     });
@@ -130,19 +146,69 @@ fn gelu() {
         let (mut y64, mut dx64) = (vec![0.0; n], vec![0.0; n]);
         reference::gelu_forward(&x64, &mut y64);
         reference::gelu_backward(&dy64, &x64, &mut dx64);
+        let one = [1.0];
+        // 1·x is x: what is tested is the end of the product.
+        let then = |pool: &Pool, row: &[f32], finish: Finish<'_>| {
+            let mut c = nans(n);
+            let (a, b) = (MatRef::dense(&one, 1, 1), MatRef::dense(row, 1, n));
+            gemm_then(pool, Precision::F32, a, b, MatMut::dense(&mut c, 1, n), Start::Zero, finish);
+            c
+        };
         for_every_pool(|pool| {
             let mut y = nans(n);
-            gelu_forward(pool, &x, &mut y);
+            let c = then(pool, &x, Finish::Gelu { y: &mut y });
+            assert_eq!(c, x, "the argument is kept");
             // The argument of the exponential, up to |2u|, is rounded a few times: its error is relative to u.
             let u = |i: usize| 1.0 + 2.0 * (x64[i] + 0.0447 * x64[i].powi(3)).abs().min(90.0);
             // Far below zero the reference itself cancels: 1 + tanh is off by half a unit of f64 at 1.
             let cancelled = |i: usize| x64[i].abs() * f64::EPSILON;
             assert_close("y", &y, &y64, |i| 8.0 * EPSILON * u(i) * y64[i].abs() + cancelled(i));
-            let mut dx = dy.clone();
-            gelu_backward_in_place(pool, &x, &mut dx);
+            let mut again = nans(n);
+            let dx = then(pool, &dy, Finish::GeluBackward { x: &x, y: &mut again });
+            assert_eq!(again, y);
             assert_close("dx", &dx, &dx64, |i| 16.0 * EPSILON * u(i) * (1.0 + x64[i].abs()));
         });
     }
+}
+
+/// Each end of a product reaches each element once, in both schedules, whatever the blocks of k.
+#[test]
+fn products_are_finished_once() {
+    for [m, n, k] in [[7, 130, 9], [33, 65, 1], [40, 257, 1601], [150, 300, 17]] {
+        let (a, b, x) = (numbers(1, m * k), numbers(2, k * n), numbers(3, m * n));
+        let keep = Keep::new(Key::from_seed(1), 0, 3, 0.25);
+        for_every_pool(|pool| {
+            let then = |finish: Finish<'_>| {
+                let mut c = nans(m * n);
+                let (a, b) = (MatRef::dense(&a, m, k), MatRef::dense(&b, k, n));
+                gemm_then(pool, Precision::F32, a, b, MatMut::dense(&mut c, m, n), Start::Zero, finish);
+                c
+            };
+            let product = then(Finish::Keep);
+            let mut gelu = nans(m * n);
+            assert_eq!(then(Finish::Gelu { y: &mut gelu }), product);
+            let want: Vec<f64> =
+                to_f64(&product).into_iter().map(|x| x * (0.5 + 0.5 * tanh_argument(x).tanh())).collect();
+            assert_close("gelu", &gelu, &want, |i| 1e-5 * (1.0 + want[i].abs()));
+            for keep in [None, Some(&keep)] {
+                let y = then(Finish::AddDropped { x: &x, keep, rows_per_sequence: 7 });
+                let factor = |r: usize, c: usize| keep.map_or(1.0, |k| f64::from(k.factor(r / 7, r % 7, c)));
+                let mut want = vec![0.0; m * n];
+                reference::add_dropped(&to_f64(&x), &to_f64(&product), &factor, n, &mut want);
+                assert_close("x + keep·C", &y, &want, |i| 4.0 * EPSILON * (1.0 + 2.0 * f64::from(product[i]).abs()));
+            }
+            let (pre, mut again) = (numbers(4, m * n), nans(m * n));
+            let dx = then(Finish::GeluBackward { x: &pre, y: &mut again });
+            let mut want = vec![0.0; m * n];
+            reference::gelu_backward(&to_f64(&product), &to_f64(&pre), &mut want);
+            assert_close("dx", &dx, &want, |i| 1e-5 * (1.0 + f64::from(product[i]).abs()));
+            assert!(again.iter().all(|y| y.is_finite()));
+        });
+    }
+}
+
+fn tanh_argument(x: f64) -> f64 {
+    (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)
 }
 
 #[test]
@@ -158,15 +224,17 @@ fn attention() {
             let (mut y64, mut dqkv64) = (vec![0.0; b * t * c], vec![0.0; qkv.len()]);
             reference::attention_forward((b, t, nh, hs), &qkv64, &factor, &mut y64);
             reference::attention_backward((b, t, nh, hs), &dy64, &qkv64, &factor, &mut dqkv64);
-            let bounds = bounds::attention((b, t, nh, hs), &dy64, &qkv64, &factor);
-            for_every_pool(|pool| {
-                let (mut y, mut lse) = (nans(b * t * c), nans(b * t * nh));
-                attention_forward(pool, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
-                assert_close("y", &y, &y64, |i| bounds.y[i]);
-                let mut dqkv = nans(qkv.len());
-                attention_backward(pool, shape, &dy, &qkv, keep.as_ref(), &y, &lse, &mut dqkv);
-                assert_close("dqkv", &dqkv, &dqkv64, |i| bounds.dqkv[i]);
-            });
+            for precision in Precision::ALL {
+                let bounds = bounds::attention((b, t, nh, hs), &dy64, &qkv64, &factor, precision);
+                for_every_pool(|pool| {
+                    let (mut y, mut lse) = (nans(b * t * c), nans(b * t * nh));
+                    attention_forward(pool, precision, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
+                    assert_close("y", &y, &y64, |i| bounds.y[i]);
+                    let mut dqkv = nans(qkv.len());
+                    attention_backward(pool, precision, shape, &dy, &qkv, keep.as_ref(), &y, &lse, &mut dqkv);
+                    assert_close("dqkv", &dqkv, &dqkv64, |i| bounds.dqkv[i]);
+                });
+            }
         }
     }
 }
@@ -267,26 +335,20 @@ fn bias_gradient() {
 }
 
 #[test]
-fn dropped_branch() {
+fn dropped_elements() {
     for cols in SIZES {
-        let (x, branch) = (numbers(1, 14 * cols), numbers(2, 14 * cols));
-        for keep in [None, Some(Keep::new(Key::from_seed(1), 0, 3, 0.25))] {
-            let factor = |r: usize, c: usize| keep.as_ref().map_or(1.0, |k| f64::from(k.factor(r / 7, r % 7, c)));
-            let mut want = vec![0.0; x.len()];
-            reference::add_dropped(&to_f64(&x), &to_f64(&branch), &factor, cols, &mut want);
-            for_every_pool(|pool| {
-                let mut y = nans(x.len());
-                add_dropped(pool, &x, &branch, keep.as_ref(), 7, cols, &mut y);
-                assert_close("y", &y, &want, |_| 6.0 * EPSILON);
-                if let Some(keep) = &keep {
-                    let mut in_place = branch.clone();
-                    drop_in_place(pool, keep, 7, cols, &mut in_place);
-                    let mut copied = nans(x.len());
-                    drop_elements(pool, &branch, keep, 7, cols, &mut copied);
-                    assert_eq!(in_place, copied);
-                }
-            });
-        }
+        let x = numbers(1, 14 * cols);
+        let keep = Keep::new(Key::from_seed(1), 0, 3, 0.25);
+        let want: Vec<f32> =
+            x.iter().enumerate().map(|(i, x)| x * keep.factor(i / cols / 7, i / cols % 7, i % cols)).collect();
+        for_every_pool(|pool| {
+            let mut in_place = x.clone();
+            drop_in_place(pool, &keep, 7, cols, &mut in_place);
+            assert_eq!(in_place, want);
+            let mut copied = nans(x.len());
+            drop_elements(pool, &x, &keep, 7, cols, &mut copied);
+            assert_eq!(copied, want);
+        });
     }
 }
 
@@ -320,6 +382,35 @@ fn adamw_steps() {
     }
 }
 
+/// Rows without gradient and moments may be passed over: not a bit changes.
+#[test]
+fn adamw_of_rows_is_adamw() {
+    let (rows, cols) = (100, 65);
+    let touched: Vec<bool> = (0..rows).map(|r| r * r % 7 < 3).collect();
+    let of_touched = |x: Vec<f32>| -> Vec<f32> {
+        x.into_iter().enumerate().map(|(i, x)| if touched[i / cols] { x } else { 0.0 }).collect()
+    };
+    let hyper = AdamW {
+        lr: 1e-2,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        bias_correction1: 0.1,
+        bias_correction2: 0.001,
+    };
+    let n = rows * cols;
+    let (w0, g) = (numbers(1, n), of_touched(numbers(2, n)));
+    let (m0, v0) = (of_touched(numbers(3, n)), of_touched(numbers(4, n).into_iter().map(f32::abs).collect()));
+    for_every_pool(|pool| {
+        let arrays = || (w0.clone(), g.clone(), m0.clone(), v0.clone());
+        let (mut all, mut some) = (arrays(), arrays());
+        adamw(pool, &hyper, &mut all.0, &mut all.1, &mut all.2, &mut all.3);
+        adamw_rows(pool, &hyper, &touched, &mut some.0, &mut some.1, &mut some.2, &mut some.3);
+        assert_eq!(all, some);
+    });
+}
+
 #[test]
 #[should_panic(expected = "gemm: A [2, 3] times B [4, 5]")]
 fn a_wrong_shape_is_named() {
@@ -327,6 +418,7 @@ fn a_wrong_shape_is_named() {
     let pool = Pool::new(1, Isa::Portable);
     gemm(
         &pool,
+        Precision::F32,
         MatRef::dense(&[0.0; 6], 2, 3),
         MatRef::dense(&[0.0; 20], 4, 5),
         MatMut::dense(&mut c, 2, 5),

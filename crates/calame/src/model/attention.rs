@@ -4,7 +4,7 @@
 
 use super::dropout::{Dropout, Site};
 use super::{Linear, ModelConfig};
-use crate::ops::{self, AttentionShape, Device};
+use crate::ops::{self, AttentionShape, Device, Residual};
 use crate::tensor::Tensor;
 
 /// Parameters of attention.
@@ -77,23 +77,24 @@ impl Attention {
         Attention { c_attn: Linear::zeros(c, 3 * c, qkv_bias), c_proj: Linear::zeros(c, c, true) }
     }
 
-    /// y [B·T, C] from x [B·T, C], in layer `layer`.
-    pub fn forward(
+    /// y [B·T, C]: the residual stream plus attention's result for x [B·T, C], in layer `layer`.
+    pub fn forward_residual(
         &self,
         dev: &Device,
         layer: usize,
         x: &Tensor,
         drop: &Dropout,
+        residual: Residual<'_>,
         y: &mut Tensor,
         saved: &mut AttentionSaved,
     ) {
         let keep = drop.keep(layer, Site::Attention);
         self.c_attn.forward(dev, x, &mut saved.qkv);
         ops::attention_forward(dev, saved.shape, &saved.qkv, keep.as_ref(), &mut saved.y, &mut saved.lse);
-        self.c_proj.forward(dev, &saved.y, y);
+        self.c_proj.forward_residual(dev, &saved.y, residual, y);
     }
 
-    /// dx from dy; `grad` is added to.
+    /// dx from dy, the gradient of attention's result; `grad` is added to.
     pub fn backward(
         &self,
         dev: &Device,

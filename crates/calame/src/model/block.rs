@@ -5,7 +5,7 @@ use super::attention::{Attention, AttentionSaved, AttentionScratch};
 use super::dropout::{Dropout, Site};
 use super::layer_norm::{LayerNorm, LayerNormSaved};
 use super::mlp::{Mlp, MlpSaved, MlpScratch};
-use crate::ops::{self, Device};
+use crate::ops::{self, Device, Residual};
 use crate::tensor::Tensor;
 
 /// Parameters of a block.
@@ -38,8 +38,8 @@ pub struct BlockSaved {
 pub struct BlockScratch {
     /// A layer normalisation's output, [B·T, C].
     normed: Tensor,
-    /// A branch's output, or the gradient of it.
-    branch: Tensor,
+    /// The gradient of a branch's output.
+    dbranch: Tensor,
     dnormed: Tensor,
     attn: AttentionScratch,
     mlp: MlpScratch,
@@ -76,7 +76,7 @@ impl BlockScratch {
     pub fn new(n_rows: usize, c: usize) -> BlockScratch {
         BlockScratch {
             normed: Tensor::zeros([n_rows, c]),
-            branch: Tensor::zeros([n_rows, c]),
+            dbranch: Tensor::zeros([n_rows, c]),
             dnormed: Tensor::zeros([n_rows, c]),
             attn: AttentionScratch::new(n_rows, c),
             mlp: MlpScratch::new(n_rows, c),
@@ -86,7 +86,7 @@ impl BlockScratch {
     /// For a smaller batch.
     pub fn set_rows(&mut self, n_rows: usize) {
         self.normed.set_rows(n_rows);
-        self.branch.set_rows(n_rows);
+        self.dbranch.set_rows(n_rows);
         self.dnormed.set_rows(n_rows);
         self.attn.set_rows(n_rows);
         self.mlp.set_rows(n_rows);
@@ -116,15 +116,16 @@ impl Block {
         saved: &mut BlockSaved,
         scratch: &mut BlockScratch,
     ) {
-        let t = saved.n_positions;
-        let BlockScratch { normed, branch, mlp, .. } = scratch;
+        let BlockScratch { normed, mlp, .. } = scratch;
+        let keep = drop.keep(layer, Site::AttentionBranch);
+        let stream = Residual { x, keep: keep.as_ref(), rows_per_sequence: saved.n_positions };
         self.ln_1.forward(dev, x, normed, &mut saved.ln_1);
-        self.attn.forward(dev, layer, normed, drop, branch, &mut saved.attn);
-        ops::add_dropped(dev, x, branch, drop.keep(layer, Site::AttentionBranch).as_ref(), t, &mut saved.middle);
+        self.attn.forward_residual(dev, layer, normed, drop, stream, &mut saved.middle, &mut saved.attn);
 
+        let keep = drop.keep(layer, Site::MlpBranch);
+        let stream = Residual { x: &saved.middle, keep: keep.as_ref(), rows_per_sequence: saved.n_positions };
         self.ln_2.forward(dev, &saved.middle, normed, &mut saved.ln_2);
-        self.mlp.forward(dev, normed, branch, &mut saved.mlp, mlp);
-        ops::add_dropped(dev, &saved.middle, branch, drop.keep(layer, Site::MlpBranch).as_ref(), t, y);
+        self.mlp.forward_residual(dev, normed, stream, y, &mut saved.mlp, mlp);
     }
 
     /// `dx` holds dy and becomes dx: the residual stream's gradient is added to; so is `grad`.
@@ -140,14 +141,14 @@ impl Block {
         scratch: &mut BlockScratch,
     ) {
         let t = saved.n_positions;
-        let BlockScratch { normed, branch, dnormed, attn, mlp } = scratch;
+        let BlockScratch { normed, dbranch: room, dnormed, attn, mlp } = scratch;
         self.ln_2.forward_again(dev, &saved.middle, &saved.ln_2, normed);
-        let dbranch = dropped(dev, dx, drop, layer, Site::MlpBranch, t, branch);
+        let dbranch = dropped(dev, dx, drop, layer, Site::MlpBranch, t, room);
         self.mlp.backward(dev, dbranch, normed, &saved.mlp, dnormed, &mut grad.mlp, mlp);
         self.ln_2.backward_add(dev, dnormed, &saved.middle, &saved.ln_2, dx, &mut grad.ln_2);
 
         self.ln_1.forward_again(dev, x, &saved.ln_1, normed);
-        let dbranch = dropped(dev, dx, drop, layer, Site::AttentionBranch, t, branch);
+        let dbranch = dropped(dev, dx, drop, layer, Site::AttentionBranch, t, room);
         self.attn.backward(dev, layer, dbranch, normed, drop, &saved.attn, dnormed, &mut grad.attn, attn);
         self.ln_1.backward_add(dev, dnormed, x, &saved.ln_1, dx, &mut grad.ln_1);
     }

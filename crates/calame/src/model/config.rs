@@ -182,6 +182,21 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// Weights that every token is multiplied by: those of linear layers and of the head, not the embeddings' look-ups.
+    pub fn n_multiplied_weights(&self) -> usize {
+        let c = self.n_embd;
+        self.n_layer * 12 * c * c + self.vocab_size * c
+    }
+
+    /// Operations of one training step on a batch: 6 a token and multiplied weight (2 forward, 4 backward), and 12·L·C·T a
+    /// token for attention, counted as if the mask hid nothing; a multiplication and an addition are two.
+    ///
+    /// J. Kaplan et al., "Scaling laws for neural language models", 2020, section 2.1.
+    pub fn step_operations(&self, n_sequences: usize, n_positions: usize) -> f64 {
+        let per_token = 6 * self.n_multiplied_weights() + 12 * self.n_layer * self.n_embd * n_positions;
+        (n_sequences * n_positions) as f64 * per_token as f64
+    }
+
     /// Number of parameters, a tied head counted once.
     pub fn n_parameters(&self) -> usize {
         // In 128 bits: a foreign file's sizes may multiply to more than 64 hold.
@@ -208,6 +223,9 @@ mod tests {
         assert_eq!(n(Preset::Gpt2Medium), 354_823_168);
         assert_eq!(n(Preset::Gpt2Large), 774_030_080);
         assert_eq!(n(Preset::Gpt2Xl), 1_557_611_200);
+        // The report's figures: 123.6M in products, 394 GFLOP a step of 2 × 256.
+        assert_eq!(Preset::Book.config().n_multiplied_weights(), 123_532_032);
+        assert!((Preset::Book.config().step_operations(2, 256) / 1e9 - 394.0).abs() < 0.5);
         for preset in Preset::ALL {
             assert_eq!(preset.config().validate(), Ok(()));
             assert_eq!(preset.name().parse(), Ok(preset));

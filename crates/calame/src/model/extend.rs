@@ -4,7 +4,7 @@
 //! beside it or on how its prompt was cut.
 
 use super::{Attention, Block, Gpt, KvCache, LayerNormSaved, Mlp, ModelConfig};
-use crate::ops::{self, Device};
+use crate::ops::{self, Device, Residual};
 use crate::tensor::Tensor;
 
 /// The new tokens of one call: which sequence each belongs to, in the order of its positions.
@@ -57,7 +57,8 @@ pub struct ExtendScratch {
     x: Tensor,
     middle: Tensor,
     normed: Tensor,
-    branch: Tensor,
+    /// The heads' outputs.
+    heads: Tensor,
     qkv: Tensor,
     fc: Tensor,
     gelu: Tensor,
@@ -74,7 +75,7 @@ impl ExtendScratch {
             x: wide(1),
             middle: wide(1),
             normed: wide(1),
-            branch: wide(1),
+            heads: wide(1),
             qkv: wide(3),
             fc: wide(4),
             gelu: wide(4),
@@ -89,7 +90,7 @@ impl ExtendScratch {
     }
 
     fn set_rows(&mut self, n: usize) {
-        for x in [&mut self.x, &mut self.middle, &mut self.normed, &mut self.branch, &mut self.qkv] {
+        for x in [&mut self.x, &mut self.middle, &mut self.normed, &mut self.heads, &mut self.qkv] {
             x.set_rows(n);
         }
         self.fc.set_rows(n);
@@ -99,7 +100,7 @@ impl ExtendScratch {
 }
 
 impl Attention {
-    /// y [R, C] of new rows; their keys and values join the cache.
+    /// y [R, C] of new rows: the residual stream plus attention's result; their keys and values join the cache.
     fn extend(
         &self,
         dev: &Device,
@@ -109,6 +110,7 @@ impl Attention {
         y: &mut Tensor,
         layer: usize,
         kv: &mut KvCache,
+        residual: &Tensor,
         qkv: &mut Tensor,
         heads: &mut Tensor,
     ) {
@@ -116,15 +118,19 @@ impl Attention {
         let (pages, keys, values) = kv.layer_mut(layer);
         ops::store_kv(dev, qkv, &rows.sequences, &rows.positions, pages, keys, values);
         ops::attention_extend(dev, qkv, n_head, &rows.sequences, &rows.positions, pages, keys, values, heads);
-        self.c_proj.forward(dev, heads, y);
+        self.c_proj.forward_residual(dev, heads, stream(residual), y);
     }
 }
 
+/// Nothing is dropped in inference.
+fn stream(x: &Tensor) -> Residual<'_> {
+    Residual { x, keep: None, rows_per_sequence: 1 }
+}
+
 impl Mlp {
-    fn extend(&self, dev: &Device, x: &Tensor, y: &mut Tensor, fc: &mut Tensor, gelu: &mut Tensor) {
-        self.c_fc.forward(dev, x, fc);
-        ops::gelu_forward(dev, fc, gelu);
-        self.c_proj.forward(dev, gelu, y);
+    fn extend(&self, dev: &Device, x: &Tensor, residual: &Tensor, y: &mut Tensor, fc: &mut Tensor, gelu: &mut Tensor) {
+        self.c_fc.forward_gelu(dev, x, fc, gelu);
+        self.c_proj.forward_residual(dev, gelu, stream(residual), y);
     }
 }
 
@@ -139,16 +145,12 @@ impl Block {
         kv: &mut KvCache,
         scratch: &mut ExtendScratch,
     ) {
-        let ExtendScratch { x, middle, normed, branch, qkv, fc, gelu, norm, .. } = scratch;
-        let t = rows.len();
+        let ExtendScratch { x, middle, normed, heads, qkv, fc, gelu, norm, .. } = scratch;
         self.ln_1.forward(dev, x, normed, norm);
-        // `middle` is free until the sum is made: it holds the heads' outputs meanwhile.
-        self.attn.extend(dev, rows, n_head, normed, branch, layer, kv, qkv, middle);
-        ops::add_dropped(dev, x, branch, None, t, middle);
+        self.attn.extend(dev, rows, n_head, normed, middle, layer, kv, x, qkv, heads);
 
         self.ln_2.forward(dev, middle, normed, norm);
-        self.mlp.extend(dev, normed, branch, fc, gelu);
-        ops::add_dropped(dev, middle, branch, None, t, x);
+        self.mlp.extend(dev, normed, middle, x, fc, gelu);
     }
 }
 

@@ -115,11 +115,21 @@ impl Scratch {
 impl Gpt {
     /// All zeros: gradients, moments, or a model that is about to be read.
     pub fn zeros(config: &ModelConfig) -> Gpt {
+        Gpt::zeros_with_blocks(config, config.n_layer)
+    }
+
+    /// Gradients for an optimizer that takes each part's, and sets it to zero, when `ready` is called: the blocks take turns
+    /// at one block's memory, which is a third less to hold and mostly in the cache when the optimizer reads it.
+    pub fn zeros_of_one_block(config: &ModelConfig) -> Gpt {
+        Gpt::zeros_with_blocks(config, config.n_layer.min(1))
+    }
+
+    fn zeros_with_blocks(config: &ModelConfig, n_blocks: usize) -> Gpt {
         let (v, c) = (config.vocab_size, config.n_embd);
         Gpt {
             wte: Tensor::zeros([v, c]),
             wpe: Tensor::zeros([config.n_positions, c]),
-            h: (0..config.n_layer).map(|_| Block::zeros(config)).collect(),
+            h: (0..n_blocks).map(|_| Block::zeros(config)).collect(),
             ln_f: LayerNorm::zeros(c),
             lm_head: if config.tied_head { Tensor::absent() } else { Tensor::zeros([v, c]) },
             config: config.clone(),
@@ -206,6 +216,8 @@ impl Gpt {
     /// gradient of a part is final and its weights are not needed any more: `Head` first, then blocks from the last to the
     /// first, `Embeddings` last (a tied head is final with them).
     ///
+    /// `grad` is one of [`Gpt::zeros`], or of [`Gpt::zeros_of_one_block`] if `ready` sets what it takes to zero.
+    ///
     /// If the loss is not finite there is no backward and no call of `ready`; `grad` is of no use then.
     pub fn forward_backward(
         &mut self,
@@ -233,7 +245,8 @@ impl Gpt {
         self.ln_f.backward_add(dev, dy, &saved.x[n_layer], &saved.ln_f, dx, &mut grad.ln_f);
         ready(Part::Head, self, grad);
         for i in (0..n_layer).rev() {
-            self.h[i].backward_add(dev, i, dx, &saved.x[i], drop, &saved.h[i], &mut grad.h[i], block_scratch);
+            let dblock = i % grad.h.len();
+            self.h[i].backward_add(dev, i, dx, &saved.x[i], drop, &saved.h[i], &mut grad.h[dblock], block_scratch);
             ready(Part::Block(i), self, grad);
         }
         if let Some(keep) = drop.keep(0, Site::Embedding) {

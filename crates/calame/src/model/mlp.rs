@@ -1,7 +1,7 @@
 //! The block's second half: y = c_proj(gelu(c_fc(x))), four times as wide inside.
 
 use super::Linear;
-use crate::ops::{self, Device};
+use crate::ops::{Device, Residual};
 use crate::tensor::Tensor;
 
 /// Parameters of the MLP.
@@ -58,14 +58,21 @@ impl Mlp {
         Mlp { c_fc: Linear::zeros(c, 4 * c, true), c_proj: Linear::zeros(4 * c, c, true) }
     }
 
-    /// y [R, C] from x [R, C].
-    pub fn forward(&self, dev: &Device, x: &Tensor, y: &mut Tensor, saved: &mut MlpSaved, scratch: &mut MlpScratch) {
-        self.c_fc.forward(dev, x, &mut saved.fc);
-        ops::gelu_forward(dev, &saved.fc, &mut scratch.gelu);
-        self.c_proj.forward(dev, &scratch.gelu, y);
+    /// y [R, C]: the residual stream plus the MLP's result for x [R, C].
+    pub fn forward_residual(
+        &self,
+        dev: &Device,
+        x: &Tensor,
+        residual: Residual<'_>,
+        y: &mut Tensor,
+        saved: &mut MlpSaved,
+        scratch: &mut MlpScratch,
+    ) {
+        self.c_fc.forward_gelu(dev, x, &mut saved.fc, &mut scratch.gelu);
+        self.c_proj.forward_residual(dev, &scratch.gelu, residual, y);
     }
 
-    /// dx from dy; `grad` is added to.
+    /// dx from dy, the gradient of the MLP's result; `grad` is added to.
     pub fn backward(
         &self,
         dev: &Device,
@@ -76,9 +83,7 @@ impl Mlp {
         grad: &mut Mlp,
         scratch: &mut MlpScratch,
     ) {
-        ops::gelu_forward(dev, &saved.fc, &mut scratch.gelu);
-        self.c_proj.backward(dev, dy, &scratch.gelu, &mut scratch.dfc, &mut grad.c_proj);
-        ops::gelu_backward_in_place(dev, &saved.fc, &mut scratch.dfc);
+        self.c_proj.backward_gelu(dev, dy, &saved.fc, &mut scratch.dfc, &mut scratch.gelu, &mut grad.c_proj);
         self.c_fc.backward(dev, &scratch.dfc, x, dx, &mut grad.c_fc);
     }
 }

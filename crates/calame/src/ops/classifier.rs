@@ -4,11 +4,15 @@ use std::ops::Range;
 
 use calame_kernels::{self as kernels, MatMut, MatRef, Start};
 
-use super::{Device, matrix, matrix_mut};
+use super::linear::{matrix, matrix_mut};
+use super::{Device, Phase, Work};
 use crate::tensor::Tensor;
 
-/// Rows of logits that exist at a time: 51 MB of them at GPT-2's vocabulary.
-const CHUNK_ROWS: usize = 256;
+/// Rows of logits [R, V] that exist at a time: half of the batch's, so that the head is packed and its gradient added to twice a
+/// step, within bounds: 1024 rows of GPT-2's vocabulary take 206 MB.
+pub fn chunk_rows(n_rows: usize) -> usize {
+    n_rows.div_ceil(2).clamp(256, 1024)
+}
 
 /// Work space of the classifier.
 #[derive(Debug)]
@@ -21,7 +25,10 @@ pub struct ClassifierScratch {
 impl ClassifierScratch {
     /// For up to `n_rows` rows and a vocabulary of `n_vocab`.
     pub fn new(n_rows: usize, n_vocab: usize) -> ClassifierScratch {
-        ClassifierScratch { logits: Tensor::zeros([CHUNK_ROWS.min(n_rows), n_vocab]), losses: vec![0.0; n_rows] }
+        ClassifierScratch {
+            logits: Tensor::zeros([chunk_rows(n_rows).min(n_rows), n_vocab]),
+            losses: vec![0.0; n_rows],
+        }
     }
 
     /// The loss of each of the first `n_rows` rows of the last call.
@@ -39,7 +46,9 @@ pub fn classifier_forward(
     scratch: &mut ClassifierScratch,
 ) -> f64 {
     for_chunks(dev, x, head, targets, scratch, |_, targets, logits, losses| {
-        kernels::cross_entropy_forward(&dev.pool, logits.as_mut_slice(), targets, losses);
+        dev.run(Phase::Loss, Work::passes(2 * logits.len()), |pool| {
+            kernels::cross_entropy_forward(pool, logits.as_mut_slice(), targets, losses);
+        });
     })
 }
 
@@ -55,14 +64,21 @@ pub fn classifier_forward_backward(
     scratch: &mut ClassifierScratch,
 ) -> f64 {
     for_chunks(dev, x, head, targets, scratch, |rows, targets, logits, losses| {
-        kernels::cross_entropy_forward_backward(&dev.pool, logits.as_mut_slice(), targets, losses, scale);
+        dev.run(Phase::Loss, Work::passes(2 * logits.len()), |pool| {
+            kernels::cross_entropy_forward_backward(pool, logits.as_mut_slice(), targets, losses, scale);
+        });
         let (n, c) = (rows.len(), x.row_len());
         let elements = rows.start * c..rows.end * c;
         let dx = MatMut::dense(&mut dx.as_mut_slice()[elements.clone()], n, c);
-        kernels::gemm(&dev.pool, matrix(logits), matrix(head), dx, Start::Zero);
+        let work = Work::product(n, head.n_rows(), c);
+        dev.run(Phase::HeadBackwardInput, work, |pool| {
+            kernels::gemm(pool, dev.precision(), matrix(logits), matrix(head), dx, Start::Zero);
+        });
         if !dhead.is_empty() {
             let x = MatRef::dense(&x.as_slice()[elements], n, c);
-            kernels::gemm(&dev.pool, matrix(logits).t(), x, matrix_mut(dhead), Start::Add);
+            dev.run(Phase::HeadBackwardWeight, work, |pool| {
+                kernels::gemm(pool, dev.precision(), matrix(logits).t(), x, matrix_mut(dhead), Start::Add);
+            });
         }
     })
 }
@@ -79,8 +95,9 @@ fn for_chunks(
 ) -> f64 {
     let c = x.row_len();
     let ClassifierScratch { logits, losses } = scratch;
-    for from in (0..targets.len()).step_by(CHUNK_ROWS) {
-        let rows = from..(from + CHUNK_ROWS).min(targets.len());
+    let chunk = chunk_rows(targets.len());
+    for from in (0..targets.len()).step_by(chunk) {
+        let rows = from..(from + chunk).min(targets.len());
         logits_of(dev, &x.as_slice()[from * c..rows.end * c], head, logits);
         f(rows.clone(), &targets[rows.clone()], logits, &mut losses[rows]);
     }
@@ -91,5 +108,8 @@ fn logits_of(dev: &Device, x: &[f32], head: &Tensor, logits: &mut Tensor) {
     let c = head.row_len();
     logits.set_rows(x.len() / c);
     let x = MatRef::dense(x, x.len() / c, c);
-    kernels::gemm(&dev.pool, x, matrix(head).t(), matrix_mut(logits), Start::Zero);
+    let work = Work::product(logits.n_rows(), c, head.n_rows());
+    dev.run(Phase::HeadForward, work, |pool| {
+        kernels::gemm(pool, dev.precision(), x, matrix(head).t(), matrix_mut(logits), Start::Zero);
+    });
 }

@@ -81,11 +81,11 @@ impl Default for SampleConfig {
 pub struct DeviceConfig {
     /// `cpu` or `auto`.
     pub device: String,
-    /// `f32` or `auto`.
+    /// What matrices are multiplied in: `f32`, `bf16` or `auto`.
     pub precision: String,
     /// Threads; 0 takes one for each core.
     pub threads: usize,
-    /// `avx512`, `avx2`, `portable` or `auto`.
+    /// `avx512-bf16`, `avx512`, `avx2`, `portable` or `auto`.
     pub instruction_set: String,
 }
 

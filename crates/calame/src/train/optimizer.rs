@@ -9,6 +9,8 @@ use crate::ops::{self, AdamWStep, Device};
 pub struct AdamW {
     m: Gpt,
     v: Gpt,
+    /// Tokens whose row of `wte` has ever had a gradient; empty where the head gives every row one.
+    touched: Vec<bool>,
     /// This step's numbers.
     step: AdamWStep,
     beta: [f64; 2],
@@ -26,7 +28,8 @@ impl AdamW {
             bias_correction1: 1.0,
             bias_correction2: 1.0,
         };
-        AdamW { m: Gpt::zeros(model), v: Gpt::zeros(model), step, beta: [train.beta1, train.beta2] }
+        let touched = if model.tied_head { Vec::new() } else { vec![false; model.vocab_size] };
+        AdamW { m: Gpt::zeros(model), v: Gpt::zeros(model), touched, step, beta: [train.beta1, train.beta2] }
     }
 
     /// Both moments, for a checkpoint.
@@ -36,7 +39,25 @@ impl AdamW {
 
     /// Both moments, to read a checkpoint into.
     pub fn moments_mut(&mut self) -> (&mut Gpt, &mut Gpt) {
+        // What is read may touch any row; `find_touched` looks which.
+        self.touched.fill(true);
         (&mut self.m, &mut self.v)
+    }
+
+    /// Looks which rows the moments that were read have touched.
+    pub fn find_touched(&mut self) {
+        let c = self.m.wte.row_len();
+        let rows = self.m.wte.as_slice().chunks_exact(c).zip(self.v.wte.as_slice().chunks_exact(c));
+        for (touched, (m, v)) in self.touched.iter_mut().zip(rows) {
+            *touched = m.iter().chain(v).any(|&x| x != 0.0);
+        }
+    }
+
+    /// Tells which tokens the gradients of this step come from.
+    pub fn touch(&mut self, tokens: &[u32]) {
+        if !self.touched.is_empty() {
+            tokens.iter().for_each(|&token| self.touched[token as usize] = true);
+        }
     }
 
     /// Makes ready for step `n_steps` (from 0) at learning rate `lr`.
@@ -51,9 +72,14 @@ impl AdamW {
     /// Updates the weights of a part whose gradients are final, and sets those to zero.
     pub fn update(&mut self, dev: &Device, part: Part, weights: &mut Gpt, grad: &mut Gpt) {
         let moments = self.m.part_mut(part).zip(self.v.part_mut(part));
-        for (((_, w), (_, g)), ((_, m), (_, v))) in weights.part_mut(part).zip(grad.part_mut(part)).zip(moments) {
+        for (((name, w), (_, g)), ((_, m), (_, v))) in weights.part_mut(part).zip(grad.part_mut(part)).zip(moments) {
             // An absent gradient: no such parameter, or one that is frozen.
-            if !g.is_empty() {
+            if g.is_empty() {
+                continue;
+            }
+            if name.path == "wte.weight" && !self.touched.is_empty() {
+                ops::adamw_rows(dev, &self.step, &self.touched, w, g, m, v);
+            } else {
                 ops::adamw(dev, &self.step, w, g, m, v);
             }
         }

@@ -121,6 +121,7 @@ pub struct Trainer<'a> {
     dev: &'a Device,
     config: &'a RunConfig,
     gpt: Gpt,
+    /// One block's memory for all: AdamW takes each block's gradient as soon as it is final.
     grad: Gpt,
     optimizer: AdamW,
     saved: Saved,
@@ -143,7 +144,7 @@ impl<'a> Trainer<'a> {
         Trainer {
             dev,
             config,
-            grad: Gpt::zeros(&gpt.config),
+            grad: Gpt::zeros_of_one_block(&gpt.config),
             optimizer: AdamW::new(&gpt.config, &config.train),
             saved: Saved::for_training(&gpt.config, data.batch_size, data.window),
             saved_evaluation: Saved::for_evaluation(&gpt.config, n_sequences, data.window),
@@ -165,6 +166,7 @@ impl<'a> Trainer<'a> {
     pub fn resume(&mut self, folder: &std::path::Path) -> Result<(), CheckpointError> {
         let (m, v) = self.optimizer.moments_mut();
         let progress = crate::checkpoint::load_training(folder, &mut self.gpt, m, v)?;
+        self.optimizer.find_touched();
         if !self.is_reachable(&progress) {
             let Progress { n_steps, epoch, batch, n_tokens_seen, settled } = progress;
             let found = format!(
@@ -280,6 +282,7 @@ impl<'a> Trainer<'a> {
         let (config, seed) = (&self.config.train, self.config.train.seed);
         let drop = Dropout::of_step(rng::stream(seed, Purpose::Dropout, n_steps), 0, self.gpt.config.dropout);
         self.optimizer.begin_step(n_steps, config.lr);
+        self.optimizer.touch(&self.inputs);
         let (dev, optimizer) = (self.dev, &mut self.optimizer);
         let sum = self.gpt.forward_backward(
             dev,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use calame::checkpoint::{load_model, save_model};
 use calame::data::{Loader, Windows};
 use calame::model::{Gpt, ModelConfig, Preset};
-use calame::ops::{Device, Isa};
+use calame::ops::{Device, Isa, Precision};
 use calame::train::{RunConfig, Splits, Trainer};
 
 struct Counting;
@@ -86,7 +86,7 @@ fn splits(config: &RunConfig, n_windows: usize) -> Splits {
 
 /// Trains two epochs and a step; after `n_first` steps nothing may be allocated.
 fn training_allocates_nothing(config: &RunConfig, n_windows: usize, n_threads: usize, n_first: u64) {
-    let dev = Device::cpu(n_threads, Isa::detect());
+    let dev = Device::cpu(n_threads, Isa::detect(), Precision::F32);
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, config, gpt, splits(config, n_windows));
     let n_steps = 2 * trainer.steps_per_epoch() + 1;
@@ -138,7 +138,7 @@ fn a_step_allocates_nothing_after_the_first() {
 
 /// Steps after an evaluation and after a save are no exception.
 fn neither_evaluation_nor_save_costs_a_step_anything() {
-    let (config, dev) = (run_config(true), Device::cpu(2, Isa::detect()));
+    let (config, dev) = (run_config(true), Device::cpu(2, Isa::detect(), Precision::F32));
     let folder = tempfile::tempdir().unwrap();
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, 23));

@@ -8,7 +8,7 @@ use calame::checkpoint::{
     save_training,
 };
 use calame::model::{Gpt, Init, ModelConfig, Preset};
-use calame::ops::{Device, Isa};
+use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -26,7 +26,7 @@ fn config() -> ModelConfig {
 
 /// A model whose every parameter, gains and biases too, has values of its own.
 fn model(config: &ModelConfig) -> Gpt {
-    let mut gpt = Gpt::fresh(&Device::cpu(1, Isa::detect()), config, 3);
+    let mut gpt = Gpt::fresh(&Device::cpu(1, Isa::detect(), Precision::F32), config, 3);
     for (i, (_, tensor)) in gpt.tensors_mut().enumerate() {
         for (j, x) in tensor.as_mut_slice().iter_mut().enumerate() {
             *x += ((i * 31 + j * 7) % 1001) as f32 * 1e-3;
@@ -142,7 +142,7 @@ fn a_model_that_transformers_wrote_gives_its_logits() {
     assert_eq!(back.gpt.config, golden.config);
     assert!(back.tokenizer.is_none());
     let (inputs, _) = golden.batch(0);
-    let logits = back.gpt.logits(&Device::cpu(2, Isa::detect()), &inputs, golden.n_sequences());
+    let logits = back.gpt.logits(&Device::cpu(2, Isa::detect(), Precision::F32), &inputs, golden.n_sequences());
     let want = golden.get("logits");
     assert_eq!(logits.len(), want.len());
     let differences = logits.as_slice().iter().zip(want).map(|(a, b)| (a - b).abs());

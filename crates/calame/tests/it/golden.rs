@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use calame::model::{Dropout, Gpt, Init, ModelConfig, Saved, Scratch};
-use calame::ops::{AdamWStep, Device, Isa, adamw};
+use calame::ops::{AdamWStep, Device, Isa, Precision, adamw};
 use safetensors::{Dtype, SafeTensors};
 
 pub struct Golden {
@@ -94,7 +94,7 @@ fn for_every_case(test: impl Fn(&Golden, &Device)) {
     for name in MODELS {
         let golden = Golden::read(name);
         for isa in Isa::available() {
-            test(&golden, &Device::cpu(2, isa));
+            test(&golden, &Device::cpu(2, isa, Precision::F32));
         }
     }
 }
@@ -139,6 +139,54 @@ fn every_gradient() {
             );
         }
     });
+}
+
+/// In bf16 every operand of a product is off by up to 2⁻⁹; a gradient passes some twenty products one after another.
+#[test]
+fn every_gradient_in_bf16_points_the_same_way() {
+    for name in MODELS {
+        let golden = Golden::read(name);
+        for isa in Isa::available() {
+            let dev = &Device::cpu(2, isa, Precision::Bf16);
+            let (mut gpt, mut grad) = (golden.model(), Gpt::zeros(&golden.config));
+            let (inputs, targets) = golden.batch(0);
+            let (b, scale) = (golden.n_sequences(), 1.0 / targets.len() as f32);
+            let mut saved = Saved::for_training(&golden.config, b, inputs.len() / b);
+            let mut scratch = Scratch::new(&golden.config, inputs.len());
+            let (drop, ready) = (Dropout::Off, &mut |_, _: &mut Gpt, _: &mut Gpt| {});
+            let sum = gpt.forward_backward(
+                dev,
+                &inputs,
+                &targets,
+                b,
+                &drop,
+                scale,
+                &mut grad,
+                &mut saved,
+                &mut scratch,
+                ready,
+            );
+            let difference = (sum / targets.len() as f64 - f64::from(golden.get("loss")[0])).abs();
+            assert!(difference > 0.0 && difference <= 1.0 / 512.0, "loss differs by {difference:e} under {isa}");
+            for (name, tensor) in grad.tensors().filter(|(_, t)| !t.is_empty()) {
+                let want = golden.get(&format!("grad.{name}"));
+                let mut apart: Vec<f32> = tensor.as_slice().iter().zip(want).map(|(a, b)| a - b).collect();
+                let mut whole = want.to_vec();
+                if name.path == "attn.c_attn.bias" {
+                    // A key's bias has no gradient but rounding.
+                    let keys = golden.config.n_embd..2 * golden.config.n_embd;
+                    apart.drain(keys.clone());
+                    whole.drain(keys);
+                }
+                let share = norm(&apart) / norm(&whole);
+                assert!(share <= 20.0 / 512.0, "gradient of {name} is off by {share:.4} of its length under {isa}");
+            }
+        }
+    }
+}
+
+fn norm(x: &[f32]) -> f64 {
+    x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use calame::infer::{GenerateError, Generation, Sampler, SamplerConfig, SamplerError};
 use calame::model::{Gpt, ModelConfig, Preset};
-use calame::ops::{Device, Isa};
+use calame::ops::{Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, StreamDecoder, Tokenizer};
 
@@ -15,7 +15,7 @@ fn config() -> ModelConfig {
 
 /// One thread: the tests themselves run side by side.
 fn device() -> Device {
-    Device::cpu(1, Isa::detect())
+    Device::cpu(1, Isa::detect(), Precision::F32)
 }
 
 /// A model whose next token depends on all of its context: larger weights than OpenAI's.
@@ -98,7 +98,7 @@ fn the_seed_decides_what_is_drawn() {
     let gpt = model(&dev, &config());
     let with = |seed, n_threads| {
         let config = SamplerConfig { temperature: 1.5, seed, ..SamplerConfig::default() };
-        let dev = Device::cpu(n_threads, Isa::detect());
+        let dev = Device::cpu(n_threads, Isa::detect(), Precision::F32);
         generated(&dev, &gpt, &tokens(4, 5), Sampler::new(&config, 0).unwrap(), 3, 2 * CONTEXT)
     };
     let text = with(1, 2);

@@ -1,7 +1,7 @@
 //! The model against itself: decoding, threads, accumulation, room that is reused.
 
 use calame::model::{Dropout, ExtendScratch, Gpt, KvCache, ModelConfig, Part, Preset, Rows, Saved, Scratch};
-use calame::ops::{Device, Isa};
+use calame::ops::{Device, Isa, Precision};
 use calame::rng::Key;
 use calame::tensor::Tensor;
 
@@ -34,7 +34,7 @@ fn token_by_token_is_the_full_forward_at_every_position() {
     for tied_head in [true, false] {
         let config = ModelConfig { tied_head, qkv_bias: !tied_head, ..config() };
         for isa in Isa::available() {
-            let dev = Device::cpu(2, isa);
+            let dev = Device::cpu(2, isa, Precision::F32);
             let (gpt, t) = (model(&dev, &config), 150);
             let ids = tokens(t, 3);
             let full = gpt.logits(&dev, &ids, 1);
@@ -84,7 +84,7 @@ fn chunked(dev: &Device, gpt: &Gpt, ids: &[u32], chunk: usize, beside: bool) -> 
 #[test]
 fn a_row_does_not_depend_on_its_neighbours_or_on_how_the_prompt_was_cut() {
     for isa in Isa::available() {
-        let dev = Device::cpu(3, isa);
+        let dev = Device::cpu(3, isa, Precision::F32);
         let gpt = model(&dev, &config());
         let ids = tokens(77, 4);
         let whole = chunked(&dev, &gpt, &ids, 77, false);
@@ -96,7 +96,7 @@ fn a_row_does_not_depend_on_its_neighbours_or_on_how_the_prompt_was_cut() {
 
 #[test]
 fn pages_are_given_back() {
-    let dev = Device::cpu(1, Isa::detect());
+    let dev = Device::cpu(1, Isa::detect(), Precision::F32);
     let gpt = model(&dev, &config());
     let mut kv = KvCache::new(&gpt.config, 2);
     let mut scratch = ExtendScratch::new(&gpt.config, 150);
@@ -124,7 +124,7 @@ fn pages_are_given_back() {
 #[test]
 #[should_panic(expected = "KvCache: sequence 1 is full: it has all 100 positions of the model's context")]
 fn a_sequence_ends_at_the_context_not_at_its_last_page() {
-    let dev = Device::cpu(1, Isa::detect());
+    let dev = Device::cpu(1, Isa::detect(), Precision::F32);
     let gpt = model(&dev, &ModelConfig { n_positions: 100, ..config() });
     let mut kv = KvCache::new(&gpt.config, 2);
     let mut scratch = ExtendScratch::new(&gpt.config, 100);
@@ -140,7 +140,7 @@ fn a_sequence_ends_at_the_context_not_at_its_last_page() {
 
 /// Weights after three steps of plain gradient descent, and the losses, with dropout.
 fn train(n_threads: usize, isa: Isa) -> (Vec<f64>, Vec<f32>) {
-    let dev = Device::cpu(n_threads, isa);
+    let dev = Device::cpu(n_threads, isa, Precision::F32);
     let config = config();
     let (mut gpt, mut grad) = (Gpt::fresh(&dev, &config, 1), Gpt::zeros(&config));
     let (b, t) = (3, 70);
@@ -186,7 +186,7 @@ fn the_same_bits_with_one_two_and_three_threads() {
 
 #[test]
 fn parts_become_final_once_in_order_and_masks_follow_the_sequence() {
-    let dev = Device::cpu(2, Isa::detect());
+    let dev = Device::cpu(2, Isa::detect(), Precision::F32);
     let config = config();
     let mut gpt = model(&dev, &config);
     let (b, t) = (4, 20);
@@ -240,7 +240,7 @@ fn parts_become_final_once_in_order_and_masks_follow_the_sequence() {
 
 #[test]
 fn evaluation_in_one_blocks_room_is_the_training_forward() {
-    let dev = Device::cpu(2, Isa::detect());
+    let dev = Device::cpu(2, Isa::detect(), Precision::F32);
     let config = config();
     let mut gpt = model(&dev, &config);
     let (b, t) = (2, 33);
@@ -266,7 +266,7 @@ fn evaluation_in_one_blocks_room_is_the_training_forward() {
 
 #[test]
 fn fresh_weights_have_their_distributions() {
-    let dev = Device::cpu(2, Isa::detect());
+    let dev = Device::cpu(2, Isa::detect(), Precision::F32);
     let openai = Preset::Tiny.config();
     let book = ModelConfig { init: calame::model::Init::Pytorch, ..openai.clone() };
     let std = |gpt: &Gpt, wanted: &str| {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use calame::checkpoint::CheckpointError;
 use calame::data::Windows;
 use calame::model::{Gpt, ModelConfig, Preset, Saved, Scratch};
-use calame::ops::{Device, Isa};
+use calame::ops::{Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
 use calame::train::{
     EvaluationReport, Observer, Outcome, RunConfig, RunFolder, RunFolderError, Splits, StepReport, Trainer,
@@ -59,7 +59,7 @@ fn splits(config: &RunConfig, n_steps: u64) -> Splits {
 
 /// One thread: the tests themselves run side by side.
 fn device() -> Device {
-    Device::cpu(1, Isa::detect())
+    Device::cpu(1, Isa::detect(), Precision::F32)
 }
 
 fn trainer<'a>(dev: &'a Device, config: &'a RunConfig) -> Trainer<'a> {
@@ -315,7 +315,7 @@ fn a_place_that_the_batches_do_not_have_is_an_error() {
 #[test]
 fn a_run_gives_the_same_bits_with_one_two_and_three_threads() {
     let config = config();
-    let with = |n_threads| whole(&Device::cpu(n_threads, Isa::detect()), &config);
+    let with = |n_threads| whole(&Device::cpu(n_threads, Isa::detect(), Precision::F32), &config);
     let one = with(1);
     assert!(with(2) == one, "two threads differ from one");
     assert!(with(3) == one, "three threads differ from one");

@@ -1,0 +1,92 @@
+//! What is done to C once its products are summed, part by part, while the part is still in the cache.
+
+use super::MatMut;
+use crate::dropout::{Keep, add_dropped};
+use crate::elementwise::{gelu, gelu_backward};
+use crate::isa::Isa;
+use crate::pool::Shards;
+
+/// An element-wise end of a product: it saves the pass over memory that an operation of its own would take.
+#[derive(Debug)]
+pub enum Finish<'a> {
+    /// Nothing.
+    Keep,
+    /// y becomes gelu(C); C stays as it is, for backward.
+    Gelu {
+        /// As large as C; overwritten.
+        y: &'a mut [f32],
+    },
+    /// C, the gradient of gelu(x), becomes that of x; y becomes gelu(x).
+    GeluBackward {
+        /// The argument of gelu, as large as C.
+        x: &'a [f32],
+        /// As large as C; overwritten.
+        y: &'a mut [f32],
+    },
+    /// C becomes x + C·keep: the end of a branch of the residual stream.
+    AddDropped {
+        /// As large as C.
+        x: &'a [f32],
+        /// Which elements stay; without it all do.
+        keep: Option<&'a Keep>,
+        /// Rows of C that belong to one sequence.
+        rows_per_sequence: usize,
+    },
+}
+
+impl<'a> Finish<'a> {
+    pub(super) fn check(&self, c: &MatMut<'_>) {
+        let n = c.rows * c.cols;
+        let (agrees, dense) = match self {
+            Finish::Keep => (true, true),
+            Finish::Gelu { y } => (y.len() == n, c.row_stride == c.cols),
+            Finish::GeluBackward { x, y } => (x.len() == n && y.len() == n, c.row_stride == c.cols),
+            Finish::AddDropped { x, rows_per_sequence, .. } => {
+                (x.len() == n && *rows_per_sequence > 0, c.row_stride == c.cols)
+            }
+        };
+        assert!(agrees && dense, "gemm: {self:?} of C [{}, {}], rows {} apart", c.rows, c.cols, c.row_stride);
+    }
+
+    pub(super) fn shared(self) -> SharedFinish<'a> {
+        match self {
+            Finish::Keep => SharedFinish::Keep,
+            Finish::Gelu { y } => SharedFinish::Gelu { y: Shards::new(y) },
+            Finish::GeluBackward { x, y } => SharedFinish::GeluBackward { x, y: Shards::new(y) },
+            Finish::AddDropped { x, keep, rows_per_sequence } => {
+                SharedFinish::AddDropped { x, keep, rows_per_sequence }
+            }
+        }
+    }
+}
+
+/// A [`Finish`] that tasks share.
+pub(super) enum SharedFinish<'a> {
+    Keep,
+    Gelu { y: Shards<f32> },
+    GeluBackward { x: &'a [f32], y: Shards<f32> },
+    AddDropped { x: &'a [f32], keep: Option<&'a Keep>, rows_per_sequence: usize },
+}
+
+impl SharedFinish<'_> {
+    /// Finishes one piece of a row of C: element (row, col) and those that follow it.
+    ///
+    /// # Safety
+    /// `c` is this task's, and so are the same elements of y.
+    pub unsafe fn piece(&self, isa: Isa, c: &mut [f32], cols: usize, row: usize, col: usize) {
+        let (from, to) = (row * cols + col, row * cols + col + c.len());
+        match *self {
+            SharedFinish::Keep => {}
+            // SAFETY: promised by the caller.
+            SharedFinish::Gelu { y } => gelu(isa, c, unsafe { y.part(from, to) }),
+            SharedFinish::GeluBackward { x, y } => {
+                // SAFETY: promised by the caller.
+                gelu_backward(isa, &x[from..to], c, unsafe { y.part(from, to) });
+            }
+            SharedFinish::AddDropped { x, keep, rows_per_sequence } => {
+                let place = (row / rows_per_sequence, row % rows_per_sequence, col);
+                add_dropped(isa, &x[from..to], keep, place, c);
+            }
+        }
+    }
+}

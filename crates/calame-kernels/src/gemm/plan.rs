@@ -1,0 +1,241 @@
+//! The two schedules of a product: few rows, many rows.
+
+use super::finish::SharedFinish;
+use super::kernels::{Kernels, Store};
+use super::{Finish, MatMut, MatRef, Start};
+use crate::aligned::AlignedVec;
+use crate::isa::Isa;
+use crate::philox;
+use crate::pool::{Phases, Pool, Shards, Workspace};
+
+/// Units of packed B that one task works on: they stay in the second-level cache.
+const B_GROUP_UNITS: usize = 100_000;
+/// Panels of A in one task.
+const A_GROUP_PANELS: usize = 8;
+/// Columns of B packed at a time, so that the packed copy stays in the last-level cache.
+const B_SLAB_COLUMNS: usize = 3072;
+/// Panels of A packed at a time, likewise.
+const A_SLAB_PANELS: usize = 160;
+/// Up to this many rows, each task packs its own columns of B: nothing to share, no phase to wait for.
+const NARROW_ROWS: usize = 32;
+
+/// Runs a product whose sizes are checked.
+pub(super) fn run(
+    pool: &Pool,
+    kernels: Kernels,
+    a: MatRef<'_>,
+    b: MatRef<'_>,
+    c: MatMut<'_>,
+    start: Start<'_>,
+    finish: Finish<'_>,
+) {
+    let mut turn = pool.turn();
+    let (workspace, phases) = turn.split();
+    let (kc, narrow) = (kernels.k_block(a.cols), a.rows <= NARROW_ROWS);
+    let product = Product { isa: pool.isa(), kernels, kc, a, b, start, c: Out::new(c), finish: finish.shared() };
+    if narrow {
+        product.run_narrow(workspace, phases);
+    } else {
+        product.run_wide(workspace, phases);
+    }
+}
+
+/// C as tasks share it.
+#[derive(Clone, Copy)]
+struct Out {
+    data: Shards<f32>,
+    row_stride: usize,
+    rows: usize,
+    cols: usize,
+}
+
+impl Out {
+    fn new(c: MatMut<'_>) -> Out {
+        Out { data: Shards::new(c.data), row_stride: c.row_stride, rows: c.rows, cols: c.cols }
+    }
+}
+
+struct Product<'a> {
+    isa: Isa,
+    kernels: Kernels,
+    kc: usize,
+    a: MatRef<'a>,
+    b: MatRef<'a>,
+    start: Start<'a>,
+    c: Out,
+    finish: SharedFinish<'a>,
+}
+
+/// A range of panels.
+type Panels = std::ops::Range<usize>;
+
+impl Product<'_> {
+    /// (first term, number of terms) of each block of k; one block of no terms where k is 0.
+    fn k_blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (k, kc) = (self.a.cols, self.kc);
+        (0..k.max(1)).step_by(kc).map(move |pc| (pc, kc.min(k - pc)))
+    }
+
+    /// Panels of B in one task: a few in the second-level cache, and whole blocks of random numbers for dropout.
+    fn group_len(&self) -> usize {
+        let least = (philox::BLOCK / self.kernels.nr).max(1);
+        let panel = self.kernels.nr * self.kernels.units(self.kc);
+        (B_GROUP_UNITS / panel / least).max(1) * least
+    }
+
+    /// Few rows: A is packed whole; a task takes some panels of B through all of k.
+    fn run_narrow(&self, workspace: &mut Workspace, mut phases: Phases<'_>) {
+        let Kernels { mr, nr, .. } = self.kernels;
+        let n_row_panels = self.a.rows.div_ceil(mr);
+        let panel = mr * self.kernels.units(self.kc);
+        let packed_a = workspace.packed_a.first(self.k_blocks().count() * n_row_panels * panel);
+        for (p, (pc, kc)) in self.k_blocks().enumerate() {
+            for i in 0..n_row_panels {
+                let at = (p * n_row_panels + i) * panel;
+                self.kernels.pack_rows(&mut packed_a[at..at + panel], &self.a, i, pc, kc);
+            }
+        }
+        let packed_a = &*packed_a;
+        let (n_col_panels, group) = (self.b.cols.div_ceil(nr), (philox::BLOCK / nr).max(1));
+        phases.run(n_col_panels.div_ceil(group), &|task, scratch: &mut AlignedVec| {
+            let packed_b = scratch.first(nr * self.kernels.units(self.kc));
+            let columns = task * group..((task + 1) * group).min(n_col_panels);
+            for j in columns.clone() {
+                for (p, (pc, kc)) in self.k_blocks().enumerate() {
+                    self.kernels.pack_cols(packed_b, &self.b, j, pc, kc);
+                    for i in 0..n_row_panels {
+                        let at = (p * n_row_panels + i) * panel;
+                        self.tile(kc, &packed_a[at..at + panel], packed_b, i, j, pc);
+                    }
+                }
+            }
+            self.finish(0..n_row_panels, columns);
+        });
+    }
+
+    /// Many rows: for each block of k, slab of columns and slab of rows, all threads pack, then all multiply.
+    fn run_wide(&self, workspace: &mut Workspace, mut phases: Phases<'_>) {
+        let Kernels { mr, nr, .. } = self.kernels;
+        let (n_row_panels, n_col_panels) = (self.a.rows.div_ceil(mr), self.b.cols.div_ceil(nr));
+        let units = self.kernels.units(self.kc);
+        let (row_slab, col_slab) = (A_SLAB_PANELS.min(n_row_panels), (B_SLAB_COLUMNS / nr).min(n_col_panels));
+        let packed = Packed {
+            a: Shards::new(workspace.packed_a.first(row_slab * mr * units)),
+            a_panel: mr * units,
+            b: Shards::new(workspace.packed_b.first(col_slab * nr * units)),
+            b_panel: nr * units,
+        };
+        for (pc, kc) in self.k_blocks() {
+            for j0 in (0..n_col_panels).step_by(col_slab) {
+                let columns = j0..(j0 + col_slab).min(n_col_panels);
+                for i0 in (0..n_row_panels).step_by(row_slab) {
+                    let rows = i0..(i0 + row_slab).min(n_row_panels);
+                    let fresh_rows = if j0 == 0 || row_slab < n_row_panels { rows.clone() } else { 0..0 };
+                    let fresh_columns = if i0 == 0 { columns.clone() } else { 0..0 };
+                    self.pack_slabs(&mut phases, &packed, fresh_rows, fresh_columns, pc, kc);
+                    self.multiply_slabs(&mut phases, &packed, rows, columns.clone(), pc, kc);
+                }
+            }
+        }
+    }
+
+    fn pack_slabs(
+        &self,
+        phases: &mut Phases<'_>,
+        packed: &Packed,
+        rows: Panels,
+        columns: Panels,
+        pc: usize,
+        kc: usize,
+    ) {
+        let group = self.group_len();
+        let n_pack_b = columns.len().div_ceil(group);
+        phases.run(n_pack_b + rows.len().div_ceil(A_GROUP_PANELS), &|task, _| {
+            if task < n_pack_b {
+                for j in task * group..((task + 1) * group).min(columns.len()) {
+                    // SAFETY: panel j is this task's alone.
+                    let panel = unsafe { packed.b.part(j * packed.b_panel, (j + 1) * packed.b_panel) };
+                    self.kernels.pack_cols(panel, &self.b, columns.start + j, pc, kc);
+                }
+            } else {
+                let g = task - n_pack_b;
+                for i in g * A_GROUP_PANELS..((g + 1) * A_GROUP_PANELS).min(rows.len()) {
+                    // SAFETY: panel i is this task's alone.
+                    let panel = unsafe { packed.a.part(i * packed.a_panel, (i + 1) * packed.a_panel) };
+                    self.kernels.pack_rows(panel, &self.a, rows.start + i, pc, kc);
+                }
+            }
+        });
+    }
+
+    fn multiply_slabs(
+        &self,
+        phases: &mut Phases<'_>,
+        packed: &Packed,
+        rows: Panels,
+        columns: Panels,
+        pc: usize,
+        kc: usize,
+    ) {
+        let (group, n_row_groups) = (self.group_len(), rows.len().div_ceil(A_GROUP_PANELS));
+        let is_last = pc + kc >= self.a.cols;
+        phases.run(columns.len().div_ceil(group) * n_row_groups, &|task, _| {
+            // Neighbouring tasks share their columns of B, so that a thread finds them in its cache.
+            let (jg, ig) = (task / n_row_groups, task % n_row_groups);
+            let is = ig * A_GROUP_PANELS..((ig + 1) * A_GROUP_PANELS).min(rows.len());
+            let js = jg * group..((jg + 1) * group).min(columns.len());
+            for i in is.clone() {
+                // SAFETY: nobody writes packed panels in this phase; the phase before has ended.
+                let a = unsafe { packed.a.read(i * packed.a_panel, (i + 1) * packed.a_panel) };
+                for j in js.clone() {
+                    // SAFETY: as above.
+                    let b = unsafe { packed.b.read(j * packed.b_panel, (j + 1) * packed.b_panel) };
+                    self.tile(kc, a, b, rows.start + i, columns.start + j, pc);
+                }
+            }
+            if is_last {
+                let at = |panels: Panels, start: usize| panels.start + start..panels.end + start;
+                self.finish(at(is, rows.start), at(js, columns.start));
+            }
+        });
+    }
+
+    /// Tile (i, j) of C from one block of k that starts at `pc`.
+    fn tile(&self, kc: usize, a: &[f32], b: &[f32], i: usize, j: usize, pc: usize) {
+        let Kernels { mr, nr, tile, .. } = self.kernels;
+        let (row, col, units) = (i * mr, j * nr, self.kernels.units(kc));
+        let store = match self.start {
+            _ if pc > 0 => Store::Add,
+            Start::Zero => Store::Overwrite,
+            Start::Add => Store::Add,
+            Start::Bias(bias) => Store::AddTo(bias[col..].as_ptr()),
+        };
+        let (rows, cols) = (mr.min(self.c.rows - row), nr.min(self.c.cols - col));
+        let c = self.c.data.at(row * self.c.row_stride + col);
+        assert!(a.len() >= units * mr && b.len() >= units * nr, "panels of {kc}: A of {}, B of {}", a.len(), b.len());
+        // SAFETY: the panels hold [units][mr] and [units][nr]; the tile lies inside C, and no other task writes it.
+        unsafe { tile(units, a.as_ptr(), b.as_ptr(), c, self.c.row_stride, rows, cols, store) }
+    }
+
+    /// Finishes what this task has summed up: some panels of rows in some panels of columns.
+    fn finish(&self, rows: Panels, columns: Panels) {
+        if matches!(self.finish, SharedFinish::Keep) {
+            return;
+        }
+        let Kernels { mr, nr, .. } = self.kernels;
+        let (from, to) = (columns.start * nr, (columns.end * nr).min(self.c.cols));
+        for row in rows.start * mr..(rows.end * mr).min(self.c.rows) {
+            let at = row * self.c.row_stride;
+            // SAFETY: the elements are this task's alone, of C and of what finish writes beside it.
+            unsafe { self.finish.piece(self.isa, self.c.data.part(at + from, at + to), self.c.cols, row, from) };
+        }
+    }
+}
+
+/// Packed slabs of both operands, panel after panel.
+struct Packed {
+    a: Shards<f32>,
+    a_panel: usize,
+    b: Shards<f32>,
+    b_panel: usize,
+}

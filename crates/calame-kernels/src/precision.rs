@@ -1,0 +1,95 @@
+//! The number format in which products are multiplied.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::isa::{Isa, multiversion};
+
+/// What the operands of a product are rounded to before they are multiplied; sums, and everything else, are f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Precision {
+    /// As they are.
+    F32,
+    /// bf16: 8 bits of significand instead of 24, the same range.
+    Bf16,
+}
+
+impl Precision {
+    /// Both.
+    pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
+
+    /// The fastest that `isa` multiplies natively.
+    pub fn fastest(isa: Isa) -> Precision {
+        if isa == Isa::Avx512Bf16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// What an operand becomes before it is multiplied.
+    pub fn round(self, x: f32) -> f32 {
+        match self {
+            Precision::F32 => x,
+            Precision::Bf16 => rounded_to_bf16(x),
+        }
+    }
+
+    /// Its name as the program prints and reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Precision, String> {
+        Precision::ALL
+            .into_iter()
+            .find(|precision| precision.name() == s)
+            .ok_or_else(|| format!("unknown precision '{s}': expected f32 or bf16"))
+    }
+}
+
+/// The nearest bf16, as f32; of two equally near the one with an even significand. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn rounded_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    f32::from_bits(if x.is_nan() { bits | 0x0040_0000 } else { rounded })
+}
+
+multiversion! {
+    /// Rounds every element to bf16.
+    pub(crate) fn round_to_bf16(x: &mut [f32]) = round_to_bf16_body;
+}
+
+#[inline(always)]
+fn round_to_bf16_body(x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x = rounded_to_bf16(*x));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_to_nearest_even() {
+        let of = |bits: u32| rounded_to_bf16(f32::from_bits(bits)).to_bits();
+        assert_eq!(of(0x3f80_7fff), 0x3f80_0000);
+        assert_eq!(of(0x3f80_8000), 0x3f80_0000, "a tie goes to the even one below");
+        assert_eq!(of(0x3f81_8000), 0x3f82_0000, "a tie goes to the even one above");
+        assert_eq!(of(0x3f80_8001), 0x3f81_0000);
+        assert_eq!(of(0xbf81_8000), 0xbf82_0000);
+        assert_eq!(rounded_to_bf16(f32::MAX), f32::INFINITY);
+        assert_eq!(rounded_to_bf16(-0.0).to_bits(), (-0.0f32).to_bits());
+        assert!(rounded_to_bf16(f32::NAN).is_nan());
+        assert!(rounded_to_bf16(f32::from_bits(0x7f80_0001)).is_nan(), "a NaN of low bits only");
+    }
+}

@@ -1,0 +1,137 @@
+//! What the machine itself can do: loops that do nothing but multiply, or nothing but read.
+//!
+//! They return how much they did, so that whoever has a clock can say how fast; the figures are the floor that every
+//! kernel's time is held against.
+
+use crate::elementwise::scale;
+use crate::isa::{Isa, multiversion};
+use crate::math::sum_of;
+use crate::pool::{Pool, Shards};
+use crate::precision::Precision;
+use crate::split::for_rows;
+
+/// Multiplies and adds in registers, `rounds` times on each thread, in the widest instructions that `precision` has;
+/// returns the number of operations, a multiplication and an addition counted as two.
+///
+/// A bf16 that the instruction set does not multiply natively is multiplied as f32, as products do.
+pub fn multiply_in_registers(pool: &Pool, precision: Precision, rounds: usize) -> f64 {
+    let n_threads = pool.n_threads();
+    let mut results = vec![0.0; n_threads];
+    let shards = Shards::new(&mut results);
+    let loop_of = match (pool.isa(), precision) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Bf16, Precision::Bf16) => x86::bf16_loop,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512 | Isa::Avx512Bf16, _) => x86::avx512_loop,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, _) => x86::avx2_loop,
+        _ => portable_loop as unsafe fn(usize) -> (f32, usize),
+    };
+    let mut n_operations = vec![0usize; n_threads];
+    let counts = Shards::new(&mut n_operations);
+    // One task for each thread: a thread that starts late finds the other one's task taken and its own left.
+    pool.run(n_threads, |task| {
+        // SAFETY: tasks have different elements; the machine has the pool's instruction set.
+        unsafe {
+            let (result, n) = loop_of(rounds);
+            shards.part(task, task + 1)[0] = result;
+            counts.part(task, task + 1)[0] = n;
+        }
+    });
+    assert!(results.iter().all(|r| r.is_finite()), "multiply_in_registers: the sums stay finite");
+    n_operations.iter().map(|&n| n as f64).sum()
+}
+
+/// Reads `x` once on all threads; returns the sum of its elements.
+pub fn read_memory(pool: &Pool, x: &[f32]) -> f32 {
+    /// 256 kB: small beside the array, large beside what starting a task costs.
+    const PIECE: usize = 64 * 1024;
+    let mut sums = vec![0.0; x.len().div_ceil(PIECE)];
+    let shards = Shards::new(&mut sums);
+    pool.run(x.len().div_ceil(PIECE), |task| {
+        let piece = &x[task * PIECE..((task + 1) * PIECE).min(x.len())];
+        // SAFETY: tasks have different elements.
+        unsafe { shards.part(task, task + 1)[0] = sum_slice(pool.isa(), piece) };
+    });
+    sums.iter().sum()
+}
+
+/// Reads and writes every element of `x` once on all threads: each is multiplied by `factor`.
+pub fn update_memory(pool: &Pool, factor: f32, x: &mut [f32]) {
+    for_rows(pool, x, 1, |_, piece| scale(pool.isa(), factor, piece));
+}
+
+multiversion! { fn sum_slice(x: &[f32]) -> f32 = sum_slice_body; }
+
+#[inline(always)]
+fn sum_slice_body(x: &[f32]) -> f32 {
+    sum_of(x, |x| x)
+}
+
+/// Independent sums: enough to hide the latency of an addition wherever there are as many registers.
+const CHAINS: usize = 12;
+
+unsafe fn portable_loop(rounds: usize) -> (f32, usize) {
+    let mut sums = [[1.0f32; 4]; CHAINS];
+    let factor = std::hint::black_box(0.5f32);
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            sum.iter_mut().for_each(|s| *s = *s * factor + 0.25);
+        }
+    }
+    (sums.as_flattened().iter().sum(), rounds * CHAINS * 4 * 2)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    /// Chains of the 512-bit loops, which have 32 registers.
+    const WIDE_CHAINS: usize = 24;
+
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn avx512_loop(rounds: usize) -> (f32, usize) {
+        let mut sums = [_mm512_set1_ps(1.0); WIDE_CHAINS];
+        let (factor, term) = (_mm512_set1_ps(std::hint::black_box(0.5)), _mm512_set1_ps(0.25));
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_fmadd_ps(*sum, factor, term);
+            }
+        }
+        let total = sums.iter().map(|&s| _mm512_reduce_add_ps(s)).sum();
+        (total, rounds * WIDE_CHAINS * 16 * 2)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub unsafe fn bf16_loop(rounds: usize) -> (f32, usize) {
+        let mut sums = [_mm512_set1_ps(1.0); WIDE_CHAINS];
+        let small = _mm512_set1_ps(std::hint::black_box(1e-9));
+        let pairs = _mm512_cvtne2ps_pbh(small, small);
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, pairs, pairs);
+            }
+        }
+        let total = sums.iter().map(|&s| _mm512_reduce_add_ps(s)).sum();
+        (total, rounds * WIDE_CHAINS * 32 * 2)
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn avx2_loop(rounds: usize) -> (f32, usize) {
+        let mut sums = [_mm256_set1_ps(1.0); super::CHAINS];
+        let (factor, term) = (_mm256_set1_ps(std::hint::black_box(0.5)), _mm256_set1_ps(0.25));
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, factor, term);
+            }
+        }
+        let mut total = 0.0;
+        for sum in sums {
+            let mut lanes = [0.0f32; 8];
+            // SAFETY: eight floats.
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
+            total += lanes.iter().sum::<f32>();
+        }
+        (total, rounds * super::CHAINS * 8 * 2)
+    }
+}
