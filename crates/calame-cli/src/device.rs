@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT")]
     pub precision: Option<String>,
 
-    /// Threads [default: one for each core]
+    /// Threads [default: one for each real core that this process may use]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 }
@@ -43,6 +43,13 @@ impl Args {
 /// The instruction set that `value` of `source` names.
 fn isa_of(value: &str, source: &str) -> Result<Isa> {
     Ok(value.parse::<Isa>().map_err(|e| UsageError(format!("{source}: {e}")))?)
+}
+
+/// One thread for each real core: two hardware threads of one core share its multipliers, and would only take each other's
+/// cache. Never more than this process may use (its affinity, its container's share).
+pub fn default_threads() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    allowed.min(num_cpus::get_physical().max(1))
 }
 
 /// What a command computes for: what `--precision auto` means depends on it.
@@ -84,7 +91,7 @@ pub fn open(config: &DeviceConfig, purpose: Purpose) -> Result<(Device, DeviceCo
     /// More threads than any machine has would only cost memory.
     const MAX_THREADS: usize = 1024;
     let threads = match config.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => default_threads(),
         n if n <= MAX_THREADS => n,
         n => {
             let message = format!("device.threads is {n}: expected at most {MAX_THREADS}");

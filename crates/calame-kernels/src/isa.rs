@@ -6,7 +6,8 @@ use std::str::FromStr;
 /// An instruction set that kernels have a version for.
 ///
 /// Results are the same bits for the same `Isa` and the same build, for any number of threads; between two instruction sets
-/// they may differ in the last places. Between builds too: ln, sin and cos come from the platform's mathematical library.
+/// they may differ in the last places. Between builds too: the logarithms of sums come from the platform's mathematical
+/// library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// What every processor of the target has; the compiler vectorises what it can.

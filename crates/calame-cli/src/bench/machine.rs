@@ -87,7 +87,7 @@ pub fn run(args: &MachineArgs) -> Result<()> {
     let mut text = format!("threads  {} ({})\n", resolved.threads, resolved.instruction_set);
     for (precision, peak) in Precision::ALL.into_iter().zip(peaks) {
         let how = multiplied_as(dev.isa(), precision);
-        text += &format!("{:8} {:6.0} GFLOP/s  {how}", precision.name(), peak / 1e9).trim_end().to_owned();
+        text += &format!("{:8} {:6.0} GFLOP/s  {how}", precision.name(), peak / 1e9).trim_end();
         text.push('\n');
     }
     text += &format!("memory   {:6.1} GB/s read, {:.1} GB/s updated\n", memory.read / 1e9, memory.update / 1e9);

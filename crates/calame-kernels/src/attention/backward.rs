@@ -51,6 +51,7 @@ impl HeadBackward<'_> {
     fn run(&self, scratch: &mut AlignedVec) {
         let (serial, head) = (self.serial, self.head);
         let AttentionShape { n_positions: t, head_size: hs, .. } = head.shape;
+        let stride = head.shape.scores_stride();
         let [room_k, room_kt, room_vt, room_b, room_a, weights, dscores, factors] = carve(
             scratch,
             [
@@ -59,8 +60,8 @@ impl HeadBackward<'_> {
                 serial.packed_b_len(hs, t),
                 serial.packed_b_len(QUERIES, hs),
                 serial.packed_a_len(QUERIES, t.max(hs)).max(serial.packed_a_len(t, QUERIES)),
-                QUERIES * t,
-                QUERIES * t,
+                QUERIES * stride,
+                QUERIES * stride,
                 t,
             ],
         );
@@ -68,28 +69,28 @@ impl HeadBackward<'_> {
         let (k, v) = (head.qkv(self.qkv, 1, 0, t), head.qkv(self.qkv, 2, 0, t));
         let keys = serial.pack_b(room_k, k);
         let (keys_t, values_t) = (serial.pack_b(room_kt, k.t()), serial.pack_b(room_vt, v.t()));
-        let stride = 3 * head.shape.channels();
+        let qkv_stride = 3 * head.shape.channels();
         let (dk, dv) = (self.dqkv.at(head.qkv_at(1, 0)), self.dqkv.at(head.qkv_at(2, 0)));
         for from in (0..t).step_by(QUERIES) {
             let to = (from + QUERIES).min(t);
             let q = head.qkv(self.qkv, 0, from, to);
             let dy = MatRef::new(&self.dy[head.y_at(from)..], to - from, hs, head.shape.channels());
-            // SAFETY: `weights` and `dscores` are this task's, QUERIES rows of t.
+            // SAFETY: `weights` and `dscores` are this task's, QUERIES rows of at least t.
             unsafe {
-                serial.multiply(serial.pack_a(room_a, q), keys_t, to, weights.as_mut_ptr(), t, false);
-                serial.multiply(serial.pack_a(room_a, dy), values_t, to, dscores.as_mut_ptr(), t, false);
+                serial.multiply(serial.pack_a(room_a, q), keys_t, to, weights.as_mut_ptr(), stride, false);
+                serial.multiply(serial.pack_a(room_a, dy), values_t, to, dscores.as_mut_ptr(), stride, false);
             }
             score_gradients(self.isa, self, from, to, weights, dscores, factors);
-            let weights = MatRef::new(weights, to - from, to, t);
-            let dscores = MatRef::new(dscores, to - from, to, t);
+            let weights = MatRef::new(weights, to - from, to, stride);
+            let dscores = MatRef::new(dscores, to - from, to, stride);
             // SAFETY: no other task touches this head's columns of dqkv.
             unsafe {
                 let dq = self.dqkv.at(head.qkv_at(0, from));
-                serial.multiply(serial.pack_a(room_a, dscores), keys, hs, dq, stride, false);
+                serial.multiply(serial.pack_a(room_a, dscores), keys, hs, dq, qkv_stride, false);
                 let dy = serial.pack_b(room_b, dy);
-                serial.multiply(serial.pack_a(room_a, weights.t()), dy, hs, dv, stride, true);
+                serial.multiply(serial.pack_a(room_a, weights.t()), dy, hs, dv, qkv_stride, true);
                 let q = serial.pack_b(room_b, q);
-                serial.multiply(serial.pack_a(room_a, dscores.t()), q, hs, dk, stride, true);
+                serial.multiply(serial.pack_a(room_a, dscores.t()), q, hs, dk, qkv_stride, true);
             }
         }
     }
@@ -123,9 +124,11 @@ fn score_gradients_body(
     factors: &mut [f32],
 ) {
     let HeadBackward { head, dy, keep, y, lse, .. } = *of;
-    let AttentionShape { n_positions: t, head_size, .. } = head.shape;
-    let scale = head.shape.scale();
-    for (q, (weights, dscores)) in (from..to).zip(weights.chunks_exact_mut(t).zip(dscores.chunks_exact_mut(t))) {
+    let head_size = head.shape.head_size;
+    let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
+    for (q, (weights, dscores)) in
+        (from..to).zip(weights.chunks_exact_mut(stride).zip(dscores.chunks_exact_mut(stride)))
+    {
         let at = head.y_at(q);
         let d = sum_of2(&dy[at..at + head_size], &y[at..at + head_size], |a, b| a * b);
         let lse = lse[head.lse_at() + q];

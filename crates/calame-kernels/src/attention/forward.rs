@@ -27,7 +27,7 @@ pub fn attention_forward(
     shape.check(qkv.len(), y.len(), lse.len());
     let serial = Serial::new(pool.isa(), precision);
     let (y, lse) = (Shards::new(y), Shards::new(lse));
-    let (t, hs) = (shape.n_positions, shape.head_size);
+    let (t, hs, stride) = (shape.n_positions, shape.head_size, shape.scores_stride());
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let head = Head::of_task(shape, task);
         let [room_k, room_v, room_a, weights] = carve(
@@ -36,7 +36,7 @@ pub fn attention_forward(
                 serial.packed_b_len(hs, t),
                 serial.packed_b_len(t, hs),
                 serial.packed_a_len(QUERIES, t.max(hs)),
-                QUERIES * t,
+                QUERIES * stride,
             ],
         );
         let keys = serial.pack_b(room_k, head.qkv(qkv, 1, 0, t).t());
@@ -44,12 +44,12 @@ pub fn attention_forward(
         for from in (0..t).step_by(QUERIES) {
             let to = (from + QUERIES).min(t);
             let queries = serial.pack_a(room_a, head.qkv(qkv, 0, from, to));
-            // SAFETY: `weights` is this task's, QUERIES rows of t.
-            unsafe { serial.multiply(queries, keys, to, weights.as_mut_ptr(), t, false) };
+            // SAFETY: `weights` is this task's, QUERIES rows of at least t.
+            unsafe { serial.multiply(queries, keys, to, weights.as_mut_ptr(), stride, false) };
             // SAFETY: no other task has this head's lse.
             let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
             softmax_rows(pool.isa(), head, keep, from, to, weights, lse);
-            let weights = serial.pack_a(room_a, MatRef::new(weights, to - from, to, t));
+            let weights = serial.pack_a(room_a, MatRef::new(weights, to - from, to, stride));
             // SAFETY: no other task writes this head's columns of y.
             unsafe { serial.multiply(weights, values, hs, y.at(head.y_at(from)), shape.channels(), false) };
         }
@@ -65,8 +65,8 @@ multiversion! {
 /// Rows `from..to` of scores (keys 0..to) become dropped-out weights; what the mask hides becomes 0.
 #[inline(always)]
 fn softmax_rows_body(head: Head, keep: Option<&Keep>, from: usize, to: usize, weights: &mut [f32], lse: &mut [f32]) {
-    let (t, scale) = (head.shape.n_positions, head.shape.scale());
-    for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(t)).zip(lse) {
+    let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
+    for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(stride)).zip(lse) {
         let (seen, hidden) = row[..to].split_at_mut(q + 1);
         let max = max_of(seen);
         let sum = exp_and_sum(seen, max, scale);

@@ -47,6 +47,12 @@ impl AttentionShape {
         );
     }
 
+    /// Floats from one row of scores to the next: whole cache lines, and one more, since rows that are 4 kB apart would meet
+    /// in one set of the first-level cache.
+    fn scores_stride(&self) -> usize {
+        self.n_positions.next_multiple_of(16) + 16
+    }
+
     fn scale(&self) -> f32 {
         1.0 / (self.head_size as f32).sqrt()
     }
