@@ -139,10 +139,9 @@ fn a_sequence_ends_at_the_context_not_at_its_last_page() {
 }
 
 /// Weights after three steps of plain gradient descent, and the losses, with dropout.
-fn train(n_threads: usize, isa: Isa) -> (Vec<f64>, Vec<f32>) {
-    let dev = Device::cpu(n_threads, isa, Precision::F32);
+fn train(dev: &Device, grad: impl Fn(&ModelConfig) -> Gpt) -> (Vec<f64>, Vec<f32>) {
     let config = config();
-    let (mut gpt, mut grad) = (Gpt::fresh(&dev, &config, 1), Gpt::zeros(&config));
+    let (mut gpt, mut grad) = (Gpt::fresh(dev, &config, 1), grad(&config));
     let (b, t) = (3, 70);
     let mut saved = Saved::for_training(&config, b, t);
     let mut scratch = Scratch::new(&config, b * t);
@@ -151,7 +150,7 @@ fn train(n_threads: usize, isa: Isa) -> (Vec<f64>, Vec<f32>) {
     for step in 0..3 {
         let drop = Dropout::of_step(Key::from_seed(step), 0, 0.1);
         let loss = gpt.forward_backward(
-            &dev,
+            dev,
             &inputs,
             &targets,
             b,
@@ -177,11 +176,22 @@ fn train(n_threads: usize, isa: Isa) -> (Vec<f64>, Vec<f32>) {
 #[test]
 fn the_same_bits_with_one_two_and_three_threads() {
     for isa in Isa::available() {
-        let one = train(1, isa);
-        assert!(one.0[2] < one.0[0], "the loss falls: {:?}", one.0);
-        assert_eq!(train(2, isa), one);
-        assert_eq!(train(3, isa), one);
+        for precision in Precision::ALL {
+            let with = |n_threads| train(&Device::cpu(n_threads, isa, precision), Gpt::zeros);
+            let one = with(1);
+            assert!(one.0[2] < one.0[0], "the loss falls: {:?}", one.0);
+            assert_eq!(with(2), one);
+            assert_eq!(with(3), one);
+        }
     }
+}
+
+/// Blocks whose gradients take turns at one block's memory get the same ones.
+#[test]
+fn gradients_of_one_block_are_those_of_all() {
+    let dev = Device::cpu(2, Isa::detect(), Precision::F32);
+    assert!(config().n_layer > 1);
+    assert_eq!(train(&dev, Gpt::zeros_of_one_block), train(&dev, Gpt::zeros));
 }
 
 #[test]
