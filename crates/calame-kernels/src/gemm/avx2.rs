@@ -2,12 +2,15 @@
 
 use std::arch::x86_64::*;
 
-use super::kernels::{Kernels, Store};
+use super::kernels::{Kernels, Packing, Source, Store};
+use super::portable::gather;
 
 const MR: usize = 6;
 const NR: usize = 16;
 
-pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, k_step: 1, tile, pack, rounds: None };
+const PACKING: Packing = Packing { copy, turn, turn_lanes: 8, gather };
+
+pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, k_step: 1, tile, packing: PACKING, rounds: None };
 
 unsafe fn tile(
     kc: usize,
@@ -82,49 +85,49 @@ unsafe fn tile_of<const M: usize>(
     }
 }
 
-unsafe fn pack(
-    panel: *mut f32,
-    width: usize,
-    source: *const f32,
-    lane_stride: usize,
-    k_stride: usize,
-    lanes: usize,
-    kc: usize,
-) {
-    // SAFETY: the caller's promises are passed on; the machine has AVX2.
-    unsafe {
-        if lane_stride == 1 {
-            return copy_lanes(panel, width, source, k_stride, lanes, kc);
-        }
-        if k_stride != 1 {
-            return super::portable::pack(panel, width, source, lane_stride, k_stride, lanes, kc);
-        }
-        for lane in (0..width).step_by(8) {
-            let source = source.wrapping_add(lane * lane_stride);
-            let (width_here, lanes_here) = ((width - lane).min(8), lanes.saturating_sub(lane).min(8));
-            transpose_lanes(panel.add(lane), width, width_here, source, lane_stride, lanes_here, kc);
+unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this only where the machine has AVX2.
+    unsafe { copy_lanes(panel, panel_stride, width, source) }
+}
+
+unsafe fn turn(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    // SAFETY: as in `copy`.
+    unsafe { turn_lanes(panel, panel_stride, width, source) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, k_stride, lanes, kc, .. } = source;
+    for lane in (0..width).step_by(8) {
+        let read = lanes_mask(lanes.saturating_sub(lane).min(8));
+        for k in 0..kc {
+            // SAFETY: masked lanes are not read; the others are inside the matrix.
+            unsafe {
+                let row = _mm256_maskload_ps(at.wrapping_add(k * k_stride + lane), read);
+                write_row(panel.add(lane), panel_stride, width - lane, k, kc, row);
+            }
         }
     }
 }
 
-/// Lanes that stand side by side.
-#[target_feature(enable = "avx2")]
-unsafe fn copy_lanes(panel: *mut f32, width: usize, source: *const f32, k_stride: usize, lanes: usize, kc: usize) {
-    for lane in (0..width).step_by(8) {
-        let (read, width_here) = (lanes_mask(lanes.saturating_sub(lane).min(8)), width - lane);
-        for k in 0..kc {
-            // SAFETY: masked lanes are neither read nor written; the others are inside matrix and panel. A whole store of
-            // a narrow row runs on into the next one, which is written after it.
-            unsafe {
-                let row = _mm256_maskload_ps(source.wrapping_add(k * k_stride + lane), read);
-                let to = panel.add(k * width + lane);
-                // A masked store costs Zen some twenty ordinary ones.
-                if width_here >= 8 || (lane == 0 && k + 8 / width_here < kc) {
-                    _mm256_storeu_ps(to, row);
-                } else {
-                    _mm256_maskstore_ps(to, lanes_mask(width_here), row);
-                }
-            }
+/// Writes up to eight lanes of row k of a panel of kc rows.
+///
+/// A masked store costs Zen some twenty whole ones, so a narrow row is stored whole where it runs on into the next row,
+/// which is written after it, and nowhere else.
+///
+/// # Safety
+/// The panel has room for the row's `width` lanes.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn write_row(panel: *mut f32, panel_stride: usize, width: usize, k: usize, kc: usize, row: __m256) {
+    let runs_on = width == panel_stride && k + 8usize.div_ceil(width) <= kc;
+    // SAFETY: eight lanes are there, or what follows in the panel is the next rows, or the others are masked.
+    unsafe {
+        let to = panel.add(k * panel_stride);
+        if width >= 8 || runs_on {
+            _mm256_storeu_ps(to, row);
+        } else {
+            _mm256_maskstore_ps(to, lanes_mask(width), row);
         }
     }
 }
@@ -135,38 +138,20 @@ fn lanes_mask(lanes: usize) -> __m256i {
     _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), lane)
 }
 
-/// Up to 8 lanes whose terms stand side by side: tiles of 8 × 8 are turned in registers, what is left over one by one.
+/// Tiles of 8 × 8 are turned in registers; terms beyond the block are masked.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn transpose_lanes(
-    panel: *mut f32,
-    panel_stride: usize,
-    width: usize,
-    source: *const f32,
-    lane_stride: usize,
-    lanes: usize,
-    kc: usize,
-) {
-    let whole = kc - kc % 8;
-    let lane_numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    let write = _mm256_cmpgt_epi32(_mm256_set1_epi32(width as i32), lane_numbers);
-    for k in (0..whole).step_by(8) {
+unsafe fn turn_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, lane_stride, lanes, kc, .. } = source;
+    for k in (0..kc).step_by(8) {
+        let read = lanes_mask((kc - k).min(8));
         let mut rows = [_mm256_setzero_ps(); 8];
         for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
-            // SAFETY: eight terms of this lane are inside the block.
-            *row = unsafe { _mm256_loadu_ps(source.add(lane * lane_stride + k)) };
+            // SAFETY: masked terms are not read; the others are inside the matrix.
+            *row = unsafe { _mm256_maskload_ps(at.wrapping_add(lane * lane_stride + k), read) };
         }
-        for (t, row) in transpose(rows).into_iter().enumerate() {
-            // SAFETY: lanes beyond the panel's width are masked.
-            unsafe { _mm256_maskstore_ps(panel.add((k + t) * panel_stride), write, row) };
-        }
-    }
-    for k in whole..kc {
-        for lane in 0..width {
-            // SAFETY: lane and term are inside matrix and panel.
-            unsafe {
-                let value = if lane < lanes { *source.add(lane * lane_stride + k) } else { 0.0 };
-                *panel.add(k * panel_stride + lane) = value;
-            }
+        for (t, row) in transpose(rows).into_iter().enumerate().take(kc - k) {
+            // SAFETY: the row is inside the panel.
+            unsafe { write_row(panel, panel_stride, width, k + t, kc, row) };
         }
     }
 }

@@ -3,14 +3,29 @@
 
 use std::arch::x86_64::*;
 
-use super::kernels::{Kernels, Store};
+use super::kernels::{Kernels, Packing, Source, Store};
+use super::portable::gather;
 use crate::precision::rounded_to_bf16;
 
 const MR: usize = 14;
 const NR: usize = 32;
 
-pub(super) const F32: Kernels = Kernels { mr: MR, nr: NR, k_step: 1, tile: tile_f32, pack: pack_f32, rounds: None };
-pub(super) const BF16: Kernels = Kernels { mr: MR, nr: NR, k_step: 2, tile: tile_bf16, pack: pack_bf16, rounds: None };
+pub(super) const F32: Kernels = Kernels {
+    mr: MR,
+    nr: NR,
+    k_step: 1,
+    tile: tile_f32,
+    packing: Packing { copy: copy_f32, turn: turn_f32, turn_lanes: 16, gather },
+    rounds: None,
+};
+pub(super) const BF16: Kernels = Kernels {
+    mr: MR,
+    nr: NR,
+    k_step: 2,
+    tile: tile_bf16,
+    packing: Packing { copy: copy_bf16, turn: turn_bf16, turn_lanes: 16, gather: gather_bf16 },
+    rounds: None,
+};
 
 /// A micro-kernel whose innermost operation is `multiply_add(element, row, sum)`.
 macro_rules! micro_kernel {
@@ -125,58 +140,46 @@ fn lanes_mask(lanes: usize) -> __mmask16 {
     ((1u32 << lanes) - 1) as __mmask16
 }
 
-unsafe fn pack_f32(
-    panel: *mut f32,
-    width: usize,
-    source: *const f32,
-    lane_stride: usize,
-    k_stride: usize,
-    lanes: usize,
-    kc: usize,
-) {
-    // SAFETY: the caller's promises are passed on; the machine has AVX-512.
-    unsafe {
-        if lane_stride == 1 {
-            copy_lanes(panel, width, source, k_stride, lanes, kc);
-        } else if k_stride == 1 {
-            for lane in (0..width).step_by(16) {
-                let source = source.wrapping_add(lane * lane_stride);
-                let (width_here, lanes_here) = ((width - lane).min(16), lanes.saturating_sub(lane).min(16));
-                transpose_lanes(panel.add(lane), width, width_here, source, lane_stride, lanes_here, kc);
-            }
-        } else {
-            super::portable::pack(panel, width, source, lane_stride, k_stride, lanes, kc);
-        }
-    }
+unsafe fn copy_f32(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this only where the machine has the instructions.
+    unsafe { copy_lanes(panel, panel_stride, width, source) }
 }
 
-/// Lanes that stand side by side.
+unsafe fn turn_f32(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    // SAFETY: as in `copy_f32`.
+    unsafe { turn_lanes(panel, panel_stride, width, source) }
+}
+
+unsafe fn copy_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    // SAFETY: as in `copy_f32`.
+    unsafe { copy_pairs(panel, panel_stride, width, source) }
+}
+
+unsafe fn turn_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    // SAFETY: as in `copy_f32`.
+    unsafe { turn_pairs(panel, panel_stride, width, source) }
+}
+
 #[target_feature(enable = "avx512f")]
-unsafe fn copy_lanes(panel: *mut f32, width: usize, source: *const f32, k_stride: usize, lanes: usize, kc: usize) {
+unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, k_stride, lanes, kc, .. } = source;
     for lane in (0..width).step_by(16) {
         let read = lanes_mask(lanes.saturating_sub(lane).min(16));
         let write = lanes_mask((width - lane).min(16));
         for k in 0..kc {
             // SAFETY: masked lanes are neither read nor written; the others are inside matrix and panel.
             unsafe {
-                let row = _mm512_maskz_loadu_ps(read, source.wrapping_add(k * k_stride + lane));
-                _mm512_mask_storeu_ps(panel.add(k * width + lane), write, row);
+                let row = _mm512_maskz_loadu_ps(read, at.wrapping_add(k * k_stride + lane));
+                _mm512_mask_storeu_ps(panel.add(k * panel_stride + lane), write, row);
             }
         }
     }
 }
 
-/// Up to 16 lanes whose terms stand side by side: tiles of 16 × 16 are turned in registers.
+/// Tiles of 16 lanes × 16 terms are turned in registers.
 #[target_feature(enable = "avx512f")]
-unsafe fn transpose_lanes(
-    panel: *mut f32,
-    panel_stride: usize,
-    width: usize,
-    source: *const f32,
-    lane_stride: usize,
-    lanes: usize,
-    kc: usize,
-) {
+unsafe fn turn_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, lane_stride, lanes, kc, .. } = source;
     let write = lanes_mask(width);
     for k in (0..kc).step_by(16) {
         let terms = (kc - k).min(16);
@@ -184,12 +187,82 @@ unsafe fn transpose_lanes(
         let mut rows = [_mm512_setzero_ps(); 16];
         for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
             // SAFETY: terms beyond the block are masked.
-            *row = unsafe { _mm512_maskz_loadu_ps(read, source.wrapping_add(lane * lane_stride + k)) };
+            *row = unsafe { _mm512_maskz_loadu_ps(read, at.wrapping_add(lane * lane_stride + k)) };
         }
-        let turned = transpose(rows);
-        for (t, row) in turned.iter().enumerate().take(terms) {
+        for (t, row) in transpose(rows).iter().enumerate().take(terms) {
             // SAFETY: lanes beyond the panel's width are masked.
             unsafe { _mm512_mask_storeu_ps(panel.add((k + t) * panel_stride), write, *row) };
+        }
+    }
+}
+
+/// Two terms of a lane to a unit, rounded to the nearest bf16: the rows of terms 2u and 2u + 1 are interleaved.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn copy_pairs(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, k_stride, lanes, kc, .. } = source;
+    let mut interleave = [0u16; 32];
+    for lane in 0..16 {
+        interleave[2 * lane] = lane as u16;
+        interleave[2 * lane + 1] = 16 + lane as u16;
+    }
+    // SAFETY: 64 bytes.
+    let interleave = unsafe { _mm512_loadu_si512(interleave.as_ptr().cast()) };
+    for lane in (0..width).step_by(16) {
+        let read = lanes_mask(lanes.saturating_sub(lane).min(16));
+        let write = lanes_mask((width - lane).min(16));
+        for unit in 0..kc.div_ceil(2) {
+            let second = if 2 * unit + 1 < kc { read } else { 0 };
+            // SAFETY: masked lanes are neither read nor written; the others are inside matrix and panel.
+            unsafe {
+                let at = at.wrapping_add(2 * unit * k_stride + lane);
+                let low = _mm512_maskz_loadu_ps(read, at);
+                let high = _mm512_maskz_loadu_ps(second, at.wrapping_add(k_stride));
+                let both: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
+                let units = _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleave, both));
+                _mm512_mask_storeu_ps(panel.add(unit * panel_stride + lane), write, units);
+            }
+        }
+    }
+}
+
+/// The same for lanes whose terms stand side by side: tiles of 16 lanes × 32 terms are turned in registers.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn turn_pairs(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, lane_stride, lanes, kc, .. } = source;
+    let write = lanes_mask(width);
+    for k in (0..kc).step_by(32) {
+        let read = [lanes_mask((kc - k).min(16)), lanes_mask((kc - k).saturating_sub(16).min(16))];
+        let mut rows = [_mm512_setzero_ps(); 16];
+        for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
+            // SAFETY: terms beyond the block are masked; both types are 64 bytes.
+            *row = unsafe {
+                let at = at.wrapping_add(lane * lane_stride + k);
+                let low = _mm512_maskz_loadu_ps(read[0], at);
+                let high = _mm512_maskz_loadu_ps(read[1], at.wrapping_add(16));
+                std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low))
+            };
+        }
+        for (u, row) in transpose(rows).iter().enumerate().take((kc - k).div_ceil(2)) {
+            // SAFETY: lanes beyond the panel's width are masked.
+            unsafe { _mm512_mask_storeu_ps(panel.add((k / 2 + u) * panel_stride), write, *row) };
+        }
+    }
+}
+
+/// The same for lanes and terms that stand anywhere.
+unsafe fn gather_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, lane_stride, k_stride, lanes, kc } = source;
+    for unit in 0..kc.div_ceil(2) {
+        for lane in 0..width {
+            let term = |k: usize| {
+                let inside = lane < lanes && k < kc;
+                // SAFETY: lane and term are inside the matrix.
+                let x = if inside { unsafe { *at.add(lane * lane_stride + k * k_stride) } } else { 0.0 };
+                rounded_to_bf16(x).to_bits() >> 16
+            };
+            let pair = f32::from_bits(term(2 * unit) | term(2 * unit + 1) << 16);
+            // SAFETY: inside the panel.
+            unsafe { *panel.add(unit * panel_stride + lane) = pair };
         }
     }
 }
@@ -223,115 +296,4 @@ fn transpose(r: [__m512; 16]) -> [__m512; 16] {
         out[12 + t] = _mm512_shuffle_f32x4::<0xdd>(odd_low, odd_high);
     }
     out
-}
-
-/// As [`pack_f32`], two terms of a lane to a unit, rounded to the nearest bf16.
-unsafe fn pack_bf16(
-    panel: *mut f32,
-    width: usize,
-    source: *const f32,
-    lane_stride: usize,
-    k_stride: usize,
-    lanes: usize,
-    kc: usize,
-) {
-    // SAFETY: the caller's promises are passed on; the machine has the instructions.
-    unsafe {
-        if lane_stride == 1 {
-            copy_pairs(panel, width, source, k_stride, lanes, kc);
-        } else if k_stride == 1 {
-            for lane in (0..width).step_by(16) {
-                let source = source.wrapping_add(lane * lane_stride);
-                let (width_here, lanes_here) = ((width - lane).min(16), lanes.saturating_sub(lane).min(16));
-                transpose_pairs(panel.add(lane), width, width_here, source, lane_stride, lanes_here, kc);
-            }
-        } else {
-            gather_pairs(panel, width, source, lane_stride, k_stride, lanes, kc);
-        }
-    }
-}
-
-/// Lanes that stand side by side: the rows of terms 2u and 2u + 1 are interleaved.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn copy_pairs(panel: *mut f32, width: usize, source: *const f32, k_stride: usize, lanes: usize, kc: usize) {
-    let mut interleave = [0u16; 32];
-    for lane in 0..16 {
-        interleave[2 * lane] = lane as u16;
-        interleave[2 * lane + 1] = 16 + lane as u16;
-    }
-    // SAFETY: 64 bytes.
-    let interleave = unsafe { _mm512_loadu_si512(interleave.as_ptr().cast()) };
-    for lane in (0..width).step_by(16) {
-        let read = lanes_mask(lanes.saturating_sub(lane).min(16));
-        let write = lanes_mask((width - lane).min(16));
-        for unit in 0..kc.div_ceil(2) {
-            let second = if 2 * unit + 1 < kc { read } else { 0 };
-            // SAFETY: masked lanes are neither read nor written; the others are inside matrix and panel.
-            unsafe {
-                let at = source.wrapping_add(2 * unit * k_stride + lane);
-                let low = _mm512_maskz_loadu_ps(read, at);
-                let high = _mm512_maskz_loadu_ps(second, at.wrapping_add(k_stride));
-                let both: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-                let units = _mm512_castsi512_ps(_mm512_permutexvar_epi16(interleave, both));
-                _mm512_mask_storeu_ps(panel.add(unit * width + lane), write, units);
-            }
-        }
-    }
-}
-
-/// Up to 16 lanes whose terms stand side by side: tiles of 16 lanes × 32 terms are turned in registers.
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn transpose_pairs(
-    panel: *mut f32,
-    panel_stride: usize,
-    width: usize,
-    source: *const f32,
-    lane_stride: usize,
-    lanes: usize,
-    kc: usize,
-) {
-    let write = lanes_mask(width);
-    for k in (0..kc).step_by(32) {
-        let read = [lanes_mask((kc - k).min(16)), lanes_mask((kc - k).saturating_sub(16).min(16))];
-        let mut rows = [_mm512_setzero_ps(); 16];
-        for (lane, row) in rows.iter_mut().enumerate().take(lanes) {
-            // SAFETY: terms beyond the block are masked; both types are 64 bytes.
-            *row = unsafe {
-                let at = source.wrapping_add(lane * lane_stride + k);
-                let low = _mm512_maskz_loadu_ps(read[0], at);
-                let high = _mm512_maskz_loadu_ps(read[1], at.wrapping_add(16));
-                std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low))
-            };
-        }
-        let turned = transpose(rows);
-        for (u, row) in turned.iter().enumerate().take((kc - k).div_ceil(2)) {
-            // SAFETY: lanes beyond the panel's width are masked.
-            unsafe { _mm512_mask_storeu_ps(panel.add((k / 2 + u) * panel_stride), write, *row) };
-        }
-    }
-}
-
-/// Neither lanes nor terms stand side by side.
-unsafe fn gather_pairs(
-    panel: *mut f32,
-    width: usize,
-    source: *const f32,
-    lane_stride: usize,
-    k_stride: usize,
-    lanes: usize,
-    kc: usize,
-) {
-    // SAFETY: the caller's panel has room for the units.
-    let panel = unsafe { std::slice::from_raw_parts_mut(panel, kc.div_ceil(2) * width) };
-    for (unit, panel) in panel.chunks_exact_mut(width).enumerate() {
-        for (lane, to) in panel.iter_mut().enumerate() {
-            let term = |k: usize| {
-                let inside = lane < lanes && k < kc;
-                // SAFETY: lane and term are inside the matrix.
-                let x = if inside { unsafe { *source.add(lane * lane_stride + k * k_stride) } } else { 0.0 };
-                rounded_to_bf16(x).to_bits() >> 16
-            };
-            *to = f32::from_bits(term(2 * unit) | term(2 * unit + 1) << 16);
-        }
-    }
 }

@@ -25,9 +25,44 @@ unsafe impl Send for Store {}
 /// `[units][mr]` and a panel of B `[units][nr]`.
 pub(super) type Tile = unsafe fn(usize, *const f32, *const f32, *mut f32, usize, usize, usize, Store);
 
-/// `(panel, width, source, lane_stride, k_stride, lanes, kc)`: the panel `[units][width]` of `lanes` ≤ width lanes of kc
-/// terms; the other lanes, and the last unit's missing term, become zero.
-pub(super) type Pack = unsafe fn(*mut f32, usize, *const f32, usize, usize, usize, usize);
+/// The part of an operand that goes into one panel: lane l of term k stands at `at + l * lane_stride + k * k_stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    pub at: *const f32,
+    pub lane_stride: usize,
+    pub k_stride: usize,
+    /// Lanes that there are; the panel's others become zero.
+    pub lanes: usize,
+    /// Terms.
+    pub kc: usize,
+}
+
+impl Source {
+    /// The lanes from `lane` on, at most `n` of them.
+    fn starting_at(self, lane: usize, n: usize) -> Source {
+        let at = self.at.wrapping_add(lane * self.lane_stride);
+        Source { at, lanes: self.lanes.saturating_sub(lane).min(n), ..self }
+    }
+}
+
+/// `(panel, panel_stride, width, source)`: `width` lanes of a panel `[units][panel_stride]`, those that the source lacks and
+/// the last unit's missing term being zero.
+///
+/// Nothing beyond `width` lanes of a row is touched, but where `width` is the whole `panel_stride`: a store may run on into
+/// the next row then, which is written after it.
+pub(super) type Pack = unsafe fn(*mut f32, usize, usize, Source);
+
+/// The ways into a panel.
+#[derive(Clone, Copy)]
+pub(super) struct Packing {
+    /// Lanes stand side by side: the whole width of a panel.
+    pub copy: Pack,
+    /// A lane's terms stand side by side: up to `turn_lanes` lanes.
+    pub turn: Pack,
+    pub turn_lanes: usize,
+    /// Neither: the whole width.
+    pub gather: Pack,
+}
 
 /// One instruction set's micro-kernel and packing.
 ///
@@ -40,7 +75,7 @@ pub(super) struct Kernels {
     /// Terms in a unit.
     pub k_step: usize,
     pub tile: Tile,
-    pub pack: Pack,
+    pub packing: Packing,
     /// Whether panels of f32 are rounded to bf16 once they are packed, for want of a kernel that multiplies bf16; and the
     /// instruction set that rounds.
     pub rounds: Option<Isa>,
@@ -75,36 +110,39 @@ impl Kernels {
 
     /// Panel `i` of A's rows: its terms `pc..pc + kc` into `panel`, [units, mr].
     pub fn pack_rows(&self, panel: &mut [f32], a: &MatRef<'_>, i: usize, pc: usize, kc: usize) {
-        if kc == 0 {
-            return;
+        if kc > 0 {
+            let (at, lanes) = (a.at(i * self.mr, pc), self.mr.min(a.rows - i * self.mr));
+            let source = Source { at, lane_stride: a.row_stride, k_stride: a.col_stride, lanes, kc };
+            self.pack(panel, self.mr, source);
         }
-        let lanes = self.mr.min(a.rows - i * self.mr);
-        self.pack(panel, self.mr, a.at(i * self.mr, pc), a.row_stride, a.col_stride, lanes, kc);
     }
 
     /// Panel `j` of B's columns: its terms `pc..pc + kc` into `panel`, [units, nr].
     pub fn pack_cols(&self, panel: &mut [f32], b: &MatRef<'_>, j: usize, pc: usize, kc: usize) {
-        if kc == 0 {
-            return;
+        if kc > 0 {
+            let (at, lanes) = (b.at(pc, j * self.nr), self.nr.min(b.cols - j * self.nr));
+            let source = Source { at, lane_stride: b.col_stride, k_stride: b.row_stride, lanes, kc };
+            self.pack(panel, self.nr, source);
         }
-        let lanes = self.nr.min(b.cols - j * self.nr);
-        self.pack(panel, self.nr, b.at(pc, j * self.nr), b.col_stride, b.row_stride, lanes, kc);
     }
 
-    fn pack(
-        &self,
-        panel: &mut [f32],
-        width: usize,
-        source: *const f32,
-        lane_stride: usize,
-        k_stride: usize,
-        lanes: usize,
-        kc: usize,
-    ) {
-        let len = self.units(kc) * width;
+    fn pack(&self, panel: &mut [f32], width: usize, source: Source) {
+        let len = self.units(source.kc) * width;
         assert!(panel.len() >= len, "a panel of {width} lanes: room for {} of {len} units", panel.len());
+        let (to, Packing { copy, turn, turn_lanes, gather }) = (panel.as_mut_ptr(), self.packing);
         // SAFETY: `MatRef` holds every element (row < rows, col < cols); the panel has room.
-        unsafe { (self.pack)(panel.as_mut_ptr(), width, source, lane_stride, k_stride, lanes, kc) }
+        unsafe {
+            if source.lane_stride == 1 {
+                copy(to, width, width, source);
+            } else if source.k_stride == 1 {
+                for lane in (0..width).step_by(turn_lanes) {
+                    let n = turn_lanes.min(width - lane);
+                    turn(to.add(lane), width, n, source.starting_at(lane, n));
+                }
+            } else {
+                gather(to, width, width, source);
+            }
+        }
         if let Some(isa) = self.rounds {
             round_to_bf16(isa, &mut panel[..len]);
         }

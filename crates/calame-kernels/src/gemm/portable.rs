@@ -1,11 +1,13 @@
 //! The micro-kernel in plain Rust, for processors that have no version of their own.
 
-use super::kernels::{Kernels, Store};
+use super::kernels::{Kernels, Packing, Source, Store};
 
 const MR: usize = 4;
 const NR: usize = 8;
 
-pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, k_step: 1, tile, pack, rounds: None };
+const PACKING: Packing = Packing { copy, turn: gather, turn_lanes: NR, gather };
+
+pub(super) const KERNELS: Kernels = Kernels { mr: MR, nr: NR, k_step: 1, tile, packing: PACKING, rounds: None };
 
 unsafe fn tile(
     kc: usize,
@@ -58,32 +60,32 @@ pub(super) unsafe fn write_tile<const N: usize>(
     }
 }
 
-/// Packs one panel element by element.
+/// Packs element by element, from wherever the elements stand.
 ///
 /// # Safety
-/// `panel` has room for `kc * width` elements; lane l of term k stands at `source + l * lane_stride + k * k_stride`.
-pub(super) unsafe fn pack(
-    panel: *mut f32,
-    width: usize,
-    source: *const f32,
-    lane_stride: usize,
-    k_stride: usize,
-    lanes: usize,
-    kc: usize,
-) {
-    // SAFETY: promised by the caller; the panel may be uninitialised only in the sense of holding old values.
-    let panel = unsafe { std::slice::from_raw_parts_mut(panel, kc * width) };
-    for (k, panel) in panel.chunks_exact_mut(width).enumerate() {
-        if lane_stride == 1 {
-            // SAFETY: the lanes are inside the matrix.
-            let row = unsafe { std::slice::from_raw_parts(source.add(k * k_stride), lanes) };
-            panel[..lanes].copy_from_slice(row);
-            panel[lanes..].fill(0.0);
-            continue;
+/// As [`Pack`](super::kernels::Pack) demands: source and panel hold every element.
+pub(super) unsafe fn gather(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, lane_stride, k_stride, lanes, kc } = source;
+    for k in 0..kc {
+        for lane in 0..width {
+            // SAFETY: lane and term are inside matrix and panel.
+            unsafe {
+                let x = if lane < lanes { *at.add(lane * lane_stride + k * k_stride) } else { 0.0 };
+                *panel.add(k * panel_stride + lane) = x;
+            }
         }
-        for (l, to) in panel.iter_mut().enumerate() {
-            // SAFETY: lane and term are inside the matrix.
-            *to = if l < lanes { unsafe { *source.add(l * lane_stride + k * k_stride) } } else { 0.0 };
+    }
+}
+
+/// Lanes that stand side by side.
+unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, k_stride, lanes, kc, .. } = source;
+    for k in 0..kc {
+        // SAFETY: the caller's source and panel hold the row.
+        unsafe {
+            let row = std::slice::from_raw_parts_mut(panel.add(k * panel_stride), width);
+            row[..lanes].copy_from_slice(std::slice::from_raw_parts(at.add(k * k_stride), lanes));
+            row[lanes..].fill(0.0);
         }
     }
 }

@@ -123,8 +123,7 @@ fn loss_and_gradients(golden: &Golden, dev: &Device) -> (f64, Gpt) {
     let mut saved = Saved::for_training(&golden.config, b, inputs.len() / b);
     let mut scratch = Scratch::new(&golden.config, inputs.len());
     let (drop, ready) = (Dropout::Off, &mut |_, _: &mut Gpt, _: &mut Gpt| {});
-    let sum =
-        gpt.forward_backward(dev, &inputs, &targets, b, &drop, scale, &mut grad, &mut saved, &mut scratch, ready);
+    let sum = gpt.forward_backward(dev, &inputs, &targets, b, &drop, scale, &mut grad, &mut saved, &mut scratch, ready);
     (sum / targets.len() as f64, grad)
 }
 
