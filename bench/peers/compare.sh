@@ -4,14 +4,20 @@
 #   bench/peers/compare.sh [ROUNDS] [--preset gpt2 --window 1024 --dropout 0 …]
 #
 # Needs a python3 with torch (PYTHON names another one). Options go to both programs; TORCH_OPTIONS (such as --compile)
-# to PyTorch alone.
+# to PyTorch alone; PRECISIONS ("f32 bf16") says which are compared.
 set -eu
 cd "$(dirname "$0")/../.."
-rounds=${1:-3}
-[ $# -eq 0 ] || shift
+rounds=3
+case "${1:-}" in
+[1-9]*)
+    rounds=$1
+    shift
+    ;;
+esac
 cargo build --release --quiet
 for _ in $(seq "$rounds"); do
-    for precision in f32 bf16; do
+    for precision in ${PRECISIONS:-f32 bf16}; do
+        # shellcheck disable=SC2086 # several options are several words
         "${PYTHON:-python3}" bench/peers/torch_step.py --precision "$precision" "$@" ${TORCH_OPTIONS:-}
         target/release/calame bench train --json --precision "$precision" "$@"
     done

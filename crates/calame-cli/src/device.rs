@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 
-    /// Numbers that matrices are multiplied in: f32, bf16 or auto (training: bf16 where the processor multiplies it)
+    /// Numbers that matrices are multiplied in: f32, bf16 or auto (for training bf16 where the processor multiplies it, else f32)
     #[arg(long, value_name = "FORMAT")]
     pub precision: Option<String>,
 

@@ -182,6 +182,12 @@ pub fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
     }
     config.model.validate().map_err(UsageError::from)?;
     config.train.validate().map_err(UsageError::from)?;
+    if at_checkpoint.device.precision != config.device.precision {
+        note(&format!(
+            "warning: the run began in {}, its config.toml says {} now: losses will go another way",
+            at_checkpoint.device.precision, config.device.precision
+        ));
+    }
     let dev = reopen_device(&mut config, args)?;
     let file = folder.path().join("tokenizer.json");
     let tokenizer = tokenizer::read_json(&folder.tokenizer_json()?, &file)?;

@@ -248,7 +248,17 @@ fn bench_elementwise(criterion: &mut Criterion) {
         sum_rows_add(pool, dy, dbias);
     });
     let n = 16_000_000;
-    let hyper = AdamW {
+    let hyper = hyper();
+    let arrays = || (numbers(1, n), numbers(2, n), vec![0.0; n], vec![0.0; n]);
+    // Weight, gradient and both moments are read and written.
+    pools.line(group, "adamw of 16M", bytes_of(8 * n), arrays, |pool, (w, grad, m, v)| {
+        adamw(pool, &hyper, w, grad, m, v);
+    });
+}
+
+/// An early step's.
+fn hyper() -> AdamW {
+    AdamW {
         lr: 4e-4,
         beta1: 0.9,
         beta2: 0.999,
@@ -256,11 +266,20 @@ fn bench_elementwise(criterion: &mut Criterion) {
         weight_decay: 0.1,
         bias_correction1: 0.1,
         bias_correction2: 0.001,
-    };
-    let arrays = || (numbers(1, n), numbers(2, n), vec![0.0; n], vec![0.0; n]);
-    // Weight, gradient and both moments are read and written.
-    pools.line(group, "adamw of 16M", bytes_of(8 * n), arrays, |pool, (w, grad, m, v)| {
-        adamw(pool, &hyper, w, grad, m, v);
+    }
+}
+
+fn bench_adamw_rows(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "elementwise");
+    let hyper = hyper();
+    // The report's text has some 1,500 of the vocabulary's tokens.
+    let touched: Vec<bool> = (0..V).map(|row| row % 33 == 0).collect();
+    let n_touched = touched.iter().filter(|&&touched| touched).count();
+    let arrays = || (numbers(1, V * C), vec![0.0; V * C], vec![0.0; V * C], vec![0.0; V * C]);
+    let work = bytes_of(2 * V * C + 6 * n_touched * C);
+    pools.line(group, "adamw of wte, 3 % of its rows touched", work, arrays, |pool, (w, grad, m, v)| {
+        adamw_rows(pool, &hyper, &touched, w, grad, m, v);
     });
 }
 
@@ -285,10 +304,10 @@ fn bench_classifier(criterion: &mut Criterion) {
     let n = CLASSIFIER_ROWS * V;
     let targets: Vec<u32> = (0..CLASSIFIER_ROWS).map(|r| (r * 7919 % V) as u32).collect();
     let arrays = || (numbers(1, n), vec![0.0; CLASSIFIER_ROWS]);
-    pools.line(group, "forward, 256x50257", elements(n), arrays, |pool, (logits, losses)| {
+    pools.line(group, "forward, 512x50257", elements(n), arrays, |pool, (logits, losses)| {
         cross_entropy_forward(pool, logits, &targets, losses);
     });
-    pools.line(group, "forward and backward, 256x50257", elements(n), arrays, |pool, (logits, losses)| {
+    pools.line(group, "forward and backward, 512x50257", elements(n), arrays, |pool, (logits, losses)| {
         cross_entropy_forward_backward(pool, logits, &targets, losses, 1.0 / ROWS as f32);
     });
 }
@@ -343,7 +362,7 @@ fn settings() -> Criterion {
 criterion_group! {
     name = kernels;
     config = settings();
-    targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_dropout,
+    targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows, bench_dropout,
         bench_classifier, bench_embedding, bench_random
 }
 criterion_main!(kernels);

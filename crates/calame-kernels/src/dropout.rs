@@ -54,7 +54,7 @@ impl Keep {
     /// Calls `f(&mut x[i], factor)` for a row's elements from column `from` on, a multiple of [`BLOCK`].
     #[inline(always)]
     pub(crate) fn each(&self, sequence: usize, row: usize, from: usize, x: &mut [f32], f: impl Fn(&mut f32, f32)) {
-        debug_assert!(from.is_multiple_of(BLOCK), "a row's elements from {from} on");
+        assert!(from.is_multiple_of(BLOCK), "a row's elements from {from} on");
         let rest = [row as u32, self.sequence(sequence), self.site];
         for (index, x) in x.chunks_mut(BLOCK).enumerate() {
             let words = philox::block((from / BLOCK + index) as u32, rest, self.key);

@@ -18,20 +18,28 @@ const MEMORY_FLOATS: usize = 64 << 20;
 /// The best, since what disturbs a run can only slow it; short, so that a training step's neighbours in time are met.
 pub struct Peak {
     precision: Precision,
+    n_rounds: usize,
     best: f64,
 }
 
 impl Peak {
     pub fn new(precision: Precision) -> Peak {
-        Peak { precision, best: 0.0 }
+        Peak { precision, n_rounds: 250_000, best: 0.0 }
     }
 
-    /// One more run of some ten milliseconds.
+    /// One more run of at least some ten milliseconds: long beside a thread that wakes up late.
     pub fn run(&mut self, dev: &Device) {
-        const ROUNDS: usize = 1_000_000;
-        let start = Instant::now();
-        let n_operations = ops::multiply_in_registers(dev, self.precision, ROUNDS);
-        self.best = self.best.max(n_operations / start.elapsed().as_secs_f64());
+        const LEAST_SECONDS: f64 = 0.01;
+        loop {
+            let start = Instant::now();
+            let n_operations = ops::multiply_in_registers(dev, self.precision, self.n_rounds);
+            let seconds = start.elapsed().as_secs_f64();
+            if seconds >= LEAST_SECONDS {
+                self.best = self.best.max(n_operations / seconds);
+                return;
+            }
+            self.n_rounds *= 2;
+        }
     }
 
     /// The peak among some runs, one after another.
@@ -87,7 +95,7 @@ pub fn run(args: &MachineArgs) -> Result<()> {
     let mut text = format!("threads  {} ({})\n", resolved.threads, resolved.instruction_set);
     for (precision, peak) in Precision::ALL.into_iter().zip(peaks) {
         let how = multiplied_as(dev.isa(), precision);
-        text += &format!("{:8} {:6.0} GFLOP/s  {how}", precision.name(), peak / 1e9).trim_end();
+        text += format!("{:8} {:6.0} GFLOP/s  {how}", precision.name(), peak / 1e9).trim_end();
         text.push('\n');
     }
     text += &format!("memory   {:6.1} GB/s read, {:.1} GB/s updated\n", memory.read / 1e9, memory.update / 1e9);

@@ -19,7 +19,7 @@ use crate::output::UsageError;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame bench machine
-  calame bench train                                     the report's step: 163M parameters, batch 4 x 256
+  calame bench train                                     the report's step, 163M parameters
   calame bench train --preset gpt2 --window 1024 --dropout 0
   calame bench train --preset book --batch-size 2 --window 256 --precision bf16 --json
   calame bench products --precision f32                  the step's matrix products, each by itself")]
@@ -62,11 +62,11 @@ struct StepArgs {
     #[arg(long, value_name = "N")]
     window: Option<usize>,
 
-    /// Probability of dropping an element [default: the preset's]
+    /// Probability of dropping an element [default: the preset's]; products have none
     #[arg(long, value_name = "P")]
     dropout: Option<f32>,
 
-    /// Timed rounds, after two that are not
+    /// Rounds to time, after those that only touch memory
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     steps: u32,
 

@@ -17,7 +17,7 @@ use crate::output::{print, print_json};
 /// A linear layer of the model, and how often a step runs it.
 struct Layer {
     name: &'static str,
-    n_calls: usize,
+    n_calls: f64,
     rows: usize,
     ins: usize,
     outs: usize,
@@ -46,7 +46,7 @@ impl Which {
 struct Timed {
     layer: &'static str,
     product: &'static str,
-    n_calls: usize,
+    n_calls: f64,
     n_operations: f64,
     seconds: f64,
 }
@@ -70,7 +70,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
             });
         }
     }
-    let total = |f: &dyn Fn(&Timed) -> f64| timed.iter().map(|t| t.n_calls as f64 * f(t)).sum::<f64>();
+    let total = |f: &dyn Fn(&Timed) -> f64| timed.iter().map(|t| t.n_calls * f(t)).sum::<f64>();
     let (n_operations, seconds, peak) =
         (total(&|t| t.n_operations), total(&|t| t.seconds), peak.operations_per_second());
     let share_of_peak = n_operations / seconds / peak;
@@ -107,7 +107,7 @@ fn table(timed: &[Timed], peak: f64) -> String {
     for t in timed {
         let rate = t.n_operations / t.seconds;
         text += &format!(
-            "{:12} {:8} {:6} {:9.2} {:9.1} {:6.2}\n",
+            "{:12} {:8} {:6.1} {:9.2} {:9.1} {:6.2}\n",
             t.layer,
             t.product,
             t.n_calls,
@@ -122,14 +122,15 @@ fn table(timed: &[Timed], peak: f64) -> String {
 /// The linear layers of a model on `n_rows` tokens, and its head, which takes them by chunks.
 fn layers(model: &ModelConfig, n_rows: usize) -> Vec<Layer> {
     let (c, l) = (model.n_embd, model.n_layer);
-    let layer = |name, ins, outs| Layer { name, n_calls: l, rows: n_rows, ins, outs };
+    let layer = |name, ins, outs| Layer { name, n_calls: l as f64, rows: n_rows, ins, outs };
     let chunk = ops::chunk_rows(n_rows).min(n_rows);
     vec![
         layer("c_attn", c, 3 * c),
         layer("attn.c_proj", c, c),
         layer("c_fc", c, 4 * c),
         layer("mlp.c_proj", 4 * c, c),
-        Layer { name: "lm_head", n_calls: n_rows.div_ceil(chunk), rows: chunk, ins: c, outs: model.vocab_size },
+        // The last chunk may be shorter: as many whole ones as make the step's rows.
+        Layer { name: "lm_head", n_calls: n_rows as f64 / chunk as f64, rows: chunk, ins: c, outs: model.vocab_size },
     ]
 }
 

@@ -19,7 +19,7 @@ use crate::output::{grouped, note, print, print_json};
 /// Steps before those that are timed: the first touches memory that the later ones find.
 const WARM_STEPS: u32 = 2;
 
-/// The configuration that is measured is the one that `calame train` runs.
+/// The optimizer of `calame train`.
 const OPTIMIZER: &str = "AdamW fused into backward";
 
 /// What was measured.
@@ -30,6 +30,8 @@ struct Measured {
     /// Operations a second that the multiplication loop reached between the steps.
     peak: f64,
     memory: Memory,
+    /// The most memory that the process has held at a time, where the system tells.
+    peak_memory_bytes: Option<u64>,
 }
 
 pub fn run(args: &StepArgs) -> Result<()> {
@@ -40,10 +42,9 @@ pub fn run(args: &StepArgs) -> Result<()> {
     if !args.json {
         note(&format!("training {} steps of {} …", args.steps + WARM_STEPS, args.preset));
     }
-    let memory = Memory::of(&dev);
     let config = run_config(args, &model, window)?;
     let mut trainer = Trainer::new(&dev, &config, Gpt::fresh(&dev, &model, config.train.seed), splits(&config)?);
-    let measured = measure(&dev, &mut trainer, args.steps, memory);
+    let measured = measure(&dev, &mut trainer, args.steps)?;
     report(args, &config, &resolved, &dev, &measured)
 }
 
@@ -72,22 +73,27 @@ fn splits(config: &RunConfig) -> Result<Splits> {
     Ok(Splits::new(train, windows(1, &mut random)?, &config.data)?)
 }
 
-fn measure(dev: &Device, trainer: &mut Trainer<'_>, n_steps: u32, memory: Memory) -> Measured {
+fn measure(dev: &Device, trainer: &mut Trainer<'_>, n_steps: u32) -> Result<Measured> {
     let mut peak = Peak::new(dev.precision());
     let mut timed = |trainer: &mut Trainer<'_>| {
         peak.run(dev);
         let start = Instant::now();
-        trainer.step();
-        start.elapsed().as_secs_f64()
+        let report = trainer.step();
+        // Such a step has no backward: its time would pass for a fast one.
+        anyhow::ensure!(report.loss.is_finite(), "the loss of step {} is {}", report.step, report.loss);
+        Ok(start.elapsed().as_secs_f64())
     };
-    let first_step_seconds = timed(trainer);
-    (1..WARM_STEPS).for_each(|_| {
-        timed(trainer);
-    });
+    let first_step_seconds = timed(trainer)?;
+    for _ in 1..WARM_STEPS {
+        timed(trainer)?;
+    }
     dev.take_profile();
-    let step_seconds = (0..n_steps).map(|_| timed(trainer)).collect();
+    let step_seconds = (0..n_steps).map(|_| timed(trainer)).collect::<Result<_>>()?;
     let phases = dev.take_profile().into_iter().filter(|(_, total)| total.n_calls > 0).collect();
-    Measured { step_seconds, first_step_seconds, phases, peak: peak.operations_per_second(), memory }
+    // Before the array that the memory's speed is measured with.
+    let peak_memory_bytes = peak_memory_bytes();
+    let (peak, memory) = (peak.operations_per_second(), Memory::of(dev));
+    Ok(Measured { step_seconds, first_step_seconds, phases, peak, memory, peak_memory_bytes })
 }
 
 /// Seconds that a phase would take if nothing but the machine's peaks held it up.
@@ -107,7 +113,7 @@ fn report(
     let n_operations = config.model.step_operations(b, t);
     let share_of_peak = n_operations / step_seconds / measured.peak;
     let tokens_per_second = (b * t) as f64 / step_seconds;
-    let peak_memory_bytes = peak_memory_bytes();
+    let peak_memory_bytes = measured.peak_memory_bytes;
     if args.json {
         return print_json(&json!({
             "preset": args.preset, "batch_size": b, "window": t, "dropout": config.model.dropout,
@@ -136,7 +142,7 @@ fn report(
         multiplied_as(dev.isa(), dev.precision()),
         measured.peak / 1e9,
         measured.memory.update / 1e9,
-        table(measured, step_seconds),
+        table(measured),
         1e3 * step_seconds,
         1e3 * least,
         1e3 * most,
@@ -160,15 +166,16 @@ fn phases_json(measured: &Measured) -> Vec<serde_json::Value> {
 }
 
 /// Means over the steps, the largest first; "floor" is what the machine's peaks would allow.
-fn table(measured: &Measured, step_seconds: f64) -> String {
+fn table(measured: &Measured) -> String {
     let n_steps = measured.step_seconds.len() as f64;
+    let mean = measured.step_seconds.iter().sum::<f64>() / n_steps;
     let mut text = format!("{:22} {:>9} {:>7} {:>10} {:>9}\n", "phase", "ms", "share", "floor ms", "of floor");
     let mut line = |name: &str, seconds: f64, floor: f64| {
         let of_floor = if floor > 0.0 { format!("{:.2} ×", seconds / floor) } else { String::new() };
         text += format!(
             "{name:22} {:9.1} {:6.1}% {:10.1} {of_floor:>9}",
             1e3 * seconds,
-            100.0 * seconds / step_seconds,
+            100.0 * seconds / mean,
             1e3 * floor
         )
         .trim_end();
@@ -179,7 +186,6 @@ fn table(measured: &Measured, step_seconds: f64) -> String {
     for (phase, total) in &phases {
         line(phase.name(), total.seconds / n_steps, floor_seconds(total, measured) / n_steps);
     }
-    let mean = measured.step_seconds.iter().sum::<f64>() / n_steps;
     let counted: f64 = phases.iter().map(|(_, total)| total.seconds / n_steps).sum();
     line("between the phases", (mean - counted).max(0.0), 0.0);
     text

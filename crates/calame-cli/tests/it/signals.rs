@@ -103,6 +103,19 @@ fn an_interrupted_training_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn a_training_in_bf16_goes_on_in_bf16() {
+    let place = Place::new();
+    // The settings end with their section [device].
+    place.write("tiny.toml", format!("{}precision = \"bf16\"\n", place.text("tiny.toml")));
+    unbroken(&place);
+    stopped(&place, Signal::INT);
+    place.succeeds(&["train", "--resume", "run"]);
+    assert_as_unbroken(&place);
+    assert!(place.text("run/config.toml").contains("precision = \"bf16\""));
+    place.succeeds(&["generate", "--model", "run", "--precision", "bf16", "--context", "The boy", "--tokens", "3"]);
+}
+
+#[test]
 fn a_terminated_training_is_saved_too() {
     let place = Place::new();
     let outcome = stopped(&place, Signal::TERM);

@@ -116,7 +116,8 @@ unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source:
 /// which is written after it, and nowhere else.
 ///
 /// # Safety
-/// The panel has room for the row's `width` lanes.
+/// The panel has room for `width` lanes of every one of the kc rows, `panel_stride` apart, and the rows are written in
+/// ascending order.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 unsafe fn write_row(panel: *mut f32, panel_stride: usize, width: usize, k: usize, kc: usize, row: __m256) {

@@ -1,5 +1,7 @@
 //! What is done to C once its products are summed, part by part, while the part is still in the cache.
 
+use std::fmt;
+
 use super::MatMut;
 use crate::dropout::{Keep, add_dropped};
 use crate::elementwise::{gelu, gelu_backward};
@@ -7,7 +9,6 @@ use crate::isa::Isa;
 use crate::pool::Shards;
 
 /// An element-wise end of a product: it saves the pass over memory that an operation of its own would take.
-#[derive(Debug)]
 pub enum Finish<'a> {
     /// Nothing.
     Keep,
@@ -55,6 +56,19 @@ impl<'a> Finish<'a> {
             Finish::GeluBackward { x, y } => SharedFinish::GeluBackward { x, y: Shards::new(y) },
             Finish::AddDropped { x, keep, rows_per_sequence } => {
                 SharedFinish::AddDropped { x, keep, rows_per_sequence }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Finish<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finish::Keep => write!(f, "Keep"),
+            Finish::Gelu { y } => write!(f, "Gelu into {} elements", y.len()),
+            Finish::GeluBackward { x, y } => write!(f, "GeluBackward of {} elements into {}", x.len(), y.len()),
+            Finish::AddDropped { x, rows_per_sequence, .. } => {
+                write!(f, "AddDropped to {} elements, {rows_per_sequence} rows a sequence", x.len())
             }
         }
     }

@@ -16,11 +16,6 @@ pub(super) enum Store {
     AddTo(*const f32),
 }
 
-// SAFETY: the pointer is into a slice that outlives the operation, and is only read.
-unsafe impl Sync for Store {}
-// SAFETY: as above.
-unsafe impl Send for Store {}
-
 /// `(units, a, b, c, c_row_stride, rows, cols, store)`: the tile's first `rows` × `cols` elements from a panel of A
 /// `[units][mr]` and a panel of B `[units][nr]`.
 pub(super) type Tile = unsafe fn(usize, *const f32, *const f32, *mut f32, usize, usize, usize, Store);
@@ -83,7 +78,7 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// The kernels of an instruction set; where it does not multiply bf16 natively, operands are rounded and multiplied as
-    /// f32: the same numbers, no faster.
+    /// f32: sums differ in their last bits, and it is no faster.
     pub fn of(isa: Isa, precision: Precision) -> Kernels {
         let kernels = match (isa, precision) {
             #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@
 //!
 //! **Order of sums.** k is cut into blocks by [`Kernels::k_block`], which depends on k alone (and on the instruction set
 //! and the precision). An element of C is the start value plus, block after block, the block's sum, which runs over k in
-//! order with one accumulator. So an element's value depends on neither the number of rows and columns around it, nor the
+//! order with one accumulator (in bf16 one instruction adds two terms). So an element's value depends on neither the number of rows and columns around it, nor the
 //! threads, nor which of the two schedules in `plan.rs` ran.
 
 #[cfg(target_arch = "x86_64")]

@@ -14,6 +14,8 @@ const B_GROUP_UNITS: usize = 100_000;
 const A_GROUP_PANELS: usize = 8;
 /// Columns of B packed at a time, so that the packed copy stays in the last-level cache.
 const B_SLAB_COLUMNS: usize = 3072;
+const _: () =
+    assert!(B_SLAB_COLUMNS.is_multiple_of(philox::BLOCK), "a slab begins where a block of random numbers does");
 /// Panels of A packed at a time, likewise.
 const A_SLAB_PANELS: usize = 160;
 /// Up to this many rows, each task packs its own columns of B: nothing to share, no phase to wait for.
@@ -78,9 +80,15 @@ impl Product<'_> {
 
     /// Panels of B in one task: a few in the second-level cache, and whole blocks of random numbers for dropout.
     fn group_len(&self) -> usize {
-        let least = (philox::BLOCK / self.kernels.nr).max(1);
+        let least = self.block_len();
         let panel = self.kernels.nr * self.kernels.units(self.kc);
         (B_GROUP_UNITS / panel / least).max(1) * least
+    }
+
+    /// Panels of B that hold a whole block of random numbers.
+    fn block_len(&self) -> usize {
+        assert!(philox::BLOCK.is_multiple_of(self.kernels.nr), "panels of {} columns cut blocks", self.kernels.nr);
+        philox::BLOCK / self.kernels.nr
     }
 
     /// Few rows: A is packed whole; a task takes some panels of B through all of k.
@@ -96,7 +104,7 @@ impl Product<'_> {
             }
         }
         let packed_a = &*packed_a;
-        let (n_col_panels, group) = (self.b.cols.div_ceil(nr), (philox::BLOCK / nr).max(1));
+        let (n_col_panels, group) = (self.b.cols.div_ceil(nr), self.block_len());
         phases.run(n_col_panels.div_ceil(group), &|task, scratch: &mut AlignedVec| {
             let packed_b = scratch.first(nr * self.kernels.units(self.kc));
             let columns = task * group..((task + 1) * group).min(n_col_panels);

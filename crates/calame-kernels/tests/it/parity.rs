@@ -93,6 +93,33 @@ fn gemm_rows_do_not_depend_on_their_number() {
     });
 }
 
+/// A product of several slabs of rows and of columns, finished: the same bits as its rows a few at a time.
+#[test]
+fn gemm_by_slabs_is_gemm_by_rows() {
+    // More rows and columns than any instruction set packs at a time.
+    let (m, n, k, few) = (2300, 3100, 9, 30);
+    let (a, b, x) = (numbers(1, m * k), numbers(2, k * n), numbers(3, m * n));
+    for isa in Isa::available() {
+        let pool = &Pool::new(2, isa);
+        for precision in Precision::ALL {
+            // Every sequence is of `few` rows, so that a part begins where a sequence does.
+            let rows = |from: usize, to: usize| {
+                let keep = Keep::new(Key::from_seed(1), (from / few) as u32, 3, 0.25);
+                let finish = Finish::AddDropped { x: &x[from * n..to * n], keep: Some(&keep), rows_per_sequence: few };
+                let mut c = nans((to - from) * n);
+                let (a, b) = (MatRef::dense(&a[from * k..], to - from, k), MatRef::dense(&b, n, k).t());
+                gemm_then(pool, precision, a, b, MatMut::dense(&mut c, to - from, n), Start::Zero, finish);
+                c
+            };
+            let whole = rows(0, m);
+            for from in (0..m).step_by(few) {
+                let to = (from + few).min(m);
+                assert!(rows(from, to) == whole[from * n..to * n], "rows {from}..{to} in {precision} under {isa}");
+            }
+        }
+    }
+}
+
 #[test]
 fn gemm_leaves_what_lies_between_rows() {
     let (m, n, k, stride) = (40, 20, 9, 27);
@@ -230,6 +257,11 @@ fn attention() {
                     let (mut y, mut lse) = (nans(b * t * c), nans(b * t * nh));
                     attention_forward(pool, precision, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
                     assert_close("y", &y, &y64, |i| bounds.y[i]);
+                    // Far more than f32 is off by: bf16 is what it says.
+                    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+                    let apart = norm(&mut y.iter().zip(&y64).map(|(y, want)| f64::from(*y) - want));
+                    let is_rounded = apart > 1e-4 * norm(&mut y64.iter().copied());
+                    assert_eq!(is_rounded, precision == Precision::Bf16);
                     let mut dqkv = nans(qkv.len());
                     attention_backward(pool, precision, shape, &dy, &qkv, keep.as_ref(), &y, &lse, &mut dqkv);
                     assert_close("dqkv", &dqkv, &dqkv64, |i| bounds.dqkv[i]);

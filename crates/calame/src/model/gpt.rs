@@ -119,7 +119,7 @@ impl Gpt {
     }
 
     /// Gradients for an optimizer that takes each part's, and sets it to zero, when `ready` is called: the blocks take turns
-    /// at one block's memory, which is a third less to hold and mostly in the cache when the optimizer reads it.
+    /// at one block's memory.
     pub fn zeros_of_one_block(config: &ModelConfig) -> Gpt {
         Gpt::zeros_with_blocks(config, config.n_layer.min(1))
     }
@@ -134,6 +134,12 @@ impl Gpt {
             lm_head: if config.tied_head { Tensor::absent() } else { Tensor::zeros([v, c]) },
             config: config.clone(),
         }
+    }
+
+    /// Block i of this tree; of [`Gpt::zeros_of_one_block`] the one that all take turns at.
+    pub(super) fn block_mut(&mut self, i: usize) -> &mut Block {
+        assert!(i < self.config.n_layer, "block {i} of {}", self.config.n_layer);
+        if self.h.len() == 1 { &mut self.h[0] } else { &mut self.h[i] }
     }
 
     /// The head's weight [V, C]: its own or the token embedding.
@@ -245,8 +251,7 @@ impl Gpt {
         self.ln_f.backward_add(dev, dy, &saved.x[n_layer], &saved.ln_f, dx, &mut grad.ln_f);
         ready(Part::Head, self, grad);
         for i in (0..n_layer).rev() {
-            let dblock = i % grad.h.len();
-            self.h[i].backward_add(dev, i, dx, &saved.x[i], drop, &saved.h[i], &mut grad.h[dblock], block_scratch);
+            self.h[i].backward_add(dev, i, dx, &saved.x[i], drop, &saved.h[i], grad.block_mut(i), block_scratch);
             ready(Part::Block(i), self, grad);
         }
         if let Some(keep) = drop.keep(0, Site::Embedding) {

@@ -129,11 +129,7 @@ impl Gpt {
                     "ln_f.weight" => &mut self.ln_f.weight, "ln_f.bias" => &mut self.ln_f.bias,
                     "lm_head.weight" => &mut self.lm_head]);
             }
-            Part::Block(i) => {
-                // Blocks of gradients may take turns at the same memory.
-                let at = i % self.h.len();
-                inner = Some(block_mut(i, &mut self.h[at]));
-            }
+            Part::Block(i) => inner = Some(block_mut(i, self.block_mut(i))),
         }
         let embeddings = embeddings.into_iter().flatten();
         embeddings.chain(head.into_iter().flatten()).chain(inner.into_iter().flatten())

@@ -87,19 +87,6 @@ impl Phase {
             Phase::AdamW => "AdamW",
         }
     }
-
-    /// Whether its time goes to multiplying matrices.
-    pub fn is_product(self) -> bool {
-        matches!(
-            self,
-            Phase::LinearForward
-                | Phase::LinearBackwardInput
-                | Phase::LinearBackwardWeight
-                | Phase::HeadForward
-                | Phase::HeadBackwardInput
-                | Phase::HeadBackwardWeight
-        )
-    }
 }
 
 /// What an operation must do at least.

@@ -172,7 +172,8 @@ pub fn store_kv(
     );
 }
 
-/// Attention of new rows over their sequences' pages; the rows' own keys and values are stored already.
+/// Attention of new rows over their sequences' pages, in f32 whatever the device's precision; the rows' own keys and values
+/// are stored already.
 pub fn attention_extend(
     dev: &Device,
     qkv: &Tensor,

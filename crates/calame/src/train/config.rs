@@ -83,7 +83,7 @@ pub struct DeviceConfig {
     pub device: String,
     /// What matrices are multiplied in: `f32`, `bf16` or `auto`.
     pub precision: String,
-    /// Threads; 0 takes one for each core.
+    /// Threads; 0 takes one for each real core.
     pub threads: usize,
     /// `avx512-bf16`, `avx512`, `avx2`, `portable` or `auto`.
     pub instruction_set: String,

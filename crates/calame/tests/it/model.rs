@@ -186,6 +186,37 @@ fn the_same_bits_with_one_two_and_three_threads() {
     }
 }
 
+/// The head takes a long batch by chunks of rows: loss and gradients are those of its sequences one by one, within rounding.
+#[test]
+fn a_batch_of_several_chunks_is_the_sum_of_its_sequences() {
+    let config = ModelConfig { tied_head: false, ..config() };
+    let dev = Device::cpu(2, Isa::detect(), Precision::F32);
+    let (most, t) = (8, 100);
+    let mut gpt = Gpt::fresh(&dev, &config, 1);
+    let mut saved = Saved::for_training(&config, most, t);
+    let mut scratch = Scratch::new(&config, most * t);
+    let mut of = |gpt: &mut Gpt, inputs: &[u32], targets: &[u32], grad: &mut Gpt| {
+        let (b, ready) = (inputs.len() / t, &mut |_, _: &mut Gpt, _: &mut Gpt| {});
+        let (drop, scratch) = (Dropout::Off, &mut scratch);
+        gpt.forward_backward(&dev, inputs, targets, b, &drop, 1e-2, grad, &mut saved, scratch, ready)
+    };
+    // 300 rows: a chunk of 256 and a short one; 700 rows: two of 350.
+    for b in [3, 7] {
+        let (inputs, targets) = (tokens(b * t, 5), tokens(b * t, 6));
+        let (mut whole, mut parts) = (Gpt::zeros(&config), Gpt::zeros(&config));
+        let loss = of(&mut gpt, &inputs, &targets, &mut whole);
+        let sum: f64 =
+            inputs.chunks(t).zip(targets.chunks(t)).map(|(i, target)| of(&mut gpt, i, target, &mut parts)).sum();
+        assert!((loss - sum).abs() <= 1e-5 * sum, "{b} sequences: {loss}, one by one {sum}");
+        for ((name, a), (_, b)) in whole.tensors().zip(parts.tensors()).filter(|((_, a), _)| !a.is_empty()) {
+            let largest = b.as_slice().iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            let apart = a.as_slice().iter().zip(b.as_slice()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+            // Keys' biases have no gradient but rounding.
+            assert!(apart <= 1e-4 * largest.max(1e-3), "{name}: {apart:e} of {largest:e}");
+        }
+    }
+}
+
 /// Blocks whose gradients take turns at one block's memory get the same ones.
 #[test]
 fn gradients_of_one_block_are_those_of_all() {

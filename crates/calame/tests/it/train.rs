@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use calame::checkpoint::CheckpointError;
 use calame::data::Windows;
-use calame::model::{Gpt, ModelConfig, Preset, Saved, Scratch};
-use calame::ops::{Device, Isa, Precision};
+use calame::model::{Dropout, Gpt, ModelConfig, Preset, Saved, Scratch};
+use calame::ops::{AdamWStep, Device, Isa, Precision, adamw};
 use calame::rng::{Key, Sequence};
 use calame::train::{
     EvaluationReport, Observer, Outcome, RunConfig, RunFolder, RunFolderError, Splits, StepReport, Trainer,
@@ -180,6 +180,57 @@ fn one_batch_is_overfitted() {
         assert!((losses[0] - ln_v).abs() < 0.5, "untrained {}, ln V = {ln_v}", losses[0]);
         let last = losses[199];
         assert!(last < 0.1, "after 200 steps on one batch: {last}, tied head: {tied_head}");
+    }
+}
+
+/// The trainer passes over rows that never had a gradient, and its blocks share the memory of theirs: the weights are those
+/// of plain AdamW on whole gradients, to the bit.
+#[test]
+fn steps_are_those_of_plain_adamw() {
+    let mut config = config();
+    (config.model.tied_head, config.model.dropout, config.data.shuffle) = (false, 0.0, false);
+    // Two thirds of the rows meet no token.
+    config.model.vocab_size = 3 * VOCAB as usize;
+    let (dev, train) = (device(), config.train.clone());
+    let mut trainer = trainer(&dev, &config);
+    let mut gpt = Gpt::fresh(&dev, &config.model, train.seed);
+    let [mut grad, mut m, mut v] = [(); 3].map(|()| Gpt::zeros(&config.model));
+    let mut saved = Saved::for_training(&config.model, BATCH, WINDOW);
+    let mut scratch = Scratch::new(&config.model, BATCH * WINDOW);
+    let mut loader = splits(&config, STEPS_PER_EPOCH).train;
+    loader.start_epoch(None);
+    let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+    for t in 1..=STEPS_PER_EPOCH as i32 {
+        trainer.step();
+        let n_sequences = loader.next_batch(&mut inputs, &mut targets);
+        let (drop, scale) = (Dropout::Off, 1.0 / inputs.len() as f32);
+        let ready = &mut |_, _: &mut Gpt, _: &mut Gpt| {};
+        gpt.forward_backward(
+            &dev,
+            &inputs,
+            &targets,
+            n_sequences,
+            &drop,
+            scale,
+            &mut grad,
+            &mut saved,
+            &mut scratch,
+            ready,
+        );
+        let step = AdamWStep {
+            lr: train.lr as f32,
+            beta1: train.beta1 as f32,
+            beta2: train.beta2 as f32,
+            eps: train.eps as f32,
+            weight_decay: train.weight_decay as f32,
+            bias_correction1: (1.0 - train.beta1.powi(t)) as f32,
+            bias_correction2: (1.0 - train.beta2.powi(t)) as f32,
+        };
+        let trees = gpt.tensors_mut().zip(grad.tensors_mut()).zip(m.tensors_mut().zip(v.tensors_mut()));
+        for (((_, w), (_, g)), ((_, m), (_, v))) in trees.filter(|(((_, w), _), _)| !w.is_empty()) {
+            adamw(&dev, &step, w, g, m, v);
+        }
+        assert!(bits(trainer.gpt()) == bits(&gpt), "weights after step {t}");
     }
 }
 
