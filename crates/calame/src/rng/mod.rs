@@ -3,6 +3,8 @@
 //! A number is a function of the seed and of what it is for, so nothing that is drawn for one purpose (an evaluation, a
 //! sample) moves what another gets, and a resumed run needs no state but its step.
 
+pub mod torch;
+
 pub use calame_kernels::{Key, philox};
 
 /// What a stream is for.

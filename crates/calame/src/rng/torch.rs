@@ -1,0 +1,254 @@
+//! PyTorch's generator on the CPU (`torch.manual_seed`), number for number, so that a run can follow a script.
+//!
+//! Each method draws what the call that it names draws there, and leaves the generator where that call leaves it.
+//! All agree to the bit with PyTorch 2.15 on an AMD processor with AVX2 (golden/README.md says what was compared); normals
+//! of fewer than 16 go by the system's logarithm, sine and cosine of f64, as there.
+//!
+//! What differs on other machines, from PyTorch's sources, not checked:
+//! - without AVX2, its `uniform_` rounds twice where this one fuses product and sum, and its `normal_` of 16 or more
+//!   uses the C library's logarithm, sine and cosine: last bits differ, the engine's words do not;
+//! - on Intel's processors, where PyTorch is built with MKL, `bernoulli_` and so dropout take one seed from this
+//!   generator and draw the mask by MKL's MCG31 generator: masks differ, and what is drawn after them too. Weights and the
+//!   loader's order are the same.
+//!
+//! What a script draws, in order:
+//! - a model, as its modules are built: `nn.Linear` its weight, then its bias where it has one, `nn.Embedding` its weight,
+//!   other modules nothing. The book's GPTModel builds `tok_emb`, `pos_emb`, then for each block `W_query`, `W_key`,
+//!   `W_value`, `out_proj`, `ff.layers.0`, `ff.layers.2`, and `out_head` last;
+//! - a pass over a `DataLoader`, finished or not: [`Generator::pass`] without shuffling, [`Generator::shuffled_pass`] with;
+//! - dropout in training: [`Generator::dropout_mask`], where a rate of 0 or 1 and evaluation draw nothing.
+//!
+//! Elements are drawn in the order in which they lie in memory. The mask of a tensor that is a permutation of a contiguous
+//! one (`t()`, `permute`) lies as the tensor does, so its draws follow memory, not indices; of one with gaps or repeats
+//! (`[:, ::2]`, `expand`) the mask is contiguous, and draws follow indices.
+
+mod box_muller;
+mod engine;
+
+use serde::{Deserialize, Serialize};
+
+pub use engine::StateError;
+use engine::{Mt19937, State};
+
+/// Below this length `randperm` takes one word a number, from it on two.
+const LONG_PERMUTATION: usize = u32::MAX as usize / 20;
+/// Bits of a number in [0, 1) of f64.
+const F64_BITS: u32 = 53;
+/// Elements that are filled and then transformed while they are in the first-level cache.
+const CHUNK: usize = 4096;
+const _: () = assert!(CHUNK.is_multiple_of(16));
+
+/// MT19937 and the second value of a pair of normals, which PyTorch keeps between calls: all that `manual_seed` sets.
+///
+/// Saved by serde as 624 words and a place (about 7 kB of JSON); what is read back is checked ([`StateError`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "State", into = "State")]
+pub struct Generator {
+    engine: Mt19937,
+    kept_normal: Option<f64>,
+}
+
+impl TryFrom<State> for Generator {
+    type Error = StateError;
+
+    fn try_from(state: State) -> Result<Generator, StateError> {
+        let (engine, kept_normal) = state.check()?;
+        Ok(Generator { engine, kept_normal })
+    }
+}
+
+impl From<Generator> for State {
+    fn from(generator: Generator) -> State {
+        State::new(&generator.engine, generator.kept_normal)
+    }
+}
+
+impl Generator {
+    /// As `torch.manual_seed(seed)`, of which the low 32 bits count.
+    pub fn new(seed: u64) -> Generator {
+        Generator { engine: Mt19937::new(seed), kept_normal: None }
+    }
+
+    /// The engine's next word.
+    #[inline]
+    pub fn next_u32(&mut self) -> u32 {
+        self.engine.next_u32()
+    }
+
+    /// Two words, the first in the high half.
+    #[inline]
+    pub fn next_u64(&mut self) -> u64 {
+        let high = self.next_u32();
+        u64::from(high) << 32 | u64::from(self.next_u32())
+    }
+
+    /// `torch.empty((), dtype=torch.int64).random_()`: 0 or more, 63 random bits.
+    pub fn random(&mut self) -> i64 {
+        (self.next_u64() & i64::MAX as u64) as i64
+    }
+
+    /// `uniform_(from, to)` of f32: [from, to), one word an element, 24 bits of it. `x` is overwritten.
+    ///
+    /// # Panics
+    /// If from > to, or where f32 cannot hold their difference.
+    pub fn uniform(&mut self, from: f64, to: f64, x: &mut [f32]) {
+        let (from, to) = (from as f32, to as f32);
+        let range = to - from;
+        assert!(range >= 0.0 && range.is_finite(), "Generator::uniform: no numbers from {from} to {to}");
+        self.engine.fill(x, |word| {
+            let value = unit(word).mul_add(range, from);
+            // Rounding may reach the end, which the interval leaves out.
+            if value == to { from } else { value }
+        });
+    }
+
+    /// `normal_(mean, std)` of contiguous f32. `x` is overwritten.
+    ///
+    /// Sixteen elements or more take a word each, and sixteen words more where the length is no multiple of 16: the last
+    /// sixteen are drawn again. Fewer are computed in f64, in pairs of four words; the second of a pair is kept for the
+    /// next call of fewer than sixteen, whatever is drawn between. PyTorch goes this second way for tensors with gaps too.
+    ///
+    /// # Panics
+    /// If std is negative or not a number.
+    pub fn normal(&mut self, mean: f64, std: f64, x: &mut [f32]) {
+        assert!(std >= 0.0, "Generator::normal: a standard deviation of {std}");
+        let Some(last) = x.len().checked_sub(16) else {
+            x.iter_mut().for_each(|x| *x = self.next_normal().mul_add(std, mean) as f32);
+            return;
+        };
+        for x in x.chunks_mut(CHUNK) {
+            self.normal_blocks(mean, std, x);
+        }
+        if !x.len().is_multiple_of(16) {
+            self.normal_blocks(mean, std, &mut x[last..]);
+        }
+    }
+
+    /// Draws for all of `x` and transforms its whole blocks of 16.
+    fn normal_blocks(&mut self, mean: f64, std: f64, x: &mut [f32]) {
+        self.engine.fill(x, unit);
+        for block in x.as_chunks_mut().0 {
+            box_muller::transform(block, mean as f32, std as f32);
+        }
+    }
+
+    /// Box and Muller's transform in f64.
+    fn next_normal(&mut self) -> f64 {
+        if let Some(kept) = self.kept_normal.take() {
+            return kept;
+        }
+        let angle = std::f64::consts::TAU * self.next_f64();
+        let radius = (-2.0 * (-self.next_f64()).ln_1p()).sqrt();
+        self.kept_normal = Some(radius * angle.sin());
+        radius * angle.cos()
+    }
+
+    /// [0, 1), two words, 53 bits of them.
+    fn next_f64(&mut self) -> f64 {
+        low_bits(self.next_u64()) as f64 / (1u64 << F64_BITS) as f64
+    }
+
+    /// `torch.randperm(n)`: 0..n in random order, in `order`.
+    ///
+    /// # Panics
+    /// If n is 2³² or more.
+    pub fn randperm(&mut self, n: usize, order: &mut Vec<u32>) {
+        let end = u32::try_from(n).unwrap_or_else(|_| panic!("Generator::randperm: {n} numbers do not fit u32"));
+        order.clear();
+        if n < LONG_PERMUTATION {
+            order.extend(0..end);
+            for i in 1..n {
+                let left = end - (i as u32 - 1);
+                order.swap(i - 1, i - 1 + (self.next_u32() % left) as usize);
+            }
+        } else {
+            // One word modulo so large an n would not be even.
+            order.reserve_exact(n);
+            for i in 0..end {
+                let place = (self.next_u64() % (u64::from(i) + 1)) as usize;
+                order.push(i);
+                order.swap(i as usize, place);
+            }
+        }
+    }
+
+    /// What one pass over a `DataLoader` without shuffling draws: the seed for workers, which none read here.
+    pub fn pass(&mut self) {
+        self.random();
+    }
+
+    /// What one pass over a `DataLoader(shuffle=True)` of n samples draws, and the samples' order, in `order`.
+    ///
+    /// The order is that of a fresh generator, for which the pass draws a second seed with its first batch.
+    ///
+    /// # Panics
+    /// If n is 2³² or more.
+    pub fn shuffled_pass(&mut self, n: usize, order: &mut Vec<u32>) {
+        self.pass();
+        let seed = self.random();
+        Generator::new(seed as u64).randperm(n, order);
+    }
+
+    /// `bernoulli_(p)`: two words an element, true with probability p. `x` is overwritten.
+    ///
+    /// # Panics
+    /// If p is not in [0, 1].
+    pub fn bernoulli(&mut self, p: f64, x: &mut [bool]) {
+        assert!((0.0..=1.0).contains(&p), "Generator::bernoulli: a probability of {p}");
+        // low·2⁻⁵³ < p in whole numbers; the product is exact.
+        let end = (p * (1u64 << F64_BITS) as f64).ceil() as u64;
+        let mut words = [[0u32; 2]; CHUNK / 8];
+        for x in x.chunks_mut(words.len()) {
+            let words = &mut words[..x.len()];
+            self.engine.fill(words.as_flattened_mut(), |word| word);
+            for (x, [high, low]) in x.iter_mut().zip(words) {
+                *x = low_bits(u64::from(*high) << 32 | u64::from(*low)) < end;
+            }
+        }
+    }
+
+    /// The mask of `nn.functional.dropout` at a rate: true where an element is kept (and divided by 1 − rate, in f32).
+    ///
+    /// Nothing is drawn at rates 0 and 1. `keep` is overwritten.
+    ///
+    /// # Panics
+    /// If the rate is not in [0, 1].
+    pub fn dropout_mask(&mut self, rate: f64, keep: &mut [bool]) {
+        if rate == 0.0 || rate == 1.0 {
+            keep.fill(rate == 0.0);
+        } else {
+            self.bernoulli(1.0 - rate, keep);
+        }
+    }
+
+    /// The weight of a fresh `nn.Linear`, row by row. `weight [OC, C]` is overwritten.
+    pub fn linear_weight(&mut self, weight: &mut [f32], n_inputs: usize) {
+        // kaiming_uniform_ with a = √5, in its own steps: 1/√C but for f64's last bit.
+        let slope = 5f64.sqrt();
+        let gain = (2.0 / (1.0 + slope * slope)).sqrt();
+        let bound = 3f64.sqrt() * (gain / (n_inputs as f64).sqrt());
+        self.uniform(-bound, bound, weight);
+    }
+
+    /// The bias of a fresh `nn.Linear` of C inputs. `bias [OC]` is overwritten.
+    pub fn linear_bias(&mut self, bias: &mut [f32], n_inputs: usize) {
+        let bound = 1.0 / (n_inputs as f64).sqrt();
+        self.uniform(-bound, bound, bias);
+    }
+
+    /// The weight of a fresh `nn.Embedding`. `weight [V, C]` is overwritten.
+    pub fn embedding(&mut self, weight: &mut [f32]) {
+        self.normal(0.0, 1.0, weight);
+    }
+}
+
+/// [0, 1) from the low 24 bits.
+#[inline(always)]
+fn unit(word: u32) -> f32 {
+    (word & 0x00ff_ffff) as f32 * (1.0 / 16_777_216.0)
+}
+
+#[inline(always)]
+fn low_bits(word: u64) -> u64 {
+    word & ((1 << F64_BITS) - 1)
+}
