@@ -38,11 +38,11 @@ pub(crate) fn ln(x: f32) -> f32 {
     let n = (bits as i32 >> 23) as f32;
     let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(0x3f35_04f3)) - 1.0;
     let p = 7.037_683_6e-2 * m - 1.151_461e-1;
-    let p = p * m + 1.167_699_9e-1;
+    let p = p * m + 1.167_699_84e-1;
     let p = p * m - 1.242_014_1e-1;
     let p = p * m + 1.424_932_3e-1;
-    let p = p * m - 1.666_805_8e-1;
-    let p = p * m + 2.000_071_5e-1;
+    let p = p * m - 1.666_805_7e-1;
+    let p = p * m + 2.000_071_4e-1;
     let p = p * m - 2.499_999_4e-1;
     let p = p * m + 3.333_333e-1;
     let m2 = m * m;
