@@ -9,4 +9,5 @@ mod model;
 mod plot;
 mod tidy;
 mod tokenizer;
+mod torch_file;
 mod train;
