@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{Progress, load_model, load_training, read_config};
+use calame::checkpoint::{Progress, TorchFile, load_model, load_training, read_config};
 use calame::data::Corpus;
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{self, Special};
@@ -162,6 +162,28 @@ pub fn corpus(data: &[u8]) -> bool {
             (Err(error), None) => names(&error, &path),
             (loaded, text) => panic!("{loaded:?} of {text:?}"),
         }
+    })
+}
+
+/// A file of PyTorch's.
+pub fn torch_file(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let path = folder.join("model.pt");
+        write(&path, data);
+        let mut file = match TorchFile::open(&path) {
+            Ok(file) => file,
+            Err(error) => return names(&error, &path),
+        };
+        assert!(!file.tensors().is_empty());
+        for (i, tensor) in file.tensors().to_vec().iter().enumerate() {
+            assert!(tensor.len() * tensor.dtype.n_bytes() <= data.len(), "{tensor:?} out of {} bytes", data.len());
+            let mut values = vec![0.0; tensor.len()];
+            match file.read(i, &mut values) {
+                Ok(()) => assert!(tensor.dtype.is_float()),
+                Err(error) => assert!(!names(&error, &path) && !tensor.dtype.is_float(), "{error}"),
+            }
+        }
+        true
     })
 }
 

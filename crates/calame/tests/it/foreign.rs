@@ -26,13 +26,14 @@ mod checks;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target of `fuzz/`.
-const TARGETS: [(&str, Check); 6] = [
+const TARGETS: [(&str, Check); 7] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
     ("tokenizer_json", checks::tokenizer_json),
     ("metrics", checks::metrics),
     ("run_config", checks::run_config),
     ("corpus", checks::corpus),
+    ("torch_file", checks::torch_file),
 ];
 
 fn fuzz_folder() -> PathBuf {
@@ -189,6 +190,11 @@ fn damaged_run_configs_are_errors() {
 #[test]
 fn damaged_texts_are_errors() {
     feed("corpus", 600);
+}
+
+#[test]
+fn damaged_torch_files_are_errors() {
+    feed("torch_file", 1500);
 }
 
 #[test]
@@ -354,6 +360,13 @@ fn corpus_seeds() -> [(&'static str, Vec<u8>); 2] {
     [("lines", lines.into()), ("marked", marked.into())]
 }
 
+/// PyTorch wrote these, not calame.
+fn torch_file_seeds() -> [(&'static str, Vec<u8>); 4] {
+    let folder = fuzz_folder().join("../golden/torch");
+    ["formats", "legacy-views", "nanogpt", "views"]
+        .map(|name| (name, fs::read(folder.join(name).with_extension("pt")).unwrap()))
+}
+
 /// What the code writes today is what the fuzzers start from; with `CALAME_WRITE_SEEDS` set it is written anew.
 #[test]
 fn the_fuzz_seeds_are_what_the_code_writes() {
@@ -375,4 +388,5 @@ fn the_fuzz_seeds_are_what_the_code_writes() {
     check("metrics", &metrics_seeds(folder.path()));
     check("run_config", &run_config_seeds(folder.path()));
     check("corpus", &corpus_seeds());
+    check("torch_file", &torch_file_seeds());
 }

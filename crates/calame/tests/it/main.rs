@@ -9,5 +9,6 @@ mod model;
 mod plot;
 mod tidy;
 mod tokenizer;
+mod torch_file;
 mod torch_rng;
 mod train;

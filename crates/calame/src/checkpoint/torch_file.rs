@@ -1,0 +1,275 @@
+//! Files that torch.save writes (`.pt`, `.pth`, `pytorch_model.bin`), read without Python and without running anything.
+//!
+//! Both layouts are read: zip archives, and what PyTorch wrote before 1.6. The object in the file is a pickle, which is
+//! read as data (`pickle.rs`); its tensors are views of storages, which are read by position, a piece at a time.
+//! Source: PyTorch's `torch/serialization.py` and `torch/_utils.py`.
+
+mod archive;
+mod bytes;
+mod dtype;
+mod error;
+mod legacy;
+mod objects;
+mod strided;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use self::bytes::Source;
+pub use self::dtype::TorchDtype;
+pub use self::error::TorchFileError;
+use self::error::shown;
+use self::objects::{Found, TensorClaim};
+use self::strided::Axis;
+use super::pickle::Pickle;
+
+// Elements of f32 are read as they stand in memory.
+const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
+
+/// The pickle of the largest GPT-2 with its optimizer has some 500 kB. A hostile one may cost a hundred times its bytes.
+const MAX_PICKLE_BYTES: u64 = 4 << 20;
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// A tensor of the model, as the file holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TorchTensor {
+    /// Its key in the state_dict, as it stands there.
+    pub name: String,
+    /// The format of its elements.
+    pub dtype: TorchDtype,
+    /// Its dimensions; a scalar has none.
+    pub shape: Vec<usize>,
+    /// Elements of the storage from one index to the next, for each dimension.
+    pub strides: Vec<usize>,
+    /// The number of its storage; tensors that share one, as tied weights do, have the same.
+    pub storage: usize,
+    /// Where in the storage its first element stands, in elements.
+    pub storage_offset: usize,
+}
+
+impl TorchTensor {
+    /// The number of its elements.
+    pub fn len(&self) -> usize {
+        if self.is_empty() { 0 } else { self.shape.iter().product() }
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
+    }
+}
+
+/// A value that stands beside a model's tensors, such as a training's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PlainValue {
+    /// Python's None.
+    None,
+    /// True or False.
+    Bool(bool),
+    /// A whole number of at most 64 bits.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// A string.
+    Str(String),
+    /// A list, a tuple or a set.
+    List(Vec<PlainValue>),
+    /// A dict, in the order in which its keys were set.
+    Dict(Vec<(PlainValue, PlainValue)>),
+    /// What is none of these, by its kind: a tensor, bytes, a larger number.
+    Other(&'static str),
+}
+
+impl PlainValue {
+    /// The value of a string's key in a dict; None where it is no dict or lacks the key.
+    pub fn get(&self, key: &str) -> Option<&PlainValue> {
+        let PlainValue::Dict(entries) = self else { return None };
+        // As in Python, what was set later holds.
+        entries.iter().rev().find(|(k, _)| matches!(k, PlainValue::Str(k) if k == key)).map(|(_, value)| value)
+    }
+}
+
+/// An open file of PyTorch's whose every claim about the model has been compared with its size.
+#[derive(Debug)]
+pub struct TorchFile {
+    source: Source,
+    tensors: Vec<TorchTensor>,
+    values: Vec<(String, PlainValue)>,
+    /// Where each storage stands in the file.
+    storages: Vec<Range<u64>>,
+}
+
+impl TorchFile {
+    /// Opens a file and finds the model's state_dict in it: the saved dict itself, or the one that it holds under
+    /// `model_state_dict`, `model` or `state_dict`.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it. A file that would have Python call a function is refused.
+    pub fn open(path: &Path) -> Result<TorchFile, TorchFileError> {
+        let mut source = Source::open(path)?;
+        let start = source.read_start(4)?;
+        if archive::is_archive(&start) { open_archive(source) } else { open_legacy(source) }
+    }
+
+    /// The model's tensors in the file's order, whole numbers and masks among them.
+    pub fn tensors(&self) -> &[TorchTensor] {
+        &self.tensors
+    }
+
+    /// What stands beside the model's tensors, by its key in the saved dict.
+    pub fn values(&self) -> &[(String, PlainValue)] {
+        &self.values
+    }
+
+    /// Reads the tensor of this index, row-major and rounded to f32, over all of `out`.
+    ///
+    /// # Errors
+    /// If the tensor's elements are no floats, or the system refuses.
+    ///
+    /// # Panics
+    /// If there is no such tensor, or `out` has not its number of elements.
+    pub fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), TorchFileError> {
+        let tensor = &self.tensors[index];
+        assert_eq!(out.len(), tensor.len(), "TorchFile::read: {} is {:?}", tensor.name, tensor.shape);
+        if !tensor.dtype.is_float() {
+            let (path, name) = (self.source.path().to_owned(), shown(&tensor.name));
+            return Err(TorchFileError::NotFloat { path, name, dtype: tensor.dtype });
+        }
+        if tensor.is_empty() {
+            return Ok(());
+        }
+        let axes = strided::walk(&tensor.shape, &tensor.strides);
+        let width = tensor.dtype.n_bytes();
+        let at = self.storages[tensor.storage].start + (width * tensor.storage_offset) as u64;
+        match (tensor.dtype, axes.as_slice()) {
+            (TorchDtype::F32, [Axis { from: 1, .. }]) => self.source.read_into(at, bytemuck::cast_slice_mut(out)),
+            (dtype, axes) => Window::new(&mut self.source, at, dtype, axes).scatter(axes, out),
+        }
+    }
+}
+
+/// A piece of a storage that moves onwards.
+struct Window<'a> {
+    source: &'a mut Source,
+    /// Where the tensor's first element stands in the file.
+    at: u64,
+    dtype: TorchDtype,
+    /// The elements from the tensor's first to its last.
+    n_elements: usize,
+    /// The first element that is in memory.
+    first: usize,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Window<'a> {
+    fn new(source: &'a mut Source, at: u64, dtype: TorchDtype, axes: &[Axis]) -> Window<'a> {
+        let n_elements = 1 + axes.iter().map(|axis| (axis.n - 1) * axis.from).sum::<usize>();
+        Window { source, at, dtype, n_elements, first: 0, bytes: Vec::new() }
+    }
+
+    /// Reads the elements, which `axes` meet in the storage's order, to their places in `out`.
+    fn scatter(mut self, axes: &[Axis], out: &mut [f32]) -> Result<(), TorchFileError> {
+        let [outer @ .., inner] = axes else { return Ok(()) };
+        for (from, to) in strided::starts(outer) {
+            for i in 0..inner.n {
+                out[to + i * inner.to] = self.element(from + i * inner.from)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn element(&mut self, i: usize) -> Result<f32, TorchFileError> {
+        let width = self.dtype.n_bytes();
+        let mut start = (i - self.first) * width;
+        if start >= self.bytes.len() {
+            let n = (PIECE_BYTES / width).min(self.n_elements - i);
+            self.bytes.resize(n * width, 0);
+            self.source.read_into(self.at + (i * width) as u64, &mut self.bytes)?;
+            (self.first, start) = (i, 0);
+        }
+        Ok(self.dtype.decode(&self.bytes[start..start + width]))
+    }
+}
+
+fn open_archive(mut source: Source) -> Result<TorchFile, TorchFileError> {
+    let entries = archive::entries(&mut source)?;
+    let mut pickles = entries.iter().filter_map(|(name, data)| {
+        let folder = name.strip_suffix("/data.pkl").filter(|folder| !folder.contains('/'))?;
+        Some((name, folder, data))
+    });
+    let (Some((name, folder, data)), None) = (pickles.next(), pickles.next()) else {
+        let found = "a zip archive without one entry NAME/data.pkl".to_owned();
+        return Err(TorchFileError::Foreign { path: source.path().to_owned(), found });
+    };
+    let n_bytes = data.end - data.start;
+    if n_bytes > MAX_PICKLE_BYTES {
+        let reason = format!("{n_bytes} bytes, expected at most {MAX_PICKLE_BYTES}");
+        return Err(source.damaged(shown(name), reason));
+    }
+    if let Some(order) = entries.get(&format!("{folder}/byteorder")) {
+        let n_bytes = (order.end - order.start).min("little".len() as u64 + 1);
+        match source.read(order.start, n_bytes)?.as_slice() {
+            b"little" => {}
+            b"big" => return Err(TorchFileError::BigEndian { path: source.path().to_owned() }),
+            _ => return Err(source.damaged("byteorder", "expected little or big")),
+        }
+    }
+    let bytes = source.read(data.start, n_bytes)?;
+    let pickle = Pickle::read(&bytes).map_err(TorchFileError::pickle(source.path(), &shown(name)))?;
+    let found = objects::find(source.path(), &pickle)?;
+    let place = |key: &str| entries.get(&format!("{folder}/data/{key}")).cloned();
+    let (tensors, storages) = settle(&source, &found.tensors, place)?;
+    Ok(TorchFile { source, tensors, values: found.values, storages })
+}
+
+fn open_legacy(mut source: Source) -> Result<TorchFile, TorchFileError> {
+    let start = legacy::read_start(&mut source)?;
+    let (pickle, places) = legacy::open(&mut source, &start)?;
+    let Found { tensors, values } = objects::find(source.path(), &pickle)?;
+    let (tensors, storages) = settle(&source, &tensors, |key| places.get(key).cloned())?;
+    Ok(TorchFile { source, tensors, values, storages })
+}
+
+/// Compares what the pickle says of each tensor with where the storages stand.
+fn settle(
+    source: &Source,
+    claims: &[TensorClaim<'_>],
+    place: impl Fn(&str) -> Option<Range<u64>>,
+) -> Result<(Vec<TorchTensor>, Vec<Range<u64>>), TorchFileError> {
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut storages = Vec::new();
+    let mut tensors = Vec::with_capacity(claims.len());
+    for TensorClaim { name, shape, strides, offset, storage } in claims {
+        let number = match numbers.get(storage.key) {
+            Some(&number) => number,
+            None => {
+                let part = || format!("storage {}", shown(storage.key));
+                let missing = || source.damaged(part(), format!("it is missing, {} needs it", shown(name)));
+                storages.push(place(storage.key).ok_or_else(missing)?);
+                numbers.insert(storage.key, storages.len() - 1);
+                storages.len() - 1
+            }
+        };
+        let n_bytes = storages[number].end - storages[number].start;
+        let width = storage.dtype.n_bytes() as u64;
+        // Of the same bytes in a wider format, a rest may be left over.
+        if n_bytes / width != storage.n_elements {
+            let claimed = format!("{} elements of {}", storage.n_elements, storage.dtype);
+            let reason = format!("{n_bytes} bytes, {} speaks of {claimed}", shown(name));
+            return Err(source.damaged(format!("storage {}", shown(storage.key)), reason));
+        }
+        strided::check(shape, strides, *offset, storage.n_elements)
+            .map_err(|reason| source.damaged(format!("tensor {}", shown(name)), reason))?;
+        tensors.push(TorchTensor {
+            name: (*name).to_owned(),
+            dtype: storage.dtype,
+            shape: shape.clone(),
+            strides: strides.clone(),
+            storage: number,
+            storage_offset: *offset,
+        });
+    }
+    Ok((tensors, storages))
+}
