@@ -87,6 +87,14 @@ pub struct AdamW {
     pub bias_correction2: f32,
 }
 
+impl AdamW {
+    /// What decay leaves of a weight.
+    #[inline(always)]
+    fn kept_share(&self) -> f32 {
+        1.0 - self.lr * self.weight_decay
+    }
+}
+
 /// One AdamW step on one tensor, in one pass; `m` and `v` are updated, `grad` is read and set to zero.
 ///
 /// w ← w·(1 − lr·λ); m ← m + (1 − β₁)·(g − m); v ← β₂·v + (1 − β₂)·g²; w ← w − lr/c₁·m / (√v/√c₂ + ε).
@@ -128,7 +136,7 @@ pub fn adamw_rows(
     let (n, rows) = (weight.len(), touched.len());
     assert!(grad.len() == n && m.len() == n && v.len() == n, "adamw_rows: lengths");
     assert!(rows > 0 && n > 0 && n.is_multiple_of(rows), "adamw_rows: {n} elements in {rows} rows");
-    let (cols, keep) = (n / rows, 1.0 - hyper.lr * hyper.weight_decay);
+    let cols = n / rows;
     let (grad, m, v) = (Shards::new(grad), Shards::new(m), Shards::new(v));
     for_rows(pool, weight, cols, |first, weight| {
         for (row, w) in (first..).zip(weight.chunks_exact_mut(cols)) {
@@ -138,7 +146,7 @@ pub fn adamw_rows(
                 let (g, m, v) = unsafe { (grad.part(from, to), m.part(from, to), v.part(from, to)) };
                 adamw_slice(pool.isa(), hyper, w, g, m, v);
             } else {
-                scale(pool.isa(), keep, w);
+                scale(pool.isa(), hyper.kept_share(), w);
             }
         }
     });
@@ -161,7 +169,7 @@ multiversion! {
 
 #[inline(always)]
 fn adamw_slice_body(hyper: &AdamW, weight: &mut [f32], grad: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-    let keep = 1.0 - hyper.lr * hyper.weight_decay;
+    let keep = hyper.kept_share();
     let step = hyper.lr / hyper.bias_correction1;
     let root = 1.0 / hyper.bias_correction2.sqrt();
     for (((w, grad), m), v) in weight.iter_mut().zip(grad.iter_mut()).zip(m.iter_mut()).zip(v.iter_mut()) {

@@ -71,6 +71,11 @@ struct Product<'a> {
 /// A range of panels.
 type Panels = std::ops::Range<usize>;
 
+/// Group `i` of `n_panels` panels, `len` to a group but for the last.
+fn group_of(i: usize, len: usize, n_panels: usize) -> Panels {
+    i * len..((i + 1) * len).min(n_panels)
+}
+
 impl Product<'_> {
     /// (first term, number of terms) of each block of k; one block of no terms where k is 0.
     fn k_blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
@@ -107,7 +112,7 @@ impl Product<'_> {
         let (n_col_panels, group) = (self.b.cols.div_ceil(nr), self.block_len());
         phases.run(n_col_panels.div_ceil(group), &|task, scratch: &mut AlignedVec| {
             let packed_b = scratch.first(nr * self.kernels.units(self.kc));
-            let columns = task * group..((task + 1) * group).min(n_col_panels);
+            let columns = group_of(task, group, n_col_panels);
             for j in columns.clone() {
                 for (p, (pc, kc)) in self.k_blocks().enumerate() {
                     self.kernels.pack_cols(packed_b, &self.b, j, pc, kc);
@@ -160,14 +165,13 @@ impl Product<'_> {
         let n_pack_b = columns.len().div_ceil(group);
         phases.run(n_pack_b + rows.len().div_ceil(A_GROUP_PANELS), &|task, _| {
             if task < n_pack_b {
-                for j in task * group..((task + 1) * group).min(columns.len()) {
+                for j in group_of(task, group, columns.len()) {
                     // SAFETY: panel j is this task's alone.
                     let panel = unsafe { packed.b.part(j * packed.b_panel, (j + 1) * packed.b_panel) };
                     self.kernels.pack_cols(panel, &self.b, columns.start + j, pc, kc);
                 }
             } else {
-                let g = task - n_pack_b;
-                for i in g * A_GROUP_PANELS..((g + 1) * A_GROUP_PANELS).min(rows.len()) {
+                for i in group_of(task - n_pack_b, A_GROUP_PANELS, rows.len()) {
                     // SAFETY: panel i is this task's alone.
                     let panel = unsafe { packed.a.part(i * packed.a_panel, (i + 1) * packed.a_panel) };
                     self.kernels.pack_rows(panel, &self.a, rows.start + i, pc, kc);
@@ -190,8 +194,8 @@ impl Product<'_> {
         phases.run(columns.len().div_ceil(group) * n_row_groups, &|task, _| {
             // Neighbouring tasks share their columns of B, so that a thread finds them in its cache.
             let (jg, ig) = (task / n_row_groups, task % n_row_groups);
-            let is = ig * A_GROUP_PANELS..((ig + 1) * A_GROUP_PANELS).min(rows.len());
-            let js = jg * group..((jg + 1) * group).min(columns.len());
+            let is = group_of(ig, A_GROUP_PANELS, rows.len());
+            let js = group_of(jg, group, columns.len());
             for i in is.clone() {
                 // SAFETY: nobody writes packed panels in this phase; the phase before has ended.
                 let a = unsafe { packed.a.read(i * packed.a_panel, (i + 1) * packed.a_panel) };
