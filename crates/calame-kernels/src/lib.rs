@@ -7,6 +7,7 @@
 mod aligned;
 mod attention;
 mod classifier;
+mod deal;
 mod dropout;
 mod elementwise;
 mod embedding;

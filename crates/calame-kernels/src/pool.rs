@@ -1,4 +1,4 @@
-//! The thread pool: tasks numbered 0..n, taken in turn by a fixed set of threads; nothing is allocated to run them.
+//! The thread pool: tasks numbered 0..n, taken by a fixed set of threads; nothing is allocated to run them.
 //!
 //! Work is cut by its shape into tasks that each write their own part of the output, so results do not depend on how many
 //! threads there are or on which thread takes which task.
@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 use crate::aligned::AlignedVec;
+use crate::deal::Deal;
 use crate::isa::Isa;
 
 /// How often a waiting thread looks before it sleeps: some 70 µs, longer than a wake-up takes.
@@ -76,11 +77,11 @@ type Task<'a> = dyn Fn(usize, &mut AlignedVec) + Sync + 'a;
 
 struct Shared {
     /// The operation under way; written by the caller before `generation` moves, read by workers after.
-    job: UnsafeCell<Job>,
+    task: UnsafeCell<*const Task<'static>>,
     generation: AtomicUsize,
-    /// Who runs the operation, to be woken by the last worker that finishes; written as `job` is.
+    /// Who runs the operation, to be woken by the last worker that finishes; written as `task` is.
     caller: UnsafeCell<Option<Thread>>,
-    next_task: AtomicUsize,
+    tasks: Deal,
     /// Workers that have not finished the current generation.
     active: AtomicUsize,
     n_sleeping: AtomicUsize,
@@ -92,16 +93,10 @@ struct Shared {
     scratch: Box<[UnsafeCell<AlignedVec>]>,
 }
 
-#[derive(Clone, Copy)]
-struct Job {
-    task: *const Task<'static>,
-    n_tasks: usize,
-}
-
-// SAFETY: `job` is written only while no worker is active and read only between the generation's start and the worker's
+// SAFETY: `task` is written only while no worker is active and read only between the generation's start and the worker's
 // sign-off in `active`; `scratch[t]` is touched by thread t alone.
 unsafe impl Sync for Shared {}
-// SAFETY: the raw pointer in `job` is dereferenced only while `Pool::run`, which borrows its target, waits.
+// SAFETY: the raw pointer in `task` is dereferenced only while `Pool::run`, which borrows its target, waits.
 unsafe impl Send for Shared {}
 
 impl Pool {
@@ -114,10 +109,10 @@ impl Pool {
         assert!(isa.is_available(), "Pool::new: this machine lacks the instruction set {isa}");
         let noop: &Task<'static> = &|_, _| {};
         let shared = Arc::new(Shared {
-            job: UnsafeCell::new(Job { task: noop, n_tasks: 0 }),
+            task: UnsafeCell::new(noop),
             generation: AtomicUsize::new(0),
             caller: UnsafeCell::new(None),
-            next_task: AtomicUsize::new(0),
+            tasks: Deal::new(n_threads),
             active: AtomicUsize::new(0),
             n_sleeping: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -210,19 +205,19 @@ impl Phases<'_> {
         }
         // SAFETY: only the lifetime is changed; `run` returns after every worker has signed off.
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
-        // SAFETY: no worker is active, so nobody reads `job`.
+        // SAFETY: no worker is active, so nobody reads `task`.
         unsafe {
-            *shared.job.get() = Job { task, n_tasks };
+            *shared.task.get() = task;
             *shared.caller.get() = Some(std::thread::current());
         }
-        shared.next_task.store(0, Ordering::Relaxed);
+        shared.tasks.deal(n_tasks);
         shared.active.store(n_workers, Ordering::Relaxed);
         shared.generation.fetch_add(1, Ordering::SeqCst);
         if shared.n_sleeping.load(Ordering::SeqCst) > 0 {
             let _guard = shared.sleep.lock().unwrap_or_else(PoisonError::into_inner);
             shared.wake.notify_all();
         }
-        shared.take_tasks(0, Job { task, n_tasks });
+        shared.take_tasks(0, task);
         shared.wait_for_workers();
         if shared.panicked.swap(false, Ordering::Relaxed) {
             panic!("a task of a parallel operation panicked; its message stands above");
@@ -270,11 +265,11 @@ impl Shared {
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
-            // SAFETY: the caller wrote `job` before it moved `generation`, and leaves it alone until we sign off.
-            let job = unsafe { *self.job.get() };
-            // SAFETY: as `job`.
+            // SAFETY: the caller wrote `task` before it moved `generation`, and leaves it alone until we sign off.
+            let task = unsafe { *self.task.get() };
+            // SAFETY: as `task`.
             let caller = unsafe { (*self.caller.get()).clone() };
-            self.take_tasks(thread, job);
+            self.take_tasks(thread, task);
             if self.active.fetch_sub(1, Ordering::Release) == 1
                 && let Some(caller) = caller
             {
@@ -315,23 +310,19 @@ impl Shared {
         }
     }
 
-    fn take_tasks(&self, thread: usize, job: Job) {
+    fn take_tasks(&self, thread: usize, task: *const Task<'static>) {
         // SAFETY: `scratch[thread]` belongs to this thread while the operation runs.
         let scratch = unsafe { &mut *self.scratch[thread].get() };
         // SAFETY: the pointee outlives the operation, see `Phases::run`.
-        let task = unsafe { &*job.task };
+        let task = unsafe { &*task };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let _in_task = InTask::of(self);
-            loop {
-                let i = self.next_task.fetch_add(1, Ordering::Relaxed);
-                if i >= job.n_tasks {
-                    break;
-                }
+            while let Some(i) = self.tasks.next(thread) {
                 task(i, scratch);
             }
         }));
         if outcome.is_err() {
-            self.next_task.store(job.n_tasks, Ordering::Relaxed);
+            self.tasks.clear();
             self.panicked.store(true, Ordering::Relaxed);
         }
     }

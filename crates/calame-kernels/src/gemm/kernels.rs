@@ -38,6 +38,12 @@ impl Source {
         let at = self.at.wrapping_add(lane * self.lane_stride);
         Source { at, lanes: self.lanes.saturating_sub(lane).min(n), ..self }
     }
+
+    /// The terms from `k` on.
+    #[cfg(target_arch = "x86_64")]
+    pub fn terms_from(self, k: usize) -> Source {
+        Source { at: self.at.wrapping_add(k * self.k_stride), kc: self.kc - k, ..self }
+    }
 }
 
 /// `(panel, panel_stride, width, source)`: `width` lanes of a panel `[units][panel_stride]`, those that the source lacks and

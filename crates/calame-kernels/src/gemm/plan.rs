@@ -161,21 +161,19 @@ impl Product<'_> {
         pc: usize,
         kc: usize,
     ) {
-        let group = self.group_len();
-        let n_pack_b = columns.len().div_ceil(group);
-        phases.run(n_pack_b + rows.len().div_ceil(A_GROUP_PANELS), &|task, _| {
-            if task < n_pack_b {
-                for j in group_of(task, group, columns.len()) {
-                    // SAFETY: panel j is this task's alone.
-                    let panel = unsafe { packed.b.part(j * packed.b_panel, (j + 1) * packed.b_panel) };
-                    self.kernels.pack_cols(panel, &self.b, columns.start + j, pc, kc);
-                }
-            } else {
-                for i in group_of(task - n_pack_b, A_GROUP_PANELS, rows.len()) {
-                    // SAFETY: panel i is this task's alone.
-                    let panel = unsafe { packed.a.part(i * packed.a_panel, (i + 1) * packed.a_panel) };
-                    self.kernels.pack_rows(panel, &self.a, rows.start + i, pc, kc);
-                }
+        let n_tasks = columns.len().div_ceil(self.group_len()).max(rows.len().div_ceil(A_GROUP_PANELS));
+        // The same share of both operands to each task, so that neighbours, which one thread takes, pack neighbours.
+        let share = |task: usize, n: usize| task * n / n_tasks..(task + 1) * n / n_tasks;
+        phases.run(n_tasks, &|task, _| {
+            for j in share(task, columns.len()) {
+                // SAFETY: panel j is this task's alone.
+                let panel = unsafe { packed.b.part(j * packed.b_panel, (j + 1) * packed.b_panel) };
+                self.kernels.pack_cols(panel, &self.b, columns.start + j, pc, kc);
+            }
+            for i in share(task, rows.len()) {
+                // SAFETY: panel i is this task's alone.
+                let panel = unsafe { packed.a.part(i * packed.a_panel, (i + 1) * packed.a_panel) };
+                self.kernels.pack_rows(panel, &self.a, rows.start + i, pc, kc);
             }
         });
     }

@@ -1,0 +1,97 @@
+//! How the tasks of an operation are dealt to threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Tasks dealt to threads: each has a run of neighbouring tasks, and takes from the others once its own are done.
+///
+/// The same thread so takes the same part of one operation's output and of the next one's input: what it wrote is still in
+/// its own cache, and lines of memory do not wander between cores. (Panels packed by one core and read by both, task by
+/// task, cost a product 1 to 2 per cent.)
+pub(crate) struct Deal {
+    runs: Box<[Run]>,
+}
+
+/// Tasks that nobody has taken yet: the first one in the upper half, the end in the lower. On a cache line of its own (two,
+/// since processors fetch them in pairs).
+#[repr(align(128))]
+struct Run(AtomicU64);
+
+impl Deal {
+    pub fn new(n_threads: usize) -> Deal {
+        Deal { runs: (0..n_threads).map(|_| Run(AtomicU64::new(0))).collect() }
+    }
+
+    /// Deals tasks 0..n_tasks. Nobody may be taking any meanwhile.
+    ///
+    /// # Panics
+    /// If there are more than `u32::MAX` tasks.
+    pub fn deal(&self, n_tasks: usize) {
+        assert!(u32::try_from(n_tasks).is_ok(), "a parallel operation of {n_tasks} tasks");
+        let n = self.runs.len();
+        for (t, run) in self.runs.iter().enumerate() {
+            let (first, end) = (t * n_tasks / n, (t + 1) * n_tasks / n);
+            run.0.store((first as u64) << 32 | end as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// The next task for a thread: the first of its own, or the last of the next thread that has one.
+    pub fn next(&self, thread: usize) -> Option<usize> {
+        let n = self.runs.len();
+        self.runs[thread].take_first().or_else(|| (1..n).find_map(|i| self.runs[(thread + i) % n].take_last()))
+    }
+
+    /// Takes back what is not done yet.
+    pub fn clear(&self) {
+        self.runs.iter().for_each(|run| run.0.store(0, Ordering::Relaxed));
+    }
+}
+
+impl Run {
+    fn take_first(&self) -> Option<usize> {
+        self.take(|first, end| (first + 1, end)).map(|(first, _)| first as usize)
+    }
+
+    fn take_last(&self) -> Option<usize> {
+        self.take(|first, end| (first, end - 1)).map(|(_, end)| end as usize - 1)
+    }
+
+    /// The run as it was before `rest` was left of it; none if it was empty.
+    fn take(&self, rest: impl Fn(u32, u32) -> (u32, u32)) -> Option<(u32, u32)> {
+        let halves = |run: u64| ((run >> 32) as u32, run as u32);
+        let left = |run: u64| {
+            let (first, end) = halves(run);
+            (first < end).then(|| {
+                let (first, end) = rest(first, end);
+                u64::from(first) << 32 | u64::from(end)
+            })
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).ok().map(halves)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_is_taken_once() {
+        for (n_threads, n_tasks) in [(1, 5), (2, 7), (3, 2), (4, 0), (3, 1000)] {
+            let deal = Deal::new(n_threads);
+            deal.deal(n_tasks);
+            let mut taken: Vec<usize> = (0..).map_while(|i| deal.next(i * i % n_threads)).collect();
+            taken.sort_unstable();
+            assert_eq!(taken, (0..n_tasks).collect::<Vec<_>>(), "{n_tasks} tasks for {n_threads} threads");
+        }
+    }
+
+    #[test]
+    fn a_thread_begins_with_its_own_run_and_goes_on_at_the_others_ends() {
+        let deal = Deal::new(2);
+        deal.deal(6);
+        assert_eq!([0; 6].map(|thread| deal.next(thread).unwrap()), [0, 1, 2, 5, 4, 3]);
+        deal.deal(6);
+        assert_eq!(deal.next(1), Some(3));
+        deal.clear();
+        assert_eq!(deal.next(0), None);
+    }
+}
