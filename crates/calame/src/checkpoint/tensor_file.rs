@@ -1,4 +1,4 @@
-//! Files of f32 tensors in the safetensors format, written and read a piece at a time.
+//! Files of tensors in the safetensors format, written and read a piece at a time.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 
 use super::CheckpointError;
@@ -117,7 +118,6 @@ pub(super) struct TensorFile {
     file: File,
     /// Where the tensors' bytes begin.
     start: u64,
-    pub file_bytes: u64,
     header: Metadata,
 }
 
@@ -144,7 +144,7 @@ impl TensorFile {
             let reason = format!("the header speaks of {data} bytes of tensors, {} are there", file_bytes - start);
             return Err(CheckpointError::damaged(path, reason));
         }
-        Ok(TensorFile { path: path.to_owned(), file, start, file_bytes, header })
+        Ok(TensorFile { path: path.to_owned(), file, start, header })
     }
 
     /// Every tensor's key and what the header says of it.
@@ -157,33 +157,39 @@ impl TensorFile {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Reads the tensor `key`, whose shape the caller has compared, into `tensor`; `transposed` if it stands so there.
-    pub fn read(&mut self, key: &str, tensor: &mut Tensor, transposed: bool) -> Result<(), CheckpointError> {
+    /// Reads the tensor `key`, rounded to f32, over all of `out`.
+    pub fn read(&mut self, key: &str, out: &mut [f32]) -> Result<(), CheckpointError> {
         let info = self.header.info(key).ok_or_else(|| CheckpointError::damaged(&self.path, format!("no {key}")))?;
-        let (from, to) = info.data_offsets;
-        if to - from != 4 * tensor.len() {
-            let reason = format!("{key} has {} bytes, expected {}", to - from, 4 * tensor.len());
+        let (dtype, (from, to)) = (info.dtype, info.data_offsets);
+        let widen: fn(&[u8]) -> f32 = match dtype {
+            Dtype::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            Dtype::F64 => |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32,
+            Dtype::F16 => |b| f16::from_le_bytes([b[0], b[1]]).to_f32(),
+            Dtype::BF16 => |b| bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+            other => {
+                let problem = format!("{key} is {other:?}: F32, F64, F16 and BF16 are read");
+                return Err(CheckpointError::Tensors { path: self.path.clone(), problems: vec![problem] });
+            }
+        };
+        let width = dtype.bitsize() / 8;
+        if to - from != width * out.len() {
+            let reason = format!("{key} has {} bytes, expected {}", to - from, width * out.len());
             return Err(CheckpointError::damaged(&self.path, reason));
         }
         let io = |e| CheckpointError::io("read", &self.path)(e);
         self.file.seek(SeekFrom::Start(self.start + from as u64)).map_err(io)?;
-        let io = |e| CheckpointError::io("read", &self.path)(e);
-        if !transposed {
-            return self.file.read_exact(bytemuck::cast_slice_mut(tensor.as_mut_slice())).map_err(io);
+        if dtype == Dtype::F32 {
+            return self
+                .file
+                .read_exact(bytemuck::cast_slice_mut(out))
+                .map_err(|e| CheckpointError::io("read", &self.path)(e));
         }
-        let (rows, cols) = (tensor.n_rows(), tensor.row_len());
-        let rows_a_piece = (PIECE_BYTES / (4 * rows)).max(1);
-        let mut piece = vec![0.0f32; rows_a_piece.min(cols) * rows];
-        for c0 in (0..cols).step_by(rows_a_piece) {
-            let n = rows_a_piece.min(cols - c0);
-            let piece = &mut piece[..n * rows];
-            self.file
-                .read_exact(bytemuck::cast_slice_mut(piece))
-                .map_err(|e| CheckpointError::io("read", &self.path)(e))?;
-            for (r, row) in tensor.as_mut_slice().chunks_exact_mut(cols).enumerate() {
-                for (c, x) in row[c0..c0 + n].iter_mut().enumerate() {
-                    *x = piece[c * rows + r];
-                }
+        let mut piece = vec![0; PIECE_BYTES.min(to - from)];
+        for out in out.chunks_mut(PIECE_BYTES / width) {
+            let piece = &mut piece[..width * out.len()];
+            self.file.read_exact(piece).map_err(|e| CheckpointError::io("read", &self.path)(e))?;
+            for (x, bytes) in out.iter_mut().zip(piece.chunks_exact(width)) {
+                *x = widen(bytes);
             }
         }
         Ok(())
