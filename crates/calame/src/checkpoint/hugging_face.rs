@@ -5,7 +5,7 @@
 //! format has no way to leave it out), and the tokenizer's hash.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
