@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::names::{self, Naming};
-use super::tensor_file::{self, Entry};
-use super::{CheckpointError, atomic};
+use super::tensor_file::{self, Entry, Reading};
+use super::{CheckpointError, ModelFile, atomic};
+use crate::model::params::{ParamName, shapes};
 use crate::model::{Gpt, Init, ModelConfig};
 use crate::tokenizer::{self, Tokenizer};
 
@@ -21,6 +22,7 @@ pub(super) const CONFIG: &str = "config.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 const GENERATION: &str = "generation_config.json";
+const QKV_BIAS: &str = "attn.c_attn.bias";
 /// No JSON file of a model is larger (a tokenizer of 250,000 words has some 20 MB).
 const MAX_JSON_BYTES: u64 = 256 << 20;
 /// Writes a model; what stood at `folder` stands until the new one is complete.
@@ -29,25 +31,58 @@ const MAX_JSON_BYTES: u64 = 256 << 20;
 /// What the system says, with the file's name.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     atomic::replace_folder(folder, |folder| {
-        let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
-        let hash = tokenizer.map(Tokenizer::hash);
-        let config = config_json(&gpt.config, end_of_text, hash.as_deref());
-        let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
-        atomic::write(&folder.join(CONFIG), &format!("{config:#}\n"))?;
-        atomic::write(&folder.join(GENERATION), &format!("{generation:#}\n"))?;
-        if let Some(tokenizer) = tokenizer {
-            atomic::write(&folder.join(TOKENIZER), &tokenizer.to_json())?;
-        }
-        let entries = gpt.tensors().filter_map(|(name, tensor)| {
-            let key = Naming::HuggingFace.keys(&name.to_string()).remove(0);
-            match (tensor.is_empty(), name.path) {
-                (false, path) => Some((key, Entry::of(tensor, names::is_conv1d(path)))),
-                (true, "attn.c_attn.bias") => Some((key, Entry::zeros(3 * gpt.config.n_embd))),
-                (true, _) => None,
-            }
+        write_settings(folder, &gpt.config, tokenizer)?;
+        let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path) {
+            (false, path) => Some((key(&name), Entry::of(tensor, names::is_conv1d(path)))),
+            (true, QKV_BIAS) => Some((key(&name), Entry::zeros(3 * gpt.config.n_embd))),
+            (true, _) => None,
         });
         tensor_file::write(&folder.join(WEIGHTS), entries, &[("format", "pt")])
     })
+}
+
+/// Writes a model that stays in its file, tensor by tensor, as [`save_model`] does.
+///
+/// # Errors
+/// What the system says, with the file's name; what is wrong with the tensors that are read.
+pub fn write_hugging_face(folder: &Path, model: &mut ModelFile) -> Result<(), CheckpointError> {
+    let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
+    atomic::replace_folder(folder, |folder| {
+        write_settings(folder, &config, tokenizer.as_deref())?;
+        let reading = Reading::of(model);
+        let biases = (0..config.n_layer).filter(|_| !config.qkv_bias).map(|i| {
+            let name = ParamName { block: Some(i), path: QKV_BIAS };
+            (key(&name), Entry::zeros(3 * config.n_embd))
+        });
+        let entries = shapes(&config)
+            .into_iter()
+            .map(|(name, shape)| (key(&name), Entry::later(&reading, name, &shape, names::is_conv1d(name.path))));
+        let written = tensor_file::write(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")]);
+        reading.outcome().and(written)
+    })
+}
+
+/// Hugging Face's key of a parameter.
+fn key(name: &ParamName) -> String {
+    Naming::HuggingFace.keys(&name.to_string()).remove(0)
+}
+
+/// What stands beside the weights.
+pub(super) fn write_settings(
+    folder: &Path,
+    config: &ModelConfig,
+    tokenizer: Option<&dyn Tokenizer>,
+) -> Result<(), CheckpointError> {
+    let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
+    let hash = tokenizer.map(Tokenizer::hash);
+    let json = config_json(config, end_of_text, hash.as_deref());
+    let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
+    atomic::write(&folder.join(CONFIG), &format!("{json:#}\n"))?;
+    atomic::write(&folder.join(GENERATION), &format!("{generation:#}\n"))?;
+    match tokenizer {
+        Some(tokenizer) => atomic::write(&folder.join(TOKENIZER), &tokenizer.to_json()),
+        None => Ok(()),
+    }
 }
 
 fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: Option<&str>) -> Value {

@@ -20,7 +20,7 @@ mod training;
 
 pub(crate) use atomic::put_in_place;
 pub use error::CheckpointError;
-pub use hugging_face::save_model;
+pub use hugging_face::{save_model, write_hugging_face};
 pub use model_file::{Format, ModelFile, SavedModel, find_model, load_model};
 pub use source::StoredTensor;
 pub use tensor_file::write_tensor;

@@ -11,6 +11,7 @@ use super::matching::{Place, Places, match_tensors};
 use super::names::Naming;
 use super::safetensors_files::{SafetensorsFiles, inside};
 use super::shape::{self, Guess};
+use super::tensor_file::transpose;
 use super::source::{StoredTensor, TensorSource};
 use super::torch_source::TorchSource;
 use crate::model::params::ParamName;
@@ -59,6 +60,8 @@ pub struct SavedModel {
 /// What opening a file of weights finds, before its tensors are matched with a shape.
 pub(super) struct Opened {
     pub format: Format,
+    /// The file of the weights, or their index: what errors name.
+    pub weights: PathBuf,
     pub source: Box<dyn TensorSource>,
     pub config: ModelConfig,
     /// Whether linear weights stand as [in, out].
@@ -84,11 +87,11 @@ impl ModelFile {
     pub fn open(path: &Path) -> Result<ModelFile, CheckpointError> {
         let path = find_model(path)?;
         let opened = if path.is_dir() { open_folder(&path)? } else { open_file(&path)? };
-        let Opened { source, config, conv1d, .. } = &opened;
+        let Opened { weights, source, config, conv1d, .. } = &opened;
         let tensors = source.tensors();
-        check_size(&path, tensors, config)?;
+        check_size(weights, tensors, config)?;
         let naming = Naming::of(tensors.iter().map(|t| t.name.as_str()));
-        let places = match_tensors(&path, tensors, naming, *conv1d, config)?;
+        let places = match_tensors(weights, tensors, naming, *conv1d, config)?;
         Ok(ModelFile { path, opened, places })
     }
 
@@ -143,7 +146,7 @@ impl ModelFile {
             }
         }
         if tensor.as_slice().iter().any(|x| !x.is_finite()) {
-            return Err(CheckpointError::NotFinite { path: self.path.clone(), name: name.to_string() });
+            return Err(CheckpointError::NotFinite { path: self.opened.weights.clone(), name: name.to_string() });
         }
         Ok(())
     }
@@ -171,7 +174,7 @@ impl ModelFile {
             source.read(i, &mut bias)?;
             if bias.iter().any(|x| *x != 0.0) {
                 let problem = format!("{key} is not zero, but calame.qkv_bias = false there: make it true");
-                return Err(CheckpointError::Tensors { path: self.path.clone(), problems: vec![problem] });
+                return Err(CheckpointError::Tensors { path: self.opened.weights.clone(), problems: vec![problem] });
             }
         }
         Ok(())
@@ -221,16 +224,16 @@ fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
     }
     let json = hugging_face::read_json(&config_path)?;
     let config = hugging_face::config_from_json(&config_path, &json)?;
-    let (weights, index) = (folder.join(hugging_face::WEIGHTS), folder.join(INDEX));
-    let source: Box<dyn TensorSource> = if index.is_file() && !weights.is_file() {
-        Box::new(SafetensorsFiles::sharded(&index)?)
-    } else if folder.join(TORCH_WEIGHTS).is_file() && !weights.is_file() {
-        Box::new(TorchSource::open(&inside(folder, TORCH_WEIGHTS, folder)?)?)
-    } else {
-        Box::new(SafetensorsFiles::one(&inside(folder, hugging_face::WEIGHTS, folder)?)?)
+    let named = [hugging_face::WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|name| folder.join(name).exists());
+    let name = named.unwrap_or(hugging_face::WEIGHTS);
+    let weights = inside(folder, name, folder)?;
+    let source: Box<dyn TensorSource> = match name {
+        INDEX => Box::new(SafetensorsFiles::sharded(&weights)?),
+        TORCH_WEIGHTS => Box::new(TorchSource::open(&weights)?),
+        _ => Box::new(SafetensorsFiles::one(&weights)?),
     };
     let tokenizer = hugging_face::read_tokenizer(folder, &json, &config)?;
-    Ok(Opened { format: Format::HuggingFace, source, config, conv1d: true, tokenizer, notes: Vec::new() })
+    Ok(Opened { format: Format::HuggingFace, weights, source, config, conv1d: true, tokenizer, notes: Vec::new() })
 }
 
 /// A file, known by how it begins.
@@ -264,7 +267,7 @@ fn guess<S: TensorSource + 'static>(
         (Some(folder), Some(json)) => hugging_face::read_tokenizer(folder, json, &config)?,
         _ => None,
     };
-    let mut opened = Opened { format, source: Box::new(source), config, conv1d, tokenizer, notes };
+    let mut opened = Opened { format, weights: path.to_owned(), source: Box::new(source), config, conv1d, tokenizer, notes };
     opened.assume_gpt2_tokenizer();
     Ok(opened)
 }
@@ -305,20 +308,4 @@ fn check_size(path: &Path, tensors: &[StoredTensor], config: &ModelConfig) -> Re
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
     }
     Ok(())
-}
-
-/// `to` [rows, cols] becomes the transpose of `from` [cols, rows].
-fn transpose(from: &[f32], rows: usize, to: &mut [f32]) {
-    /// A square of this side is 4 kB in each: both stay in the first-level cache.
-    const SIDE: usize = 32;
-    let cols = to.len() / rows.max(1);
-    for r0 in (0..rows).step_by(SIDE) {
-        for c0 in (0..cols).step_by(SIDE) {
-            for r in r0..(r0 + SIDE).min(rows) {
-                for c in c0..(c0 + SIDE).min(cols) {
-                    to[r * cols + c] = from[c * rows + r];
-                }
-            }
-        }
-    }
 }
