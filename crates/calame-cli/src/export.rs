@@ -9,9 +9,9 @@ use calame::model::{ModelConfig, logits_by_parts};
 use calame::ops::Device;
 use calame::tensor::Tensor;
 
+use crate::device;
 use crate::inspect::size;
 use crate::output::{WithHint, grouped, print, print_json};
-use crate::device;
 
 /// Tokens of the prompt on which the written file is compared with the model.
 const PROMPT_TOKENS: usize = 16;
@@ -100,7 +100,10 @@ pub fn run(args: &Args) -> Result<()> {
     for note in model.notes().iter().chain(&notes) {
         text += &format!("note     {note}\n");
     }
-    text += &format!("ok       read back: logits of {} tokens differ by at most {difference:.1e}\n", prompt(model.config()).len());
+    text += &format!(
+        "ok       read back: logits of {} tokens differ by at most {difference:.1e}\n",
+        prompt(model.config()).len()
+    );
     print(&text)
 }
 
@@ -124,7 +127,8 @@ fn compare(dev: &Device, model: &mut ModelFile, out: &Path) -> Result<f32> {
     let (expected, found) = (logits(dev, model, &ids)?, logits(dev, &mut back, &ids)?);
     let pairs = expected.as_slice().iter().zip(found.as_slice());
     // A NaN is a difference too.
-    let difference = pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, |most, d| if d > most || d.is_nan() { d } else { most });
+    let difference =
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, |most, d| if d > most || d.is_nan() { d } else { most });
     if difference > TOLERANCE || difference.is_nan() {
         bail!("its logits differ by {difference}");
     }
@@ -144,7 +148,8 @@ fn prompt(config: &ModelConfig) -> Vec<u32> {
 /// The model's name with the format's ending, in the current folder.
 fn default_out(model: &Path, to: To) -> PathBuf {
     let named = if model.file_name() == Some(OsStr::new("model")) { model.parent().unwrap_or(model) } else { model };
-    let mut name = if named.is_dir() { named.file_name() } else { named.file_stem() }.unwrap_or(OsStr::new("model")).to_owned();
+    let mut name =
+        if named.is_dir() { named.file_name() } else { named.file_stem() }.unwrap_or(OsStr::new("model")).to_owned();
     name.push(to.ending());
     PathBuf::from(name)
 }

@@ -50,13 +50,14 @@ pub fn write_hugging_face(folder: &Path, model: &mut ModelFile) -> Result<(), Ch
     atomic::replace_folder(folder, |folder| {
         write_settings(folder, &config, tokenizer.as_deref())?;
         let reading = Reading::of(model);
+        let read = |name: ParamName, dims: [usize; 2]| reading.tensor(name, dims);
         let biases = (0..config.n_layer).filter(|_| !config.qkv_bias).map(|i| {
             let name = ParamName { block: Some(i), path: QKV_BIAS };
             (key(&name), Entry::zeros(3 * config.n_embd))
         });
         let entries = shapes(&config)
             .into_iter()
-            .map(|(name, shape)| (key(&name), Entry::later(&reading, name, &shape, names::is_conv1d(name.path))));
+            .map(|(name, shape)| (key(&name), Entry::later(&read, name, &shape, names::is_conv1d(name.path))));
         let written = tensor_file::write(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")]);
         reading.outcome().and(written)
     })

@@ -11,8 +11,8 @@ use super::matching::{Place, Places, match_tensors};
 use super::names::Naming;
 use super::safetensors_files::{SafetensorsFiles, inside};
 use super::shape::{self, Guess};
-use super::tensor_file::transpose;
 use super::source::{StoredTensor, TensorSource};
+use super::tensor_file::transpose;
 use super::torch_source::TorchSource;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
@@ -24,6 +24,8 @@ const FEWEST_BLOCK_TENSORS: usize = 6;
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 const NANOGPT: &str = "ckpt.pt";
+/// The first byte of a pickle, and so of what PyTorch wrote before 1.6.
+const PICKLE: u8 = 0x80;
 
 /// How a model is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,11 +211,15 @@ pub fn find_model(path: &Path) -> Result<PathBuf, CheckpointError> {
     } else {
         "give a run's folder, a folder with these files, or a file of weights".to_owned()
     };
-    Err(CheckpointError::NotAModel {
+    Err(not_a_model(path, remedy))
+}
+
+fn not_a_model(path: &Path, remedy: String) -> CheckpointError {
+    CheckpointError::NotAModel {
         path: path.to_owned(),
         expected: "config.json and model.safetensors in it or in its subfolder model",
         remedy,
-    })
+    }
 }
 
 /// A folder in Hugging Face's layout, or nanoGPT's with its ckpt.pt.
@@ -245,6 +251,12 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     if start.get(8) == Some(&b'{') {
         return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
     }
+    if !start.starts_with(b"PK\x03\x04") && start.first() != Some(&PICKLE) {
+        return Err(not_a_model(
+            path,
+            "give a run's folder, a folder with these files, or a file of weights".to_owned(),
+        ));
+    }
     let source = TorchSource::open(path)?;
     let args = source.model_args().cloned();
     guess(path, Format::Torch, source, TorchSource::shares, args.as_ref())
@@ -267,7 +279,8 @@ fn guess<S: TensorSource + 'static>(
         (Some(folder), Some(json)) => hugging_face::read_tokenizer(folder, json, &config)?,
         _ => None,
     };
-    let mut opened = Opened { format, weights: path.to_owned(), source: Box::new(source), config, conv1d, tokenizer, notes };
+    let mut opened =
+        Opened { format, weights: path.to_owned(), source: Box::new(source), config, conv1d, tokenizer, notes };
     opened.assume_gpt2_tokenizer();
     Ok(opened)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use safetensors::Dtype;
 use serde::Deserialize;
 
 use super::CheckpointError;
@@ -65,6 +66,7 @@ impl SafetensorsFiles {
                     name,
                     shape: info.shape.clone(),
                     dtype: format!("{:?}", info.dtype),
+                    is_float: matches!(info.dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16),
                     file_bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
                 });
                 file_of.push(i);

@@ -11,6 +11,8 @@ pub struct StoredTensor {
     pub shape: Vec<usize>,
     /// The format of its elements, in the file's own words.
     pub dtype: String,
+    /// Whether its elements are numbers that f32 can stand for: not whole numbers, not booleans.
+    pub is_float: bool,
     /// Bytes that it takes in the file.
     pub file_bytes: u64,
 }

@@ -34,7 +34,7 @@ pub(super) struct Entry<'a> {
 enum Content<'a> {
     Here(Cow<'a, Tensor>),
     /// Read when its turn comes.
-    Later(&'a Reading<'a>, ParamName),
+    Later(&'a (dyn Fn(ParamName, [usize; 2]) -> Tensor + 'a), ParamName),
 }
 
 /// A model whose tensors are read while others are written, and what went wrong with that.
@@ -55,7 +55,8 @@ impl<'a> Reading<'a> {
         self.failed.into_inner().map_or(Ok(()), Err)
     }
 
-    fn tensor(&self, name: ParamName, dims: [usize; 2]) -> Tensor {
+    /// The parameter; zeros once an error has been met.
+    pub fn tensor(&self, name: ParamName, dims: [usize; 2]) -> Tensor {
         let mut tensor = Tensor::zeros(dims);
         if self.failed.borrow().is_none()
             && let Err(error) = self.model.borrow_mut().read(name, &mut tensor)
@@ -72,14 +73,19 @@ impl<'a> Entry<'a> {
         Entry { content: Content::Here(Cow::Borrowed(tensor)), shape, transposed }
     }
 
-    pub fn zeros(len: usize) -> Entry<'static> {
+    pub fn zeros(len: usize) -> Entry<'a> {
         Entry { content: Content::Here(Cow::Owned(Tensor::zeros([len]))), shape: vec![len], transposed: false }
     }
 
-    /// A parameter of this shape that is read when it is written.
-    pub fn later(reading: &'a Reading<'a>, name: ParamName, shape: &[usize], transposed: bool) -> Entry<'a> {
+    /// A parameter of this shape that is read, by [`Reading::tensor`], when it is written.
+    pub fn later(
+        read: &'a (dyn Fn(ParamName, [usize; 2]) -> Tensor + 'a),
+        name: ParamName,
+        shape: &[usize],
+        transposed: bool,
+    ) -> Entry<'a> {
         let shape = Entry::written_shape(shape, transposed);
-        Entry { content: Content::Later(reading, name), shape, transposed }
+        Entry { content: Content::Later(read, name), shape, transposed }
     }
 
     fn written_shape(shape: &[usize], transposed: bool) -> Vec<usize> {
@@ -94,11 +100,9 @@ impl<'a> Entry<'a> {
     fn tensor(&self) -> Cow<'_, Tensor> {
         match (&self.content, self.shape.as_slice()) {
             (Content::Here(tensor), _) => Cow::Borrowed(tensor),
-            (Content::Later(reading, name), &[a, b]) if self.transposed => Cow::Owned(reading.tensor(*name, [b, a])),
-            (Content::Later(reading, name), &[a, b]) => Cow::Owned(reading.tensor(*name, [a, b])),
-            (Content::Later(reading, name), shape) => {
-                Cow::Owned(reading.tensor(*name, [1, shape.iter().product()]))
-            }
+            (Content::Later(read, name), &[a, b]) if self.transposed => Cow::Owned(read(*name, [b, a])),
+            (Content::Later(read, name), &[a, b]) => Cow::Owned(read(*name, [a, b])),
+            (Content::Later(read, name), shape) => Cow::Owned(read(*name, [1, shape.iter().product()])),
         }
     }
 }

@@ -19,6 +19,7 @@ impl TorchSource {
             name: t.name.clone(),
             shape: t.shape.clone(),
             dtype: t.dtype.to_string(),
+            is_float: t.dtype.is_float(),
             file_bytes: (t.len() * t.dtype.n_bytes()) as u64,
         };
         let tensors = file.tensors().iter().map(stored).collect();

@@ -420,8 +420,8 @@ fn everything_that_does_not_fit_is_listed_at_once() {
     change_tensors(&folder, |tensors| {
         tensors.retain(|(key, ..)| key != "transformer.h.0.ln_1.bias" && key != "transformer.ln_f.weight");
         stored(tensors, "transformer.h.1.mlp.c_fc.weight").2.reverse();
-        let half = stored(tensors, "transformer.h.1.ln_2.weight");
-        (half.1, half.3) = (Dtype::F16, vec![0; 2 * 24]);
+        let whole = stored(tensors, "transformer.h.1.ln_2.weight");
+        (whole.1, whole.3) = (Dtype::I16, vec![0; 2 * 24]);
         tensors.push(("transformer.h.0.attn.rotary".to_owned(), Dtype::F32, vec![3], vec![0; 12]));
         let twice = stored(tensors, "transformer.wpe.weight").clone();
         tensors.push(("wpe.weight".to_owned(), twice.1, twice.2, twice.3));
@@ -431,7 +431,7 @@ fn everything_that_does_not_fit_is_listed_at_once() {
         "missing: h.0.ln_1.bias [24]",
         "missing: ln_f.weight [24]",
         "misshapen: transformer.h.1.mlp.c_fc.weight is [96, 24], expected [24, 96]",
-        "transformer.h.1.ln_2.weight is F16: only F32 is read",
+        "transformer.h.1.ln_2.weight is I16: expected floats",
         "unexpected: transformer.h.0.attn.rotary",
         "twice: wpe.weight, as transformer.wpe.weight and wpe.weight",
     ] {

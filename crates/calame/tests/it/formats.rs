@@ -145,7 +145,8 @@ fn an_index_that_leads_out_of_the_folder() {
 
 #[test]
 fn an_index_that_lies_about_its_files() {
-    let (_folder, message) = changed_index(|map| map["transformer.wte.weight"] = json!("model-00001-of-00002.safetensors"));
+    let (_folder, message) =
+        changed_index(|map| map["transformer.wte.weight"] = json!("model-00001-of-00002.safetensors"));
     assert!(message.contains("missing: transformer.wte.weight, which the index places in model-00001"), "{message}");
     let (_folder, message) = changed_index(|map| map["transformer.wte.weight"] = json!("none.safetensors"));
     assert!(message.contains("none.safetensors"), "{message}");
