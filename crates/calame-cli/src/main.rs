@@ -5,7 +5,9 @@ mod bench;
 mod device;
 mod download;
 mod eval;
+mod export;
 mod generate;
+mod inspect;
 mod launch;
 mod logits;
 mod observer;
@@ -43,6 +45,8 @@ enum Command {
     Eval(eval::Args),
     Tokenize(tokenize::Args),
     Logits(logits::Args),
+    Inspect(inspect::Args),
+    Export(export::Args),
     Plot(plot::Args),
     Bench(bench::Args),
 }
@@ -54,6 +58,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
         Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
         Command::Logits(args) => logits::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Export(args) => export::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     };

@@ -27,7 +27,7 @@ fn check(name: &str, outcome: &Outcome) {
 fn help() {
     let place = Place::new();
     check("help", &place.run(&["--help"]));
-    for verb in ["train", "generate", "eval", "tokenize", "plot", "bench"] {
+    for verb in ["train", "generate", "eval", "tokenize", "inspect", "export", "plot", "bench"] {
         check(&format!("help_{verb}"), &place.run(&[verb, "--help"]));
     }
     check("version", &place.run(&["--version"]));
@@ -52,6 +52,11 @@ fn a_sample() {
     check("generate", &first);
     assert_eq!(first.stdout, seed("7").stdout);
     assert_ne!(first.stdout, seed("8").stdout);
+}
+
+#[test]
+fn what_a_model_is() {
+    check("inspect", &Place::with_run().run(&["inspect", "run"]));
 }
 
 #[test]

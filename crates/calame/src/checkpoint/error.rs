@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::TorchFileError;
 use crate::tokenizer::TokenizerError;
 
 /// Why a model or a checkpoint cannot be read or written.
@@ -94,6 +95,19 @@ pub enum CheckpointError {
         /// The hash of the file's tokenizer.
         found: String,
     },
+    /// A file that another one names, or a link, that leads out of the model's folder.
+    #[error("{}: {name:?} leads to {}, out of the folder: refused; put the file itself there", .path.display(), .found.display())]
+    Outside {
+        /// What names it.
+        path: PathBuf,
+        /// As it is named.
+        name: String,
+        /// Where it leads.
+        found: PathBuf,
+    },
+    /// A file of PyTorch's cannot be read.
+    #[error(transparent)]
+    Torch(#[from] TorchFileError),
     /// The tokenizer cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

@@ -4,65 +4,86 @@
 //! config.json under `calame`: whether there is a qkv bias (a model without one is written with zeros, because the
 //! format has no way to leave it out), and the tokenizer's hash.
 
-use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::tensor::Dtype;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::tensor_file::{self, Entry, TensorFile};
-use super::{CheckpointError, atomic, names};
+use super::names::{self, Naming};
+use super::tensor_file::{self, Entry, Reading};
+use super::{CheckpointError, ModelFile, atomic};
 use crate::model::params::{ParamName, shapes};
 use crate::model::{Gpt, Init, ModelConfig};
-use crate::tensor::Tensor;
 use crate::tokenizer::{self, Tokenizer};
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 const GENERATION: &str = "generation_config.json";
+const QKV_BIAS: &str = "attn.c_attn.bias";
 /// No JSON file of a model is larger (a tokenizer of 250,000 words has some 20 MB).
 const MAX_JSON_BYTES: u64 = 256 << 20;
-/// Half of a block's tensors; a file with fewer for each block is of another model, and its lacks are not listed.
-const FEWEST_BLOCK_TENSORS: usize = 6;
-
-/// A model with the tokenizer that it was trained with.
-pub struct SavedModel {
-    /// The weights.
-    pub gpt: Gpt,
-    /// Absent where the folder has none.
-    pub tokenizer: Option<Arc<dyn Tokenizer>>,
-    /// Where it was read from.
-    pub folder: PathBuf,
-}
-
 /// Writes a model; what stood at `folder` stands until the new one is complete.
 ///
 /// # Errors
 /// What the system says, with the file's name.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     atomic::replace_folder(folder, |folder| {
-        let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
-        let hash = tokenizer.map(Tokenizer::hash);
-        let config = config_json(&gpt.config, end_of_text, hash.as_deref());
-        let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
-        atomic::write(&folder.join(CONFIG), &format!("{config:#}\n"))?;
-        atomic::write(&folder.join(GENERATION), &format!("{generation:#}\n"))?;
-        if let Some(tokenizer) = tokenizer {
-            atomic::write(&folder.join(TOKENIZER), &tokenizer.to_json())?;
-        }
-        let entries = gpt.tensors().filter_map(|(name, tensor)| {
-            let key = names::to_hugging_face(&name.to_string());
-            match (tensor.is_empty(), name.path) {
-                (false, path) => Some((key, Entry::of(tensor, names::is_conv1d(path)))),
-                (true, "attn.c_attn.bias") => Some((key, Entry::zeros(3 * gpt.config.n_embd))),
-                (true, _) => None,
-            }
+        write_settings(folder, &gpt.config, tokenizer)?;
+        let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path) {
+            (false, path) => Some((key(&name), Entry::of(tensor, names::is_conv1d(path)))),
+            (true, QKV_BIAS) => Some((key(&name), Entry::zeros(3 * gpt.config.n_embd))),
+            (true, _) => None,
         });
         tensor_file::write(&folder.join(WEIGHTS), entries, &[("format", "pt")])
     })
+}
+
+/// Writes a model that stays in its file, tensor by tensor, as [`save_model`] does.
+///
+/// # Errors
+/// What the system says, with the file's name; what is wrong with the tensors that are read.
+pub fn write_hugging_face(folder: &Path, model: &mut ModelFile) -> Result<(), CheckpointError> {
+    let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
+    atomic::replace_folder(folder, |folder| {
+        write_settings(folder, &config, tokenizer.as_deref())?;
+        let reading = Reading::of(model);
+        let read = |name: ParamName, dims: [usize; 2]| reading.tensor(name, dims);
+        let biases = (0..config.n_layer).filter(|_| !config.qkv_bias).map(|i| {
+            let name = ParamName { block: Some(i), path: QKV_BIAS };
+            (key(&name), Entry::zeros(3 * config.n_embd))
+        });
+        let entries = shapes(&config)
+            .into_iter()
+            .map(|(name, shape)| (key(&name), Entry::later(&read, name, &shape, names::is_conv1d(name.path))));
+        let written = tensor_file::write(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")]);
+        reading.outcome().and(written)
+    })
+}
+
+/// Hugging Face's key of a parameter.
+fn key(name: &ParamName) -> String {
+    Naming::HuggingFace.keys(&name.to_string()).remove(0)
+}
+
+/// What stands beside the weights.
+pub(super) fn write_settings(
+    folder: &Path,
+    config: &ModelConfig,
+    tokenizer: Option<&dyn Tokenizer>,
+) -> Result<(), CheckpointError> {
+    let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
+    let hash = tokenizer.map(Tokenizer::hash);
+    let json = config_json(config, end_of_text, hash.as_deref());
+    let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
+    atomic::write(&folder.join(CONFIG), &format!("{json:#}\n"))?;
+    atomic::write(&folder.join(GENERATION), &format!("{generation:#}\n"))?;
+    match tokenizer {
+        Some(tokenizer) => atomic::write(&folder.join(TOKENIZER), &tokenizer.to_json()),
+        None => Ok(()),
+    }
 }
 
 fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: Option<&str>) -> Value {
@@ -96,55 +117,6 @@ fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: O
     })
 }
 
-/// The folder of a saved model that a path means: the path itself, or `model` in a run's folder.
-///
-/// # Errors
-/// If neither holds a model.
-pub fn find_model(path: &Path) -> Result<PathBuf, CheckpointError> {
-    for folder in [path.to_owned(), path.join("model")] {
-        if folder.join(CONFIG).is_file() {
-            return Ok(folder);
-        }
-    }
-    let remedy = if !path.exists() {
-        "there is no such file or folder".to_owned()
-    } else if fs::read_dir(path.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some()) {
-        format!("its training was not finished: `calame train --resume {}` does that", path.display())
-    } else {
-        "give a run's folder, or a folder with these files".to_owned()
-    };
-    Err(CheckpointError::NotAModel {
-        path: path.to_owned(),
-        expected: "config.json and model.safetensors in it or in its subfolder model",
-        remedy,
-    })
-}
-
-/// Reads a model and its tokenizer.
-///
-/// Everything that the files claim is compared with their sizes before memory is taken for it.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn load_model(path: &Path) -> Result<SavedModel, CheckpointError> {
-    let folder = find_model(path)?;
-    let config_path = folder.join(CONFIG);
-    let json = read_json(&config_path)?;
-    let config = config_from_json(&config_path, &json)?;
-    let gpt = read_weights(&folder.join(WEIGHTS), &config)?;
-    let tokenizer = read_tokenizer(&folder, &json, &config)?;
-    Ok(SavedModel { gpt, tokenizer, folder })
-}
-
-/// The shape of a saved model, without its weights.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn read_config(path: &Path) -> Result<ModelConfig, CheckpointError> {
-    let config_path = find_model(path)?.join(CONFIG);
-    config_from_json(&config_path, &read_json(&config_path)?)
-}
-
 fn read_text(path: &Path) -> Result<String, CheckpointError> {
     let bytes = fs::metadata(path).map_err(CheckpointError::io("read", path))?.len();
     if bytes > MAX_JSON_BYTES {
@@ -153,16 +125,17 @@ fn read_text(path: &Path) -> Result<String, CheckpointError> {
     fs::read_to_string(path).map_err(CheckpointError::io("read", path))
 }
 
-fn read_json(path: &Path) -> Result<Value, CheckpointError> {
-    let text = read_text(path)?;
-    serde_json::from_str(&text).map_err(|source| CheckpointError::Json {
-        path: path.to_owned(),
-        what: "config.json",
-        source,
-    })
+pub(super) fn read_json(path: &Path) -> Result<Value, CheckpointError> {
+    read_json_as(path, "config.json")
 }
 
-fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig, CheckpointError> {
+/// Reads a JSON file of a model; `what` is said to be wrong where it is none.
+pub(super) fn read_json_as<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CheckpointError> {
+    let text = read_text(path)?;
+    serde_json::from_str(&text).map_err(|source| CheckpointError::Json { path: path.to_owned(), what, source })
+}
+
+pub(super) fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig, CheckpointError> {
     let wrong = |key: &'static str, found: &Value, expected: &str| CheckpointError::Config {
         path: path.to_owned(),
         key,
@@ -218,89 +191,7 @@ fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig, Checkpoint
     Ok(config)
 }
 
-fn read_weights(path: &Path, config: &ModelConfig) -> Result<Gpt, CheckpointError> {
-    let mut file = TensorFile::open(path)?;
-    // Compared first: a config that claims a million blocks must not cost the memory of them, or of their names.
-    let (n_parameters, n_tensors) = (config.n_parameters(), file.tensors().len());
-    if n_parameters as u64 > file.file_bytes || config.n_layer > n_tensors / FEWEST_BLOCK_TENSORS {
-        let problem = format!(
-            "config.json speaks of {n_parameters} parameters in {} blocks, the file has {} bytes in {n_tensors} tensors",
-            config.n_layer, file.file_bytes
-        );
-        return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
-    }
-    let keys = match_tensors(path, &file, config)?;
-    if !config.qkv_bias {
-        check_absent_biases(path, &mut file, config)?;
-    }
-    let mut gpt = Gpt::zeros(config);
-    for (name, tensor) in gpt.tensors_mut().filter(|(_, t)| !t.is_empty()) {
-        file.read(&keys[&name], tensor, names::is_conv1d(name.path))?;
-        if tensor.as_slice().iter().any(|x| !x.is_finite()) {
-            return Err(CheckpointError::NotFinite { path: path.to_owned(), name: name.to_string() });
-        }
-    }
-    Ok(gpt)
-}
-
-/// What stands in the place of qkv biases in a model without them is zero; if another program trained it on, it has them now.
-fn check_absent_biases(path: &Path, file: &mut TensorFile, config: &ModelConfig) -> Result<(), CheckpointError> {
-    let mut keys: Vec<String> = file.tensors().into_keys().filter(|key| key.ends_with(".attn.c_attn.bias")).collect();
-    keys.sort();
-    let mut bias = Tensor::zeros([3 * config.n_embd]);
-    for key in keys {
-        file.read(&key, &mut bias, false)?;
-        if bias.as_slice().iter().any(|x| *x != 0.0) {
-            let problem = format!("{key} is not zero, config.json says qkv_bias = false under calame: make it true");
-            return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
-        }
-    }
-    Ok(())
-}
-
-/// The file's key of each parameter, or everything that does not fit.
-fn match_tensors(
-    path: &Path,
-    file: &TensorFile,
-    config: &ModelConfig,
-) -> Result<HashMap<ParamName, String>, CheckpointError> {
-    let (mut found, mut keys, mut problems) = (HashMap::new(), HashMap::new(), Vec::new());
-    let mut tensors: Vec<_> = file.tensors().into_iter().collect();
-    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (key, info) in tensors {
-        let Some(name) = names::from_hugging_face(&key) else { continue };
-        if let Some((other, _)) = found.insert(name.to_owned(), (key.clone(), info)) {
-            problems.push(format!("twice: {name}, as {other} and {key}"));
-        }
-    }
-    for (name, mut shape) in shapes(config) {
-        if names::is_conv1d(name.path) {
-            shape.reverse();
-        }
-        match found.remove(&name.to_string()) {
-            None => problems.push(format!("missing: {name} {shape:?}")),
-            Some((key, info)) if info.shape != shape => {
-                problems.push(format!("misshapen: {key} is {:?}, expected {shape:?}", info.shape));
-            }
-            Some((key, info)) if info.dtype != Dtype::F32 => {
-                problems.push(format!("{key} is {:?}: only F32 is read", info.dtype));
-            }
-            Some((key, _)) => {
-                keys.insert(name, key);
-            }
-        }
-    }
-    // A model without qkv bias is written with zeros in its place; a tied head may be written twice.
-    let excused = |name: &String| {
-        (!config.qkv_bias && name.ends_with(".attn.c_attn.bias")) || (config.tied_head && name == "lm_head.weight")
-    };
-    let mut unexpected: Vec<String> = found.into_iter().filter(|(n, _)| !excused(n)).map(|(_, (k, _))| k).collect();
-    unexpected.sort();
-    problems.extend(unexpected.into_iter().map(|key| format!("unexpected: {key}")));
-    if problems.is_empty() { Ok(keys) } else { Err(CheckpointError::Tensors { path: path.to_owned(), problems }) }
-}
-
-fn read_tokenizer(
+pub(super) fn read_tokenizer(
     folder: &Path,
     json: &Value,
     config: &ModelConfig,

@@ -6,15 +6,23 @@
 mod atomic;
 mod error;
 mod hugging_face;
+mod matching;
+mod model_file;
 mod names;
 mod pickle;
+mod safetensors_files;
+mod shape;
+mod source;
 mod tensor_file;
 mod torch_file;
+mod torch_source;
 mod training;
 
 pub(crate) use atomic::put_in_place;
 pub use error::CheckpointError;
-pub use hugging_face::{SavedModel, find_model, load_model, read_config, save_model};
+pub use hugging_face::{save_model, write_hugging_face};
+pub use model_file::{Format, ModelFile, SavedModel, find_model, load_model};
+pub use source::StoredTensor;
 pub use tensor_file::write_tensor;
 pub use torch_file::{PlainValue, TorchDtype, TorchFile, TorchFileError, TorchTensor};
 pub use training::{Progress, latest_checkpoint, load_training, save_training};

@@ -1,21 +1,206 @@
 //! How one format's names map to another's.
+//!
+//! Ours are those of the Hugging Face GPT-2 checkpoint without its prefix: `wte.weight`, `h.{i}.attn.c_attn.weight`.
 
 /// Hugging Face's prefix of everything but the head.
-pub(super) const HF_PREFIX: &str = "transformer.";
+const HF_PREFIX: &str = "transformer.";
+
+/// Prefixes that PyTorch's wrappers put before every name: of `torch.compile` and of `DistributedDataParallel`.
+const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
+
+/// Whose names a file uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// Hugging Face's, nanoGPT's and llm.c's.
+    HuggingFace,
+    /// The book's `GPTModel`.
+    Book,
+    /// llama.cpp's.
+    Gguf,
+}
+
+/// What a key of a file stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A parameter of ours.
+    Whole(String),
+    /// The queries', keys' or values' rows (0, 1, 2) of a parameter of ours.
+    Third(String, usize),
+    /// No parameter: a causal mask and its fill value.
+    Nothing,
+}
+
+/// The book's name of a block's part, and ours; `W_query` and its sisters are apart.
+const BOOK_BLOCK: [(&str, &str); 10] = [
+    ("att.out_proj.weight", "attn.c_proj.weight"),
+    ("att.out_proj.bias", "attn.c_proj.bias"),
+    ("ff.layers.0.weight", "mlp.c_fc.weight"),
+    ("ff.layers.0.bias", "mlp.c_fc.bias"),
+    ("ff.layers.2.weight", "mlp.c_proj.weight"),
+    ("ff.layers.2.bias", "mlp.c_proj.bias"),
+    ("norm1.scale", "ln_1.weight"),
+    ("norm1.shift", "ln_1.bias"),
+    ("norm2.scale", "ln_2.weight"),
+    ("norm2.shift", "ln_2.bias"),
+];
+const BOOK_ENDS: [(&str, &str); 5] = [
+    ("tok_emb.weight", "wte.weight"),
+    ("pos_emb.weight", "wpe.weight"),
+    ("final_norm.scale", "ln_f.weight"),
+    ("final_norm.shift", "ln_f.bias"),
+    ("out_head.weight", "lm_head.weight"),
+];
+/// The book's projections, in the order in which c_attn holds their rows.
+const BOOK_QKV: [&str; 3] = ["att.W_query", "att.W_key", "att.W_value"];
+
+/// llama.cpp's name of a block's part, and ours.
+const GGUF_BLOCK: [(&str, &str); 12] = [
+    ("attn_norm.weight", "ln_1.weight"),
+    ("attn_norm.bias", "ln_1.bias"),
+    ("attn_qkv.weight", "attn.c_attn.weight"),
+    ("attn_qkv.bias", "attn.c_attn.bias"),
+    ("attn_output.weight", "attn.c_proj.weight"),
+    ("attn_output.bias", "attn.c_proj.bias"),
+    ("ffn_norm.weight", "ln_2.weight"),
+    ("ffn_norm.bias", "ln_2.bias"),
+    ("ffn_up.weight", "mlp.c_fc.weight"),
+    ("ffn_up.bias", "mlp.c_fc.bias"),
+    ("ffn_down.weight", "mlp.c_proj.weight"),
+    ("ffn_down.bias", "mlp.c_proj.bias"),
+];
+const GGUF_ENDS: [(&str, &str); 5] = [
+    ("token_embd.weight", "wte.weight"),
+    ("position_embd.weight", "wpe.weight"),
+    ("output_norm.weight", "ln_f.weight"),
+    ("output_norm.bias", "ln_f.bias"),
+    ("output.weight", "lm_head.weight"),
+];
+
+impl Naming {
+    /// Whose names these keys are.
+    pub fn of<'a>(mut keys: impl Iterator<Item = &'a str>) -> Naming {
+        keys.find_map(|key| match unwrapped(key) {
+            "tok_emb.weight" => Some(Naming::Book),
+            "token_embd.weight" => Some(Naming::Gguf),
+            _ => None,
+        })
+        .unwrap_or(Naming::HuggingFace)
+    }
+
+    /// What a key of a file stands for; unknown keys are taken for names of ours, which no parameter bears.
+    pub fn meaning(self, key: &str) -> Meaning {
+        let key = unwrapped(key);
+        match self {
+            Naming::HuggingFace => hugging_face(key),
+            Naming::Book => book(key),
+            Naming::Gguf => gguf(key),
+        }
+    }
+
+    /// The keys of one of our parameters in a file: one, or those of its queries', keys' and values' rows.
+    pub fn keys(self, ours: &str) -> Vec<String> {
+        let block = ours.strip_prefix("h.").and_then(|rest| rest.split_once('.'));
+        let find = |table: &[(&str, &str)], name: &str| {
+            table
+                .iter()
+                .find(|(_, ours)| *ours == name)
+                .map_or_else(|| name.to_owned(), |(theirs, _)| (*theirs).to_owned())
+        };
+        match (self, block) {
+            (Naming::HuggingFace, _) if ours == "lm_head.weight" => vec![ours.to_owned()],
+            (Naming::HuggingFace, _) => vec![format!("{HF_PREFIX}{ours}")],
+            (Naming::Book, None) => vec![find(&BOOK_ENDS, ours)],
+            (Naming::Gguf, None) => vec![find(&GGUF_ENDS, ours)],
+            (Naming::Gguf, Some((i, path))) => vec![format!("blk.{i}.{}", find(&GGUF_BLOCK, path))],
+            (Naming::Book, Some((i, path))) => match path.strip_prefix("attn.c_attn.") {
+                Some(what) => BOOK_QKV.iter().map(|qkv| format!("trf_blocks.{i}.{qkv}.{what}")).collect(),
+                None => vec![format!("trf_blocks.{i}.{}", find(&BOOK_BLOCK, path))],
+            },
+        }
+    }
+}
 
 /// Whether Hugging Face stores this parameter as a `Conv1D`: [in, out], the transpose of ours.
 pub(super) fn is_conv1d(path: &str) -> bool {
     matches!(path, "attn.c_attn.weight" | "attn.c_proj.weight" | "mlp.c_fc.weight" | "mlp.c_proj.weight")
 }
 
-/// Our name of a key in a Hugging Face file; None for what is no parameter (the causal mask and its fill value).
-pub(super) fn from_hugging_face(key: &str) -> Option<&str> {
-    let name = key.strip_prefix(HF_PREFIX).unwrap_or(key);
-    let mask = name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
-    if mask { None } else { Some(name) }
+/// A key without what wrappers put before it.
+fn unwrapped(mut key: &str) -> &str {
+    while let Some(rest) = WRAPPERS.iter().find_map(|prefix| key.strip_prefix(prefix)) {
+        key = rest;
+    }
+    key
 }
 
-/// The key of one of our names in a Hugging Face file.
-pub(super) fn to_hugging_face(name: &str) -> String {
-    if name == "lm_head.weight" { name.to_owned() } else { format!("{HF_PREFIX}{name}") }
+fn hugging_face(key: &str) -> Meaning {
+    let name = key.strip_prefix(HF_PREFIX).unwrap_or(key);
+    let mask = name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
+    if mask { Meaning::Nothing } else { Meaning::Whole(name.to_owned()) }
+}
+
+fn book(key: &str) -> Meaning {
+    let Some((i, path)) = key.strip_prefix("trf_blocks.").and_then(|rest| rest.split_once('.')) else {
+        return ours(&BOOK_ENDS, key, "");
+    };
+    if path == "att.mask" {
+        return Meaning::Nothing;
+    }
+    let third = BOOK_QKV.iter().enumerate().find_map(|(third, qkv)| {
+        let what = path.strip_prefix(qkv)?.strip_prefix('.').filter(|what| matches!(*what, "weight" | "bias"))?;
+        Some(Meaning::Third(format!("h.{i}.attn.c_attn.{what}"), third))
+    });
+    third.unwrap_or_else(|| ours(&BOOK_BLOCK, path, &format!("h.{i}.")))
+}
+
+fn gguf(key: &str) -> Meaning {
+    match key.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+        Some((i, path)) => ours(&GGUF_BLOCK, path, &format!("h.{i}.")),
+        None => ours(&GGUF_ENDS, key, ""),
+    }
+}
+
+fn ours(table: &[(&str, &str)], path: &str, prefix: &str) -> Meaning {
+    let name = table.iter().find(|(theirs, _)| *theirs == path).map_or(path, |(_, ours)| *ours);
+    Meaning::Whole(format!("{prefix}{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Preset;
+    use crate::model::params::shapes;
+
+    #[test]
+    fn every_parameter_goes_to_each_naming_and_comes_back() {
+        let config = crate::model::ModelConfig { tied_head: false, ..Preset::Tiny.config() };
+        for naming in [Naming::HuggingFace, Naming::Book, Naming::Gguf] {
+            for (name, _) in shapes(&config) {
+                let ours = name.to_string();
+                let keys = naming.keys(&ours);
+                for (third, key) in keys.iter().enumerate() {
+                    let expected = match keys.len() {
+                        1 => Meaning::Whole(ours.clone()),
+                        _ => Meaning::Third(ours.clone(), third),
+                    };
+                    assert_eq!(naming.meaning(key), expected, "{naming:?} {key}");
+                    assert_eq!(naming.meaning(&format!("module._orig_mod.{key}")), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masks_are_no_parameters() {
+        assert_eq!(Naming::HuggingFace.meaning("transformer.h.0.attn.bias"), Meaning::Nothing);
+        assert_eq!(Naming::HuggingFace.meaning("h.11.attn.masked_bias"), Meaning::Nothing);
+        assert_eq!(Naming::Book.meaning("trf_blocks.3.att.mask"), Meaning::Nothing);
+    }
+
+    #[test]
+    fn a_naming_is_known_by_its_keys() {
+        assert_eq!(Naming::of(["x", "_orig_mod.tok_emb.weight"].into_iter()), Naming::Book);
+        assert_eq!(Naming::of(["token_embd.weight"].into_iter()), Naming::Gguf);
+        assert_eq!(Naming::of(["wte.weight"].into_iter()), Naming::HuggingFace);
+    }
 }

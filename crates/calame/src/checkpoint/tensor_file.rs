@@ -1,14 +1,17 @@
-//! Files of f32 tensors in the safetensors format, written and read a piece at a time.
+//! Files of tensors in the safetensors format, written and read a piece at a time.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 
-use super::CheckpointError;
+use super::{CheckpointError, ModelFile};
+use crate::model::params::ParamName;
 use crate::tensor::Tensor;
 
 // Elements go to and from files as they stand in memory.
@@ -21,36 +24,90 @@ const PIECE_BYTES: usize = 4 << 20;
 
 /// One tensor on its way to a file.
 pub(super) struct Entry<'a> {
-    tensor: Cow<'a, Tensor>,
-    /// [rows, cols] is written as [cols, rows].
+    content: Content<'a>,
+    /// As it is written.
+    shape: Vec<usize>,
+    /// A matrix is written as its transpose.
     transposed: bool,
+}
+
+enum Content<'a> {
+    Here(Cow<'a, Tensor>),
+    /// Read when its turn comes.
+    Later(&'a (dyn Fn(ParamName, [usize; 2]) -> Tensor + 'a), ParamName),
+}
+
+/// A model whose tensors are read while others are written, and what went wrong with that.
+///
+/// The writer of files asks for bytes by a shared reference and takes no error, so both are kept here.
+pub(super) struct Reading<'a> {
+    model: RefCell<&'a mut ModelFile>,
+    failed: RefCell<Option<CheckpointError>>,
+}
+
+impl<'a> Reading<'a> {
+    pub fn of(model: &'a mut ModelFile) -> Reading<'a> {
+        Reading { model: RefCell::new(model), failed: RefCell::new(None) }
+    }
+
+    /// The first error of reading.
+    pub fn outcome(self) -> Result<(), CheckpointError> {
+        self.failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// The parameter; zeros once an error has been met.
+    pub fn tensor(&self, name: ParamName, dims: [usize; 2]) -> Tensor {
+        let mut tensor = Tensor::zeros(dims);
+        if self.failed.borrow().is_none()
+            && let Err(error) = self.model.borrow_mut().read(name, &mut tensor)
+        {
+            *self.failed.borrow_mut() = Some(error);
+        }
+        tensor
+    }
 }
 
 impl<'a> Entry<'a> {
     pub fn of(tensor: &'a Tensor, transposed: bool) -> Entry<'a> {
-        Entry { tensor: Cow::Borrowed(tensor), transposed }
+        let shape = Entry::written_shape(tensor.dims(), transposed);
+        Entry { content: Content::Here(Cow::Borrowed(tensor)), shape, transposed }
     }
 
-    pub fn zeros(len: usize) -> Entry<'static> {
-        Entry { tensor: Cow::Owned(Tensor::zeros([len])), transposed: false }
+    pub fn zeros(len: usize) -> Entry<'a> {
+        Entry { content: Content::Here(Cow::Owned(Tensor::zeros([len]))), shape: vec![len], transposed: false }
     }
 
-    fn shape_of(tensor: &Tensor, transposed: bool) -> Vec<usize> {
-        let mut shape = tensor.dims().to_vec();
+    /// A parameter of this shape that is read, by [`Reading::tensor`], when it is written.
+    pub fn later(
+        read: &'a (dyn Fn(ParamName, [usize; 2]) -> Tensor + 'a),
+        name: ParamName,
+        shape: &[usize],
+        transposed: bool,
+    ) -> Entry<'a> {
+        let shape = Entry::written_shape(shape, transposed);
+        Entry { content: Content::Later(read, name), shape, transposed }
+    }
+
+    fn written_shape(shape: &[usize], transposed: bool) -> Vec<usize> {
+        let mut shape = shape.to_vec();
         if transposed {
             shape.reverse();
         }
         shape
     }
+
+    /// The tensor in our layout.
+    fn tensor(&self) -> Cow<'_, Tensor> {
+        match (&self.content, self.shape.as_slice()) {
+            (Content::Here(tensor), _) => Cow::Borrowed(tensor),
+            (Content::Later(read, name), &[a, b]) if self.transposed => Cow::Owned(read(*name, [b, a])),
+            (Content::Later(read, name), &[a, b]) => Cow::Owned(read(*name, [a, b])),
+            (Content::Later(read, name), shape) => Cow::Owned(read(*name, [1, shape.iter().product()])),
+        }
+    }
 }
 
-/// The shape is kept beside the entry because a view lends it out.
-struct Shaped<'a> {
-    entry: Entry<'a>,
-    shape: Vec<usize>,
-}
-
-impl View for Shaped<'_> {
+impl View for Entry<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -60,23 +117,35 @@ impl View for Shaped<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let tensor = &self.entry.tensor;
-        if !self.entry.transposed {
-            return Cow::Borrowed(bytemuck::cast_slice(tensor.as_slice()));
-        }
-        let (rows, cols) = (tensor.n_rows(), tensor.row_len());
-        let mut bytes = vec![0u8; 4 * rows * cols];
-        for (r, row) in tensor.as_slice().chunks_exact(cols).enumerate() {
-            for (c, x) in row.iter().enumerate() {
-                let at = 4 * (c * rows + r);
-                bytes[at..at + 4].copy_from_slice(&x.to_le_bytes());
+        match self.tensor() {
+            Cow::Borrowed(tensor) if !self.transposed => Cow::Borrowed(bytemuck::cast_slice(tensor.as_slice())),
+            tensor if self.transposed => {
+                let mut bytes = vec![[0u8; 4]; tensor.len()];
+                transpose(bytemuck::cast_slice(tensor.as_slice()), tensor.row_len(), &mut bytes);
+                Cow::Owned(bytes.into_flattened())
             }
+            tensor => Cow::Owned(bytemuck::cast_slice(tensor.as_slice()).to_vec()),
         }
-        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        4 * self.entry.tensor.len()
+        4 * self.shape.iter().product::<usize>()
+    }
+}
+
+/// `to` [rows, cols] becomes the transpose of `from` [cols, rows].
+pub(super) fn transpose<T: Copy>(from: &[T], rows: usize, to: &mut [T]) {
+    /// Squares of this side in both stay in the first-level cache.
+    const SIDE: usize = 32;
+    let cols = to.len() / rows.max(1);
+    for r0 in (0..rows).step_by(SIDE) {
+        for c0 in (0..cols).step_by(SIDE) {
+            for r in r0..(r0 + SIDE).min(rows) {
+                for c in c0..(c0 + SIDE).min(cols) {
+                    to[r * cols + c] = from[c * rows + r];
+                }
+            }
+        }
     }
 }
 
@@ -88,14 +157,10 @@ pub(super) fn write<'a>(
 ) -> Result<(), CheckpointError> {
     let metadata: HashMap<String, String> =
         metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    let views = entries.map(|(name, entry)| {
-        let shape = Entry::shape_of(&entry.tensor, entry.transposed);
-        (name, Shaped { entry, shape })
-    });
     // The crate makes a private file (mode 0600) and renames it: others are to read the model too, as the umask says.
     let permissions =
         File::create(path).and_then(|file| file.metadata()).map_err(CheckpointError::io("create", path))?;
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|error| match error {
+    safetensors::serialize_to_file(entries, Some(metadata), path).map_err(|error| match error {
         safetensors::SafeTensorError::IoError(source) => CheckpointError::io("write", path)(source),
         other => CheckpointError::damaged(path, other.to_string()),
     })?;
@@ -117,7 +182,6 @@ pub(super) struct TensorFile {
     file: File,
     /// Where the tensors' bytes begin.
     start: u64,
-    pub file_bytes: u64,
     header: Metadata,
 }
 
@@ -144,7 +208,7 @@ impl TensorFile {
             let reason = format!("the header speaks of {data} bytes of tensors, {} are there", file_bytes - start);
             return Err(CheckpointError::damaged(path, reason));
         }
-        Ok(TensorFile { path: path.to_owned(), file, start, file_bytes, header })
+        Ok(TensorFile { path: path.to_owned(), file, start, header })
     }
 
     /// Every tensor's key and what the header says of it.
@@ -157,33 +221,39 @@ impl TensorFile {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Reads the tensor `key`, whose shape the caller has compared, into `tensor`; `transposed` if it stands so there.
-    pub fn read(&mut self, key: &str, tensor: &mut Tensor, transposed: bool) -> Result<(), CheckpointError> {
+    /// Reads the tensor `key`, rounded to f32, over all of `out`.
+    pub fn read(&mut self, key: &str, out: &mut [f32]) -> Result<(), CheckpointError> {
         let info = self.header.info(key).ok_or_else(|| CheckpointError::damaged(&self.path, format!("no {key}")))?;
-        let (from, to) = info.data_offsets;
-        if to - from != 4 * tensor.len() {
-            let reason = format!("{key} has {} bytes, expected {}", to - from, 4 * tensor.len());
+        let (dtype, (from, to)) = (info.dtype, info.data_offsets);
+        let widen: fn(&[u8]) -> f32 = match dtype {
+            Dtype::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            Dtype::F64 => |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32,
+            Dtype::F16 => |b| f16::from_le_bytes([b[0], b[1]]).to_f32(),
+            Dtype::BF16 => |b| bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+            other => {
+                let problem = format!("{key} is {other:?}: F32, F64, F16 and BF16 are read");
+                return Err(CheckpointError::Tensors { path: self.path.clone(), problems: vec![problem] });
+            }
+        };
+        let width = dtype.bitsize() / 8;
+        if to - from != width * out.len() {
+            let reason = format!("{key} has {} bytes, expected {}", to - from, width * out.len());
             return Err(CheckpointError::damaged(&self.path, reason));
         }
         let io = |e| CheckpointError::io("read", &self.path)(e);
         self.file.seek(SeekFrom::Start(self.start + from as u64)).map_err(io)?;
-        let io = |e| CheckpointError::io("read", &self.path)(e);
-        if !transposed {
-            return self.file.read_exact(bytemuck::cast_slice_mut(tensor.as_mut_slice())).map_err(io);
+        if dtype == Dtype::F32 {
+            return self
+                .file
+                .read_exact(bytemuck::cast_slice_mut(out))
+                .map_err(|e| CheckpointError::io("read", &self.path)(e));
         }
-        let (rows, cols) = (tensor.n_rows(), tensor.row_len());
-        let rows_a_piece = (PIECE_BYTES / (4 * rows)).max(1);
-        let mut piece = vec![0.0f32; rows_a_piece.min(cols) * rows];
-        for c0 in (0..cols).step_by(rows_a_piece) {
-            let n = rows_a_piece.min(cols - c0);
-            let piece = &mut piece[..n * rows];
-            self.file
-                .read_exact(bytemuck::cast_slice_mut(piece))
-                .map_err(|e| CheckpointError::io("read", &self.path)(e))?;
-            for (r, row) in tensor.as_mut_slice().chunks_exact_mut(cols).enumerate() {
-                for (c, x) in row[c0..c0 + n].iter_mut().enumerate() {
-                    *x = piece[c * rows + r];
-                }
+        let mut piece = vec![0; PIECE_BYTES.min(to - from)];
+        for out in out.chunks_mut(PIECE_BYTES / width) {
+            let piece = &mut piece[..width * out.len()];
+            self.file.read_exact(piece).map_err(|e| CheckpointError::io("read", &self.path)(e))?;
+            for (x, bytes) in out.iter_mut().zip(piece.chunks_exact(width)) {
+                *x = widen(bytes);
             }
         }
         Ok(())

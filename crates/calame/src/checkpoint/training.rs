@@ -141,7 +141,7 @@ fn read_tree(path: &Path, tree: &mut Gpt, n_steps: u64) -> Result<(), Checkpoint
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems });
     }
     for (name, tensor) in tree.tensors_mut().filter(|(_, t)| !t.is_empty()) {
-        file.read(&name.to_string(), tensor, false)?;
+        file.read(&name.to_string(), tensor.as_mut_slice())?;
     }
     Ok(())
 }

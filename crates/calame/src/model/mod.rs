@@ -7,6 +7,7 @@
 
 mod attention;
 mod block;
+mod by_parts;
 pub mod config;
 mod dropout;
 mod extend;
@@ -20,6 +21,7 @@ pub mod params;
 
 pub use attention::{Attention, AttentionSaved, AttentionScratch};
 pub use block::{Block, BlockSaved, BlockScratch};
+pub use by_parts::logits_by_parts;
 pub use config::{ConfigError, Init, ModelConfig, Preset};
 pub use dropout::Dropout;
 pub use extend::{ExtendScratch, Rows};

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod data;
 mod foreign;
+mod formats;
 mod golden;
 mod infer;
 mod model;

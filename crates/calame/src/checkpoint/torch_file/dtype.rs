@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use half::f16;
+
 /// The format of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TorchDtype {
@@ -72,7 +74,7 @@ impl TorchDtype {
         match (self, bytes) {
             (TorchDtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
             (TorchDtype::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32,
-            (TorchDtype::F16, &[a, b]) => widen_f16(u16::from_le_bytes([a, b])),
+            (TorchDtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
             (TorchDtype::Bf16, &[a, b]) => f32::from_le_bytes([0, 0, a, b]),
             _ => 0.0,
         }
@@ -97,16 +99,4 @@ impl fmt::Display for TorchDtype {
             TorchDtype::C128 => "complex128",
         })
     }
-}
-
-/// Exact: every 16-bit float is a 32-bit one.
-fn widen_f16(bits: u16) -> f32 {
-    let (sign, magnitude) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff));
-    let positive = match magnitude {
-        0x7c00.. => 0x7f80_0000 | (magnitude & 0x3ff) << 13,
-        0x400.. => (magnitude << 13) + ((127 - 15) << 23),
-        // Below the normal numbers: so many times 2⁻²⁴.
-        _ => (magnitude as f32 * f32::from_bits((127 - 24) << 23)).to_bits(),
-    };
-    f32::from_bits(sign | positive)
 }

@@ -1,0 +1,162 @@
+//! `calame export`: a model in another program's format.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use calame::checkpoint::{ModelFile, write_hugging_face};
+use calame::model::{ModelConfig, logits_by_parts};
+use calame::ops::Device;
+use calame::tensor::Tensor;
+
+use crate::device;
+use crate::inspect::size;
+use crate::output::{WithHint, grouped, print, print_json};
+
+/// Tokens of the prompt on which the written file is compared with the model.
+const PROMPT_TOKENS: usize = 16;
+/// The same weights by the same program: what is more is a damaged file.
+const TOLERANCE: f32 = 1e-3;
+
+/// Write a model in another format, read it back and compare its logits.
+///
+/// The model goes through tensor by tensor, so that a large one takes little memory. What stood at --out stands until the
+/// new file is complete; it is only replaced with --force.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  calame export runs/2026-11-23-book --to gguf                    for llama.cpp
+  calame export runs/2026-11-23-book --to pt --out gpt-model.pt   for PyTorch and the book's GPTModel
+  calame export gpt-model.pt --to safetensors --out my-gpt        a folder for transformers
+  calame export runs/2026-11-23-book --to onnx                    a folder for onnxruntime")]
+pub struct Args {
+    /// A run, a folder in Hugging Face's layout, or a file of weights
+    model: PathBuf,
+
+    /// The format
+    #[arg(long, value_enum)]
+    to: To,
+
+    /// File, or folder for safetensors and onnx [default: the model's name, here]
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+
+    /// Replace what stands at --out
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    device: device::Args,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    /// Hugging Face's folder: config.json, model.safetensors, tokenizer.json
+    Safetensors,
+}
+
+impl To {
+    fn name(self) -> &'static str {
+        match self {
+            To::Safetensors => "safetensors",
+        }
+    }
+
+    /// What the default path ends with.
+    fn ending(self) -> &'static str {
+        match self {
+            To::Safetensors => "-safetensors",
+        }
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
+    let mut model = ModelFile::open(&args.model)?;
+    let out = args.out.clone().unwrap_or_else(|| default_out(model.path(), args.to));
+    if out.exists() && !args.force {
+        bail!(WithHint::new(format!("{} exists", out.display()), "give another --out, or --force to replace it"));
+    }
+    let notes = write(&mut model, args.to, &out)?;
+    let difference = compare(&dev, &mut model, &out)
+        .with_context(|| format!("{} was written, but cannot be read back as it should", out.display()))?;
+    let bytes = bytes_at(&out)?;
+    if args.json {
+        return print_json(&serde_json::json!({
+            "model": model.path(), "to": args.to.name(), "out": out, "bytes": bytes, "notes": notes,
+            "n_parameters": model.config().n_parameters(), "largest_difference": difference,
+        }));
+    }
+    let mut text = format!(
+        "written  {} ({}, {} parameters, {})\n",
+        out.display(),
+        args.to.name(),
+        grouped(model.config().n_parameters() as u64),
+        size(bytes)
+    );
+    for note in model.notes().iter().chain(&notes) {
+        text += &format!("note     {note}\n");
+    }
+    text += &format!(
+        "ok       read back: logits of {} tokens differ by at most {difference:.1e}\n",
+        prompt(model.config()).len()
+    );
+    print(&text)
+}
+
+/// Writes the file or folder; what could not be written along is told.
+fn write(model: &mut ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
+    match to {
+        To::Safetensors => write_hugging_face(out, model)?,
+    }
+    Ok(Vec::new())
+}
+
+/// The largest difference between the logits of the model and of the file that was written.
+fn compare(dev: &Device, model: &mut ModelFile, out: &Path) -> Result<f32> {
+    let mut back = ModelFile::open(out)?;
+    let (was, is) = (model.config(), back.config());
+    let same_shape = ModelConfig { dropout: was.dropout, init: was.init, ..is.clone() } == *was;
+    if !same_shape {
+        bail!("it has another shape: {is:?}, the model {was:?}");
+    }
+    let ids = prompt(was);
+    let (expected, found) = (logits(dev, model, &ids)?, logits(dev, &mut back, &ids)?);
+    let pairs = expected.as_slice().iter().zip(found.as_slice());
+    // A NaN is a difference too.
+    let difference =
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, |most, d| if d > most || d.is_nan() { d } else { most });
+    if difference > TOLERANCE || difference.is_nan() {
+        bail!("its logits differ by {difference}");
+    }
+    Ok(difference)
+}
+
+fn logits(dev: &Device, model: &mut ModelFile, ids: &[u32]) -> Result<Tensor> {
+    let config = model.config().clone();
+    Ok(logits_by_parts(dev, &config, ids, |name, tensor| model.read(name, tensor))?)
+}
+
+/// Tokens spread over the vocabulary.
+fn prompt(config: &ModelConfig) -> Vec<u32> {
+    (0..PROMPT_TOKENS.min(config.n_positions)).map(|i| (i * 7919 % config.vocab_size) as u32).collect()
+}
+
+/// The model's name with the format's ending, in the current folder.
+fn default_out(model: &Path, to: To) -> PathBuf {
+    let named = if model.file_name() == Some(OsStr::new("model")) { model.parent().unwrap_or(model) } else { model };
+    let mut name =
+        if named.is_dir() { named.file_name() } else { named.file_stem() }.unwrap_or(OsStr::new("model")).to_owned();
+    name.push(to.ending());
+    PathBuf::from(name)
+}
+
+fn bytes_at(path: &Path) -> Result<u64> {
+    if path.is_file() {
+        return Ok(path.metadata()?.len());
+    }
+    std::fs::read_dir(path)?.try_fold(0, |sum, entry| Ok(sum + entry?.metadata()?.len()))
+}

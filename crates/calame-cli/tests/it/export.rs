@@ -1,0 +1,59 @@
+//! `calame export` and `calame inspect`: out by one door, in by the other.
+
+use serde_json::Value;
+
+use crate::program::Place;
+
+/// The format's name and what the program calls the result.
+const FORMATS: [(&str, &str); 1] = [("safetensors", "run-safetensors")];
+
+#[test]
+fn every_format_is_read_back_and_continues_a_prompt_alike() {
+    let place = Place::with_run();
+    let generate = |model: &str| {
+        place.succeeds(&["generate", "--model", model, "--context", "The lamp", "--tokens", "12", "--seed", "5"]).stdout
+    };
+    let expected = generate("run");
+    for (to, out) in FORMATS {
+        let outcome = place.succeeds(&["export", "run", "--to", to]);
+        assert!(outcome.stdout.contains(&format!("written  {out} ({to}")), "{outcome:#?}");
+        assert!(
+            outcome.stdout.contains("ok       read back: logits of 16 tokens differ by at most 0.0e0"),
+            "{outcome:#?}"
+        );
+        assert_eq!(generate(out), expected, "{to}");
+    }
+}
+
+#[test]
+fn what_stands_there_is_kept() {
+    let place = Place::with_run();
+    place.write("there/notes.txt", "mine");
+    let export = ["export", "run", "--to", "safetensors", "--out", "there"];
+    place.fails(&export, 1, &["there exists", "hint: give another --out, or --force"]);
+    assert_eq!(place.text("there/notes.txt"), "mine");
+    place.succeeds(&[&export[..], &["--force"]].concat());
+    assert!(place.exists("there/model.safetensors"));
+}
+
+#[test]
+fn json() {
+    let place = Place::with_run();
+    let parsed = |args: &[&str]| serde_json::from_str::<Value>(&place.succeeds(args).stdout).unwrap();
+    let exported = parsed(&["export", "run", "--to", "safetensors", "--json"]);
+    assert_eq!((&exported["to"], &exported["largest_difference"]), (&Value::from("safetensors"), &Value::from(0.0)));
+    let (was, is) = (parsed(&["inspect", "run", "--json"]), parsed(&["inspect", "run-safetensors", "--json"]));
+    assert_eq!(was["format"], "Hugging Face folder");
+    for key in ["config", "n_parameters", "tokenizer", "tensors"] {
+        assert_eq!(was[key], is[key], "{key}");
+    }
+    assert!(was["tensors"].as_array().unwrap().iter().any(|t| t["name"] == "transformer.h.0.attn.c_attn.weight"));
+}
+
+#[test]
+fn what_is_no_model() {
+    let place = Place::new();
+    place.fails(&["inspect", "story.txt"], 1, &["story.txt holds no model"]);
+    place.fails(&["export", "nowhere", "--to", "safetensors"], 1, &["there is no such file or folder"]);
+    place.fails(&["export", "story.txt", "--to", "parchment"], 2, &["possible values"]);
+}

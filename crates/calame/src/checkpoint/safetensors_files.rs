@@ -1,0 +1,119 @@
+//! Weights in safetensors: one file, or several with an index.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use safetensors::Dtype;
+use serde::Deserialize;
+
+use super::CheckpointError;
+use super::hugging_face::read_json_as;
+use super::source::{StoredTensor, TensorSource};
+use super::tensor_file::TensorFile;
+
+/// More files than any model of the family is cut into.
+const MAX_FILES: usize = 1000;
+
+/// The part of `….index.json` that matters: which file holds which key.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Tensors of one or several safetensors files.
+pub(super) struct SafetensorsFiles {
+    files: Vec<TensorFile>,
+    tensors: Vec<StoredTensor>,
+    /// The file of each tensor.
+    file_of: Vec<usize>,
+}
+
+impl SafetensorsFiles {
+    /// A file that stands for itself.
+    pub fn one(path: &Path) -> Result<SafetensorsFiles, CheckpointError> {
+        SafetensorsFiles::of(vec![TensorFile::open(path)?], |_, _| true)
+    }
+
+    /// The files that an index names; keys that it does not give to a file are passed over there.
+    pub fn sharded(index: &Path) -> Result<SafetensorsFiles, CheckpointError> {
+        let map = read_index(index)?;
+        let mut names: Vec<&String> = map.values().collect();
+        names.sort();
+        names.dedup();
+        let folder = index.parent().unwrap_or(Path::new("."));
+        let mut files = Vec::with_capacity(names.len());
+        for name in &names {
+            files.push(TensorFile::open(&inside(folder, name, index)?)?);
+        }
+        let found = SafetensorsFiles::of(files, |file, key| map.get(key) == Some(names[file]))?;
+        let there: HashMap<&str, ()> = found.tensors.iter().map(|t| (t.name.as_str(), ())).collect();
+        let problems: Vec<String> = map
+            .iter()
+            .filter(|(key, _)| !there.contains_key(key.as_str()))
+            .map(|(key, file)| format!("missing: {key}, which the index places in {file}"))
+            .collect();
+        if problems.is_empty() { Ok(found) } else { Err(CheckpointError::Tensors { path: index.to_owned(), problems }) }
+    }
+
+    fn of(files: Vec<TensorFile>, takes: impl Fn(usize, &str) -> bool) -> Result<SafetensorsFiles, CheckpointError> {
+        let (mut tensors, mut file_of) = (Vec::new(), Vec::new());
+        for (i, file) in files.iter().enumerate() {
+            let mut infos: Vec<_> = file.tensors().into_iter().filter(|(key, _)| takes(i, key)).collect();
+            infos.sort_by_key(|(_, info)| info.data_offsets);
+            for (name, info) in infos {
+                tensors.push(StoredTensor {
+                    name,
+                    shape: info.shape.clone(),
+                    dtype: format!("{:?}", info.dtype),
+                    is_float: matches!(info.dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16),
+                    file_bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
+                });
+                file_of.push(i);
+            }
+        }
+        Ok(SafetensorsFiles { files, tensors, file_of })
+    }
+}
+
+impl TensorSource for SafetensorsFiles {
+    fn tensors(&self) -> &[StoredTensor] {
+        &self.tensors
+    }
+
+    fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+        self.files[self.file_of[index]].read(&self.tensors[index].name, out)
+    }
+}
+
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
+    let index: Index = read_json_as(path, "index of weight files")?;
+    let mut files: Vec<&String> = index.weight_map.values().collect();
+    files.sort();
+    files.dedup();
+    if files.len() > MAX_FILES {
+        return Err(CheckpointError::damaged(path, format!("it names {} files", files.len())));
+    }
+    Ok(index.weight_map)
+}
+
+/// A file that another one names: it stands in the same folder, or where the model hub's cache keeps its blobs.
+pub(super) fn inside(folder: &Path, name: &str, named_by: &Path) -> Result<PathBuf, CheckpointError> {
+    let plain = matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+    let outside = |found: &Path| CheckpointError::Outside {
+        path: named_by.to_owned(),
+        name: name.to_owned(),
+        found: found.to_owned(),
+    };
+    if !plain {
+        return Err(outside(&folder.join(name)));
+    }
+    let path = folder.join(name);
+    let Ok(target) = fs::canonicalize(&path) else { return Ok(path) };
+    let home = fs::canonicalize(folder).map_err(CheckpointError::io("read", folder))?;
+    // models--OWNER--NAME/snapshots/REVISION/FILE is a link to models--OWNER--NAME/blobs/HASH.
+    let blobs =
+        home.parent().filter(|p| p.ends_with("snapshots")).and_then(Path::parent).map(|repo| repo.join("blobs"));
+    let allowed = target.parent() == Some(&home) || blobs.is_some_and(|blobs| target.parent() == Some(&blobs));
+    if allowed { Ok(path) } else { Err(outside(&target)) }
+}
