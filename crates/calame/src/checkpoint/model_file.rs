@@ -12,6 +12,7 @@ use super::names::Naming;
 use super::safetensors_files::{SafetensorsFiles, inside};
 use super::shape::{self, Guess};
 use super::source::{StoredTensor, TensorSource};
+use super::torch_record::Record;
 use super::torch_source::TorchSource;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
@@ -243,8 +244,29 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
         return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
     }
     let source = TorchSource::open(path)?;
+    if let Some(record) = source.record(path)? {
+        return recorded(path, source, record);
+    }
     let args = source.model_args().cloned();
     guess(path, Format::Torch, source, TorchSource::shares, args.as_ref())
+}
+
+/// A file of PyTorch's that calame wrote: its shape is told, and whose tokenizer it needs.
+fn recorded(path: &Path, source: TorchSource, record: Record) -> Result<Opened, CheckpointError> {
+    let beside = path.with_file_name(hugging_face::TOKENIZER);
+    let Record { config, tokenizer_sha256, .. } = record;
+    let mut notes = Vec::new();
+    let tokenizer = tokenizer_sha256.and_then(|hash| {
+        // A tokenizer beside it may be another model's, or none.
+        let found = hugging_face::read_tokenizer_file(&beside).ok();
+        let known = found.into_iter().chain([Bpe::gpt2() as Arc<dyn Tokenizer>]);
+        let tokenizer = known.into_iter().find(|t| t.hash() == hash && t.n_vocab() <= config.vocab_size);
+        if tokenizer.is_none() {
+            notes.push(format!("no tokenizer in the file, and its own is not at {}", beside.display()));
+        }
+        tokenizer
+    });
+    Ok(Opened { format: Format::Torch, source: Box::new(source), config, conv1d: false, tokenizer, notes })
 }
 
 /// The shape of a model from its tensors, and from what stands beside them.
