@@ -6,6 +6,7 @@
 mod atomic;
 mod error;
 mod hugging_face;
+mod llmc;
 mod matching;
 mod model_file;
 mod names;

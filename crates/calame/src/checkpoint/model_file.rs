@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::CheckpointError;
 use super::hugging_face;
+use super::llmc::{self, LlmcFile};
 use super::matching::{Place, Places, match_tensors};
 use super::names::Naming;
 use super::safetensors_files::{SafetensorsFiles, inside};
@@ -34,6 +35,8 @@ pub enum Format {
     Safetensors,
     /// A file of torch.save: `.pt`, `.pth`.
     Torch,
+    /// A checkpoint of llm.c: `.bin`.
+    Llmc,
 }
 
 impl Format {
@@ -43,6 +46,7 @@ impl Format {
             Format::HuggingFace => "Hugging Face folder",
             Format::Safetensors => "safetensors",
             Format::Torch => "PyTorch file",
+            Format::Llmc => "llm.c checkpoint",
         }
     }
 }
@@ -240,6 +244,9 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
     let n = read_up_to(&mut file, &mut start).map_err(CheckpointError::io("read", path))?;
     let start = &start[..n];
+    if start.starts_with(&llmc::MAGIC.to_le_bytes()) {
+        return open_llmc(path);
+    }
     if start.get(8) == Some(&b'{') {
         return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
     }
@@ -249,6 +256,15 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     }
     let args = source.model_args().cloned();
     guess(path, Format::Torch, source, TorchSource::shares, args.as_ref())
+}
+
+fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
+    let source = LlmcFile::open(path)?;
+    let config = source.config().clone();
+    let source = Box::new(source);
+    let mut opened = Opened { format: Format::Llmc, source, config, conv1d: false, tokenizer: None, notes: Vec::new() };
+    opened.assume_gpt2_tokenizer();
+    Ok(opened)
 }
 
 /// A file of PyTorch's that calame wrote: its shape is told, and whose tokenizer it needs.
