@@ -6,6 +6,7 @@ mod device;
 mod download;
 mod eval;
 mod generate;
+mod hub;
 mod launch;
 mod logits;
 mod observer;

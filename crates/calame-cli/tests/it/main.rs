@@ -7,6 +7,7 @@ mod bad_text;
 mod bench;
 mod disk;
 mod eval;
+mod hub;
 mod init_from;
 mod json;
 mod logits;
