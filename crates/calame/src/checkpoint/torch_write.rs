@@ -151,6 +151,7 @@ mod tests {
         archive.add("archive/data.pkl", &pickle::state_dict(&views, &[6])).unwrap();
         let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
         archive.add(&entry(0), bytemuck::cast_slice(&values)).unwrap();
+        archive.add(&in_folder("version"), b"3\n").unwrap();
         archive.finish().unwrap();
         file.flush().unwrap();
         let mut file = TorchFile::open(&path).unwrap();
