@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{ModelFile, Progress, TorchFile, load_model, load_training};
+use calame::checkpoint::{Format, ModelFile, Progress, TorchFile, load_model, load_training};
 use calame::data::Corpus;
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{self, Special};
@@ -182,6 +182,31 @@ pub fn torch_file(data: &[u8]) -> bool {
                 Ok(()) => assert!(tensor.dtype.is_float()),
                 Err(error) => assert!(!names(&error, &path) && !tensor.dtype.is_float(), "{error}"),
             }
+        }
+        // Few are models; what calame wrote beside the tensors is read for any of them.
+        if let Err(error) = load_model(&path) {
+            names(&error, &path);
+        }
+        true
+    })
+}
+
+/// A checkpoint of llm.c.
+pub fn llmc(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let path = folder.join("model.bin");
+        write(&path, data);
+        let file = match ModelFile::open(&path) {
+            Ok(file) if file.format() == Format::Llmc => file,
+            Ok(_) => return false,
+            Err(error) => return names(&error, &path),
+        };
+        let shape = file.config().clone();
+        assert_eq!(shape.validate(), Ok(()));
+        assert!(2 * shape.n_parameters() <= data.len(), "{shape:?} out of {} bytes", data.len());
+        match file.load() {
+            Ok(saved) => assert_eq!(saved.gpt.first_not_finite(), None),
+            Err(error) => return names(&error, &path),
         }
         true
     })

@@ -14,7 +14,7 @@ use crate::output::{UsageError, WithHint, note};
 use crate::settings::{self, Asked, Settings};
 use crate::text::{self, Prepared};
 use crate::train::Args;
-use crate::{device, runs, space};
+use crate::{device, hub, runs, space};
 
 /// A run that is ready to train.
 pub struct Ready {
@@ -37,7 +37,10 @@ pub fn start(args: &Args) -> Result<(Device, Ready)> {
     let mut config = settings.config.clone();
     let (dev, resolved) = device::open(&config.device, device::Purpose::Training)?;
     config.device = resolved;
-    let source = if config.init_from.is_empty() { None } else { Some(load_model(Path::new(&config.init_from))?) };
+    let source = match config.init_from.as_str() {
+        "" => None,
+        model => Some(load_model(&hub::resolve(Path::new(model))?)?),
+    };
     if let Some(source) = &source {
         adopt_shape(&mut config, source, &settings)?;
     }

@@ -7,6 +7,7 @@ mod download;
 mod eval;
 mod export;
 mod generate;
+mod hub;
 mod inspect;
 mod launch;
 mod logits;

@@ -10,6 +10,7 @@ use calame::tokenizer::Tokenizer;
 use calame::train::{RunConfig, RunFolder};
 use time::OffsetDateTime;
 
+use crate::hub;
 use crate::output::{WithHint, quoted};
 
 const RUNS: &str = "runs";
@@ -81,7 +82,7 @@ pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
 
 /// Reads a model that is of no use without its tokenizer: `input` (a text, a prompt) is to be encoded.
 pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
-    let mut saved = load_model(path)?;
+    let mut saved = load_model(&hub::resolve(path)?)?;
     let tokenizer = saved.tokenizer.take().ok_or_else(|| {
         WithHint::new(
             format!("{} has no tokenizer.json, so a {input} cannot be encoded", saved.path.display()),

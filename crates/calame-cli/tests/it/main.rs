@@ -8,6 +8,7 @@ mod bench;
 mod disk;
 mod eval;
 mod export;
+mod hub;
 mod init_from;
 mod json;
 mod logits;

@@ -123,6 +123,10 @@ impl Place {
         // The same instructions on every processor give the same figures; a backtrace would be seen.
         command.env("CALAME_INSTRUCTION_SET", "portable").env("RUST_BACKTRACE", "1");
         command.env("CALAME_CACHE", self.path("cache"));
+        for name in ["HF_ENDPOINT", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH"] {
+            command.env_remove(name);
+        }
+        command.env("HF_HOME", self.path("hf"));
         command
     }
 

@@ -191,6 +191,10 @@ pub(super) fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig,
     Ok(config)
 }
 
+pub(super) fn read_tokenizer_file(path: &Path) -> Result<Arc<dyn Tokenizer>, CheckpointError> {
+    Ok(tokenizer::read_json(&read_text(path)?, path)?)
+}
+
 pub(super) fn read_tokenizer(
     folder: &Path,
     json: &Value,
@@ -200,7 +204,7 @@ pub(super) fn read_tokenizer(
     if !path.is_file() {
         return Ok(None);
     }
-    let tokenizer = tokenizer::read_json(&read_text(&path)?, &path)?;
+    let tokenizer = read_tokenizer_file(&path)?;
     if let Some(expected) = json["calame"]["tokenizer_sha256"].as_str() {
         let found = tokenizer.hash();
         if found != expected {

@@ -6,6 +6,7 @@
 mod atomic;
 mod error;
 mod hugging_face;
+mod llmc;
 mod matching;
 mod model_file;
 mod names;
@@ -15,7 +16,9 @@ mod shape;
 mod source;
 mod tensor_file;
 mod torch_file;
+mod torch_record;
 mod torch_source;
+mod torch_write;
 mod training;
 
 pub(crate) use atomic::put_in_place;
@@ -25,4 +28,5 @@ pub use model_file::{Format, ModelFile, SavedModel, find_model, load_model};
 pub use source::StoredTensor;
 pub use tensor_file::write_tensor;
 pub use torch_file::{PlainValue, TorchDtype, TorchFile, TorchFileError, TorchTensor};
+pub use torch_write::write_torch;
 pub use training::{Progress, latest_checkpoint, load_training, save_training};

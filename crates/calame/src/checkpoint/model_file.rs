@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use super::CheckpointError;
 use super::hugging_face;
+use super::llmc::{self, LlmcFile};
 use super::matching::{Place, Places, match_tensors};
 use super::names::Naming;
 use super::safetensors_files::{SafetensorsFiles, inside};
 use super::shape::{self, Guess};
 use super::source::{StoredTensor, TensorSource};
 use super::tensor_file::transpose;
+use super::torch_record::Record;
 use super::torch_source::TorchSource;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
@@ -36,6 +38,8 @@ pub enum Format {
     Safetensors,
     /// A file of torch.save: `.pt`, `.pth`.
     Torch,
+    /// A checkpoint of llm.c: `.bin`.
+    Llmc,
 }
 
 impl Format {
@@ -45,6 +49,7 @@ impl Format {
             Format::HuggingFace => "Hugging Face folder",
             Format::Safetensors => "safetensors",
             Format::Torch => "PyTorch file",
+            Format::Llmc => "llm.c checkpoint",
         }
     }
 }
@@ -248,6 +253,9 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
     let n = read_up_to(&mut file, &mut start).map_err(CheckpointError::io("read", path))?;
     let start = &start[..n];
+    if start.starts_with(&llmc::MAGIC.to_le_bytes()) {
+        return open_llmc(path);
+    }
     if start.get(8) == Some(&b'{') {
         return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
     }
@@ -258,8 +266,46 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
         ));
     }
     let source = TorchSource::open(path)?;
+    if let Some(record) = source.record(path)? {
+        return recorded(path, source, record);
+    }
     let args = source.model_args().cloned();
     guess(path, Format::Torch, source, TorchSource::shares, args.as_ref())
+}
+
+fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
+    let source = LlmcFile::open(path)?;
+    let config = source.config().clone();
+    let source = Box::new(source);
+    let mut opened = Opened { format: Format::Llmc, weights: path.to_owned(), source, config, conv1d: false, tokenizer: None, notes: Vec::new() };
+    opened.assume_gpt2_tokenizer();
+    Ok(opened)
+}
+
+/// A file of PyTorch's that calame wrote: its shape is told, and whose tokenizer it needs.
+fn recorded(path: &Path, source: TorchSource, record: Record) -> Result<Opened, CheckpointError> {
+    let beside = path.with_file_name(hugging_face::TOKENIZER);
+    let Record { config, tokenizer_sha256, .. } = record;
+    let mut notes = Vec::new();
+    let tokenizer = tokenizer_sha256.and_then(|hash| {
+        // A tokenizer beside it may be another model's, or none.
+        let found = hugging_face::read_tokenizer_file(&beside).ok();
+        let known = found.into_iter().chain([Bpe::gpt2() as Arc<dyn Tokenizer>]);
+        let tokenizer = known.into_iter().find(|t| t.hash() == hash && t.n_vocab() <= config.vocab_size);
+        if tokenizer.is_none() {
+            notes.push(format!("no tokenizer in the file, and its own is not at {}", beside.display()));
+        }
+        tokenizer
+    });
+    Ok(Opened {
+        format: Format::Torch,
+        weights: path.to_owned(),
+        source: Box::new(source),
+        config,
+        conv1d: false,
+        tokenizer,
+        notes,
+    })
 }
 
 /// The shape of a model from its tensors, and from what stands beside them.

@@ -23,12 +23,15 @@ use self::error::shown;
 use self::objects::{Found, TensorClaim};
 use self::strided::Axis;
 use super::pickle::Pickle;
+use super::torch_record::ENTRY;
 
 // Elements of f32 are read as they stand in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
 
 /// The pickle of the largest GPT-2 with its optimizer has some 500 kB. A hostile one may cost a hundred times its bytes.
 const MAX_PICKLE_BYTES: u64 = 4 << 20;
+/// What calame writes beside the tensors has some 300 bytes.
+const MAX_RECORD_BYTES: u64 = 64 << 10;
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 4 << 20;
 
@@ -99,6 +102,8 @@ pub struct TorchFile {
     values: Vec<(String, PlainValue)>,
     /// Where each storage stands in the file.
     storages: Vec<Range<u64>>,
+    /// What calame wrote beside the tensors.
+    record: Option<Vec<u8>>,
 }
 
 impl TorchFile {
@@ -121,6 +126,11 @@ impl TorchFile {
     /// What stands beside the model's tensors, by its key in the saved dict.
     pub fn values(&self) -> &[(String, PlainValue)] {
         &self.values
+    }
+
+    /// The entry `calame.json` of an archive that calame wrote.
+    pub(super) fn record(&self) -> Option<&[u8]> {
+        self.record.as_deref()
     }
 
     /// Reads the tensor of this index, row-major and rounded to f32, over all of `out`.
@@ -221,7 +231,17 @@ fn open_archive(mut source: Source) -> Result<TorchFile, TorchFileError> {
     let found = objects::find(source.path(), &pickle)?;
     let place = |key: &str| entries.get(&format!("{folder}/data/{key}")).cloned();
     let (tensors, storages) = settle(&source, &found.tensors, place)?;
-    Ok(TorchFile { source, tensors, values: found.values, storages })
+    let record = read_record(&mut source, entries.get(&format!("{folder}/{ENTRY}")))?;
+    Ok(TorchFile { source, tensors, values: found.values, storages, record })
+}
+
+fn read_record(source: &mut Source, place: Option<&Range<u64>>) -> Result<Option<Vec<u8>>, TorchFileError> {
+    let Some(place) = place else { return Ok(None) };
+    let n_bytes = place.end - place.start;
+    if n_bytes > MAX_RECORD_BYTES {
+        return Err(source.damaged(ENTRY, format!("{n_bytes} bytes, expected at most {MAX_RECORD_BYTES}")));
+    }
+    source.read(place.start, n_bytes).map(Some)
 }
 
 fn open_legacy(mut source: Source) -> Result<TorchFile, TorchFileError> {
@@ -229,7 +249,7 @@ fn open_legacy(mut source: Source) -> Result<TorchFile, TorchFileError> {
     let (pickle, places) = legacy::open(&mut source, &start)?;
     let Found { tensors, values } = objects::find(source.path(), &pickle)?;
     let (tensors, storages) = settle(&source, &tensors, |key| places.get(key).cloned())?;
-    Ok(TorchFile { source, tensors, values, storages })
+    Ok(TorchFile { source, tensors, values, storages, record: None })
 }
 
 /// Compares what the pickle says of each tensor with where the storages stand.

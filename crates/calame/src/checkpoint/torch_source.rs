@@ -5,6 +5,7 @@ use std::path::Path;
 use super::CheckpointError;
 use super::source::{StoredTensor, TensorSource};
 use super::torch_file::{PlainValue, TorchFile};
+use super::torch_record::Record;
 
 /// The float tensors of a PyTorch file; masks and counters of whole numbers or booleans are none of the model's.
 pub(super) struct TorchSource {
@@ -33,6 +34,23 @@ impl TorchSource {
             (t.storage, t.storage_offset)
         };
         place(a) == place(b)
+    }
+
+    /// What calame wrote beside the tensors; whether the head is tied is compared with them.
+    pub fn record(&self, path: &Path) -> Result<Option<Record>, CheckpointError> {
+        let Some(json) = self.file.record() else { return Ok(None) };
+        let record = Record::read(path, json)?;
+        let find = |key: &str| self.tensors.iter().position(|tensor| tensor.name == key);
+        let shared = find("tok_emb.weight").zip(find("out_head.weight")).is_some_and(|(a, b)| self.shares(a, b));
+        if record.config.tied_head && !shared {
+            return Err(CheckpointError::Config {
+                path: path.to_owned(),
+                key: "tied_head in calame.json",
+                found: "true, and out_head.weight is not tok_emb.weight".to_owned(),
+                expected: "what the tensors are: save them with torch.save, which leaves calame.json out".to_owned(),
+            });
+        }
+        Ok(Some(record))
     }
 
     /// nanoGPT's settings of the model, or others that stand beside the weights.

@@ -20,12 +20,12 @@ use crate::golden::{self, Golden};
 
 const WEIGHTS: &str = "model.safetensors";
 
-fn config() -> ModelConfig {
+pub fn config() -> ModelConfig {
     ModelConfig { vocab_size: 67, n_positions: 24, n_embd: 24, n_head: 3, n_layer: 2, ..Preset::Tiny.config() }
 }
 
 /// A model whose every parameter, gains and biases too, has values of its own.
-fn model(config: &ModelConfig) -> Gpt {
+pub fn model(config: &ModelConfig) -> Gpt {
     let mut gpt = Gpt::fresh(&Device::cpu(1, Isa::detect(), Precision::F32), config, 3);
     for (i, (_, tensor)) in gpt.tensors_mut().enumerate() {
         for (j, x) in tensor.as_mut_slice().iter_mut().enumerate() {
@@ -35,7 +35,7 @@ fn model(config: &ModelConfig) -> Gpt {
     gpt
 }
 
-fn bits(gpt: &Gpt) -> Vec<u32> {
+pub fn bits(gpt: &Gpt) -> Vec<u32> {
     gpt.tensors().flat_map(|(_, t)| t.as_slice()).map(|x| x.to_bits()).collect()
 }
 
@@ -55,7 +55,7 @@ fn refused(folder: &Path, file: &str) -> String {
     message
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = entries.collect();
     names.sort();

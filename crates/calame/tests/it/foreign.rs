@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{Progress, load_model, save_model, save_training};
+use calame::checkpoint::{ModelFile, Progress, load_model, save_model, save_training, write_torch};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::tokenizer::{END_OF_TEXT, SimpleTokenizer, Tokenizer};
 use calame::train::metrics::{MetricsWriter, Record};
@@ -26,7 +26,7 @@ mod checks;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target of `fuzz/`.
-const TARGETS: [(&str, Check); 7] = [
+const TARGETS: [(&str, Check); 8] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
     ("tokenizer_json", checks::tokenizer_json),
@@ -34,6 +34,7 @@ const TARGETS: [(&str, Check); 7] = [
     ("run_config", checks::run_config),
     ("corpus", checks::corpus),
     ("torch_file", checks::torch_file),
+    ("llmc", checks::llmc),
 ];
 
 fn fuzz_folder() -> PathBuf {
@@ -195,6 +196,11 @@ fn damaged_texts_are_errors() {
 #[test]
 fn damaged_torch_files_are_errors() {
     feed("torch_file", 1500);
+}
+
+#[test]
+fn damaged_llmc_checkpoints_are_errors() {
+    feed("llmc", 1500);
 }
 
 #[test]
@@ -360,11 +366,32 @@ fn corpus_seeds() -> [(&'static str, Vec<u8>); 2] {
     [("lines", lines.into()), ("marked", marked.into())]
 }
 
-/// PyTorch wrote these, not calame.
-fn torch_file_seeds() -> [(&'static str, Vec<u8>); 4] {
-    let folder = fuzz_folder().join("../golden/torch");
-    ["formats", "legacy-views", "nanogpt", "views"]
-        .map(|name| (name, fs::read(folder.join(name).with_extension("pt")).unwrap()))
+/// PyTorch wrote the first four, calame the last.
+fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 5] {
+    let config = ModelConfig { qkv_bias: false, tied_head: true, ..checks::tiny_model() };
+    save_model(&folder.join("to-write"), &model(&config), None).unwrap();
+    let calame = folder.join("calame.pt");
+    write_torch(&calame, &mut ModelFile::open(&folder.join("to-write")).unwrap()).unwrap();
+    let theirs = fuzz_folder().join("../golden/torch");
+    ["formats", "legacy-views", "nanogpt", "views", "calame"].map(|name| {
+        let path = if name == "calame" { calame.clone() } else { theirs.join(name).with_extension("pt") };
+        (name, fs::read(path).unwrap())
+    })
+}
+
+/// A block of two channels, with small numbers that differ, in f32 and in bf16 (the upper half of an f32).
+fn llmc_seeds() -> [(&'static str, Vec<u8>); 2] {
+    // Positions, vocabulary, blocks, heads, channels, padded vocabulary.
+    let sizes = [2u32, 3, 1, 1, 2, 4];
+    let n_elements = (4 + 2 + 2) * 2 + 12 * 2 * 2 + 13 * 2;
+    [("f32", 3u32, 0), ("bf16", 5, 2)].map(|(name, version, skipped)| {
+        let header = [20_240_326, version].into_iter().chain(sizes);
+        let mut bytes: Vec<u8> = header.flat_map(u32::to_le_bytes).collect();
+        bytes.resize(1024, 0);
+        let numbers = (0..n_elements).map(|i| f32::from(i as u8) / 8.0 - 2.0);
+        bytes.extend(numbers.flat_map(|x| x.to_le_bytes().into_iter().skip(skipped)));
+        (name, bytes)
+    })
 }
 
 /// What the code writes today is what the fuzzers start from; with `CALAME_WRITE_SEEDS` set it is written anew.
@@ -388,5 +415,6 @@ fn the_fuzz_seeds_are_what_the_code_writes() {
     check("metrics", &metrics_seeds(folder.path()));
     check("run_config", &run_config_seeds(folder.path()));
     check("corpus", &corpus_seeds());
-    check("torch_file", &torch_file_seeds());
+    check("torch_file", &torch_file_seeds(folder.path()));
+    check("llmc", &llmc_seeds());
 }

@@ -1,0 +1,283 @@
+//! Models by their name on the model hub, from a server of our own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::program::{Outcome, Place};
+
+const NAME: &str = "tests/tiny";
+const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
+const WEIGHTS: &str = "model.safetensors";
+
+/// How the server deals with requests for the weights' bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Sound,
+    /// The first transfer ends in the middle.
+    CutsOnce,
+    /// Every byte is another.
+    Lies,
+    /// Names the file by a path out of the cache.
+    Escapes,
+}
+
+/// A hub with one model.
+struct Hub {
+    address: String,
+    /// Every request's first line and headers, in lower case.
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Hub {
+    fn serve(files: BTreeMap<String, Vec<u8>>, mood: Mood) -> Hub {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        // It ends with the tests.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let request = read_request(&stream);
+                seen.lock().unwrap().push(request.to_lowercase());
+                let n_before = seen.lock().unwrap().iter().filter(|r| is_transfer(r)).count();
+                answer(stream, &request, &files, mood, n_before == 1);
+            }
+        });
+        Hub { address, requests }
+    }
+
+    /// The requests that contain all of `parts`.
+    fn requests(&self, parts: &[&str]) -> Vec<String> {
+        let all = self.requests.lock().unwrap().clone();
+        all.into_iter().filter(|request| parts.iter().all(|part| request.contains(part))).collect()
+    }
+}
+
+/// Whether it asks for the weights themselves, not for their first byte, which tells their size.
+fn is_transfer(request: &str) -> bool {
+    request.contains(&format!("/{WEIGHTS} ")) && !request.contains("bytes=0-0")
+}
+
+fn read_request(stream: &TcpStream) -> String {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+    lines.map(|line| line + "\n").collect()
+}
+
+fn answer(mut stream: TcpStream, request: &str, files: &BTreeMap<String, Vec<u8>>, mood: Mood, first: bool) {
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let not_found = || "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into();
+    let listing = format!("/api/models/{NAME}/revision/main");
+    let file = path.strip_prefix(&format!("/{NAME}/resolve/{SHA}/"));
+    let response: Vec<u8> = if path == listing {
+        let siblings: Vec<_> = files.keys().map(|name| json!({ "rfilename": name })).collect();
+        let body = json!({ "sha": SHA, "siblings": siblings }).to_string();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).into()
+    } else if let Some((name, content)) = file.and_then(|file| files.get_key_value(file)) {
+        let range = request.to_lowercase().split("range: bytes=").nth(1).unwrap().lines().next().unwrap().to_owned();
+        let (from, to) = range.split_once('-').unwrap();
+        let from: usize = from.parse().unwrap();
+        let end = to.parse::<usize>().map_or(content.len(), |to| to + 1);
+        let is_weights = name == WEIGHTS;
+        let etag = match mood {
+            Mood::Escapes if is_weights => "../../../escaped".to_owned(),
+            _ => Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        let mut body = content[from..end].to_vec();
+        if is_weights && mood == Mood::Lies {
+            body.iter_mut().for_each(|byte| *byte ^= 1);
+        }
+        let head = format!(
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{}/{}\r\nContent-Length: {}\r\nETag: \"{etag}\"\r\nX-Repo-Commit: {SHA}\r\nConnection: close\r\n\r\n",
+            end - 1,
+            content.len(),
+            body.len()
+        );
+        if mood == Mood::CutsOnce && first && is_transfer(&request.to_lowercase()) {
+            body.truncate(body.len() / 2);
+        }
+        [head.into_bytes(), body].concat()
+    } else {
+        not_found()
+    };
+    let _ = stream.write_all(&response);
+}
+
+/// The files of the tests' trained model.
+fn model_files(place: &Place) -> BTreeMap<String, Vec<u8>> {
+    let names = ["config.json", WEIGHTS, "tokenizer.json"];
+    names.map(|name| (name.to_owned(), place.read(&format!("run/model/{name}")))).into()
+}
+
+/// Runs a command with a hub at `address`; the cache is `hf` in the place's folder.
+fn run(place: &Place, address: &str, args: &[&str]) -> Outcome {
+    let mut command = place.command(args);
+    Outcome::of(command.env("HF_ENDPOINT", address).output().unwrap())
+}
+
+const LOGITS: [&str; 5] = ["logits", NAME, "--ids", "1,2,3", "--json"];
+
+fn in_cache(name: &str) -> String {
+    format!("hf/hub/models--tests--tiny/{name}")
+}
+
+/// An address where nobody answers: a port that was free a moment ago.
+fn nobody() -> String {
+    format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+}
+
+#[test]
+fn a_model_is_fetched_once_and_shared_with_other_programs() {
+    let place = Place::with_run();
+    let hub = Hub::serve(model_files(&place), Mood::Sound);
+    let local = place.succeeds(&["logits", "run", "--ids", "1,2,3", "--json"]);
+    let fetched = run(&place, &hub.address, &LOGITS);
+    assert_eq!((fetched.code, &fetched.stdout), (Some(0), &local.stdout), "{fetched:?}");
+    // The layout of the hub's own library: blobs by their hash, a snapshot of links, the branch.
+    assert_eq!(place.text(&in_cache("refs/main")), SHA);
+    let snapshot = in_cache(&format!("snapshots/{SHA}"));
+    for (name, content) in model_files(&place) {
+        assert!(place.read(&format!("{snapshot}/{name}")) == content, "{name}");
+        #[cfg(unix)]
+        assert!(fs::read_link(place.path(&format!("{snapshot}/{name}"))).unwrap().starts_with("../../blobs"));
+    }
+    let n_requests = hub.requests(&[]).len();
+    // From now on no network is needed, by any verb.
+    assert_eq!(run(&place, &hub.address, &LOGITS).stdout, local.stdout);
+    assert_eq!(hub.requests(&[]).len(), n_requests);
+    assert_eq!(run(&place, &nobody(), &LOGITS).stdout, local.stdout);
+    let generated = run(&place, &nobody(), &["generate", "--model", NAME, "--context", "The lamp", "--tokens", "3"]);
+    assert_eq!(generated.code, Some(0), "{generated:?}");
+    let train = [
+        "train",
+        "--init-from",
+        NAME,
+        "--run",
+        "new",
+        "--data",
+        "story.txt",
+        "--window",
+        "8",
+        "--stride",
+        "8",
+        "--epochs",
+        "1",
+    ];
+    let trained = run(&place, &nobody(), &train);
+    assert_eq!(trained.code, Some(0), "{trained:?}");
+    let config: toml::Table = place.text("new/config.toml").parse().unwrap();
+    assert_eq!(config["init_from"].as_str(), Some(NAME));
+}
+
+#[test]
+fn a_transfer_that_breaks_off_is_gone_on_with() {
+    let place = Place::with_run();
+    let files = model_files(&place);
+    let n_bytes = files[WEIGHTS].len();
+    let hub = Hub::serve(files.clone(), Mood::CutsOnce);
+    let outcome = run(&place, &hub.address, &LOGITS);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(hub.requests(&[WEIGHTS, &format!("range: bytes={}-", n_bytes / 2)]).len(), 1);
+    assert!(place.read(&in_cache(&format!("snapshots/{SHA}/{WEIGHTS}"))) == files[WEIGHTS]);
+    let blobs: Vec<PathBuf> =
+        fs::read_dir(place.path(&in_cache("blobs"))).unwrap().map(|b| b.unwrap().path()).collect();
+    assert!(blobs.iter().all(|blob| blob.extension().is_none_or(|end| end != "part")), "{blobs:?}");
+}
+
+#[test]
+fn another_file_than_the_hub_names_is_refused() {
+    let place = Place::with_run();
+    let hub = Hub::serve(model_files(&place), Mood::Lies);
+    let outcome = run(&place, &hub.address, &LOGITS);
+    outcome.is_error(1, &[NAME, WEIGHTS, "what came is another file", "put the model's config.json"]);
+    assert!(!place.exists(&in_cache(&format!("snapshots/{SHA}/{WEIGHTS}"))) && !place.exists(&in_cache("refs/main")));
+    // A sound hub's files take its place.
+    let sound = Hub::serve(model_files(&place), Mood::Sound);
+    assert_eq!(run(&place, &sound.address, &LOGITS).code, Some(0));
+}
+
+#[test]
+fn a_hub_that_names_a_path_is_refused() {
+    let place = Place::with_run();
+    let hub = Hub::serve(model_files(&place), Mood::Escapes);
+    let outcome = run(&place, &hub.address, &LOGITS);
+    outcome.is_error(1, &["the hub names the file \"../../../escaped\""]);
+    assert!(!place.exists("hf/escaped") && !place.exists("hf/hub/escaped"));
+    let files = BTreeMap::from([
+        ("config.json".to_owned(), place.read("run/model/config.json")),
+        ("model.safetensors.index.json".to_owned(), br#"{"weight_map": {"wte.weight": "../x"}}"#.to_vec()),
+    ]);
+    let outcome = run(&Place::new(), &Hub::serve(files, Mood::Sound).address, &LOGITS);
+    outcome.is_error(1, &["names what is no file beside it"]);
+}
+
+#[test]
+fn shards_come_with_their_index() {
+    let place = Place::with_run();
+    let mut files = model_files(&place);
+    let weights = files.remove(WEIGHTS).unwrap();
+    let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<_, _> = serde_json::from_slice(&weights[8..8 + header]).unwrap();
+    let keys = header.keys().filter(|key| *key != "__metadata__");
+    let map: serde_json::Map<_, _> = keys.map(|key| (key.clone(), json!("model-00001-of-00001.safetensors"))).collect();
+    files.insert("model.safetensors.index.json".to_owned(), json!({ "weight_map": map }).to_string().into());
+    files.insert("model-00001-of-00001.safetensors".to_owned(), weights);
+    let local = place.succeeds(&["logits", "run", "--ids", "1,2,3", "--json"]);
+    let hub = Hub::serve(files, Mood::Sound);
+    for address in [&hub.address, &nobody()] {
+        let outcome = run(&place, address, &LOGITS);
+        assert_eq!((outcome.code, &outcome.stdout), (Some(0), &local.stdout), "{outcome:?}");
+    }
+}
+
+#[test]
+fn without_a_network_the_error_says_what_to_place_where() {
+    let place = Place::new();
+    let folder = place.path("hf/hub/models--tests--tiny");
+    let parts = [
+        "tests/tiny is no file or folder, and as a model of the hub it cannot be fetched",
+        "put the model's config.json, model.safetensors and tokenizer.json into a folder and give that",
+        folder.to_str().unwrap(),
+    ];
+    run(&place, &nobody(), &LOGITS).is_error(1, &[&parts[..], &["is there a network?"]].concat());
+    let hub = Hub::serve(BTreeMap::new(), Mood::Sound);
+    let offline = place.command(&LOGITS).env("HF_ENDPOINT", &hub.address).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    Outcome::of(offline).is_error(1, &[&parts[..], &["HF_HUB_OFFLINE is set"]].concat());
+    assert_eq!(hub.requests(&[]), [""; 0]);
+    run(&place, &hub.address, &LOGITS).is_error(1, &["it has none of model.safetensors"]);
+    let unknown = ["logits", "tests/unknown", "--ids", "1", "--json"];
+    run(&place, &hub.address, &unknown).is_error(1, &["the hub has no such model"]);
+    // Below a folder that is there, a path has a mistake.
+    place.write("tests/other", "");
+    run(&place, &hub.address, &LOGITS).is_error(1, &["tests/tiny holds no model", "there is no such file or folder"]);
+}
+
+/// Where the cache lacks only the tokenizer, the model can be used without a network.
+#[test]
+fn a_cache_without_tokenizer_does_as_it_can() {
+    let place = Place::with_run();
+    let mut files = model_files(&place);
+    files.remove("tokenizer.json");
+    let hub = Hub::serve(files, Mood::Sound);
+    let first = run(&place, &hub.address, &LOGITS);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let again = run(&place, &nobody(), &LOGITS);
+    assert_eq!((again.code, &again.stdout), (Some(0), &first.stdout));
+    assert!(again.stderr.contains("tests/tiny has no tokenizer.json in the cache"), "{again:?}");
+}
+
+#[test]
+fn the_token_goes_to_the_hub() {
+    let place = Place::with_run();
+    let hub = Hub::serve(model_files(&place), Mood::Sound);
+    let outcome = place.command(&LOGITS).env("HF_ENDPOINT", &hub.address).env("HF_TOKEN", "hf_test").output().unwrap();
+    assert_eq!(outcome.status.code(), Some(0));
+    assert_eq!(hub.requests(&["authorization: bearer hf_test"]).len(), hub.requests(&[]).len());
+}

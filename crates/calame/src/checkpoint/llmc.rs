@@ -1,0 +1,193 @@
+//! Checkpoints of llm.c (`gpt2_124M.bin`): a header of 256 numbers, then every parameter without names or gaps.
+//!
+//! A GPT-2 always: tied head, qkv bias. The vocabulary is padded to a round number of rows, of which the first are read.
+//! Source: karpathy/llm.c, `train_gpt2.py` (`write_model`, `write_tensors`) and `train_gpt2.c` (`gpt2_build_from_checkpoint`).
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use half::bf16;
+
+use super::CheckpointError;
+use super::source::{StoredTensor, TensorSource};
+use crate::model::{ConfigError, Init, ModelConfig};
+
+/// The first number of the header.
+pub(super) const MAGIC: u32 = 20_240_326;
+const HEADER_BYTES: u64 = 4 * 256;
+/// Far more than any GPT-2 has: the list of their tensors stays small.
+const MAX_BLOCKS: usize = 10_000;
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// The parameters that exist once for each block, in the file's order, with their sizes in multiples of C.
+const OF_BLOCKS: [(&str, &[usize]); 12] = [
+    ("ln_1.weight", &[1]),
+    ("ln_1.bias", &[1]),
+    ("attn.c_attn.weight", &[3, 1]),
+    ("attn.c_attn.bias", &[3]),
+    ("attn.c_proj.weight", &[1, 1]),
+    ("attn.c_proj.bias", &[1]),
+    ("ln_2.weight", &[1]),
+    ("ln_2.bias", &[1]),
+    ("mlp.c_fc.weight", &[4, 1]),
+    ("mlp.c_fc.bias", &[4]),
+    ("mlp.c_proj.weight", &[1, 4]),
+    ("mlp.c_proj.bias", &[1]),
+];
+
+/// How the file stores numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    F32,
+    Bf16,
+}
+
+impl Stored {
+    /// Bytes of a number.
+    fn width(self) -> u64 {
+        match self {
+            Stored::F32 => 4,
+            Stored::Bf16 => 2,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Stored::F32 => "F32",
+            Stored::Bf16 => "BF16",
+        }
+    }
+}
+
+/// An open checkpoint whose size is what its header says.
+pub(super) struct LlmcFile {
+    path: PathBuf,
+    file: File,
+    stored: Stored,
+    config: ModelConfig,
+    tensors: Vec<StoredTensor>,
+    /// Where each tensor begins in the file.
+    starts: Vec<u64>,
+}
+
+impl LlmcFile {
+    pub fn open(path: &Path) -> Result<LlmcFile, CheckpointError> {
+        let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
+        let file_bytes = file.metadata().map_err(CheckpointError::io("read", path))?.len();
+        if file_bytes < HEADER_BYTES {
+            let reason = format!("{file_bytes} bytes are no checkpoint of llm.c: its header alone has {HEADER_BYTES}");
+            return Err(CheckpointError::damaged(path, reason));
+        }
+        let mut bytes = [0; 4 * 8];
+        file.read_exact(&mut bytes).map_err(CheckpointError::io("read", path))?;
+        let mut header = [0; 8];
+        for (number, bytes) in header.iter_mut().zip(bytes.chunks_exact(4)) {
+            *number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        let (stored, config, n_padded) = understand(path, header)?;
+        let (c, n_layer) = (config.n_embd as u128, config.n_layer as u128);
+        // In 128 bits: four sizes of 2²⁴ multiply to more than 64 hold.
+        let n_elements = (n_padded as u128 + config.n_positions as u128 + 2) * c + n_layer * (12 * c * c + 13 * c);
+        let expected = u128::from(HEADER_BYTES) + n_elements * u128::from(stored.width());
+        if u128::from(file_bytes) != expected {
+            let reason = format!("{file_bytes} bytes, its header speaks of {expected} ({config:?})");
+            return Err(CheckpointError::damaged(path, reason));
+        }
+        let (tensors, starts) = layout(&config, n_padded, stored);
+        Ok(LlmcFile { path: path.to_owned(), file, stored, config, tensors, starts })
+    }
+
+    /// The model's shape; the file does not tell its dropout, llm.c has none.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+}
+
+impl TensorSource for LlmcFile {
+    fn tensors(&self) -> &[StoredTensor] {
+        &self.tensors
+    }
+
+    fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+        let io = || CheckpointError::io("read", &self.path);
+        self.file.seek(SeekFrom::Start(self.starts[index])).map_err(io())?;
+        if self.stored == Stored::F32 {
+            return self.file.read_exact(bytemuck::cast_slice_mut(out)).map_err(io());
+        }
+        let mut piece = vec![0; PIECE_BYTES.min(2 * out.len())];
+        for out in out.chunks_mut(PIECE_BYTES / 2) {
+            let piece = &mut piece[..2 * out.len()];
+            self.file.read_exact(piece).map_err(io())?;
+            for (x, bytes) in out.iter_mut().zip(piece.chunks_exact(2)) {
+                *x = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Format, shape and padded vocabulary out of a header that begins as llm.c's does.
+fn understand(path: &Path, header: [u32; 8]) -> Result<(Stored, ModelConfig, usize), CheckpointError> {
+    let wrong = |key: &'static str, found: String, expected: &str| CheckpointError::Config {
+        path: path.to_owned(),
+        key,
+        found,
+        expected: expected.to_owned(),
+    };
+    let [magic, version, n_positions, vocab_size, n_layer, n_head, n_embd, n_padded] = header;
+    if magic != MAGIC {
+        return Err(wrong("the header's first number", magic.to_string(), "20240326, that of llm.c's checkpoints"));
+    }
+    let stored = match version {
+        3 => Stored::F32,
+        5 => Stored::Bf16,
+        _ => return Err(wrong("the header's version", version.to_string(), "3 (f32) or 5 (bf16): write it again")),
+    };
+    let size = |n: u32| n as usize;
+    let config = ModelConfig {
+        vocab_size: size(vocab_size),
+        n_positions: size(n_positions),
+        n_embd: size(n_embd),
+        n_head: size(n_head),
+        n_layer: size(n_layer),
+        dropout: 0.0,
+        qkv_bias: true,
+        tied_head: true,
+        init: Init::Gpt2,
+    };
+    let shape = |e: ConfigError| wrong("the header's shape", e.to_string(), "a shape that GPT-2 can have");
+    config.validate().map_err(shape)?;
+    if config.n_layer > MAX_BLOCKS {
+        return Err(wrong("the header's number of blocks", n_layer.to_string(), "at most 10,000"));
+    }
+    if n_padded < vocab_size {
+        let expected = format!("at least the vocabulary of {vocab_size}");
+        return Err(wrong("the header's padded vocabulary", n_padded.to_string(), &expected));
+    }
+    Ok((stored, config, size(n_padded)))
+}
+
+/// Every parameter under our name, with its place in the file.
+fn layout(config: &ModelConfig, n_padded: usize, stored: Stored) -> (Vec<StoredTensor>, Vec<u64>) {
+    let c = config.n_embd;
+    let (mut tensors, mut starts, mut at) = (Vec::new(), Vec::new(), HEADER_BYTES);
+    let mut add = |name: String, shape: Vec<usize>, n_padding_rows: usize| {
+        let bytes = |n: usize| n as u64 * stored.width();
+        let file_bytes = bytes(shape.iter().product());
+        starts.push(at);
+        at += file_bytes + bytes(n_padding_rows * c);
+        tensors.push(StoredTensor { name, shape, dtype: stored.name().to_owned(), file_bytes });
+    };
+    add("wte.weight".to_owned(), vec![config.vocab_size, c], n_padded - config.vocab_size);
+    add("wpe.weight".to_owned(), vec![config.n_positions, c], 0);
+    for (path, multiples) in OF_BLOCKS {
+        for i in 0..config.n_layer {
+            add(format!("h.{i}.{path}"), multiples.iter().map(|n| n * c).collect(), 0);
+        }
+    }
+    add("ln_f.weight".to_owned(), vec![c], 0);
+    add("ln_f.bias".to_owned(), vec![c], 0);
+    (tensors, starts)
+}
