@@ -1,8 +1,8 @@
-//! Folders that appear whole or not at all.
+//! Folders and files that appear whole or not at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
@@ -28,6 +28,35 @@ pub(super) fn replace_folder(
         let _ = fs::remove_dir_all(&partial);
     }
     filled
+}
+
+/// Fills a new file by `fill` and puts it at `path`; what stood there stands until the new one is complete.
+///
+/// The new file is made as `.<name>.partial` beside it, synced and renamed, and the parent is synced. Only a file is
+/// replaced: a folder of that name is somebody's, and an error.
+pub(super) fn replace_file(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    if path.is_dir() {
+        return Err(CheckpointError::io("replace", path)(io::ErrorKind::IsADirectory.into()));
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(CheckpointError::io("create", parent))?;
+    }
+    let partial = sibling(path, "partial");
+    let file = File::create(&partial).map_err(CheckpointError::io("create", &partial))?;
+    let mut file = BufWriter::new(file);
+    let written = fill(&mut file)
+        .and_then(|()| file.flush().map_err(CheckpointError::io("write", &partial)))
+        .and_then(|()| file.get_ref().sync_all().map_err(CheckpointError::io("sync", &partial)))
+        .and_then(|()| fs::rename(&partial, path).map_err(CheckpointError::io("rename", &partial)))
+        .and_then(|()| sync_parent(path));
+    if written.is_err() {
+        // The first error is the one to tell; a left-over is overwritten by the next attempt too.
+        let _ = fs::remove_file(&partial);
+    }
+    written
 }
 
 fn sibling(folder: &Path, ending: &str) -> PathBuf {
@@ -79,7 +108,11 @@ pub(crate) fn put_in_place(partial: &Path, folder: &Path) -> Result<(), Checkpoi
     // The old one has one of these names now, or had it when a program was killed.
     remove_if_there(partial)?;
     remove_if_there(&previous)?;
-    match folder.parent() {
+    sync_parent(folder)
+}
+
+fn sync_parent(path: &Path) -> Result<(), CheckpointError> {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
         _ => sync(Path::new(".")),
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::CheckpointError;
+use super::gguf;
 use super::hugging_face;
 use super::matching::{Place, Places, match_tensors};
 use super::names::Naming;
@@ -33,6 +34,8 @@ pub enum Format {
     Safetensors,
     /// A file of torch.save: `.pt`, `.pth`.
     Torch,
+    /// A file of llama.cpp: `.gguf`.
+    Gguf,
 }
 
 impl Format {
@@ -42,6 +45,7 @@ impl Format {
             Format::HuggingFace => "Hugging Face folder",
             Format::Safetensors => "safetensors",
             Format::Torch => "PyTorch file",
+            Format::Gguf => "GGUF",
         }
     }
 }
@@ -239,6 +243,9 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
     let n = read_up_to(&mut file, &mut start).map_err(CheckpointError::io("read", path))?;
     let start = &start[..n];
+    if start.starts_with(&gguf::MAGIC) {
+        return gguf::open(path);
+    }
     if start.get(8) == Some(&b'{') {
         return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
     }

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod data;
 mod foreign;
+mod gguf;
 mod golden;
 mod infer;
 mod model;
