@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{Format, ModelFile, Progress, TorchFile, load_model, load_training};
+use calame::checkpoint::{Format, ModelFile, Progress, TorchFile, load_model, load_training, write_gguf};
 use calame::data::Corpus;
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{self, Special};
@@ -208,6 +208,32 @@ pub fn llmc(data: &[u8]) -> bool {
             Ok(saved) => assert_eq!(saved.gpt.first_not_finite(), None),
             Err(error) => return names(&error, &path),
         }
+        true
+    })
+}
+
+/// A file of llama.cpp's: what is read of it is written again, and read.
+pub fn gguf(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let (path, again) = (folder.join("model.gguf"), folder.join("again.gguf"));
+        write(&path, data);
+        let mut model = match ModelFile::open(&path) {
+            Ok(model) => model,
+            Err(error) => return names(&error, &path),
+        };
+        assert_eq!(model.config().validate(), Ok(()));
+        let stored: u64 = model.stored().iter().map(|tensor| tensor.file_bytes).sum();
+        assert!(stored <= data.len() as u64, "{stored} bytes of tensors out of {}", data.len());
+        match write_gguf(&again, &mut model) {
+            Ok(_) => {}
+            // Numbers that are not finite, or not zero where a bias should not be.
+            Err(error) => return names(&error, &path),
+        }
+        let (tokenizer, saved) = (model.tokenizer().cloned(), model.load().expect("read before"));
+        let back = load_model(&again).expect("what was written can be read");
+        assert_same(&back.gpt.config, &saved.gpt.config);
+        assert_eq!(bits(&back.gpt), bits(&saved.gpt));
+        assert_eq!(back.tokenizer.map(|t| t.hash()), tokenizer.map(|t| t.hash()));
         true
     })
 }

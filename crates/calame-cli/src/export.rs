@@ -4,14 +4,15 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use calame::checkpoint::{ModelFile, write_hugging_face};
+use calame::checkpoint::{ModelFile, write_gguf, write_hugging_face, write_torch};
 use calame::model::{ModelConfig, logits_by_parts};
 use calame::ops::Device;
 use calame::tensor::Tensor;
+use calame::tokenizer::{Bpe, Tokenizer};
 
-use crate::device;
 use crate::inspect::size;
 use crate::output::{WithHint, grouped, print, print_json};
+use crate::{device, hub};
 
 /// Tokens of the prompt on which the written file is compared with the model.
 const PROMPT_TOKENS: usize = 16;
@@ -56,12 +57,18 @@ pub struct Args {
 enum To {
     /// Hugging Face's folder: config.json, model.safetensors, tokenizer.json
     Safetensors,
+    /// PyTorch's state_dict under the book's names: torch.load and GPTModel.load_state_dict take it
+    Pt,
+    /// llama.cpp's file, with the tokenizer inside
+    Gguf,
 }
 
 impl To {
     fn name(self) -> &'static str {
         match self {
             To::Safetensors => "safetensors",
+            To::Pt => "pt",
+            To::Gguf => "gguf",
         }
     }
 
@@ -69,13 +76,15 @@ impl To {
     fn ending(self) -> &'static str {
         match self {
             To::Safetensors => "-safetensors",
+            To::Pt => ".pt",
+            To::Gguf => ".gguf",
         }
     }
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
-    let mut model = ModelFile::open(&args.model)?;
+    let mut model = ModelFile::open(&hub::resolve(&args.model)?)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(model.path(), args.to));
     if out.exists() && !args.force {
         bail!(WithHint::new(format!("{} exists", out.display()), "give another --out, or --force to replace it"));
@@ -111,6 +120,16 @@ pub fn run(args: &Args) -> Result<()> {
 fn write(model: &mut ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
     match to {
         To::Safetensors => write_hugging_face(out, model)?,
+        To::Pt => {
+            write_torch(out, model)?;
+            // Readers of a .pt take GPT-2's for granted.
+            if model.tokenizer().is_some_and(|t| t.hash() != Bpe::gpt2().hash()) {
+                return Ok(vec![
+                    "a .pt has no room for the tokenizer: put the model's tokenizer.json beside it".to_owned(),
+                ]);
+            }
+        }
+        To::Gguf => return Ok(write_gguf(out, model)?),
     }
     Ok(Vec::new())
 }

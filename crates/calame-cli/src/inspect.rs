@@ -6,6 +6,7 @@ use anyhow::Result;
 use calame::checkpoint::{ModelFile, StoredTensor};
 use serde_json::json;
 
+use crate::hub;
 use crate::output::{grouped, print, print_json};
 
 /// Show a model's format, shape, tokenizer and tensors, without loading it.
@@ -27,7 +28,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = ModelFile::open(&args.model)?;
+    let file = ModelFile::open(&hub::resolve(&args.model)?)?;
     if args.json { print_json(&as_json(&file)) } else { print(&as_text(&file)) }
 }
 

@@ -1,7 +1,7 @@
 //! Train, tune, evaluate and run GPT models of the GPT-2 family.
 //!
 //! The rooms in reading order: [`data`] (text to batches, through a [`tokenizer`]), [`model`] (the layers, on [`ops`] and
-//! [`tensor`]), [`train`] (the loop), [`checkpoint`] (models as files), [`infer`] (from a prompt to a text).
+//! [`tensor`]), [`train`] (the loop), [`checkpoint`] (models as files, their numbers in formats of [`quant`]), [`infer`] (from a prompt to a text).
 //! ARCHITECTURE.md is the map.
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ pub mod data;
 pub mod infer;
 pub mod model;
 pub mod ops;
+pub mod quant;
 pub mod rng;
 pub mod tensor;
 pub mod tokenizer;

@@ -178,7 +178,7 @@ fn layout(config: &ModelConfig, n_padded: usize, stored: Stored) -> (Vec<StoredT
         let file_bytes = bytes(shape.iter().product());
         starts.push(at);
         at += file_bytes + bytes(n_padding_rows * c);
-        tensors.push(StoredTensor { name, shape, dtype: stored.name().to_owned(), file_bytes });
+        tensors.push(StoredTensor { name, shape, dtype: stored.name().to_owned(), is_float: true, file_bytes });
     };
     add("wte.weight".to_owned(), vec![config.vocab_size, c], n_padded - config.vocab_size);
     add("wpe.weight".to_owned(), vec![config.n_positions, c], 0);

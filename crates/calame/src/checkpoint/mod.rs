@@ -5,6 +5,7 @@
 
 mod atomic;
 mod error;
+mod gguf;
 mod hugging_face;
 mod llmc;
 mod matching;
@@ -23,6 +24,7 @@ mod training;
 
 pub(crate) use atomic::put_in_place;
 pub use error::CheckpointError;
+pub use gguf::write_gguf;
 pub use hugging_face::{save_model, write_hugging_face};
 pub use model_file::{Format, ModelFile, SavedModel, find_model, load_model};
 pub use source::StoredTensor;

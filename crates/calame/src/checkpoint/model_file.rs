@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::CheckpointError;
+use super::gguf;
 use super::hugging_face;
 use super::llmc::{self, LlmcFile};
 use super::matching::{Place, Places, match_tensors};
@@ -40,6 +41,8 @@ pub enum Format {
     Torch,
     /// A checkpoint of llm.c: `.bin`.
     Llmc,
+    /// A file of llama.cpp: `.gguf`.
+    Gguf,
 }
 
 impl Format {
@@ -50,6 +53,7 @@ impl Format {
             Format::Safetensors => "safetensors",
             Format::Torch => "PyTorch file",
             Format::Llmc => "llm.c checkpoint",
+            Format::Gguf => "GGUF",
         }
     }
 }
@@ -256,6 +260,9 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     if start.starts_with(&llmc::MAGIC.to_le_bytes()) {
         return open_llmc(path);
     }
+    if start.starts_with(&gguf::MAGIC) {
+        return gguf::open(path);
+    }
     if start.get(8) == Some(&b'{') {
         return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
     }
@@ -277,7 +284,15 @@ fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
     let source = LlmcFile::open(path)?;
     let config = source.config().clone();
     let source = Box::new(source);
-    let mut opened = Opened { format: Format::Llmc, weights: path.to_owned(), source, config, conv1d: false, tokenizer: None, notes: Vec::new() };
+    let mut opened = Opened {
+        format: Format::Llmc,
+        weights: path.to_owned(),
+        source,
+        config,
+        conv1d: false,
+        tokenizer: None,
+        notes: Vec::new(),
+    };
     opened.assume_gpt2_tokenizer();
     Ok(opened)
 }

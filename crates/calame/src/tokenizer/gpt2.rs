@@ -28,6 +28,17 @@ const N_GPT2: u32 = 50_257;
 /// the search is linear in any text.
 const PIECE: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
 
+/// A byte-level BPE tokenizer as lists, in which GGUF files hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BpeLists {
+    /// The token of each id: an ordinary one in GPT-2's spelling of bytes, a special one as its text.
+    pub tokens: Vec<String>,
+    /// The two parts of each merge, spelled likewise, with a space between them.
+    pub merges: Vec<String>,
+    /// The ids of special tokens.
+    pub specials: Vec<u32>,
+}
+
 /// A byte-level BPE tokenizer: GPT-2's, or one of the same make read from a file.
 pub struct Bpe {
     kind: &'static str,
@@ -67,6 +78,20 @@ impl Bpe {
     /// [`TokenizerError::Json`] and [`TokenizerError::Unsupported`]; both name the file.
     pub fn from_json(text: &str, path: &Path) -> Result<Arc<Self>, TokenizerError> {
         gpt2_json::from_file(File::parse(text, path)?)
+    }
+
+    /// A tokenizer from lists, with the conditions of [`Bpe::from_json`]. `path` only names the file in errors.
+    /// Where it is GPT-2's own, the shared instance is given.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Unsupported`], which names the file.
+    pub fn from_lists(lists: BpeLists, path: &Path) -> Result<Arc<Self>, TokenizerError> {
+        gpt2_json::from_lists(lists, path)
+    }
+
+    /// The lists from which [`Bpe::from_lists`] makes this tokenizer.
+    pub fn to_lists(&self) -> BpeLists {
+        gpt2_json::to_lists(self)
     }
 
     /// A tokenizer of the tokens of the ids `0..tokens.len()`, those of `specials` included.
@@ -139,6 +164,10 @@ impl Tokenizer for Bpe {
             bytes.extend_from_slice(token);
         }
         Ok(bytes)
+    }
+
+    fn as_bpe(&self) -> Option<&Bpe> {
+        Some(self)
     }
 
     fn to_json(&self) -> String {

@@ -1,11 +1,12 @@
-//! The byte-level BPE as a `tokenizer.json` of Hugging Face's format.
+//! The byte-level BPE as a `tokenizer.json` of Hugging Face's format, and as the lists of a GGUF file.
 //!
-//! The file lists the merges; here they are not stored, since the ids have their order. Merging by ids gives what
+//! Both list the merges; here they are not stored, since the ids have their order. Merging by ids gives what
 //! merging by a list gives if and only if, for each merged token, merging its bytes with lower ids alone ends
 //! in exactly the two parts that the list has: inside the span that becomes a token, merging proceeds as if the
 //! span stood alone. The reader checks this for every token, the writer rebuilds the list by it.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -15,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::byte_level::{spell, unspell};
 use super::gpt2::{ranks, special_ids};
-use super::json::{File, shorten, shown};
-use super::{Bpe, TokenizerError};
+use super::json::{AddedToken, File, shorten, shown};
+use super::{Bpe, BpeLists, TokenizerError};
 
 /// Bytes of the longest token that a file may have (GPT-2's longest has 128): rebuilding its merge takes the
 /// square of its length.
@@ -59,8 +60,34 @@ pub(super) fn from_file(mut file: File) -> Result<Arc<Bpe>, TokenizerError> {
     check_steps(&file)?;
     let model: Model = file.take_model()?;
     check_model(&file, &model)?;
-    let (tokens, specials) = vocabulary(&file, model.vocab)?;
-    check_merges(&file, &tokens, &specials, &model.merges)?;
+    build(&file, model.vocab, &model.merges)
+}
+
+/// Makes the tokenizer of lists; GPT-2's shared instance where they are GPT-2's.
+pub(super) fn from_lists(lists: BpeLists, path: &Path) -> Result<Arc<Bpe>, TokenizerError> {
+    let BpeLists { tokens, merges, specials } = lists;
+    let mut file = File::bare(path);
+    for id in specials {
+        let Some(content) = tokens.get(id as usize).cloned() else {
+            let expected = format!("an id below {}", tokens.len());
+            return Err(file.unsupported("special token", expected, id.to_string()));
+        };
+        file.added_tokens.push(AddedToken::special(id, content));
+    }
+    let mut vocab = HashMap::with_capacity(tokens.len());
+    for (id, token) in (0u32..).zip(tokens) {
+        if let Some(first) = vocab.insert(token.clone(), id) {
+            let field = format!("token {:?}", shorten(&token));
+            return Err(file.unsupported(field, "one id", format!("{first} and {id}")));
+        }
+    }
+    let merges: Vec<Merge> = merges.into_iter().map(Merge::Joined).collect();
+    build(&file, vocab, &merges)
+}
+
+fn build(file: &File, vocab: HashMap<String, u32>, merges: &[Merge]) -> Result<Arc<Bpe>, TokenizerError> {
+    let (tokens, specials) = vocabulary(file, vocab)?;
+    check_merges(file, &tokens, &specials, merges)?;
     let gpt2 = Bpe::gpt2();
     if gpt2.tokens() == tokens && gpt2.specials() == specials {
         return Ok(gpt2);
@@ -308,16 +335,33 @@ struct ById<'a>(&'a Bpe);
 
 impl Serialize for ById<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let tokens = self.0.tokens();
-        let special = special_ids(tokens.len(), self.0.specials());
-        let mut map = serializer.serialize_map(Some(tokens.len()))?;
-        for ((id, token), special) in (0u32..).zip(tokens).zip(special) {
-            // The text of a special token stands as it is.
-            let text = if special { String::from_utf8_lossy(token).into_owned() } else { spell(token) };
+        let mut map = serializer.serialize_map(Some(self.0.tokens().len()))?;
+        for (id, text) in (0u32..).zip(spelled(self.0)) {
             map.serialize_entry(&text, &id)?;
         }
         map.end()
     }
+}
+
+/// The token of each id as text; that of a special token stands as it is.
+fn spelled(bpe: &Bpe) -> impl Iterator<Item = String> {
+    let special = special_ids(bpe.tokens().len(), bpe.specials());
+    let tokens = bpe.tokens().iter().zip(special);
+    tokens.map(|(token, special)| if special { String::from_utf8_lossy(token).into_owned() } else { spell(token) })
+}
+
+/// The two parts of each merge, with a space between them.
+fn merges(bpe: &Bpe) -> impl Iterator<Item = String> {
+    merged_tokens(bpe.tokens(), bpe.specials()).map(|(id, token, cut)| {
+        let cut = cut.unwrap_or_else(|| panic!("merges: token {id} is merged from two others"));
+        format!("{} {}", spell(&token[..cut]), spell(&token[cut..]))
+    })
+}
+
+/// The lists that [`from_lists`] reads.
+pub(super) fn to_lists(bpe: &Bpe) -> BpeLists {
+    let specials = bpe.specials().iter().map(|&(_, id)| id).collect();
+    BpeLists { tokens: spelled(bpe).collect(), merges: merges(bpe).collect(), specials }
 }
 
 /// The tokenizer as Hugging Face's `tokenizers` reads it.
@@ -325,10 +369,6 @@ pub(super) fn to_json(bpe: &Bpe) -> String {
     let byte_level = |add_prefix_space, trim_offsets| json!({"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets, "use_regex": true});
     let added_tokens = bpe.specials().iter().map(|(content, id)| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
-    });
-    let merges = merged_tokens(bpe.tokens(), bpe.specials()).map(|(id, token, cut)| {
-        let cut = cut.unwrap_or_else(|| panic!("to_json: token {id} is merged from two others"));
-        format!("{} {}", spell(&token[..cut]), spell(&token[cut..]))
     });
     let file = Written {
         version: "1.0",
@@ -348,7 +388,7 @@ pub(super) fn to_json(bpe: &Bpe) -> String {
             fuse_unk: false,
             byte_fallback: false,
             vocab: ById(bpe),
-            merges: merges.collect(),
+            merges: merges(bpe).collect(),
         },
     };
     serde_json::to_string(&file).expect("to_json: every key is a string")

@@ -44,6 +44,13 @@ pub(super) struct AddedToken {
     pub special: bool,
 }
 
+impl AddedToken {
+    /// One that is found wherever its text stands.
+    pub(super) fn special(id: u32, content: String) -> Self {
+        Self { id, content, single_word: false, lstrip: false, rstrip: false, special: true }
+    }
+}
+
 /// A parsed file, and its name for errors.
 pub(super) struct File {
     pub path: PathBuf,
@@ -68,6 +75,13 @@ impl File {
             decoder: fields.decoder,
             model: fields.model,
         })
+    }
+
+    /// Nothing but a name: for a vocabulary that stands in a file of another format.
+    pub(super) fn bare(path: &Path) -> Self {
+        let [normalizer, pre_tokenizer, post_processor, decoder, model] = [const { Value::Null }; 5];
+        let (path, added_tokens) = (path.to_owned(), Vec::new());
+        Self { path, added_tokens, normalizer, pre_tokenizer, post_processor, decoder, model }
     }
 
     /// The model's type. GPT-2's own file has none: then it is BPE if there are merges.

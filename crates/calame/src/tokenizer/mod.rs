@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-pub use gpt2::Bpe;
+pub use gpt2::{Bpe, BpeLists};
 pub use simple::SimpleTokenizer;
 pub use stream::StreamDecoder;
 
@@ -70,6 +70,11 @@ pub trait Tokenizer: Send + Sync {
     /// As [`decode_bytes`](Tokenizer::decode_bytes).
     fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         Ok(String::from_utf8_lossy(&self.decode_bytes(ids)?).into_owned())
+    }
+
+    /// The tokenizer itself if it is a byte-level BPE, which other formats than `tokenizer.json` hold too.
+    fn as_bpe(&self) -> Option<&Bpe> {
+        None
     }
 
     /// The tokenizer as a `tokenizer.json` in Hugging Face's format, which [`read_json`] reads back.

@@ -8,9 +8,9 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{ModelFile, Progress, load_model, save_model, save_training, write_torch};
+use calame::checkpoint::{ModelFile, Progress, load_model, save_model, save_training, write_gguf, write_torch};
 use calame::model::{Gpt, ModelConfig, Preset};
-use calame::tokenizer::{END_OF_TEXT, SimpleTokenizer, Tokenizer};
+use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
 use calame::train::metrics::{MetricsWriter, Record};
 use calame::train::{RunConfig, RunFolder};
 use proptest::collection::vec;
@@ -19,6 +19,8 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
+use crate::gguf::Built;
+
 #[path = "../../../../fuzz/checks.rs"]
 mod checks;
 
@@ -26,7 +28,7 @@ mod checks;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target of `fuzz/`.
-const TARGETS: [(&str, Check); 8] = [
+const TARGETS: [(&str, Check); 9] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
     ("tokenizer_json", checks::tokenizer_json),
@@ -35,6 +37,7 @@ const TARGETS: [(&str, Check); 8] = [
     ("corpus", checks::corpus),
     ("torch_file", checks::torch_file),
     ("llmc", checks::llmc),
+    ("gguf", checks::gguf),
 ];
 
 fn fuzz_folder() -> PathBuf {
@@ -204,6 +207,11 @@ fn damaged_llmc_checkpoints_are_errors() {
 }
 
 #[test]
+fn damaged_gguf_files_are_errors() {
+    feed("gguf", 1500);
+}
+
+#[test]
 fn every_seed_is_valid_and_small() {
     for (target, check) in TARGETS {
         for (i, seed) in seeds(target).iter().enumerate() {
@@ -274,7 +282,7 @@ fn joined(first: &Path, second: &Path) -> Vec<u8> {
 fn model(config: &ModelConfig) -> Gpt {
     let mut gpt = Gpt::zeros(config);
     let numbers = gpt.tensors_mut().flat_map(|(_, tensor)| tensor.as_mut_slice());
-    numbers.zip(0u8..).for_each(|(x, i)| *x = f32::from(i) / 8.0 - 2.0);
+    numbers.zip((0..=u8::MAX).cycle()).for_each(|(x, i)| *x = f32::from(i) / 8.0 - 2.0);
     gpt
 }
 
@@ -394,6 +402,25 @@ fn llmc_seeds() -> [(&'static str, Vec<u8>); 2] {
     })
 }
 
+/// Of calame's writing, one with a tokenizer, and one with numbers of two bytes, which calame does not write.
+fn gguf_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
+    let own_head = ModelConfig { qkv_bias: false, ..checks::tiny_model() };
+    let narrow = ModelConfig { vocab_size: 261, n_embd: 1, tied_head: true, ..checks::tiny_model() };
+    let tokenizer = tokenizer::read_json(&bpe(), Path::new("tokenizer.json")).unwrap();
+    let written = |name: &str, config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>| {
+        let path = folder.join(name);
+        save_model(&path.join("model"), &model(config), tokenizer).unwrap();
+        let path = path.join("seed.gguf");
+        write_gguf(&path, &mut ModelFile::open(&folder.join(name)).unwrap()).unwrap();
+        fs::read(&path).unwrap()
+    };
+    [
+        ("halves", Built::halves().bytes()),
+        ("own-head", written("own-head", &own_head, None)),
+        ("tokenizer", written("tokenizer", &narrow, Some(tokenizer.as_ref()))),
+    ]
+}
+
 /// What the code writes today is what the fuzzers start from; with `CALAME_WRITE_SEEDS` set it is written anew.
 #[test]
 fn the_fuzz_seeds_are_what_the_code_writes() {
@@ -417,4 +444,5 @@ fn the_fuzz_seeds_are_what_the_code_writes() {
     check("corpus", &corpus_seeds());
     check("torch_file", &torch_file_seeds(folder.path()));
     check("llmc", &llmc_seeds());
+    check("gguf", &gguf_seeds(&folder.path().join("gguf")));
 }

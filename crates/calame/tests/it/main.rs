@@ -4,6 +4,7 @@ mod checkpoint;
 mod data;
 mod foreign;
 mod formats;
+mod gguf;
 mod golden;
 mod infer;
 mod llmc;
