@@ -113,11 +113,15 @@ fn place_of(
             return None;
         }
     };
-    let misshapen: Vec<&StoredTensor> = indices.iter().map(|&i| &tensors[i]).filter(|t| t.shape != expected).collect();
-    for tensor in &misshapen {
-        problems.push(format!("misshapen: {} is {:?}, expected {expected:?}", tensor.name, tensor.shape));
+    let n_before = problems.len();
+    for tensor in indices.iter().map(|&i| &tensors[i]) {
+        if tensor.shape != expected {
+            problems.push(format!("misshapen: {} is {:?}, expected {expected:?}", tensor.name, tensor.shape));
+        } else if !tensor.is_float {
+            problems.push(format!("{} is {}: expected floats", tensor.name, tensor.dtype));
+        }
     }
-    misshapen.is_empty().then_some(Place { tensors: indices, transposed })
+    (problems.len() == n_before).then_some(Place { tensors: indices, transposed })
 }
 
 /// Whether a tensor holds the queries' rows alone.
