@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{Progress, TorchFile, load_model, load_training, read_config};
+use calame::checkpoint::{ModelFile, Progress, TorchFile, load_model, load_training};
 use calame::data::Corpus;
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{self, Special};
@@ -50,7 +50,7 @@ pub fn saved_model(data: &[u8]) -> bool {
         assert_eq!(shape.validate(), Ok(()));
         assert!(4 * shape.n_parameters() <= weights.len(), "{shape:?} out of {} bytes", weights.len());
         assert_eq!(saved.gpt.first_not_finite(), None);
-        assert_same(&read_config(folder).expect("read before"), shape);
+        assert_same(ModelFile::open(folder).expect("read before").config(), shape);
         true
     })
 }

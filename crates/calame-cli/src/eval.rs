@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<()> {
     let (loss, seconds) = (sum / n_tokens as f64, start.elapsed().as_secs_f64());
     if args.json {
         print_json(&serde_json::json!({
-            "model": saved.folder, "n_tokens": n_tokens, "loss": loss, "perplexity": loss.exp(),
+            "model": saved.path, "n_tokens": n_tokens, "loss": loss, "perplexity": loss.exp(),
             "window": window, "stride": stride, "seconds": seconds,
         }))?;
     } else {

@@ -104,7 +104,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         let n = generation.tokens().len() - usize::from(ended);
         print_json(&serde_json::json!({
-            "model": saved.folder,
+            "model": saved.path,
             "prompt": args.context,
             "text": tokenizer.decode(&generation.tokens()[..n])?,
             "tokens": &generation.tokens()[prompt.len()..],

@@ -84,7 +84,7 @@ pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<
     let mut saved = load_model(path)?;
     let tokenizer = saved.tokenizer.take().ok_or_else(|| {
         WithHint::new(
-            format!("{} has no tokenizer.json, so a {input} cannot be encoded", saved.folder.display()),
+            format!("{} has no tokenizer.json, so a {input} cannot be encoded", saved.path.display()),
             "put the model's tokenizer.json into the folder",
         )
     })?;
