@@ -11,6 +11,7 @@ mod logits;
 mod observer;
 mod output;
 mod plot;
+mod reproduce;
 mod runs;
 mod settings;
 mod signals;
@@ -44,6 +45,7 @@ enum Command {
     Tokenize(tokenize::Args),
     Logits(logits::Args),
     Plot(plot::Args),
+    Reproduce(reproduce::Args),
     Bench(bench::Args),
 }
 
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
         Command::Logits(args) => logits::run(args).map(|()| ExitCode::SUCCESS),
         Command::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Reproduce(args) => reproduce::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {

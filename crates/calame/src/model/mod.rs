@@ -21,7 +21,7 @@ pub mod params;
 pub use attention::{Attention, AttentionSaved, AttentionScratch};
 pub use block::{Block, BlockSaved, BlockScratch};
 pub use config::{ConfigError, Init, ModelConfig, Preset};
-pub use dropout::Dropout;
+pub use dropout::{Dropout, Masks};
 pub use extend::{ExtendScratch, Rows};
 pub use gpt::{Gpt, Part, Saved, Scratch};
 pub use kv_cache::KvCache;

@@ -11,4 +11,5 @@ mod tidy;
 mod tokenizer;
 mod torch_file;
 mod torch_rng;
+mod torch_run;
 mod train;
