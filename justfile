@@ -20,5 +20,7 @@ train *ARGS:
     cargo run --release -- train {{ARGS}}
 generate *ARGS:
     cargo run --release -- generate {{ARGS}}
+reproduce *ARGS:
+    cargo run --release -- reproduce {{ARGS}}
 golden:
     python3 golden/make.py

@@ -3,7 +3,8 @@
 Source: Sebastian Raschka, Build a Large Language Model (From Scratch), chapters 3 and 4.
 Only the parts that bear on the numbers are here: pre-norm blocks, LayerNorm with eps 1e-5 and
 the biased variance, tanh GELU, softmax of q.k / sqrt(HS), projections without bias where
-qkv_bias is false, a head of its own. Dropout is absent: the golden figures are made without it.
+qkv_bias is false, a head of its own, dropout of drop_rate (none unless the config names it) on
+attention's weights, on the sum of the embeddings and on both shortcuts.
 """
 
 import math
@@ -52,6 +53,7 @@ class MultiHeadAttention(nn.Module):
         self.W_key = nn.Linear(c, c, bias=cfg["qkv_bias"])
         self.W_value = nn.Linear(c, c, bias=cfg["qkv_bias"])
         self.out_proj = nn.Linear(c, c)
+        self.dropout = nn.Dropout(cfg.get("drop_rate", 0.0))
         ones = torch.ones(cfg["n_positions"], cfg["n_positions"])
         self.register_buffer("mask", torch.triu(ones, diagonal=1))
 
@@ -64,7 +66,7 @@ class MultiHeadAttention(nn.Module):
         queries, keys, values = heads(self.W_query(x)), heads(self.W_key(x)), heads(self.W_value(x))
         scores = queries @ keys.transpose(2, 3)
         scores = scores.masked_fill(self.mask.bool()[:t, :t], -torch.inf)
-        weights = torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1)
+        weights = self.dropout(torch.softmax(scores / keys.shape[-1] ** 0.5, dim=-1))
         context = (weights @ values).transpose(1, 2).contiguous().view(b, t, c)
         return self.out_proj(context)
 
@@ -76,10 +78,11 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(cfg)
         self.norm1 = LayerNorm(cfg["n_embd"])
         self.norm2 = LayerNorm(cfg["n_embd"])
+        self.drop_shortcut = nn.Dropout(cfg.get("drop_rate", 0.0))
 
     def forward(self, x):
-        x = x + self.att(self.norm1(x))
-        return x + self.ff(self.norm2(x))
+        x = x + self.drop_shortcut(self.att(self.norm1(x)))
+        return x + self.drop_shortcut(self.ff(self.norm2(x)))
 
 
 class GPTModel(nn.Module):
@@ -89,6 +92,7 @@ class GPTModel(nn.Module):
         c = cfg["n_embd"]
         self.tok_emb = nn.Embedding(cfg["vocab_size"], c)
         self.pos_emb = nn.Embedding(cfg["n_positions"], c)
+        self.drop_emb = nn.Dropout(cfg.get("drop_rate", 0.0))
         self.trf_blocks = nn.Sequential(*[TransformerBlock(cfg) for _ in range(cfg["n_layer"])])
         self.final_norm = LayerNorm(c)
         self.out_head = nn.Linear(c, cfg["vocab_size"], bias=False)
@@ -96,7 +100,7 @@ class GPTModel(nn.Module):
     def forward(self, in_idx):
         """Token ids [B, T] to logits [B, T, V]."""
         positions = torch.arange(in_idx.shape[1], device=in_idx.device)
-        x = self.tok_emb(in_idx) + self.pos_emb(positions)
+        x = self.drop_emb(self.tok_emb(in_idx) + self.pos_emb(positions))
         return self.out_head(self.final_norm(self.trf_blocks(x)))
 
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use calame::checkpoint::{SavedModel, latest_checkpoint, load_model};
 use calame::model::{Gpt, ModelConfig};
-use calame::ops::{Device, Isa};
+use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::{self, Special, Tokenizer};
-use calame::train::{RunConfig, RunFolder};
+use calame::train::{Rng, RunConfig, RunFolder};
 use toml::{Table, Value};
 
 use crate::output::{UsageError, WithHint, note};
@@ -20,7 +20,8 @@ use crate::{device, hub, runs, space};
 pub struct Ready {
     pub config: RunConfig,
     pub place: Place,
-    pub gpt: Gpt,
+    /// The model to train; a fresh one where there is none.
+    pub gpt: Option<Gpt>,
     pub prepared: Prepared,
 }
 
@@ -35,6 +36,10 @@ pub enum Place {
 pub fn start(args: &Args) -> Result<(Device, Ready)> {
     let settings = settings::resolve(&asked(args))?;
     let mut config = settings.config.clone();
+    if config.train.rng == Rng::Torch && config.device.precision == "auto" {
+        // Who follows PyTorch number for number does not want products in bf16.
+        config.device.precision = Precision::F32.name().to_owned();
+    }
     let (dev, resolved) = device::open(&config.device, device::Purpose::Training)?;
     config.device = resolved;
     let source = match config.init_from.as_str() {
@@ -45,6 +50,9 @@ pub fn start(args: &Args) -> Result<(Device, Ready)> {
         adopt_shape(&mut config, source, &settings)?;
     }
     config.train.validate().map_err(UsageError::from)?;
+    if source.is_none() {
+        config.validate_fresh_weights().map_err(UsageError::from)?;
+    }
     let given = source.as_ref().and_then(|source| source.tokenizer.clone());
     let prepared = text::prepare(&config, given)?;
     if source.is_none() && config.tokenizer.kind != "gpt2" && !settings.was_set("model.vocab_size") {
@@ -61,10 +69,7 @@ pub fn start(args: &Args) -> Result<(Device, Ready)> {
     // Looked at again when the folder is made; here it costs no waiting for the model.
     runs::check_free(&path, args.overwrite)?;
     space::check(&path, config.model.n_parameters())?;
-    let gpt = match source {
-        Some(source) => Gpt { config: config.model.clone(), ..source.gpt },
-        None => Gpt::fresh(&dev, &config.model, config.train.seed),
-    };
+    let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
     Ok((dev, Ready { config, place: Place::New(path), gpt, prepared }))
 }
 
@@ -81,6 +86,7 @@ fn asked(args: &Args) -> Asked {
     flags.extend(args.epochs.map(|n| ("train.epochs", Value::Integer(n as i64))));
     flags.extend(args.lr.map(|x| ("train.lr", Value::Float(x))));
     flags.extend(args.seed.map(|n| ("train.seed", Value::Integer(n as i64))));
+    flags.extend(args.rng.as_ref().map(|s| ("train.rng", text(s))));
     flags.extend(args.batch_size.map(|n| ("data.batch_size", size(n))));
     flags.extend(args.window.map(|n| ("data.window", size(n))));
     flags.extend(args.stride.map(|n| ("data.stride", size(n))));
@@ -174,10 +180,11 @@ pub fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
         bail!(WithHint::new(format!("{} has no checkpoint to go on from", path.display()), hint));
     };
     let (_, at_checkpoint) = RunFolder::open(&checkpoint)?;
-    if at_checkpoint.model != config.model || at_checkpoint.train.seed != config.train.seed {
+    let random = |config: &RunConfig| (config.train.seed, config.train.rng);
+    if at_checkpoint.model != config.model || random(&at_checkpoint) != random(&config) {
         bail!(WithHint::new(
             format!(
-                "[model] or train.seed in {}/config.toml is not what it was when the run was stopped",
+                "[model], train.seed or train.rng in {}/config.toml is not what it was when the run was stopped",
                 path.display()
             ),
             format!("put it back as it is in {}/config.toml", checkpoint.display())
@@ -201,7 +208,7 @@ pub fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
             "put the text back as it was, or start a new run with --init-from"
         ));
     }
-    let gpt = Gpt::zeros(&config.model);
+    let gpt = Some(Gpt::zeros(&config.model));
     Ok((dev, Ready { config, place: Place::Stopped(folder, checkpoint), gpt, prepared }))
 }
 

@@ -14,6 +14,7 @@ mod logits;
 mod observer;
 mod output;
 mod plot;
+mod reproduce;
 mod runs;
 mod settings;
 mod signals;
@@ -49,6 +50,7 @@ enum Command {
     Inspect(inspect::Args),
     Export(export::Args),
     Plot(plot::Args),
+    Reproduce(reproduce::Args),
     Bench(bench::Args),
 }
 
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Export(args) => export::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Reproduce(args) => reproduce::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {

@@ -163,17 +163,22 @@ impl Observer for Follower {
         if self.sample.max_tokens == 0 {
             return Ok(());
         }
-        let prompt = self.tokenizer.encode(&self.sample.prompt, Special::Allow)?;
-        let sampler = Sampler::new(&SamplerConfig::default(), 0)?.among(self.tokenizer.n_vocab());
-        let mut generation = Generation::new(dev, gpt, &prompt, sampler, 1)?;
-        for _ in 0..self.sample.max_tokens {
-            generation.next_token()?;
-        }
-        let text = self.tokenizer.decode(generation.tokens())?;
+        let text = sample_text(dev, gpt, self.tokenizer.as_ref(), &self.sample)?;
         self.folder.add_sample(epoch, &text)?;
         if !self.json {
             self.line(&text.replace('\n', " "));
         }
         self.record(&Record::Sample { step, epoch, prompt: self.sample.prompt.clone(), text })
     }
+}
+
+/// The text that a training writes after an epoch: the prompt, continued greedily.
+pub fn sample_text(dev: &Device, gpt: &Gpt, tokenizer: &dyn Tokenizer, sample: &SampleConfig) -> Result<String> {
+    let prompt = tokenizer.encode(&sample.prompt, Special::Allow)?;
+    let sampler = Sampler::new(&SamplerConfig::default(), 0)?.among(tokenizer.n_vocab());
+    let mut generation = Generation::new(dev, gpt, &prompt, sampler, 1)?;
+    for _ in 0..sample.max_tokens {
+        generation.next_token()?;
+    }
+    Ok(tokenizer.decode(generation.tokens())?)
 }

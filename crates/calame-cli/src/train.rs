@@ -55,7 +55,7 @@ pub struct Args {
 
     /// Go on with a run that was stopped
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "preset", "run", "overwrite", "config", "epochs", "batch_size",
-          "window", "stride", "lr", "seed", "init_from", "set", "device", "precision"])]
+          "window", "stride", "lr", "seed", "rng", "init_from", "set", "device", "precision"])]
     pub resume: Option<PathBuf>,
 
     /// Settings: a TOML file with any of the keys that a run's config.toml has
@@ -85,6 +85,10 @@ pub struct Args {
     /// Seed of weights, order and dropout [default: 123]
     #[arg(long, value_name = "N", value_parser = storable())]
     pub seed: Option<u64>,
+
+    /// Random numbers: calame, or torch, which draws what the report's PyTorch script draws on a CPU [default: calame]
+    #[arg(long, value_name = "GENERATOR")]
+    pub rng: Option<String>,
 
     /// Start from the weights and the tokenizer of this model
     #[arg(long, value_name = "MODEL")]
@@ -116,7 +120,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let Ready { config, place, gpt, prepared } = ready;
     let description = prepared.description;
     // Before the folder: a run that does not fit into memory must not have replaced another one.
-    let mut trainer = Trainer::new(&dev, &config, gpt, prepared.splits);
+    let mut trainer = match gpt {
+        Some(gpt) => Trainer::new(&dev, &config, gpt, prepared.splits),
+        None => Trainer::fresh(&dev, &config, prepared.splits),
+    };
     let (folder, metrics) = match place {
         Place::New(path) => {
             let folder = runs::create(&path, &config, &prepared.tokenizer.to_json(), args.overwrite)?;

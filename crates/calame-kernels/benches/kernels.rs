@@ -78,7 +78,7 @@ fn bytes_of(n: usize) -> Throughput {
 }
 
 /// A dropout as the model's.
-fn keep() -> Keep {
+fn keep() -> Keep<'static> {
     Keep::new(Key::from_seed(1), 0, 0, 0.1)
 }
 

@@ -42,6 +42,18 @@ fn a_config_that_cannot_be_read() {
 }
 
 #[test]
+fn what_torch_does_not_draw() {
+    refused(&["--rng", "numpy"], 2, &["--rng: ", "unknown variant `numpy`", "`calame` or `torch`"]);
+    // The preset tiny is of OpenAI's shapes.
+    refused(&["--rng", "torch"], 2, &["model.init is gpt2: expected pytorch", "set model.init=pytorch"]);
+    refused(
+        &["--rng", "torch", "--set", "model.init=pytorch"],
+        2,
+        &["model.tied_head is true: expected false", "train.rng=calame"],
+    );
+}
+
+#[test]
 fn heads_and_windows() {
     refused(&["--set", "model.n_head=3"], 2, &["model.n_head is 3", "model.n_embd = 16", "1, 2, 4, 8, 16"]);
     refused(&["--window", "17"], 2, &["data.window is 17", "is 16", "use --window 16", "model.n_positions=17"]);

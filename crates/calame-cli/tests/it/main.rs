@@ -15,6 +15,7 @@ mod logits;
 mod pipes;
 mod plot;
 mod program;
+mod reproduce;
 mod resume;
 #[cfg(unix)]
 mod signals;

@@ -295,6 +295,9 @@ fn a_shape_that_was_changed_meanwhile_is_refused() {
         assert!(config.contains(old));
         place.write("run/config.toml", config.replace(old, new));
         let outcome = place.run(&["train", "--resume", "run"]);
-        outcome.is_error(1, &["[model] or train.seed in run/config.toml is not what it was", "hint: put it back"]);
+        outcome.is_error(
+            1,
+            &["[model], train.seed or train.rng in run/config.toml is not what it was", "hint: put it back"],
+        );
     }
 }

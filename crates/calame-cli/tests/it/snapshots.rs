@@ -27,7 +27,7 @@ fn check(name: &str, outcome: &Outcome) {
 fn help() {
     let place = Place::new();
     check("help", &place.run(&["--help"]));
-    for verb in ["train", "generate", "eval", "tokenize", "inspect", "export", "plot", "bench"] {
+    for verb in ["train", "generate", "eval", "tokenize", "inspect", "export", "plot", "reproduce", "bench"] {
         check(&format!("help_{verb}"), &place.run(&[verb, "--help"]));
     }
     check("version", &place.run(&["--version"]));

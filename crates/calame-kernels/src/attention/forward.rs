@@ -20,7 +20,7 @@ pub fn attention_forward(
     precision: Precision,
     shape: AttentionShape,
     qkv: &[f32],
-    keep: Option<&Keep>,
+    keep: Option<&Keep<'_>>,
     y: &mut [f32],
     lse: &mut [f32],
 ) {
@@ -58,13 +58,20 @@ pub fn attention_forward(
 
 multiversion! {
     fn softmax_rows(
-        head: Head, keep: Option<&Keep>, from: usize, to: usize, weights: &mut [f32], lse: &mut [f32],
+        head: Head, keep: Option<&Keep<'_>>, from: usize, to: usize, weights: &mut [f32], lse: &mut [f32],
     ) = softmax_rows_body;
 }
 
 /// Rows `from..to` of scores (keys 0..to) become dropped-out weights; what the mask hides becomes 0.
 #[inline(always)]
-fn softmax_rows_body(head: Head, keep: Option<&Keep>, from: usize, to: usize, weights: &mut [f32], lse: &mut [f32]) {
+fn softmax_rows_body(
+    head: Head,
+    keep: Option<&Keep<'_>>,
+    from: usize,
+    to: usize,
+    weights: &mut [f32],
+    lse: &mut [f32],
+) {
     let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
     for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(stride)).zip(lse) {
         let (seen, hidden) = row[..to].split_at_mut(q + 1);

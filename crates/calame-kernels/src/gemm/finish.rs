@@ -29,7 +29,7 @@ pub enum Finish<'a> {
         /// As large as C.
         x: &'a [f32],
         /// Which elements stay; without it all do.
-        keep: Option<&'a Keep>,
+        keep: Option<&'a Keep<'a>>,
         /// Rows of C that belong to one sequence.
         rows_per_sequence: usize,
     },
@@ -79,7 +79,7 @@ pub(super) enum SharedFinish<'a> {
     Keep,
     Gelu { y: Shards<f32> },
     GeluBackward { x: &'a [f32], y: Shards<f32> },
-    AddDropped { x: &'a [f32], keep: Option<&'a Keep>, rows_per_sequence: usize },
+    AddDropped { x: &'a [f32], keep: Option<&'a Keep<'a>>, rows_per_sequence: usize },
 }
 
 impl SharedFinish<'_> {

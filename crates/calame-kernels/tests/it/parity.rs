@@ -7,7 +7,7 @@ use calame_kernels::reference;
 use calame_kernels::*;
 
 use crate::bounds;
-use crate::support::{EPSILON, assert_close, for_every_pool, nans, normals, numbers, to_f64};
+use crate::support::{EPSILON, assert_close, for_every_pool, nans, normals, numbers, to_f64, words};
 
 const SIZES: [usize; 5] = [1, 7, 16, 17, 65];
 
@@ -217,7 +217,9 @@ fn products_are_finished_once() {
             let want: Vec<f64> =
                 to_f64(&product).into_iter().map(|x| x * (0.5 + 0.5 * tanh_argument(x).tanh())).collect();
             assert_close("gelu", &gelu, &want, |i| 1e-5 * (1.0 + want[i].abs()));
-            for keep in [None, Some(&keep)] {
+            let words = words(5, m.next_multiple_of(7) * n.div_ceil(64));
+            let stored = Keep::stored(&words, 7, n, 1.5);
+            for keep in [None, Some(&keep), Some(&stored)] {
                 let y = then(Finish::AddDropped { x: &x, keep, rows_per_sequence: 7 });
                 let factor = |r: usize, c: usize| keep.map_or(1.0, |k| f64::from(k.factor(r / 7, r % 7, c)));
                 let mut want = vec![0.0; m * n];
@@ -245,7 +247,9 @@ fn attention() {
         let c = nh * hs;
         let (qkv, dy) = (normals(1, b * t * 3 * c, 1.0), numbers(2, b * t * c));
         let (qkv64, dy64) = (to_f64(&qkv), to_f64(&dy));
-        for keep in [None, Some(Keep::new(Key::from_seed(4), 2, 9, 0.3))] {
+        let words = words(5, b * nh * t * t.div_ceil(64));
+        let stored = Keep::stored(&words, nh * t, t, 1.25);
+        for keep in [None, Some(Keep::new(Key::from_seed(4), 2, 9, 0.3)), Some(stored)] {
             let factor =
                 |s: usize, row: usize, k: usize| keep.as_ref().map_or(1.0, |keep| f64::from(keep.factor(s, row, k)));
             let (mut y64, mut dqkv64) = (vec![0.0; b * t * c], vec![0.0; qkv.len()]);
@@ -370,18 +374,39 @@ fn bias_gradient() {
 fn dropped_elements() {
     for cols in SIZES {
         let x = numbers(1, 14 * cols);
-        let keep = Keep::new(Key::from_seed(1), 0, 3, 0.25);
-        let want: Vec<f32> =
-            x.iter().enumerate().map(|(i, x)| x * keep.factor(i / cols / 7, i / cols % 7, i % cols)).collect();
-        for_every_pool(|pool| {
-            let mut in_place = x.clone();
-            drop_in_place(pool, &keep, 7, cols, &mut in_place);
-            assert_eq!(in_place, want);
-            let mut copied = nans(x.len());
-            drop_elements(pool, &x, &keep, 7, cols, &mut copied);
-            assert_eq!(copied, want);
-        });
+        let words = words(5, 14 * cols.div_ceil(64));
+        for keep in [Keep::new(Key::from_seed(1), 0, 3, 0.25), Keep::stored(&words, 7, cols, 1.5)] {
+            let want: Vec<f32> =
+                x.iter().enumerate().map(|(i, x)| x * keep.factor(i / cols / 7, i / cols % 7, i % cols)).collect();
+            for_every_pool(|pool| {
+                let mut in_place = x.clone();
+                drop_in_place(pool, &keep, 7, cols, &mut in_place);
+                assert_eq!(in_place, want);
+                let mut copied = nans(x.len());
+                drop_elements(pool, &x, &keep, 7, cols, &mut copied);
+                assert_eq!(copied, want);
+            });
+        }
     }
+}
+
+/// A row begins with a word, its column c is bit c mod 64 of word c / 64.
+#[test]
+fn stored_bits_are_where_they_are_said_to_be() {
+    let words = [0b101, 0, 0, 0b10, u64::MAX, 0];
+    let keep = Keep::stored(&words, 3, 70, 2.0);
+    let kept = |row| (0..70).filter(|&column| keep.factor(0, row, column) == 2.0).collect::<Vec<usize>>();
+    assert_eq!(kept(0), [0, 2]);
+    assert_eq!(kept(1), [65]);
+    assert_eq!(kept(2), (0..64).collect::<Vec<usize>>());
+    let of_one_row = Keep::stored(&words, 1, 70, 2.0);
+    assert_eq!(of_one_row.factor(1, 0, 65), keep.factor(0, 1, 65));
+}
+
+#[test]
+#[should_panic(expected = "a mask of 5 words")]
+fn stored_bits_are_whole_sequences() {
+    let _ = Keep::stored(&[0; 5], 3, 70, 2.0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Inputs and comparisons that several tests share.
 
-use calame_kernels::{Isa, Key, Pool, fill_normal, fill_uniform};
+use calame_kernels::{Isa, Key, Pool, fill_normal, fill_uniform, philox};
 
 /// n numbers in [-1, 1) from a seed.
 pub fn numbers(seed: u64, n: usize) -> Vec<f32> {
@@ -14,6 +14,15 @@ pub fn normals(seed: u64, n: usize, std: f32) -> Vec<f32> {
     let mut x = vec![0.0; n];
     fill_normal(&Pool::new(1, Isa::Portable), Key::from_seed(seed), 0.0, std, &mut x);
     x
+}
+
+/// n words of random bits from a seed.
+pub fn words(seed: u64, n: usize) -> Vec<u64> {
+    let word = |i| {
+        let [low, high, ..] = philox([i as u32, 0, 0, 0], Key::from_seed(seed));
+        u64::from(high) << 32 | u64::from(low)
+    };
+    (0..n).map(word).collect()
 }
 
 pub fn to_f64(x: &[f32]) -> Vec<f64> {

@@ -1,7 +1,8 @@
 //! A training checkpoint: weights, both moments, and where the training stands.
 //!
 //! A folder `checkpoints/step-000040` of `weights.safetensors`, `m.safetensors`, `v.safetensors` under the parameters' own
-//! names and shapes, `state.json`, and the run's `config.toml` as it was. Random streams are functions of seed and step, so the step is their state.
+//! names and shapes, `state.json`, and the run's `config.toml` as it was. Random streams are functions of seed and step, so
+//! the step is their state; a run that follows a PyTorch script keeps its generator's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::tensor_file::{self, Entry, TensorFile};
 use super::{CheckpointError, atomic};
 use crate::model::Gpt;
+use crate::rng::torch::Script;
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.toml";
@@ -19,7 +21,7 @@ const FILES: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors
 const STEP_KEY: &str = "calame.n_steps";
 
 /// Where a training stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
     /// Optimizer steps done.
@@ -32,6 +34,9 @@ pub struct Progress {
     pub n_tokens_seen: u64,
     /// Whether what follows the last step (evaluation, sample) is done.
     pub settled: bool,
+    /// What a run that follows a PyTorch script has drawn; none where random numbers are functions of seed and step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub torch: Option<Script>,
 }
 
 /// Writes a checkpoint, with the run's settings (TOML) beside the tensors, into a run's folder and removes those before it; returns its folder.

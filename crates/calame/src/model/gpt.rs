@@ -161,7 +161,7 @@ impl Gpt {
         dev: &Device,
         tokens: &[u32],
         n_sequences: usize,
-        drop: &Dropout,
+        drop: &Dropout<'_>,
         saved: &mut Saved,
         scratch: &mut Scratch,
     ) {
@@ -231,7 +231,7 @@ impl Gpt {
         inputs: &[u32],
         targets: &[u32],
         n_sequences: usize,
-        drop: &Dropout,
+        drop: &Dropout<'_>,
         scale: f32,
         grad: &mut Gpt,
         saved: &mut Saved,

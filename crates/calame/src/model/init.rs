@@ -1,8 +1,9 @@
 //! Fresh weights.
 
 use super::params::Kind;
-use super::{Gpt, Init, ModelConfig};
+use super::{Gpt, Init, LayerNorm, Linear, ModelConfig};
 use crate::ops::{self, Device};
+use crate::rng::torch::Generator;
 use crate::rng::{self, Purpose};
 use crate::tensor::Tensor;
 
@@ -31,6 +32,53 @@ impl Gpt {
         }
         gpt
     }
+
+    /// A model with the weights that PyTorch draws when it builds the book's GPTModel, to the bit where its `normal_` is
+    /// that of AVX2 (see [`rng::torch`]).
+    ///
+    /// # Panics
+    /// If the config's init is not [`Init::Pytorch`], or its head is tied: the book's is a layer of its own.
+    pub fn fresh_as_torch(config: &ModelConfig, random: &mut Generator) -> Gpt {
+        assert!(
+            config.init == Init::Pytorch && !config.tied_head,
+            "Gpt::fresh_as_torch: init {:?}, tied head: {}",
+            config.init,
+            config.tied_head
+        );
+        let mut gpt = Gpt::zeros(config);
+        random.embedding(gpt.wte.as_mut_slice());
+        random.embedding(gpt.wpe.as_mut_slice());
+        for block in &mut gpt.h {
+            // W_query, W_key and W_value are layers of their own there.
+            draw_linear(random, &mut block.attn.c_attn, 3);
+            draw_linear(random, &mut block.attn.c_proj, 1);
+            draw_linear(random, &mut block.mlp.c_fc, 1);
+            draw_linear(random, &mut block.mlp.c_proj, 1);
+            one(&mut block.ln_1);
+            one(&mut block.ln_2);
+        }
+        one(&mut gpt.ln_f);
+        random.linear_weight(gpt.lm_head.as_mut_slice(), config.n_embd);
+        gpt
+    }
+}
+
+/// Draws a layer that PyTorch has as `n_layers` of equal size, one after another.
+fn draw_linear(random: &mut Generator, layer: &mut Linear, n_layers: usize) {
+    let n_inputs = layer.weight.row_len();
+    let n_outputs = layer.weight.n_rows() / n_layers;
+    let (weight, bias) = (layer.weight.as_mut_slice(), layer.bias.as_mut_slice());
+    let mut biases = bias.chunks_exact_mut(n_outputs);
+    for weight in weight.chunks_exact_mut(n_outputs * n_inputs) {
+        random.linear_weight(weight, n_inputs);
+        if let Some(bias) = biases.next() {
+            random.linear_bias(bias, n_inputs);
+        }
+    }
+}
+
+fn one(norm: &mut LayerNorm) {
+    norm.weight.as_mut_slice().fill(1.0);
 }
 
 fn uniform(dev: &Device, key: rng::Key, n_inputs: usize, tensor: &mut Tensor) {

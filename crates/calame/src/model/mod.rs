@@ -23,7 +23,7 @@ pub use attention::{Attention, AttentionSaved, AttentionScratch};
 pub use block::{Block, BlockSaved, BlockScratch};
 pub use by_parts::logits_by_parts;
 pub use config::{ConfigError, Init, ModelConfig, Preset};
-pub use dropout::Dropout;
+pub use dropout::{Dropout, Masks};
 pub use extend::{ExtendScratch, Rows};
 pub use gpt::{Gpt, Part, Saved, Scratch};
 pub use kv_cache::KvCache;

@@ -20,7 +20,7 @@ pub struct Residual<'a> {
     /// The stream before the branch, [R, C].
     pub x: &'a Tensor,
     /// Which elements of the branch stay; without it all do.
-    pub keep: Option<&'a Keep>,
+    pub keep: Option<&'a Keep<'a>>,
     /// T: rows that belong to one sequence.
     pub rows_per_sequence: usize,
 }

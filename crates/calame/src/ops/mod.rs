@@ -100,7 +100,7 @@ pub fn attention_forward(
     dev: &Device,
     shape: AttentionShape,
     qkv: &Tensor,
-    keep: Option<&Keep>,
+    keep: Option<&Keep<'_>>,
     y: &mut Tensor,
     lse: &mut Tensor,
 ) {
@@ -130,7 +130,7 @@ pub fn attention_backward(
     shape: AttentionShape,
     dy: &Tensor,
     qkv: &Tensor,
-    keep: Option<&Keep>,
+    keep: Option<&Keep<'_>>,
     y: &Tensor,
     lse: &Tensor,
     dqkv: &mut Tensor,
@@ -231,14 +231,14 @@ pub fn embedding_backward(
 }
 
 /// y = x·keep.
-pub fn drop_elements(dev: &Device, x: &Tensor, keep: &Keep, rows_per_sequence: usize, y: &mut Tensor) {
+pub fn drop_elements(dev: &Device, x: &Tensor, keep: &Keep<'_>, rows_per_sequence: usize, y: &mut Tensor) {
     dev.run(Phase::Dropout, Work::passes(2 * x.len()), |pool| {
         kernels::drop_elements(pool, x.as_slice(), keep, rows_per_sequence, x.row_len(), y.as_mut_slice());
     });
 }
 
 /// x ← x·keep.
-pub fn drop_in_place(dev: &Device, keep: &Keep, rows_per_sequence: usize, x: &mut Tensor) {
+pub fn drop_in_place(dev: &Device, keep: &Keep<'_>, rows_per_sequence: usize, x: &mut Tensor) {
     let cols = x.row_len();
     dev.run(Phase::Dropout, Work::passes(2 * x.len()), |pool| {
         kernels::drop_in_place(pool, keep, rows_per_sequence, cols, x.as_mut_slice());

@@ -18,17 +18,21 @@
 //! - a pass over a `DataLoader`, finished or not: [`Generator::pass`] without shuffling, [`Generator::shuffled_pass`] with;
 //! - dropout in training: [`Generator::dropout_mask`], where a rate of 0 or 1 and evaluation draw nothing.
 //!
+//! [`Script`] is the place that a whole training has come to.
+//!
 //! Elements are drawn in the order in which they lie in memory. The mask of a tensor that is a permutation of a contiguous
 //! one (`t()`, `permute`) lies as the tensor does, so its draws follow memory, not indices; of one with gaps or repeats
 //! (`[:, ::2]`, `expand`) the mask is contiguous, and draws follow indices.
 
 mod box_muller;
 mod engine;
+mod script;
 
 use serde::{Deserialize, Serialize};
 
 pub use engine::StateError;
 use engine::{Mt19937, State};
+pub use script::Script;
 
 /// Below this length `randperm` takes one word a number, from it on two.
 const LONG_PERMUTATION: usize = u32::MAX as usize / 20;
@@ -177,16 +181,13 @@ impl Generator {
         self.random();
     }
 
-    /// What one pass over a `DataLoader(shuffle=True)` of n samples draws, and the samples' order, in `order`.
+    /// What one pass over a `DataLoader(shuffle=True)` draws; gives the seed of the generator whose
+    /// [`randperm`](Generator::randperm) is the samples' order.
     ///
-    /// The order is that of a fresh generator, for which the pass draws a second seed with its first batch.
-    ///
-    /// # Panics
-    /// If n is 2³² or more.
-    pub fn shuffled_pass(&mut self, n: usize, order: &mut Vec<u32>) {
+    /// PyTorch draws that seed with the pass's first batch, before anything that is done with the batch.
+    pub fn shuffled_pass(&mut self) -> u64 {
         self.pass();
-        let seed = self.random();
-        Generator::new(seed as u64).randperm(n, order);
+        self.random() as u64
     }
 
     /// `bernoulli_(p)`: two words an element, true with probability p. `x` is overwritten.
@@ -194,15 +195,13 @@ impl Generator {
     /// # Panics
     /// If p is not in [0, 1].
     pub fn bernoulli(&mut self, p: f64, x: &mut [bool]) {
-        assert!((0.0..=1.0).contains(&p), "Generator::bernoulli: a probability of {p}");
-        // low·2⁻⁵³ < p in whole numbers; the product is exact.
-        let end = (p * (1u64 << F64_BITS) as f64).ceil() as u64;
+        let end = bernoulli_end(p);
         let mut words = [[0u32; 2]; CHUNK / 8];
         for x in x.chunks_mut(words.len()) {
             let words = &mut words[..x.len()];
             self.engine.fill(words.as_flattened_mut(), |word| word);
-            for (x, [high, low]) in x.iter_mut().zip(words) {
-                *x = low_bits(u64::from(*high) << 32 | u64::from(*low)) < end;
+            for (x, word) in x.iter_mut().zip(words) {
+                *x = is_below(*word, end);
             }
         }
     }
@@ -218,6 +217,29 @@ impl Generator {
             keep.fill(rate == 0.0);
         } else {
             self.bernoulli(1.0 - rate, keep);
+        }
+    }
+
+    /// The mask that [`dropout_mask`](Self::dropout_mask) draws, for rows of `columns` elements, as bits: column c of a row
+    /// is bit c mod 64 of its word c / 64, 1 where the element is kept; every row begins with a word.
+    ///
+    /// `bits` is overwritten, with 0 past the end of a row.
+    ///
+    /// # Panics
+    /// If the rate is not in [0, 1), or `bits` is not whole rows.
+    pub fn dropout_bits(&mut self, rate: f64, columns: usize, bits: &mut [u64]) {
+        let words_per_row = columns.div_ceil(64);
+        assert!((0.0..1.0).contains(&rate), "Generator::dropout_bits: a rate of {rate}");
+        assert!(bits.len().is_multiple_of(words_per_row), "Generator::dropout_bits: {} words", bits.len());
+        let end = bernoulli_end(1.0 - rate);
+        let mut words = [[0u32; 2]; 64];
+        for (i, bits) in bits.iter_mut().enumerate() {
+            let words = &mut words[..(columns - i % words_per_row * 64).min(64)];
+            if rate > 0.0 {
+                self.engine.fill(words.as_flattened_mut(), |word| word);
+            }
+            let kept = words.iter().map(|&word| u64::from(is_below(word, end)));
+            *bits = kept.enumerate().fold(0, |bits, (column, kept)| bits | kept << column);
         }
     }
 
@@ -246,6 +268,17 @@ impl Generator {
 #[inline(always)]
 fn unit(word: u32) -> f32 {
     (word & 0x00ff_ffff) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// The first 53-bit number that is not below p: n·2⁻⁵³ < p in whole numbers, since the product is exact.
+fn bernoulli_end(p: f64) -> u64 {
+    assert!((0.0..=1.0).contains(&p), "Generator::bernoulli: a probability of {p}");
+    (p * (1u64 << F64_BITS) as f64).ceil() as u64
+}
+
+#[inline(always)]
+fn is_below([high, low]: [u32; 2], end: u64) -> bool {
+    low_bits(u64::from(high) << 32 | u64::from(low)) < end
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataConfig;
-use crate::model::{ModelConfig, Preset};
+use crate::model::{Init, ModelConfig, Preset};
 
 /// Which tokenizer turns the text into tokens: section `[tokenizer]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,17 @@ impl Default for TokenizerConfig {
     fn default() -> TokenizerConfig {
         TokenizerConfig { kind: "gpt2".to_owned() }
     }
+}
+
+/// Where a run's random numbers come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rng {
+    /// Each is a function of the seed and of what it is for: nothing that is drawn moves anything else.
+    #[default]
+    Calame,
+    /// All come from one generator, in the order in which the report's PyTorch script draws them on a CPU.
+    Torch,
 }
 
 /// How to train: section `[train]`. The defaults are the report's.
@@ -39,8 +50,10 @@ pub struct TrainConfig {
     pub eval_every: u64,
     /// Batches of each split that an evaluation takes.
     pub eval_batches: usize,
-    /// Seed of initial weights, order and dropout.
+    /// Seed of initial weights, order and dropout; of PyTorch's generator the low 32 bits count.
     pub seed: u64,
+    /// Where random numbers come from.
+    pub rng: Rng,
 }
 
 impl Default for TrainConfig {
@@ -55,6 +68,7 @@ impl Default for TrainConfig {
             eval_every: 5,
             eval_batches: 5,
             seed: 123,
+            rng: Rng::Calame,
         }
     }
 }
@@ -156,6 +170,28 @@ impl RunConfig {
             config.train.eval_every = 20;
         }
         config
+    }
+
+    /// Whether fresh weights of this shape can come from `train.rng`: PyTorch's generator follows the book's GPTModel.
+    ///
+    /// # Errors
+    /// The value of the shape that the book's model cannot have.
+    pub fn validate_fresh_weights(&self) -> Result<(), TrainConfigError> {
+        let error = |key, value: &str, expected| Err(TrainConfigError { key, value: value.to_owned(), expected });
+        if self.train.rng == Rng::Calame {
+            return Ok(());
+        }
+        if self.model.init != Init::Pytorch {
+            let expected = "pytorch, since train.rng = torch draws the weights as the book's PyTorch script does \
+                            (set model.init=pytorch, or train.rng=calame)";
+            return error("model.init", "gpt2", expected);
+        }
+        if self.model.tied_head {
+            let expected = "false, since train.rng = torch draws the weights of the book's GPTModel, whose head is its \
+                            own (set model.tied_head=false, or train.rng=calame)";
+            return error("model.tied_head", "true", expected);
+        }
+        Ok(())
     }
 }
 

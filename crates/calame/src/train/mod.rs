@@ -10,7 +10,7 @@ pub mod plot;
 mod run_folder;
 mod trainer;
 
-pub use config::{DeviceConfig, RunConfig, SampleConfig, TokenizerConfig, TrainConfig, TrainConfigError};
+pub use config::{DeviceConfig, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig, TrainConfigError};
 pub use evaluation::{TextLoss, text_loss};
 pub use optimizer::AdamW;
 pub use run_folder::{RunFolder, RunFolderError};

@@ -1,13 +1,15 @@
 //! The training loop.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::config::RunConfig;
+use super::config::{Rng, RunConfig};
 use super::optimizer::AdamW;
 use crate::checkpoint::{CheckpointError, Progress};
 use crate::data::{DataConfig, Loader, LoaderError, Windows};
-use crate::model::{Dropout, Gpt, Saved, Scratch};
+use crate::model::{Dropout, Gpt, Masks, Saved, Scratch};
 use crate::ops::Device;
+use crate::rng::torch::{Generator, Script};
 use crate::rng::{self, Purpose};
 
 /// What one step gave.
@@ -92,8 +94,8 @@ pub trait Observer {
 pub struct Splits {
     /// Trained on, in a new order every epoch.
     pub train: Loader,
-    /// The same samples in their order, for the training loss of evaluations.
-    pub train_in_order: Loader,
+    /// The same samples, for the training loss of evaluations: in their order, but where the run follows a PyTorch script.
+    pub train_evaluated: Loader,
     /// Never trained on.
     pub validation: Loader,
 }
@@ -108,7 +110,7 @@ impl Splits {
         let data = data.resolved();
         let of_training = |error: LoaderError| error.in_part("the training part");
         Ok(Splits {
-            train_in_order: Loader::new(train.clone(), data.eval_batch_size, false).map_err(of_training)?,
+            train_evaluated: Loader::new(train.clone(), data.eval_batch_size, false).map_err(of_training)?,
             train: Loader::new(train, data.batch_size, data.drop_last).map_err(of_training)?,
             validation: Loader::new(validation, data.eval_batch_size, false)
                 .map_err(|error| error.in_part("the validation part"))?,
@@ -129,6 +131,8 @@ pub struct Trainer<'a> {
     scratch: Scratch,
     splits: Splits,
     progress: Progress,
+    /// Of a run that follows a PyTorch script.
+    masks: Option<Masks>,
     /// Whether `splits.train` stands in the epoch of `progress`.
     epoch_begun: bool,
     order: Vec<u32>,
@@ -137,9 +141,43 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A training at its start.
+    /// A training at its start, of fresh weights as `config` says.
+    ///
+    /// # Panics
+    /// If [`RunConfig::validate_fresh_weights`] refuses the config.
+    pub fn fresh(dev: &'a Device, config: &'a RunConfig, splits: Splits) -> Trainer<'a> {
+        match config.train.rng {
+            Rng::Calame => {
+                let gpt = Gpt::fresh(dev, &config.model, config.train.seed);
+                Trainer::with_script(dev, config, gpt, splits, None)
+            }
+            Rng::Torch => {
+                let mut random = Generator::new(config.train.seed);
+                let gpt = Gpt::fresh_as_torch(&config.model, &mut random);
+                Trainer::with_script(dev, config, gpt, splits, Some(Script::new(random)))
+            }
+        }
+    }
+
+    /// A training at its start, of given weights. Where it follows a PyTorch script, that one seeds its generator after it
+    /// has its model.
     pub fn new(dev: &'a Device, config: &'a RunConfig, gpt: Gpt, splits: Splits) -> Trainer<'a> {
+        let script = (config.train.rng == Rng::Torch).then(|| Script::new(Generator::new(config.train.seed)));
+        Trainer::with_script(dev, config, gpt, splits, script)
+    }
+
+    fn with_script(
+        dev: &'a Device,
+        config: &'a RunConfig,
+        gpt: Gpt,
+        mut splits: Splits,
+        script: Option<Script>,
+    ) -> Trainer<'a> {
         let data = config.data.resolved();
+        if script.is_some() {
+            // The book evaluates over the loader that it trains on.
+            splits.train_evaluated = splits.train.clone();
+        }
         let n_sequences = data.batch_size.max(data.eval_batch_size);
         Trainer {
             dev,
@@ -149,9 +187,10 @@ impl<'a> Trainer<'a> {
             saved: Saved::for_training(&gpt.config, data.batch_size, data.window),
             saved_evaluation: Saved::for_evaluation(&gpt.config, n_sequences, data.window),
             scratch: Scratch::new(&gpt.config, n_sequences * data.window),
+            masks: script.is_some().then(|| Masks::new(&gpt.config)),
             gpt,
             splits,
-            progress: Progress { settled: true, ..Progress::default() },
+            progress: Progress { settled: true, torch: script, ..Progress::default() },
             epoch_begun: false,
             order: Vec::new(),
             inputs: Vec::new(),
@@ -163,12 +202,13 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub fn resume(&mut self, folder: &std::path::Path) -> Result<(), CheckpointError> {
+    pub fn resume(&mut self, folder: &Path) -> Result<(), CheckpointError> {
         let (m, v) = self.optimizer.moments_mut();
         let progress = crate::checkpoint::load_training(folder, &mut self.gpt, m, v)?;
         self.optimizer.find_touched();
+        self.check_script(folder, &progress)?;
         if !self.is_reachable(&progress) {
-            let Progress { n_steps, epoch, batch, n_tokens_seen, settled } = progress;
+            let Progress { n_steps, epoch, batch, n_tokens_seen, settled, .. } = progress;
             let found = format!(
                 "step {n_steps}, epoch {epoch}, batch {batch}, {n_tokens_seen} tokens seen, settled: {settled}"
             );
@@ -180,9 +220,28 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Whether a checkpoint has what goes on where the run's random numbers come from.
+    fn check_script(&self, folder: &Path, progress: &Progress) -> Result<(), CheckpointError> {
+        let place = |found: &str, expected: &str| CheckpointError::Config {
+            path: folder.join("state.json"),
+            key: "torch",
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+        };
+        match (&progress.torch, self.config.train.rng) {
+            (None, Rng::Torch) => Err(place("none", "the state of PyTorch's generator, since train.rng is torch")),
+            (Some(_), Rng::Calame) => Err(place("a state of PyTorch's generator", "none, since train.rng is calame")),
+            (Some(script), Rng::Torch) if progress.batch > 0 && script.epoch() != Some(progress.epoch) => {
+                let found = script.epoch().map_or("before its first epoch".to_owned(), |n| format!("in epoch {n}"));
+                Err(place(&found, &format!("a place in epoch {}, as the run's", progress.epoch)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a training on these batches comes to this place.
     fn is_reachable(&self, progress: &Progress) -> bool {
-        let Progress { n_steps, epoch, batch, n_tokens_seen, settled } = *progress;
+        let Progress { n_steps, epoch, batch, n_tokens_seen, settled, .. } = *progress;
         let (batch, loader) = (batch as u64, &self.splits.train);
         let n_tokens_a_step = (loader.batch_size() * loader.window()) as u64;
         batch <= self.steps_per_epoch()
@@ -195,7 +254,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// What the system says.
-    pub fn save(&self, checkpoints: &std::path::Path) -> Result<std::path::PathBuf, CheckpointError> {
+    pub fn save(&self, checkpoints: &Path) -> Result<PathBuf, CheckpointError> {
         let (m, v) = self.optimizer.moments();
         let config = toml::to_string_pretty(self.config).map_err(|error| CheckpointError::Config {
             path: checkpoints.to_owned(),
@@ -214,6 +273,11 @@ impl<'a> Trainer<'a> {
     /// Where the training stands.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// The tokens [B, T] that went into the model last: after [`step`](Self::step) those of its batch.
+    pub fn inputs(&self) -> &[u32] {
+        &self.inputs
     }
 
     /// Steps of an epoch.
@@ -273,14 +337,18 @@ impl<'a> Trainer<'a> {
     /// One optimizer step on the next batch. Allocates nothing after the first; where a last batch that is not full is kept,
     /// nothing after the first of each size.
     ///
-    /// If the loss is not finite, neither weights, moments nor the place in the data change.
+    /// If the loss is not finite, neither weights, moments nor the place in the data and in what is drawn change.
     pub fn step(&mut self) -> StepReport {
+        let script = self.progress.torch.clone();
         self.begin_epoch_if_due();
         let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets);
         let n_tokens = self.inputs.len();
         let Progress { n_steps, epoch, .. } = self.progress;
         let (config, seed) = (&self.config.train, self.config.train.seed);
-        let drop = Dropout::of_step(rng::stream(seed, Purpose::Dropout, n_steps), 0, self.gpt.config.dropout);
+        let drop = match (&mut self.masks, &mut self.progress.torch) {
+            (Some(masks), Some(script)) => masks.draw(script.generator(), n_sequences, n_tokens / n_sequences),
+            _ => Dropout::of_step(rng::stream(seed, Purpose::Dropout, n_steps), 0, self.gpt.config.dropout),
+        };
         self.optimizer.begin_step(n_steps, config.lr);
         self.optimizer.touch(&self.inputs);
         let (dev, optimizer) = (self.dev, &mut self.optimizer);
@@ -304,6 +372,7 @@ impl<'a> Trainer<'a> {
             self.progress.settled = false;
         } else {
             self.forget_step();
+            self.progress.torch = script;
         }
         let n_tokens_seen = self.progress.n_tokens_seen;
         StepReport { step: n_steps, epoch: epoch + 1, loss, lr: config.lr, n_tokens, n_tokens_seen, step_seconds: 0.0 }
@@ -325,8 +394,12 @@ impl<'a> Trainer<'a> {
             return;
         }
         let loader = &mut self.splits.train;
-        if self.config.data.shuffle {
-            rng::permute(self.config.train.seed, self.progress.epoch, loader.n_windows(), &mut self.order);
+        let (epoch, n, shuffle) = (self.progress.epoch, loader.n_windows(), self.config.data.shuffle);
+        if let Some(script) = &mut self.progress.torch {
+            script.begin_epoch(epoch, n, shuffle, &mut self.order);
+            loader.start_epoch(Some(&self.order));
+        } else if shuffle {
+            rng::permute(self.config.train.seed, epoch, n, &mut self.order);
             loader.start_epoch(Some(&self.order));
         } else {
             loader.start_epoch(None);
@@ -337,27 +410,36 @@ impl<'a> Trainer<'a> {
     }
 
     /// The losses now.
+    ///
+    /// Where the run follows a PyTorch script this draws, as there: what comes after it changes.
     pub fn evaluate(&mut self) -> EvaluationReport {
-        let n_batches = self.config.train.eval_batches;
-        let mut over = |loader: &mut Loader| {
-            loader.start_epoch(None);
-            let (mut sum, mut n) = (0.0, 0);
-            while n < n_batches {
-                let n_sequences = loader.next_batch(&mut self.inputs, &mut self.targets);
-                if n_sequences == 0 {
-                    break;
-                }
-                let (saved, scratch) = (&mut self.saved_evaluation, &mut self.scratch);
-                let loss = self.gpt.loss(self.dev, &self.inputs, &self.targets, n_sequences, saved, scratch);
-                sum += loss / self.targets.len() as f64;
-                n += 1;
-            }
-            (sum / f64::from(n as u32)) as f32
-        };
-        let train_loss = over(&mut self.splits.train_in_order);
-        let val_loss = over(&mut self.splits.validation);
+        let train_loss = self.evaluate_split(|splits| &mut splits.train_evaluated, self.config.data.shuffle);
+        let val_loss = self.evaluate_split(|splits| &mut splits.validation, false);
         let Progress { n_steps, epoch, n_tokens_seen, .. } = self.progress;
         let step = n_steps.saturating_sub(1);
         EvaluationReport { step, epoch: epoch + 1, train_loss, val_loss, n_tokens_seen, seconds: 0.0 }
+    }
+
+    /// The mean of the means of a split's first batches; only PyTorch's script shuffles.
+    fn evaluate_split(&mut self, split: fn(&mut Splits) -> &mut Loader, shuffle: bool) -> f32 {
+        let loader = split(&mut self.splits);
+        if let Some(script) = &mut self.progress.torch {
+            script.evaluation_pass(loader.n_windows(), shuffle, &mut self.order);
+            loader.start_epoch(Some(&self.order));
+        } else {
+            loader.start_epoch(None);
+        }
+        let (mut sum, mut n) = (0.0, 0);
+        while n < self.config.train.eval_batches {
+            let n_sequences = loader.next_batch(&mut self.inputs, &mut self.targets);
+            if n_sequences == 0 {
+                break;
+            }
+            let (saved, scratch) = (&mut self.saved_evaluation, &mut self.scratch);
+            let loss = self.gpt.loss(self.dev, &self.inputs, &self.targets, n_sequences, saved, scratch);
+            sum += loss / self.targets.len() as f64;
+            n += 1;
+        }
+        (sum / f64::from(n as u32)) as f32
     }
 }

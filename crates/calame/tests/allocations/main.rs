@@ -10,7 +10,7 @@ use calame::checkpoint::{load_model, save_model};
 use calame::data::{Loader, Windows};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
-use calame::train::{RunConfig, Splits, Trainer};
+use calame::train::{Rng, RunConfig, Splits, Trainer};
 
 struct Counting;
 
@@ -81,7 +81,7 @@ fn splits(config: &RunConfig, n_windows: usize) -> Splits {
     let windows = Windows::new(ids.into(), data.window, data.window).unwrap();
     let in_order = || Loader::new(windows.clone(), data.eval_batch_size, false).unwrap();
     let train = Loader::new(windows.clone(), data.batch_size, data.drop_last).unwrap();
-    Splits { train, train_in_order: in_order(), validation: in_order() }
+    Splits { train, train_evaluated: in_order(), validation: in_order() }
 }
 
 /// Trains two epochs and a step; after `n_first` steps nothing may be allocated.
@@ -133,6 +133,9 @@ fn a_step_allocates_nothing_after_the_first() {
         let mut uneven = run_config(tied_head);
         uneven.data.drop_last = false;
         training_allocates_nothing(&uneven, 9, 2, 3);
+        let mut following_torch = run_config(tied_head);
+        following_torch.train.rng = Rng::Torch;
+        training_allocates_nothing(&following_torch, 23, 2, 1);
     }
 }
 

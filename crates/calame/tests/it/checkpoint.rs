@@ -504,7 +504,7 @@ struct State {
 const FILES: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
 
 fn progress(n_steps: u64) -> Progress {
-    Progress { n_steps, epoch: 1, batch: 3, n_tokens_seen: n_steps * 64, settled: false }
+    Progress { n_steps, epoch: 1, batch: 3, n_tokens_seen: n_steps * 64, settled: false, torch: None }
 }
 
 /// A checkpoint after seven steps.

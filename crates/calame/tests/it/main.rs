@@ -15,5 +15,6 @@ mod tidy;
 mod tokenizer;
 mod torch_file;
 mod torch_rng;
+mod torch_run;
 mod torch_write;
 mod train;

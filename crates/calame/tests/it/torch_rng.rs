@@ -85,13 +85,29 @@ fn book(random: &mut Generator, qkv_bias: bool, expected: &Expected<'_>) {
 fn loader(random: &mut Generator, n: usize, shuffle: bool, n_batches: Option<u64>) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
     if shuffle {
-        random.shuffled_pass(n, &mut order);
+        Generator::new(random.shuffled_pass()).randperm(n, &mut order);
         order.truncate(n / 4 * 4);
     } else {
         random.pass();
     }
     order.truncate(n_batches.map_or(n, |batches| 4 * batches as usize));
     order
+}
+
+/// The same mask as bits, in rows of all lengths that its elements can be cut into, and the same generator after it.
+fn as_bits(before: Generator, rate: f64, keep: &[bool], after: &Generator) {
+    for columns in (1..=keep.len()).filter(|columns| rate < 1.0 && keep.len().is_multiple_of(*columns)) {
+        let words_per_row = columns.div_ceil(64);
+        let mut bits = vec![u64::MAX; keep.len() / columns * words_per_row];
+        let mut random = before.clone();
+        random.dropout_bits(rate, columns, &mut bits);
+        assert_eq!(&random, after, "the generator after rows of {columns}");
+        for (row, bits) in keep.chunks_exact(columns).zip(bits.chunks_exact(words_per_row)) {
+            let bit = |column: usize| bits[column / 64] >> (column % 64) & 1 == 1;
+            assert!((0..columns).all(|column| bit(column) == row[column]), "rows of {columns}");
+            assert!((columns..64 * words_per_row).all(|column| !bit(column)), "past the end of rows of {columns}");
+        }
+    }
 }
 
 fn run(random: &mut Generator, call: &[Value], expected: &Expected<'_>) {
@@ -111,7 +127,9 @@ fn run(random: &mut Generator, call: &[Value], expected: &Expected<'_>) {
         "dropout" => {
             let n: u64 = call[1].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).product();
             let mut keep = vec![false; n as usize];
+            let before = random.clone();
             random.dropout_mask(float(2), &mut keep);
+            as_bits(before, float(2), &keep, random);
             expected.mask(&keep);
             let factor = keep.contains(&true).then(|| u64::from((1.0 / (1.0 - float(2)) as f32).to_bits()));
             assert_eq!(factor, expected.drawn["factor"].as_u64(), "{}: the factor", expected.place);

@@ -12,7 +12,7 @@ use calame::model::{Dropout, Gpt, ModelConfig, Preset, Saved, Scratch};
 use calame::ops::{AdamWStep, Device, Isa, Precision, adamw};
 use calame::rng::{Key, Sequence};
 use calame::train::{
-    EvaluationReport, Observer, Outcome, RunConfig, RunFolder, RunFolderError, Splits, StepReport, Trainer,
+    EvaluationReport, Observer, Outcome, Rng, RunConfig, RunFolder, RunFolderError, Splits, StepReport, Trainer,
 };
 
 const VOCAB: u64 = 101;
@@ -302,6 +302,73 @@ fn ten_steps_are_five_a_resume_and_five() {
     config.model = ModelConfig { tied_head: false, qkv_bias: false, ..config.model };
     config.data.shuffle = false;
     resumed_equals_unbroken(&config, 5, Stop::AtOnce(5));
+}
+
+/// One generator for all: its state and the order of the epoch under way go on.
+#[test]
+fn a_run_that_follows_torch_goes_on_to_the_bit() {
+    let mut config = config();
+    config.train.rng = Rng::Torch;
+    for (n_steps_per_epoch, epochs, shuffle) in [(5, 2, true), (10, 1, true), (10, 1, false)] {
+        for stop in [Stop::AtOnce(5), Stop::Settled(5)] {
+            (config.train.epochs, config.data.shuffle) = (epochs, shuffle);
+            resumed_equals_unbroken(&config, n_steps_per_epoch, stop);
+        }
+    }
+    let following = |n_threads| whole(&Device::cpu(n_threads, Isa::detect(), Precision::F32), &config);
+    assert!(following(1) == following(3), "three threads differ from one");
+}
+
+#[test]
+fn a_checkpoint_of_another_generator_is_an_error() {
+    let (dev, calame) = (device(), config());
+    let mut torch = calame.clone();
+    torch.train.rng = Rng::Torch;
+    let folder = tempfile::tempdir().unwrap();
+    for (saved, resumed, parts) in [
+        (&calame, &torch, ["torch is none", "since train.rng is torch"]),
+        (&torch, &calame, ["torch is a state of PyTorch's generator", "since train.rng is calame"]),
+    ] {
+        let checkpoint = trainer(&dev, saved).save(folder.path()).unwrap();
+        let error = trainer(&dev, resumed).resume(&checkpoint).unwrap_err().to_string();
+        assert!(error.contains("state.json") && parts.iter().all(|part| error.contains(part)), "{error}");
+    }
+    // A state that no generator can have, and one in another epoch than the run.
+    let mut first = trainer(&dev, &torch);
+    for _ in 0..7 {
+        first.step();
+    }
+    let checkpoint = first.save(folder.path()).unwrap();
+    let state: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(checkpoint.join("state.json")).unwrap()).unwrap();
+    let with = |change: fn(&mut serde_json::Value)| {
+        let mut state = state.clone();
+        change(&mut state["torch"]);
+        fs::write(checkpoint.join("state.json"), state.to_string()).unwrap();
+        trainer(&dev, &torch).resume(&checkpoint).map_err(|error| error.to_string())
+    };
+    assert_eq!(with(|_| ()), Ok(()));
+    let error = with(|torch| torch["generator"]["next"] = 700.into()).unwrap_err();
+    assert!(error.contains("state.json") && error.contains("`next`: expected at most 624, found 700"), "{error}");
+    let error = with(|torch| torch["epoch"]["number"] = 0.into()).unwrap_err();
+    assert!(error.contains("torch is in epoch 0: expected a place in epoch 1"), "{error}");
+}
+
+/// A step that diverges draws nothing: a second attempt meets the same batch and the same masks.
+#[test]
+fn a_diverging_step_leaves_torchs_generator_where_it_was() {
+    let dev = device();
+    let mut config = config();
+    (config.train.rng, config.train.lr) = (Rng::Torch, 1e30);
+    // Of one batch an epoch, so that the step that diverges draws an order too.
+    let gpt = Gpt::fresh(&dev, &config.model, 1);
+    let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, 1));
+    assert!(trainer.step().loss.is_finite());
+    let script = trainer.progress().torch.clone();
+    for _ in 0..2 {
+        assert!(!trainer.step().loss.is_finite());
+        assert_eq!(trainer.progress().torch, script);
+    }
 }
 
 #[test]
