@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{Progress, TorchFile, load_model, load_training, read_config};
+use calame::checkpoint::{ModelFile, OnnxFile, Progress, TorchFile, load_model, load_training};
 use calame::data::Corpus;
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{self, Special};
@@ -50,7 +50,7 @@ pub fn saved_model(data: &[u8]) -> bool {
         assert_eq!(shape.validate(), Ok(()));
         assert!(4 * shape.n_parameters() <= weights.len(), "{shape:?} out of {} bytes", weights.len());
         assert_eq!(saved.gpt.first_not_finite(), None);
-        assert_same(&read_config(folder).expect("read before"), shape);
+        assert_same(ModelFile::open(folder).expect("read before").config(), shape);
         true
     })
 }
@@ -183,6 +183,29 @@ pub fn torch_file(data: &[u8]) -> bool {
                 Err(error) => assert!(!names(&error, &path) && !tensor.dtype.is_float(), "{error}"),
             }
         }
+        true
+    })
+}
+
+/// How long `model.onnx` is as two bytes, then that file, then `model.onnx.data`.
+pub fn onnx(data: &[u8]) -> bool {
+    let (len, rest) = data.split_first_chunk().unwrap_or((&[0, 0], data));
+    let (graph, weights) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
+    in_folder(|folder| {
+        let path = folder.join("model.onnx");
+        write(&path, graph);
+        write(&folder.join("model.onnx.data"), weights);
+        let mut file = match OnnxFile::open(&path) {
+            Ok(file) => file,
+            Err(error) => return names(&error, folder),
+        };
+        let mut n_bytes = 0;
+        for (i, tensor) in file.tensors().to_vec().iter().enumerate() {
+            let mut values = vec![0.0; tensor.n_elements().expect("compared with the file")];
+            file.read(i, 0, &mut values).expect("compared with the file");
+            n_bytes += 4 * values.len();
+        }
+        assert!(n_bytes <= data.len(), "{n_bytes} bytes of weights out of {}", data.len());
         true
     })
 }

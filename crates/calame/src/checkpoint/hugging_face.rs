@@ -29,15 +29,7 @@ const MAX_JSON_BYTES: u64 = 256 << 20;
 /// What the system says, with the file's name.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     atomic::replace_folder(folder, |folder| {
-        let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
-        let hash = tokenizer.map(Tokenizer::hash);
-        let config = config_json(&gpt.config, end_of_text, hash.as_deref());
-        let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
-        atomic::write(&folder.join(CONFIG), &format!("{config:#}\n"))?;
-        atomic::write(&folder.join(GENERATION), &format!("{generation:#}\n"))?;
-        if let Some(tokenizer) = tokenizer {
-            atomic::write(&folder.join(TOKENIZER), &tokenizer.to_json())?;
-        }
+        write_settings(folder, &gpt.config, tokenizer)?;
         let entries = gpt.tensors().filter_map(|(name, tensor)| {
             let key = Naming::HuggingFace.keys(&name.to_string()).remove(0);
             match (tensor.is_empty(), name.path) {
@@ -48,6 +40,24 @@ pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -
         });
         tensor_file::write(&folder.join(WEIGHTS), entries, &[("format", "pt")])
     })
+}
+
+/// What stands beside the weights.
+pub(super) fn write_settings(
+    folder: &Path,
+    config: &ModelConfig,
+    tokenizer: Option<&dyn Tokenizer>,
+) -> Result<(), CheckpointError> {
+    let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
+    let hash = tokenizer.map(Tokenizer::hash);
+    let json = config_json(config, end_of_text, hash.as_deref());
+    let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
+    atomic::write(&folder.join(CONFIG), &format!("{json:#}\n"))?;
+    atomic::write(&folder.join(GENERATION), &format!("{generation:#}\n"))?;
+    match tokenizer {
+        Some(tokenizer) => atomic::write(&folder.join(TOKENIZER), &tokenizer.to_json()),
+        None => Ok(()),
+    }
 }
 
 fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: Option<&str>) -> Value {

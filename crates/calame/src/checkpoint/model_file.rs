@@ -308,7 +308,7 @@ fn check_size(path: &Path, tensors: &[StoredTensor], config: &ModelConfig) -> Re
 }
 
 /// `to` [rows, cols] becomes the transpose of `from` [cols, rows].
-fn transpose(from: &[f32], rows: usize, to: &mut [f32]) {
+pub(super) fn transpose(from: &[f32], rows: usize, to: &mut [f32]) {
     /// A square of this side is 4 kB in each: both stay in the first-level cache.
     const SIDE: usize = 32;
     let cols = to.len() / rows.max(1);

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{Progress, load_model, save_model, save_training};
+use calame::checkpoint::{ModelFile, Progress, load_model, save_model, save_training, write_onnx};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::tokenizer::{END_OF_TEXT, SimpleTokenizer, Tokenizer};
 use calame::train::metrics::{MetricsWriter, Record};
@@ -26,7 +26,7 @@ mod checks;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target of `fuzz/`.
-const TARGETS: [(&str, Check); 7] = [
+const TARGETS: [(&str, Check); 8] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
     ("tokenizer_json", checks::tokenizer_json),
@@ -34,6 +34,7 @@ const TARGETS: [(&str, Check); 7] = [
     ("run_config", checks::run_config),
     ("corpus", checks::corpus),
     ("torch_file", checks::torch_file),
+    ("onnx", checks::onnx),
 ];
 
 fn fuzz_folder() -> PathBuf {
@@ -195,6 +196,11 @@ fn damaged_texts_are_errors() {
 #[test]
 fn damaged_torch_files_are_errors() {
     feed("torch_file", 1500);
+}
+
+#[test]
+fn damaged_onnx_files_are_errors() {
+    feed("onnx", 1500);
 }
 
 #[test]
@@ -367,6 +373,21 @@ fn torch_file_seeds() -> [(&'static str, Vec<u8>); 4] {
         .map(|name| (name, fs::read(folder.join(name).with_extension("pt")).unwrap()))
 }
 
+fn onnx_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
+    let base = checks::tiny_model();
+    let tied = ModelConfig { qkv_bias: false, tied_head: true, ..base.clone() };
+    [("bias", base), ("tied", tied)].map(|(name, config)| {
+        let [saved, exported] = ["saved", "onnx"].map(|kind| folder.join(format!("{kind}-{name}")));
+        save_model(&saved, &model(&config), None).unwrap();
+        write_onnx(&exported, &mut ModelFile::open(&saved).unwrap()).unwrap();
+        let graph = fs::read(exported.join("model.onnx")).unwrap();
+        let mut bytes = u16::try_from(graph.len()).unwrap().to_le_bytes().to_vec();
+        bytes.extend(graph);
+        bytes.extend(fs::read(exported.join("model.onnx.data")).unwrap());
+        (name, bytes)
+    })
+}
+
 /// What the code writes today is what the fuzzers start from; with `CALAME_WRITE_SEEDS` set it is written anew.
 #[test]
 fn the_fuzz_seeds_are_what_the_code_writes() {
@@ -389,4 +410,5 @@ fn the_fuzz_seeds_are_what_the_code_writes() {
     check("run_config", &run_config_seeds(folder.path()));
     check("corpus", &corpus_seeds());
     check("torch_file", &torch_file_seeds());
+    check("onnx", &onnx_seeds(folder.path()));
 }

@@ -6,6 +6,7 @@ mod foreign;
 mod golden;
 mod infer;
 mod model;
+mod onnx;
 mod plot;
 mod tidy;
 mod tokenizer;
