@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::super::safetensors_files::inside;
 use super::super::{CheckpointError, StoredTensor};
-use super::proto::{EXTERNAL, FLOAT, INT64, ModelProto, TensorProto};
+use super::proto::{EXTERNAL, FLOAT, INT32, INT64, ModelProto, TensorProto};
 
 /// The graph of gpt2-xl takes some 230 kB. A message in memory is up to a hundred times what it is in the file, so that a
 /// file of this size can take some hundred MB.
@@ -172,10 +172,10 @@ impl OnnxFile {
     fn size(&self, tensor: &TensorProto) -> Result<(Vec<usize>, u64), CheckpointError> {
         let name = &tensor.name;
         let width = match tensor.data_type {
-            FLOAT => 4,
+            FLOAT | INT32 => 4,
             INT64 => 8,
             other => {
-                let expected = format!("expected FLOAT, {FLOAT}, or INT64, {INT64}");
+                let expected = format!("expected FLOAT, {FLOAT}, INT32, {INT32}, or INT64, {INT64}");
                 return Err(self.damaged(format!("{name} is of data type {other}: {expected}")));
             }
         };

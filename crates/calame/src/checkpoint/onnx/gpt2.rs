@@ -4,7 +4,7 @@
 //! empty (P = 0). All but the mask is what `model/` computes, node by node.
 
 use super::graph::{Dim, Graph, value};
-use super::proto::{AttributeProto, BOOL, FLOAT, GraphProto, INT64, TensorProto, ValueInfoProto};
+use super::proto::{AttributeProto, BOOL, FLOAT, GraphProto, INT32, INT64, TensorProto, ValueInfoProto};
 use crate::model::ModelConfig;
 
 const BATCH: Dim<'_> = Dim::Free("batch_size");
@@ -77,14 +77,15 @@ impl Gpt2<'_> {
     fn constants(&mut self) {
         let (c, n_head, head_size) = (self.config.n_embd, self.config.n_head, self.config.head_size());
         let g = &mut self.g;
-        for (name, i) in [("int.0", 0), ("int.1", 1), ("int.2", 2)] {
-            g.int(name, i);
-        }
+        g.int("int.1", 1);
+        g.int("int.2", 2);
+        g.int32("position.0", 0);
+        g.int32("position.1", 1);
         g.ints("axis.1", &[1]);
         g.ints("axes.1.2", &[1, 2]);
-        // In a shape, 0 stands for what the input has there and -1 for what is left.
-        g.ints("shape.heads", &[0, 0, n_head as i64, head_size as i64]);
-        g.ints("shape.merged", &[0, 0, c as i64]);
+        // In a shape, 0 stands for what the input has there and -1 for what is left. (Tract misreads a second 0.)
+        g.ints("shape.heads", &[0, -1, n_head as i64, head_size as i64]);
+        g.ints("shape.merged", &[0, -1, c as i64]);
         g.ints("shape.rows", &[-1, c as i64]);
         g.ints("shape.vocab", &[self.config.vocab_size as i64]);
         g.float("float.0", 0.0);
@@ -99,6 +100,8 @@ impl Gpt2<'_> {
 
     /// `mask` [B, 1, T, S], added to scores: 0 where the query at P + t sees the key at s, that is where s ≤ P + t and
     /// attention_mask[s] ≠ 0, else the lowest float.
+    ///
+    /// Positions are counted in 32 bits, because tract has numbers of its own kind for 64-bit sizes, which its Range confuses.
     fn mask(&mut self) {
         let g = &mut self.g;
         g.add("Shape", &["input_ids"], "new.shape", vec![]);
@@ -106,8 +109,10 @@ impl Gpt2<'_> {
         g.add("Gather", &["new.shape", "int.1"], "n_new", vec![]);
         g.add("Gather", &["past.shape", "int.2"], "n_past", vec![]);
         g.add("Add", &["n_past", "n_new"], "n_all", vec![]);
-        g.add("Range", &["int.0", "n_all", "int.1"], "keys", vec![]);
-        g.add("Range", &["n_past", "n_all", "int.1"], "queries", vec![]);
+        g.add("Cast", &["n_past"], "position.past", int("to", i64::from(INT32)));
+        g.add("Cast", &["n_all"], "position.end", int("to", i64::from(INT32)));
+        g.add("Range", &["position.0", "position.end", "position.1"], "keys", vec![]);
+        g.add("Range", &["position.past", "position.end", "position.1"], "queries", vec![]);
         g.add("Unsqueeze", &["queries", "axis.1"], "queries.column", vec![]);
         g.add("LessOrEqual", &["keys", "queries.column"], "causal", vec![]);
         g.add("Cast", &["attention_mask"], "attended", int("to", i64::from(BOOL)));

@@ -1,8 +1,8 @@
 //! A graph in the making: nodes, and the small numbers that they need.
 
 use super::proto::{
-    AttributeProto, DimensionProto, FLOAT, INT64, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
-    ValueInfoProto,
+    AttributeProto, DimensionProto, FLOAT, INT32, INT64, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto,
+    TypeProto, ValueInfoProto,
 };
 
 /// A dimension of an input or output.
@@ -55,6 +55,11 @@ impl Graph {
     /// A whole number that nodes may use by this name.
     pub fn int(&mut self, name: &str, x: i64) {
         self.constant(name, INT64, &[], x.to_le_bytes().to_vec());
+    }
+
+    /// A whole number of 32 bits that nodes may use by this name.
+    pub fn int32(&mut self, name: &str, x: i32) {
+        self.constant(name, INT32, &[], x.to_le_bytes().to_vec());
     }
 
     /// A list of whole numbers that nodes may use by this name.

@@ -68,7 +68,8 @@ pub fn write_onnx(folder: &Path, model: &mut ModelFile) -> Result<(), Checkpoint
 
 /// Reads an export back: the graph is the one that belongs to the model, and every weight has the model's bits.
 ///
-/// The graph is not run; that it computes the model's logits is the same for all weights, and tested.
+/// The graph is not run: it depends on the model's shape alone, and `golden/` has two programs that run it, by onnxruntime and
+/// by tract, and compare it with the model.
 ///
 /// # Errors
 /// The first difference, with the file's name; as [`OnnxFile::open`] and [`ModelFile::read`].

@@ -13,6 +13,8 @@ pub(super) const OPSET: i64 = 17;
 
 /// `TensorProto.DataType`: 32-bit floats.
 pub(super) const FLOAT: i32 = 1;
+/// `TensorProto.DataType`: 32-bit whole numbers.
+pub(super) const INT32: i32 = 6;
 /// `TensorProto.DataType`: 64-bit whole numbers.
 pub(super) const INT64: i32 = 7;
 /// `TensorProto.DataType`: truth values.
