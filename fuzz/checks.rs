@@ -7,7 +7,7 @@ use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{Format, ModelFile, Progress, TorchFile, load_model, load_training, write_gguf};
+use calame::checkpoint::{Format, ModelFile, OnnxFile, Progress, TorchFile, load_model, load_training, write_gguf};
 use calame::data::Corpus;
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{self, Special};
@@ -234,6 +234,29 @@ pub fn gguf(data: &[u8]) -> bool {
         assert_same(&back.gpt.config, &saved.gpt.config);
         assert_eq!(bits(&back.gpt), bits(&saved.gpt));
         assert_eq!(back.tokenizer.map(|t| t.hash()), tokenizer.map(|t| t.hash()));
+        true
+    })
+}
+
+/// How long `model.onnx` is as two bytes, then that file, then `model.onnx.data`.
+pub fn onnx(data: &[u8]) -> bool {
+    let (len, rest) = data.split_first_chunk().unwrap_or((&[0, 0], data));
+    let (graph, weights) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
+    in_folder(|folder| {
+        let path = folder.join("model.onnx");
+        write(&path, graph);
+        write(&folder.join("model.onnx.data"), weights);
+        let mut file = match OnnxFile::open(&path) {
+            Ok(file) => file,
+            Err(error) => return names(&error, folder),
+        };
+        let mut n_bytes = 0;
+        for (i, tensor) in file.tensors().to_vec().iter().enumerate() {
+            let mut values = vec![0.0; tensor.n_elements().expect("compared with the file")];
+            file.read(i, 0, &mut values).expect("compared with the file");
+            n_bytes += 4 * values.len();
+        }
+        assert!(n_bytes <= data.len(), "{n_bytes} bytes of weights out of {}", data.len());
         true
     })
 }

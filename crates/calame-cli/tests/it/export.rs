@@ -24,6 +24,14 @@ fn every_format_is_read_back_and_gives_the_same_logits() {
 }
 
 #[test]
+fn a_graph_has_the_models_bits() {
+    let place = Place::with_run();
+    let outcome = place.succeeds(&["export", "run", "--to", "onnx"]);
+    assert!(outcome.stdout.contains("ok       read back: the model's graph"), "{outcome:#?}");
+    assert!(place.exists("run-onnx/model.onnx") && place.exists("run-onnx/model.onnx.data"));
+}
+
+#[test]
 fn what_stands_there_is_kept() {
     let place = Place::with_run();
     place.write("there/notes.txt", "mine");

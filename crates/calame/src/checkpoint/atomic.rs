@@ -130,8 +130,13 @@ fn exchange(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// Writes a small file of a new folder.
+/// Writes a small text file of a new folder.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), CheckpointError> {
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes a small file of a new folder.
+pub(super) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let mut file = File::create(path).map_err(CheckpointError::io("create", path))?;
-    file.write_all(text.as_bytes()).map_err(CheckpointError::io("write", path))
+    file.write_all(bytes).map_err(CheckpointError::io("write", path))
 }

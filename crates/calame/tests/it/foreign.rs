@@ -8,7 +8,9 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{ModelFile, Progress, load_model, save_model, save_training, write_gguf, write_torch};
+use calame::checkpoint::{
+    ModelFile, Progress, load_model, save_model, save_training, write_gguf, write_onnx, write_torch,
+};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
 use calame::train::metrics::{MetricsWriter, Record};
@@ -28,7 +30,7 @@ mod checks;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target of `fuzz/`.
-const TARGETS: [(&str, Check); 9] = [
+const TARGETS: [(&str, Check); 10] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
     ("tokenizer_json", checks::tokenizer_json),
@@ -38,6 +40,7 @@ const TARGETS: [(&str, Check); 9] = [
     ("torch_file", checks::torch_file),
     ("llmc", checks::llmc),
     ("gguf", checks::gguf),
+    ("onnx", checks::onnx),
 ];
 
 fn fuzz_folder() -> PathBuf {
@@ -209,6 +212,11 @@ fn damaged_llmc_checkpoints_are_errors() {
 #[test]
 fn damaged_gguf_files_are_errors() {
     feed("gguf", 1500);
+}
+
+#[test]
+fn damaged_onnx_files_are_errors() {
+    feed("onnx", 1500);
 }
 
 #[test]
@@ -421,6 +429,21 @@ fn gguf_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
     ]
 }
 
+fn onnx_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
+    let base = checks::tiny_model();
+    let tied = ModelConfig { qkv_bias: false, tied_head: true, ..base.clone() };
+    [("bias", base), ("tied", tied)].map(|(name, config)| {
+        let [saved, exported] = ["saved", "onnx"].map(|kind| folder.join(format!("{kind}-{name}")));
+        save_model(&saved, &model(&config), None).unwrap();
+        write_onnx(&exported, &mut ModelFile::open(&saved).unwrap()).unwrap();
+        let graph = fs::read(exported.join("model.onnx")).unwrap();
+        let mut bytes = u16::try_from(graph.len()).unwrap().to_le_bytes().to_vec();
+        bytes.extend(graph);
+        bytes.extend(fs::read(exported.join("model.onnx.data")).unwrap());
+        (name, bytes)
+    })
+}
+
 /// What the code writes today is what the fuzzers start from; with `CALAME_WRITE_SEEDS` set it is written anew.
 #[test]
 fn the_fuzz_seeds_are_what_the_code_writes() {
@@ -445,4 +468,5 @@ fn the_fuzz_seeds_are_what_the_code_writes() {
     check("torch_file", &torch_file_seeds(folder.path()));
     check("llmc", &llmc_seeds());
     check("gguf", &gguf_seeds(&folder.path().join("gguf")));
+    check("onnx", &onnx_seeds(folder.path()));
 }

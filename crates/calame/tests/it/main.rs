@@ -9,6 +9,7 @@ mod golden;
 mod infer;
 mod llmc;
 mod model;
+mod onnx;
 mod plot;
 mod shards;
 mod tidy;

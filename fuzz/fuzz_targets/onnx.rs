@@ -1,0 +1,11 @@
+//! An ONNX graph and the file of its weights.
+#![no_main]
+#![forbid(unsafe_code)]
+
+#[path = "../checks.rs"]
+#[allow(dead_code, reason = "each target runs one check")]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::onnx(data);
+});
