@@ -134,16 +134,26 @@ impl View for Entry<'_> {
 }
 
 /// `to` [rows, cols] becomes the transpose of `from` [cols, rows].
-pub(super) fn transpose<T: Copy>(from: &[T], rows: usize, to: &mut [T]) {
-    /// Squares of this side in both stay in the first-level cache.
+///
+/// By way of a square on the stack: rows whose distance is a multiple of 4 kB meet in one set of the first-level cache, and
+/// would put one another out before a line of them is used up.
+pub(super) fn transpose<T: Copy + Default>(from: &[T], rows: usize, to: &mut [T]) {
     const SIDE: usize = 32;
     let cols = to.len() / rows.max(1);
+    let mut square = [[T::default(); SIDE]; SIDE];
     for r0 in (0..rows).step_by(SIDE) {
+        let n_rows = SIDE.min(rows - r0);
         for c0 in (0..cols).step_by(SIDE) {
-            for r in r0..(r0 + SIDE).min(rows) {
-                for c in c0..(c0 + SIDE).min(cols) {
-                    to[r * cols + c] = from[c * rows + r];
+            let n_cols = SIDE.min(cols - c0);
+            for c in 0..n_cols {
+                let at = (c0 + c) * rows + r0;
+                for (turned, x) in square.iter_mut().zip(&from[at..at + n_rows]) {
+                    turned[c] = *x;
                 }
+            }
+            for (r, turned) in square.iter().enumerate().take(n_rows) {
+                let at = (r0 + r) * cols + c0;
+                to[at..at + n_cols].copy_from_slice(&turned[..n_cols]);
             }
         }
     }
