@@ -170,7 +170,7 @@ pub fn torch_file(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join("model.pt");
         write(&path, data);
-        let mut file = match TorchFile::open(&path) {
+        let file = match TorchFile::open(&path) {
             Ok(file) => file,
             Err(error) => return names(&error, &path),
         };

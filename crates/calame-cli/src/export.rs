@@ -89,13 +89,13 @@ impl To {
 
 pub fn run(args: &Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
-    let mut model = ModelFile::open(&hub::resolve(&args.model)?)?;
+    let model = ModelFile::open(&hub::resolve(&args.model)?)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(model.path(), args.to));
     if out.exists() && !args.force {
         bail!(WithHint::new(format!("{} exists", out.display()), "give another --out, or --force to replace it"));
     }
-    let notes = write(&mut model, args.to, &out)?;
-    let checked = check(&dev, &mut model, args.to, &out)
+    let notes = write(&model, args.to, &out)?;
+    let checked = check(&dev, &model, args.to, &out)
         .with_context(|| format!("{} was written, but cannot be read back as it should", out.display()))?;
     let bytes = bytes_at(&out)?;
     if args.json {
@@ -147,7 +147,7 @@ impl fmt::Display for Checked {
     }
 }
 
-fn check(dev: &Device, model: &mut ModelFile, to: To, out: &Path) -> Result<Checked> {
+fn check(dev: &Device, model: &ModelFile, to: To, out: &Path) -> Result<Checked> {
     match to {
         // calame does not run graphs: golden/ has programs that do.
         To::Onnx => Ok(Checked::Bits(verify_onnx(out, model)?)),
@@ -156,7 +156,7 @@ fn check(dev: &Device, model: &mut ModelFile, to: To, out: &Path) -> Result<Chec
 }
 
 /// Writes the file or folder; what could not be written along is told.
-fn write(model: &mut ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
+fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
     match to {
         To::Safetensors => write_hugging_face(out, model)?,
         To::Pt => {
@@ -175,15 +175,15 @@ fn write(model: &mut ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
 }
 
 /// The largest difference between the logits of the model and of the file that was written.
-fn compare(dev: &Device, model: &mut ModelFile, out: &Path) -> Result<f32> {
-    let mut back = ModelFile::open(out)?;
+fn compare(dev: &Device, model: &ModelFile, out: &Path) -> Result<f32> {
+    let back = ModelFile::open(out)?;
     let (was, is) = (model.config(), back.config());
     let same_shape = ModelConfig { dropout: was.dropout, init: was.init, ..is.clone() } == *was;
     if !same_shape {
         bail!("it has another shape: {is:?}, the model {was:?}");
     }
     let ids = prompt(was);
-    let (expected, found) = (logits(dev, model, &ids)?, logits(dev, &mut back, &ids)?);
+    let (expected, found) = (logits(dev, model, &ids)?, logits(dev, &back, &ids)?);
     let pairs = expected.as_slice().iter().zip(found.as_slice());
     // A NaN is a difference too.
     let difference =
@@ -194,7 +194,7 @@ fn compare(dev: &Device, model: &mut ModelFile, out: &Path) -> Result<f32> {
     Ok(difference)
 }
 
-fn logits(dev: &Device, model: &mut ModelFile, ids: &[u32]) -> Result<Tensor> {
+fn logits(dev: &Device, model: &ModelFile, ids: &[u32]) -> Result<Tensor> {
     let config = model.config().clone();
     Ok(logits_by_parts(dev, &config, ids, |name, tensor| model.read(name, tensor))?)
 }

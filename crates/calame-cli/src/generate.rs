@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
     let (saved, tokenizer) = runs::load_with_tokenizer(&path, "prompt")?;
     if args.model.is_none() && !args.json {
-        note(&format!("model: {}", path.display()));
+        note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
     }
     let n_positions = saved.gpt.config.n_positions;
     let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;

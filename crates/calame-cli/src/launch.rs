@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use calame::checkpoint::{SavedModel, latest_checkpoint, load_model};
+use calame::checkpoint::{SavedModel, load_model, sound_checkpoint};
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::{self, Special, Tokenizer};
@@ -49,7 +49,7 @@ pub fn start(args: &Args) -> Result<(Device, Ready)> {
     if let Some(source) = &source {
         adopt_shape(&mut config, source, &settings)?;
     }
-    config.train.validate().map_err(UsageError::from)?;
+    config.validate_training().map_err(UsageError::from)?;
     if source.is_none() {
         config.validate_fresh_weights().map_err(UsageError::from)?;
     }
@@ -82,6 +82,8 @@ fn asked(args: &Args) -> Asked {
         flags.push(("data.inputs", Value::Array(args.data.iter().map(text).collect())));
     }
     flags.extend(args.preset.as_ref().map(|s| ("preset", text(s))));
+    flags.extend(args.recipe.as_ref().map(|s| ("recipe", text(s))));
+    flags.extend(args.loss_average.as_ref().map(|s| ("train.loss_average", text(s))));
     flags.extend(args.init_from.as_ref().map(|p| ("init_from", Value::String(p.display().to_string()))));
     flags.extend(args.epochs.map(|n| ("train.epochs", Value::Integer(n as i64))));
     flags.extend(args.lr.map(|x| ("train.lr", Value::Float(x))));
@@ -168,10 +170,23 @@ fn check_sample(config: &RunConfig, tokenizer: &dyn Tokenizer) -> Result<()> {
     Ok(())
 }
 
+/// The newest checkpoint that is whole; those that are not are told.
+fn checkpoint_to_go_on_from(folder: &RunFolder) -> Result<Option<PathBuf>> {
+    let (found, damaged) = sound_checkpoint(&folder.checkpoints())?;
+    let Some(checkpoint) = found else {
+        // Where none is whole, the newest one's error.
+        return damaged.into_iter().next().map_or(Ok(None), |error| Err(error.into()));
+    };
+    for error in &damaged {
+        note(&format!("warning: {error}; the checkpoint before it is taken"));
+    }
+    Ok(Some(checkpoint))
+}
+
 /// A run that was stopped, from its folder.
 pub fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
     let (folder, mut config) = RunFolder::open(path)?;
-    let Some(checkpoint) = latest_checkpoint(&folder.checkpoints())? else {
+    let Some(checkpoint) = checkpoint_to_go_on_from(&folder)? else {
         let hint = if folder.model().exists() {
             format!("it is finished; to train its model further: calame train --init-from {}", path.display())
         } else {
@@ -191,7 +206,7 @@ pub fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
         ));
     }
     config.model.validate().map_err(UsageError::from)?;
-    config.train.validate().map_err(UsageError::from)?;
+    config.validate_training().map_err(UsageError::from)?;
     if at_checkpoint.device.precision != config.device.precision {
         note(&format!(
             "warning: the run began in {}, its config.toml says {} now: losses will go another way",

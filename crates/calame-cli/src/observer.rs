@@ -1,10 +1,12 @@
 //! A training as people and programs see it: lines, a progress bar, the run's metrics and samples.
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use calame::checkpoint::{CheckpointError, Progress, save_best};
 use calame::infer::{Generation, Sampler, SamplerConfig};
 use calame::model::Gpt;
 use calame::ops::Device;
@@ -35,6 +37,8 @@ pub struct Follower {
     last_plain: Instant,
     /// Standard output takes no more; the training goes on.
     unread: bool,
+    /// Of the last evaluation.
+    pub last_val_loss: Option<f32>,
 }
 
 impl Follower {
@@ -69,6 +73,7 @@ impl Follower {
             started,
             last_plain,
             unread: false,
+            last_val_loss: None,
         })
     }
 
@@ -101,6 +106,14 @@ impl Follower {
         Ok(())
     }
 
+    /// A step that went bad: told at once, and written into the metrics.
+    fn trouble(&mut self, report: &StepReport, remedy: &str) -> Result<()> {
+        let StepReport { step, epoch, trouble, .. } = *report;
+        let what = trouble.map(|trouble| trouble.to_string()).unwrap_or_default();
+        self.bar.suspend(|| note(&format!("warning: step {step}: {what}; {remedy}")));
+        self.record(&Record::Trouble { step, epoch, what, remedy: remedy.to_owned() })
+    }
+
     /// Takes the progress bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
@@ -119,7 +132,8 @@ impl Follower {
         self.bar.set_message(format!("loss {:.3} · {tokens_per_second:.0} tokens/s", report.loss));
         if self.bar.is_hidden() && !self.json && self.last_plain.elapsed() >= PLAIN_PROGRESS {
             self.last_plain = Instant::now();
-            let done = (report.step + 1 - self.n_steps_before) as f64;
+            // A training that went back may be before the step that this program began with.
+            let done = (report.step + 1).saturating_sub(self.n_steps_before).max(1) as f64;
             let left = self.seconds() / done * (self.n_steps_in_all - report.step - 1) as f64;
             note(&format!(
                 "step {} of {}, loss {:.3}, {tokens_per_second:.0} tokens/s, about {} left",
@@ -145,13 +159,14 @@ impl Observer for Follower {
 
     fn step(&mut self, report: &StepReport) -> Result<()> {
         self.progress(report);
-        let StepReport { step, epoch, loss, lr, n_tokens, n_tokens_seen, step_seconds } = *report;
+        let StepReport { step, epoch, loss, lr, grad_norm, n_tokens, n_tokens_seen, step_seconds, .. } = *report;
         let tokens_per_second = n_tokens as f64 / step_seconds;
-        self.record(&Record::Step { step, epoch, loss, lr, n_tokens_seen, step_seconds, tokens_per_second })
+        self.record(&Record::Step { step, epoch, loss, lr, grad_norm, n_tokens_seen, step_seconds, tokens_per_second })
     }
 
     fn evaluation(&mut self, report: &EvaluationReport) -> Result<()> {
         let EvaluationReport { step, epoch, train_loss, val_loss, n_tokens_seen, seconds } = *report;
+        self.last_val_loss = Some(val_loss);
         self.record(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds })?;
         if !self.json {
             self.line(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"));
@@ -169,6 +184,28 @@ impl Observer for Follower {
             self.line(&text.replace('\n', " "));
         }
         self.record(&Record::Sample { step, epoch, prompt: self.sample.prompt.clone(), text })
+    }
+
+    fn skipped(&mut self, report: &StepReport) -> Result<()> {
+        self.trouble(report, "its batch is passed over")
+    }
+
+    fn went_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<()> {
+        // What was measured after the checkpoint is measured again.
+        self.metrics = MetricsWriter::open_at_step(&self.folder.metrics(), progress)?;
+        self.folder.rewrite_samples(&metrics::read(&self.folder.metrics())?)?;
+        self.bar.set_position(progress.n_steps);
+        self.trouble(report, &format!("going on from {} with a smaller learning rate", folder.display()))
+    }
+
+    fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<()> {
+        Ok(save_best(&self.folder.checkpoints(), gpt, self.tokenizer.as_ref(), report.step)?)
+    }
+
+    fn checkpoint_failed(&mut self, error: &CheckpointError) {
+        self.bar.suspend(|| {
+            note(&format!("warning: {error}; no checkpoint was written, those before it stand, the training goes on"));
+        });
     }
 }
 

@@ -103,7 +103,7 @@ pub fn run(args: Args) -> Result<()> {
     comparison.introduce(&dev, trainer.n_steps_in_all())?;
     match trainer.run(&mut comparison)? {
         Outcome::Diverged { step, loss } => bail!("the loss of step {step} is {loss}: the training diverged"),
-        Outcome::Finished | Outcome::Stopped => comparison.finish(),
+        Outcome::Finished | Outcome::StoppedEarly | Outcome::Stopped => comparison.finish(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 use calame::checkpoint::{SavedModel, latest_checkpoint, load_model};
 use calame::tokenizer::Tokenizer;
+use calame::train::metrics::{self, Record};
 use calame::train::{RunConfig, RunFolder};
 use time::OffsetDateTime;
 
@@ -90,6 +91,17 @@ pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<
         )
     })?;
     Ok((saved, tokenizer))
+}
+
+/// Which of a run's models its result is, to be said after its name: nothing where it is the last one.
+pub fn which_model(path: &Path) -> String {
+    let records = metrics::read(&path.join("metrics.jsonl")).unwrap_or_default();
+    match records.last() {
+        Some(Record::End { best_step: Some(step), best_val_loss: Some(loss), .. }) => {
+            format!(" (the best by validation: {loss:.3} after step {step})")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The command that goes on with a stopped run.

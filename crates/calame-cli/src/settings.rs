@@ -1,10 +1,10 @@
-//! A run's settings: the preset's defaults, then `--config FILE`, then the flags, then `--set`.
+//! A run's settings: the preset's and the recipe's defaults, then `--config FILE`, then the flags, then `--set`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use calame::model::Preset;
-use calame::train::RunConfig;
+use calame::train::{Recipe, RunConfig};
 use toml::{Table, Value};
 
 use crate::output::UsageError;
@@ -73,7 +73,11 @@ pub fn resolve(asked: &Asked) -> Result<Settings> {
             (preset.name(), preset)
         }
     };
-    let base = Table::try_from(RunConfig::of_preset(preset)).context("the preset's defaults")?;
+    let mut defaults = RunConfig::of_preset(preset);
+    if let Some(recipe) = layers.iter().rev().find_map(|(_, layer)| layer.get("recipe")?.as_str()) {
+        recipe.parse::<Recipe>().map_err(UsageError::from)?.apply(&mut defaults);
+    }
+    let base = Table::try_from(defaults).context("the preset's defaults")?;
     let (mut all, mut set) = (base.clone(), Table::new());
     for (source, layer) in layers {
         check_keys(&source, "", &base, &layer)?;

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use calame::checkpoint::save_model;
+use calame::checkpoint::{Best, save_model, take_best};
 use calame::infer::GenerateError;
 use calame::tokenizer::Tokenizer;
 use calame::train::metrics::{self, MetricsWriter, Record};
-use calame::train::{DeviceConfig, Outcome, RunConfig, Trainer};
+use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, Trainer};
 use clap::builder::TypedValueParser;
 
 use crate::launch::{self, Place, Ready};
@@ -31,6 +31,8 @@ use crate::{device, runs};
     after_help = "Examples:
   calame train                                    the report's training, on the built-in story
   calame train --preset tiny                      a small model, in seconds
+  calame train --data letters.txt --recipe small-data
+                                                  until validation gets no better; the best model is kept
   calame train --data the-verdict                 the report's own text (downloaded once)
   calame train --data notes/ --data more.txt --epochs 20 --lr 1e-4
   calame train --init-from runs/2026-11-23-book --data letters.txt --lr 5e-5
@@ -55,7 +57,7 @@ pub struct Args {
 
     /// Go on with a run that was stopped
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "preset", "run", "overwrite", "config", "epochs", "batch_size",
-          "window", "stride", "lr", "seed", "rng", "init_from", "set", "device", "precision"])]
+          "window", "stride", "lr", "seed", "rng", "recipe", "loss_average", "init_from", "set", "device", "precision"])]
     pub resume: Option<PathBuf>,
 
     /// Settings: a TOML file with any of the keys that a run's config.toml has
@@ -90,6 +92,15 @@ pub struct Args {
     #[arg(long, value_name = "GENERATOR")]
     pub rng: Option<String>,
 
+    /// Settings that belong together: book (the report's), small-data (ends when validation gets no better) or long
+    /// (warm-up, cosine, clipping) [default: book]
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
+
+    /// What a step's loss is the mean of: token (its tokens) or book (its batches' means) [default: token]
+    #[arg(long, value_name = "WHAT")]
+    pub loss_average: Option<String>,
+
     /// Start from the weights and the tokenizer of this model
     #[arg(long, value_name = "MODEL")]
     pub init_from: Option<PathBuf>,
@@ -105,6 +116,11 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Tokens of a text of about a megabyte.
+const SMALL_TOKENS: usize = 250_000;
+/// Nats a token by which validation must have turned up to be spoken of.
+const NOTICEABLE: f32 = 0.02;
 
 /// Whole numbers that a TOML file can hold.
 fn storable() -> impl TypedValueParser<Value = u64> {
@@ -145,12 +161,19 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if !args.json {
         introduce(&mut follower, &config, &trainer, &description);
     }
-    let outcome = trainer.run(&mut follower);
+    let mut checkpoints = Checkpoints::new(&follower.folder.checkpoints(), &config.checkpoint);
+    let outcome = trainer.run_saving(&mut checkpoints, &mut follower);
     follower.finish();
-    match outcome.map_err(|error| rescue(&follower, &trainer, error))? {
-        Outcome::Finished => finish(&mut follower, &trainer, prepared.tokenizer.as_ref())
-            .map_err(|error| rescue(&follower, &trainer, error)),
-        Outcome::Stopped => stop(&mut follower, &trainer),
+    match outcome.map_err(|error| rescue(&follower, &trainer, &mut checkpoints, error))? {
+        ended @ (Outcome::Finished | Outcome::StoppedEarly) => {
+            if let Err(error) = checkpoints.wait() {
+                // The result is about to be saved, and needs no checkpoint.
+                follower.checkpoint_failed(&error);
+            }
+            finish(&mut follower, &trainer, prepared.tokenizer.as_ref(), ended)
+                .map_err(|error| rescue(&follower, &trainer, &mut checkpoints, error))
+        }
+        Outcome::Stopped => stop(&mut follower, &trainer, &mut checkpoints),
         Outcome::Diverged { step, loss } => Err(diverged(&follower, &trainer, prepared.tokenizer.as_ref(), step, loss)),
     }
 }
@@ -180,13 +203,19 @@ fn diverged(
 }
 
 /// What a training that ends by an error has learnt is not lost with it: its state is saved, if that can be.
-fn rescue(follower: &Follower, trainer: &Trainer<'_>, error: anyhow::Error) -> anyhow::Error {
+fn rescue(
+    follower: &Follower,
+    trainer: &Trainer<'_>,
+    checkpoints: &mut Checkpoints,
+    error: anyhow::Error,
+) -> anyhow::Error {
     if error.is::<GenerateError>() {
         let hint = "start again with a smaller learning rate, by --lr";
         return WithHint::new(format!("no sample can be written: {}", message(&error)), hint).into();
     }
     let n_steps = trainer.progress().n_steps;
-    if n_steps == 0 || follower.folder.model().exists() || trainer.save(&follower.folder.checkpoints()).is_err() {
+    let mut save = || checkpoints.save(trainer).and_then(|()| checkpoints.wait());
+    if n_steps == 0 || follower.folder.model().exists() || save().is_err() {
         return error;
     }
     let hint = format!(
@@ -222,14 +251,21 @@ fn describe_device(device: &DeviceConfig) -> String {
     format!("{} on the {} with {threads} ({})", device.precision, device.device, device.instruction_set)
 }
 
-fn finish(follower: &mut Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokenizer) -> Result<ExitCode> {
+fn finish(
+    follower: &mut Follower,
+    trainer: &Trainer<'_>,
+    tokenizer: &dyn Tokenizer,
+    ended: Outcome,
+) -> Result<ExitCode> {
     let progress = trainer.progress().clone();
     let total_seconds = follower.seconds();
     let (step, n_tokens_seen) = (progress.n_steps.saturating_sub(1), progress.n_tokens_seen);
     let (run, model) = (follower.folder.path().to_owned(), follower.folder.model());
-    save_model(&model, trainer.gpt(), Some(tokenizer))?;
+    let best = save_result(follower, trainer, tokenizer)?;
     // After the model: a run whose metrics have an end has a result.
-    follower.record(&Record::End { step, epoch: progress.epoch + 1, n_tokens_seen, total_seconds })?;
+    let (best_step, best_val_loss) = (best.map(|best| best.step), best.map(|best| best.val_loss));
+    let epoch = progress.epoch + 1;
+    follower.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss })?;
     follower.folder.remove_checkpoints()?;
     follower.draw().context("the model is saved, but the plot could not be drawn")?;
     if follower.json {
@@ -237,7 +273,18 @@ fn finish(follower: &mut Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokeni
         follower.line(&result.to_string());
     } else {
         follower.line(&format!("\ndone in {}", duration(total_seconds)));
-        follower.line(&format!("model  {}", model.display()));
+        if ended == Outcome::StoppedEarly {
+            let patience = trainer.config().early_stopping.patience;
+            follower.line(&format!("ended early: {patience} evaluations in a row without a lower validation loss"));
+        }
+        match best {
+            Some(Best { step, val_loss, .. }) => follower.line(&format!(
+                "model  {}: the one with the best validation loss, {val_loss:.3} after step {step}",
+                model.display()
+            )),
+            None => follower.line(&format!("model  {}", model.display())),
+        }
+        suggest_early_stopping(follower, trainer);
         follower.line(&format!("plot   {}", run.join("loss-plot.pdf").display()));
         let (run, prompt) = (quoted(&run.display().to_string()), quoted(&follower.sample.prompt));
         follower.line(&format!("next   calame generate --model {run} --context {prompt}"));
@@ -245,8 +292,38 @@ fn finish(follower: &mut Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokeni
     Ok(ExitCode::SUCCESS)
 }
 
-fn stop(follower: &mut Follower, trainer: &Trainer<'_>) -> Result<ExitCode> {
-    trainer.save(&follower.folder.checkpoints())?;
+/// The model that the run results in: that of the best evaluation where early stopping is on, else the last.
+fn save_result(follower: &Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokenizer) -> Result<Option<Best>> {
+    let (checkpoints, model) = (follower.folder.checkpoints(), follower.folder.model());
+    let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
+    match best {
+        Some(best) => take_best(&checkpoints, best.step, &model)?,
+        None => save_model(&model, trainer.gpt(), Some(tokenizer))?,
+    }
+    Ok(best)
+}
+
+/// Says so if a small text was learnt by heart at validation's expense.
+fn suggest_early_stopping(follower: &mut Follower, trainer: &Trainer<'_>) {
+    let Some(best) = trainer.progress().best else { return };
+    let last = follower.last_val_loss.unwrap_or(best.val_loss);
+    let small = trainer.n_train_tokens() < SMALL_TOKENS;
+    if small && !trainer.config().early_stopping.is_on() && last > best.val_loss + NOTICEABLE {
+        follower.line(&format!(
+            "note   validation was best after step {}, {:.3}, and is {last:.3} now: the text is small, and is being learnt \
+             by heart; --recipe small-data keeps the best model",
+            best.step, best.val_loss
+        ));
+    }
+}
+
+fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<ExitCode> {
+    // What became of the one before is of no interest once this one is complete.
+    if let Err(error) = checkpoints.wait() {
+        follower.checkpoint_failed(&error);
+    }
+    checkpoints.save(trainer)?;
+    checkpoints.wait()?;
     follower.metrics.sync()?;
     let run = follower.folder.path().to_owned();
     let n_steps = trainer.progress().n_steps;

@@ -256,6 +256,21 @@ fn bench_elementwise(criterion: &mut Criterion) {
     });
 }
 
+fn bench_sum_of_squares(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "elementwise");
+    let n = 16_000_000;
+    pools.line(
+        group,
+        "sum_of_squares of 16M",
+        bytes_of(n),
+        || numbers(1, n),
+        |pool, x| {
+            std::hint::black_box(sum_of_squares(pool, x));
+        },
+    );
+}
+
 /// An early step's.
 fn hyper() -> AdamW {
     AdamW {
@@ -266,6 +281,7 @@ fn hyper() -> AdamW {
         weight_decay: 0.1,
         bias_correction1: 0.1,
         bias_correction2: 0.001,
+        grad_scale: 1.0,
     }
 }
 
@@ -362,7 +378,8 @@ fn settings() -> Criterion {
 criterion_group! {
     name = kernels;
     config = settings();
-    targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows, bench_dropout,
+    targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows, bench_sum_of_squares,
+        bench_dropout,
         bench_classifier, bench_embedding, bench_random
 }
 criterion_main!(kernels);

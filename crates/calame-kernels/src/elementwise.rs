@@ -1,7 +1,7 @@
 //! GELU, sums over rows, the optimizer's update: one pass over memory each.
 
 use crate::isa::multiversion;
-use crate::math::sigmoid;
+use crate::math::{sigmoid, sum_of};
 use crate::pool::{Pool, Shards};
 use crate::split::{COLUMNS, TASK_ELEMENTS, for_rows};
 
@@ -85,6 +85,8 @@ pub struct AdamW {
     pub bias_correction1: f32,
     /// 1 − β₂ᵗ.
     pub bias_correction2: f32,
+    /// What gradients are multiplied by before they are used: below 1 where their norm is clipped.
+    pub grad_scale: f32,
 }
 
 impl AdamW {
@@ -97,6 +99,7 @@ impl AdamW {
 
 /// One AdamW step on one tensor, in one pass; `m` and `v` are updated, `grad` is read and set to zero.
 ///
+/// g is the gradient times `grad_scale`;
 /// w ← w·(1 − lr·λ); m ← m + (1 − β₁)·(g − m); v ← β₂·v + (1 − β₂)·g²; w ← w − lr/c₁·m / (√v/√c₂ + ε).
 /// I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019, in PyTorch's order of operations.
 ///
@@ -152,6 +155,39 @@ pub fn adamw_rows(
     });
 }
 
+/// y = x, on all threads; y is overwritten.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn copy(pool: &Pool, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "copy: lengths");
+    for_rows(pool, y, 1, |first, y| y.copy_from_slice(&x[first..first + y.len()]));
+}
+
+/// Σ x[i]², in f64: the square of a gradient's norm, not finite where an element is not.
+///
+/// Lanes of f32 sum 4,096 elements at a time, f64 the rest; the order depends on the length alone.
+pub fn sum_of_squares(pool: &Pool, x: &[f32]) -> f64 {
+    /// Parts of a sum: on the stack, so that nothing is allocated.
+    const PARTS: usize = 256;
+    let len = x.len().div_ceil(PARTS).next_multiple_of(TASK_ELEMENTS);
+    let mut sums = [0.0; PARTS];
+    let parts = Shards::new(&mut sums);
+    pool.run(x.len().div_ceil(len.max(1)), |task| {
+        let part = &x[task * len..((task + 1) * len).min(x.len())];
+        // SAFETY: tasks have different elements.
+        unsafe { parts.part(task, task + 1)[0] = squares(pool.isa(), part) };
+    });
+    sums.iter().sum()
+}
+
+multiversion! { fn squares(x: &[f32]) -> f64 = squares_body; }
+
+#[inline(always)]
+fn squares_body(x: &[f32]) -> f64 {
+    x.chunks(4096).map(|x| f64::from(sum_of(x, |x| x * x))).sum()
+}
+
 multiversion! {
     /// x ← factor·x.
     pub(crate) fn scale(factor: f32, x: &mut [f32]) = scale_body;
@@ -173,7 +209,7 @@ fn adamw_slice_body(hyper: &AdamW, weight: &mut [f32], grad: &mut [f32], m: &mut
     let step = hyper.lr / hyper.bias_correction1;
     let root = 1.0 / hyper.bias_correction2.sqrt();
     for (((w, grad), m), v) in weight.iter_mut().zip(grad.iter_mut()).zip(m.iter_mut()).zip(v.iter_mut()) {
-        let g = *grad;
+        let g = *grad * hyper.grad_scale;
         *grad = 0.0;
         *m += (1.0 - hyper.beta1) * (g - *m);
         *v = hyper.beta2 * *v + (1.0 - hyper.beta2) * g * g;

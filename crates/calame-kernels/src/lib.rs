@@ -27,7 +27,7 @@ pub use aligned::AlignedVec;
 pub use attention::{AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, store_kv};
 pub use classifier::{cross_entropy_forward, cross_entropy_forward_backward};
 pub use dropout::{Keep, drop_elements, drop_in_place};
-pub use elementwise::{AdamW, adamw, adamw_rows, sum_rows_add};
+pub use elementwise::{AdamW, adamw, adamw_rows, copy, sum_of_squares, sum_rows_add};
 pub use embedding::{embedding_backward, embedding_forward};
 pub use gemm::{Finish, MatMut, MatRef, Start, gemm, gemm_then};
 pub use isa::Isa;

@@ -273,9 +273,14 @@ pub fn add_dropped<F: Real>(x: &[F], branch: &[F], keep: &dyn Fn(usize, usize) -
     }
 }
 
+/// The sum of squares; see [`crate::sum_of_squares`].
+pub fn sum_of_squares<F: Real>(x: &[F]) -> F {
+    x.iter().fold(F::from(0.0), |sum, &x| sum + x * x)
+}
+
 /// One AdamW step; see [`crate::adamw`].
 pub fn adamw<F: Real>(hyper: &crate::AdamW, weight: &mut [F], grad: &[F], m: &mut [F], v: &mut [F]) {
-    let [lr, b1, b2, eps, wd, c1, c2] = [
+    let [lr, b1, b2, eps, wd, c1, c2, scale] = [
         hyper.lr,
         hyper.beta1,
         hyper.beta2,
@@ -283,13 +288,15 @@ pub fn adamw<F: Real>(hyper: &crate::AdamW, weight: &mut [F], grad: &[F], m: &mu
         hyper.weight_decay,
         hyper.bias_correction1,
         hyper.bias_correction2,
+        hyper.grad_scale,
     ]
     .map(F::from);
     let one = F::from(1.0);
     for i in 0..weight.len() {
         weight[i] = weight[i] * (one - lr * wd);
-        m[i] = b1 * m[i] + (one - b1) * grad[i];
-        v[i] = b2 * v[i] + (one - b2) * grad[i] * grad[i];
+        let g = grad[i] * scale;
+        m[i] = b1 * m[i] + (one - b1) * g;
+        v[i] = b2 * v[i] + (one - b2) * g * g;
         weight[i] = weight[i] - lr / c1 * m[i] / ((v[i] / c2).sqrt() + eps);
     }
 }

@@ -11,6 +11,8 @@ mod export;
 mod hub;
 mod init_from;
 mod json;
+#[cfg(unix)]
+mod kills;
 mod logits;
 mod pipes;
 mod plot;

@@ -421,6 +421,7 @@ fn adamw_steps() {
             weight_decay: 0.1,
             bias_correction1: 1.0 - 0.9f32.powi(t),
             bias_correction2: 1.0 - 0.999f32.powi(t),
+            grad_scale: 0.7,
         };
         let (mut w64, mut m64, mut v64) = (to_f64(&w0), vec![0.0; n], vec![0.0; n]);
         let g64 = to_f64(&g);
@@ -439,6 +440,34 @@ fn adamw_steps() {
     }
 }
 
+#[test]
+fn sums_of_squares_and_copies() {
+    for n in [0, 1, 7, 16, 17, 65, 4096, 40_000, 9_000_001] {
+        let x = numbers(1, n);
+        let expected = reference::sum_of_squares(&to_f64(&x));
+        for_every_pool(|pool| {
+            let found = sum_of_squares(pool, &x);
+            // Each lane sums at most 256 squares in f32, the rest is in f64.
+            assert!((found - expected).abs() <= 260.0 * f64::from(f32::EPSILON) * expected, "{n}: {found}, {expected}");
+            let mut y = vec![f32::NAN; n];
+            copy(pool, &x, &mut y);
+            assert!(x == y, "copy of {n}");
+        });
+    }
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30] {
+        let mut x = numbers(1, 70_000);
+        x[65_537] = bad;
+        for_every_pool(|pool| assert!(!sum_of_squares(pool, &x).is_finite(), "{bad}"));
+    }
+}
+
+#[test]
+fn the_same_sum_of_squares_for_any_number_of_threads() {
+    let x = numbers(1, 300_000);
+    let sum = |n_threads| sum_of_squares(&Pool::new(n_threads, Isa::detect()), &x).to_bits();
+    assert!(sum(1) == sum(2) && sum(2) == sum(3));
+}
+
 /// Rows without gradient and moments may be passed over: not a bit changes.
 #[test]
 fn adamw_of_rows_is_adamw() {
@@ -455,6 +484,7 @@ fn adamw_of_rows_is_adamw() {
         weight_decay: 0.1,
         bias_correction1: 0.1,
         bias_correction2: 0.001,
+        grad_scale: 1.0,
     };
     let n = rows * cols;
     let (w0, g) = (numbers(1, n), of_touched(numbers(2, n)));

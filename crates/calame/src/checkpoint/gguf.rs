@@ -11,10 +11,10 @@ mod metadata;
 mod write;
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
+use super::by_position::ByPosition;
 use super::model_file::{Format, Opened};
 use super::source::{StoredTensor, TensorSource};
 use crate::quant;
@@ -31,7 +31,7 @@ const PIECE_BYTES: usize = 4 << 20;
 /// An open file whose header has been checked against the file's size.
 struct GgufFile {
     path: PathBuf,
-    file: File,
+    file: ByPosition,
     /// Of each tensor.
     infos: Vec<TensorInfo>,
     tensors: Vec<StoredTensor>,
@@ -51,6 +51,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let tensors: Vec<StoredTensor> = infos.iter().map(stored).collect();
     let config = metadata::config(path, &values, &tensors)?;
     let tokenizer = metadata::tokenizer(path, &mut values, &config)?;
+    let file = ByPosition::of(file).map_err(CheckpointError::io("read", path))?;
     let source = Box::new(GgufFile { path: path.to_owned(), file, infos, tensors });
     let says_none = values.contains_key(metadata::TOKENIZER_MODEL);
     let (format, weights, notes) = (Format::Gguf, path.to_owned(), Vec::new());
@@ -66,19 +67,20 @@ impl TensorSource for GgufFile {
         &self.tensors
     }
 
-    fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         let TensorInfo { format, start, n_bytes, .. } = self.infos[index];
         let io = || CheckpointError::io("read", &self.path);
-        self.file.seek(SeekFrom::Start(start)).map_err(io())?;
         if format == quant::Format::F32 {
-            return self.file.read_exact(bytemuck::cast_slice_mut(out)).map_err(io());
+            return self.file.read_exact(start, bytemuck::cast_slice_mut(out)).map_err(io());
         }
         // The header's check has it that both are whole numbers of blocks, and as many.
         let blocks = (PIECE_BYTES / format.block_bytes()).min(out.len() / format.block_len()).max(1);
+        let mut at = start;
         let mut piece = vec![0; (blocks * format.block_bytes()).min(n_bytes as usize)];
         for out in out.chunks_mut(blocks * format.block_len()) {
             let piece = &mut piece[..out.len() / format.block_len() * format.block_bytes()];
-            self.file.read_exact(piece).map_err(io())?;
+            self.file.read_exact(at, piece).map_err(io())?;
+            at += piece.len() as u64;
             quant::dequantize(format, piece, out);
         }
         Ok(())

@@ -45,7 +45,7 @@ pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -
 ///
 /// # Errors
 /// What the system says, with the file's name; what is wrong with the tensors that are read.
-pub fn write_hugging_face(folder: &Path, model: &mut ModelFile) -> Result<(), CheckpointError> {
+pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     atomic::replace_folder(folder, |folder| {
         write_settings(folder, &config, tokenizer.as_deref())?;

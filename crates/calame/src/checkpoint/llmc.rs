@@ -3,13 +3,12 @@
 //! A GPT-2 always: tied head, qkv bias. The vocabulary is padded to a round number of rows, of which the first are read.
 //! Source: karpathy/llm.c, `train_gpt2.py` (`write_model`, `write_tensors`) and `train_gpt2.c` (`gpt2_build_from_checkpoint`).
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use half::bf16;
 
 use super::CheckpointError;
+use super::by_position::ByPosition;
 use super::source::{StoredTensor, TensorSource};
 use crate::model::{ConfigError, Init, ModelConfig};
 
@@ -64,7 +63,7 @@ impl Stored {
 /// An open checkpoint whose size is what its header says.
 pub(super) struct LlmcFile {
     path: PathBuf,
-    file: File,
+    file: ByPosition,
     stored: Stored,
     config: ModelConfig,
     tensors: Vec<StoredTensor>,
@@ -74,14 +73,14 @@ pub(super) struct LlmcFile {
 
 impl LlmcFile {
     pub fn open(path: &Path) -> Result<LlmcFile, CheckpointError> {
-        let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
-        let file_bytes = file.metadata().map_err(CheckpointError::io("read", path))?.len();
+        let file = ByPosition::open(path).map_err(CheckpointError::io("open", path))?;
+        let file_bytes = file.n_bytes();
         if file_bytes < HEADER_BYTES {
             let reason = format!("{file_bytes} bytes are no checkpoint of llm.c: its header alone has {HEADER_BYTES}");
             return Err(CheckpointError::damaged(path, reason));
         }
         let mut bytes = [0; 4 * 8];
-        file.read_exact(&mut bytes).map_err(CheckpointError::io("read", path))?;
+        file.read_exact(0, &mut bytes).map_err(CheckpointError::io("read", path))?;
         let mut header = [0; 8];
         for (number, bytes) in header.iter_mut().zip(bytes.chunks_exact(4)) {
             *number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -110,16 +109,17 @@ impl TensorSource for LlmcFile {
         &self.tensors
     }
 
-    fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         let io = || CheckpointError::io("read", &self.path);
-        self.file.seek(SeekFrom::Start(self.starts[index])).map_err(io())?;
+        let mut at = self.starts[index];
         if self.stored == Stored::F32 {
-            return self.file.read_exact(bytemuck::cast_slice_mut(out)).map_err(io());
+            return self.file.read_exact(at, bytemuck::cast_slice_mut(out)).map_err(io());
         }
         let mut piece = vec![0; PIECE_BYTES.min(2 * out.len())];
         for out in out.chunks_mut(PIECE_BYTES / 2) {
             let piece = &mut piece[..2 * out.len()];
-            self.file.read_exact(piece).map_err(io())?;
+            self.file.read_exact(at, piece).map_err(io())?;
+            at += piece.len() as u64;
             for (x, bytes) in out.iter_mut().zip(piece.chunks_exact(2)) {
                 *x = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
             }

@@ -4,6 +4,7 @@
 //! under another name, synced and then renamed, so that what stood before stands whole until the new one does.
 
 mod atomic;
+mod by_position;
 mod error;
 mod gguf;
 mod hugging_face;
@@ -13,6 +14,7 @@ mod model_file;
 mod names;
 mod onnx;
 mod pickle;
+mod progress;
 mod safetensors_files;
 mod shape;
 mod source;
@@ -29,8 +31,12 @@ pub use gguf::write_gguf;
 pub use hugging_face::{save_model, write_hugging_face};
 pub use model_file::{Format, ModelFile, SavedModel, find_model, load_model};
 pub use onnx::{OnnxCheck, OnnxFile, verify_onnx, write_onnx};
+pub use progress::{Best, Progress, Usual};
 pub use source::StoredTensor;
 pub use tensor_file::write_tensor;
 pub use torch_file::{PlainValue, TorchDtype, TorchFile, TorchFileError, TorchTensor};
 pub use torch_write::write_torch;
-pub use training::{Progress, latest_checkpoint, load_training, save_training};
+pub use training::{
+    TrainingState, latest_checkpoint, load_training, save_best, save_training, sound_checkpoint, take_best,
+    verify_checkpoint,
+};

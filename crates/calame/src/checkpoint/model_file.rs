@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use super::CheckpointError;
 use super::gguf;
@@ -27,6 +29,9 @@ const FEWEST_BLOCK_TENSORS: usize = 6;
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 const NANOGPT: &str = "ckpt.pt";
+/// Threads that read a model: first touching its memory, copying and turning its weights each take longer than one core
+/// needs to leave for others.
+const N_READERS: usize = 4;
 /// The first byte of a pickle, and so of what PyTorch wrote before 1.6.
 const PICKLE: u8 = 0x80;
 
@@ -143,20 +148,30 @@ impl ModelFile {
     ///
     /// # Panics
     /// If the model has no such parameter, or `tensor` not its shape.
-    pub fn read(&mut self, name: ParamName, tensor: &mut Tensor) -> Result<(), CheckpointError> {
+    pub fn read(&self, name: ParamName, tensor: &mut Tensor) -> Result<(), CheckpointError> {
+        self.read_by_way_of(&mut Vec::new(), name, tensor)
+    }
+
+    /// As [`ModelFile::read`], a transposed matrix by way of `stored`, whose memory serves one parameter after another.
+    fn read_by_way_of(
+        &self,
+        stored: &mut Vec<f32>,
+        name: ParamName,
+        tensor: &mut Tensor,
+    ) -> Result<(), CheckpointError> {
         let Place { tensors, transposed } = &self.places.of[&name];
-        let source = &mut self.opened.source;
+        let source = &self.opened.source;
         if *transposed {
-            let mut stored = Tensor::zeros([tensor.row_len(), tensor.n_rows()]);
-            source.read(tensors[0], stored.as_mut_slice())?;
-            transpose(stored.as_slice(), tensor.n_rows(), tensor.as_mut_slice());
+            stored.resize(tensor.len(), 0.0);
+            source.read(tensors[0], stored)?;
+            transpose(stored, tensor.n_rows(), tensor.as_mut_slice());
         } else {
             let len = tensor.len() / tensors.len();
             for (&i, rows) in tensors.iter().zip(tensor.as_mut_slice().chunks_exact_mut(len)) {
                 source.read(i, rows)?;
             }
         }
-        if tensor.as_slice().iter().any(|x| !x.is_finite()) {
+        if !all_finite(tensor.as_slice()) {
             return Err(CheckpointError::NotFinite { path: self.opened.weights.clone(), name: name.to_string() });
         }
         Ok(())
@@ -166,20 +181,38 @@ impl ModelFile {
     ///
     /// # Errors
     /// As [`ModelFile::read`].
-    pub fn load(mut self) -> Result<SavedModel, CheckpointError> {
+    pub fn load(self) -> Result<SavedModel, CheckpointError> {
         self.check_absent_biases()?;
         let mut gpt = Gpt::zeros(self.config());
-        for (name, tensor) in gpt.tensors_mut().filter(|(_, t)| !t.is_empty()) {
-            self.read(name, tensor)?;
-        }
+        self.read_all(&mut gpt)?;
         Ok(SavedModel { gpt, tokenizer: self.opened.tokenizer, path: self.path })
+    }
+
+    /// Reads every parameter, on several threads.
+    fn read_all(&self, gpt: &mut Gpt) -> Result<(), CheckpointError> {
+        let parameters = Mutex::new(gpt.tensors_mut().filter(|(_, tensor)| !tensor.is_empty()));
+        let next = || parameters.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let read_some = || {
+            let mut stored = Vec::new();
+            while let Some((name, tensor)) = next() {
+                self.read_by_way_of(&mut stored, name, tensor)?;
+            }
+            Ok::<(), CheckpointError>(())
+        };
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..N_READERS).map(|_| scope.spawn(read_some)).collect();
+            // The first error in the readers' order; the others have ended by then, or read on in vain.
+            let mut outcomes =
+                readers.into_iter().map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            outcomes.find(Result::is_err).unwrap_or(Ok(()))
+        })
     }
 
     /// What stands in the place of qkv biases in a model without them is zero; if another program trained it on, it has
     /// them now.
-    pub(super) fn check_absent_biases(&mut self) -> Result<(), CheckpointError> {
+    pub(super) fn check_absent_biases(&self) -> Result<(), CheckpointError> {
         for &i in &self.places.absent_biases {
-            let source = &mut self.opened.source;
+            let source = &self.opened.source;
             let key = source.tensors()[i].name.clone();
             let mut bias = vec![0.0; source.tensors()[i].n_elements().unwrap_or(0)];
             source.read(i, &mut bias)?;
@@ -367,6 +400,12 @@ fn read_up_to(file: &mut File, bytes: &mut [u8]) -> std::io::Result<usize> {
         }
     }
     Ok(n)
+}
+
+/// Whether all are numbers: the largest magnitude's bits tell, and no branch stands in the way of vectors.
+fn all_finite(x: &[f32]) -> bool {
+    const INFINITE: u32 = 0x7f80_0000;
+    x.chunks(4096).all(|x| x.iter().fold(0, |most, x| most.max(x.to_bits() & !(1 << 31))) < INFINITE)
 }
 
 /// Compared first: a config that claims a million blocks must not cost the memory of them, or of their names.

@@ -81,7 +81,7 @@ impl TensorSource for SafetensorsFiles {
         &self.tensors
     }
 
-    fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         self.files[self.file_of[index]].read(&self.tensors[index].name, out)
     }
 }

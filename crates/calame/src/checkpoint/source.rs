@@ -25,10 +25,12 @@ impl StoredTensor {
 }
 
 /// Open files of tensors; what they claim of their tensors has been compared with their sizes.
-pub(super) trait TensorSource: Send {
+pub(super) trait TensorSource: Send + Sync {
     /// Every tensor, in the file's order.
     fn tensors(&self) -> &[StoredTensor];
 
     /// Reads tensor `index`, row-major and converted to f32, over all of `out`, which has its number of elements.
-    fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError>;
+    ///
+    /// Several threads may read at once.
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError>;
 }

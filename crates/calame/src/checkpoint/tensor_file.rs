@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 
+use super::by_position::ByPosition;
 use super::{CheckpointError, ModelFile};
 use crate::model::params::ParamName;
 use crate::tensor::Tensor;
@@ -39,15 +39,15 @@ enum Content<'a> {
 
 /// A model whose tensors are read while others are written, and what went wrong with that.
 ///
-/// The writer of files asks for bytes by a shared reference and takes no error, so both are kept here.
+/// The writer of files takes no error when it asks for bytes, so it is kept here.
 pub(super) struct Reading<'a> {
-    model: RefCell<&'a mut ModelFile>,
+    model: &'a ModelFile,
     failed: RefCell<Option<CheckpointError>>,
 }
 
 impl<'a> Reading<'a> {
-    pub fn of(model: &'a mut ModelFile) -> Reading<'a> {
-        Reading { model: RefCell::new(model), failed: RefCell::new(None) }
+    pub fn of(model: &'a ModelFile) -> Reading<'a> {
+        Reading { model, failed: RefCell::new(None) }
     }
 
     /// The first error of reading.
@@ -59,7 +59,7 @@ impl<'a> Reading<'a> {
     pub fn tensor(&self, name: ParamName, dims: [usize; 2]) -> Tensor {
         let mut tensor = Tensor::zeros(dims);
         if self.failed.borrow().is_none()
-            && let Err(error) = self.model.borrow_mut().read(name, &mut tensor)
+            && let Err(error) = self.model.read(name, &mut tensor)
         {
             *self.failed.borrow_mut() = Some(error);
         }
@@ -189,7 +189,7 @@ pub fn write_tensor(path: &Path, name: &str, tensor: &Tensor) -> Result<(), Chec
 #[derive(Debug)]
 pub(super) struct TensorFile {
     path: PathBuf,
-    file: File,
+    file: ByPosition,
     /// Where the tensors' bytes begin.
     start: u64,
     header: Metadata,
@@ -197,20 +197,20 @@ pub(super) struct TensorFile {
 
 impl TensorFile {
     pub fn open(path: &Path) -> Result<TensorFile, CheckpointError> {
-        let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
-        let file_bytes = file.metadata().map_err(CheckpointError::io("read", path))?.len();
+        let file = ByPosition::open(path).map_err(CheckpointError::io("open", path))?;
+        let file_bytes = file.n_bytes();
         let mut length = [0; 8];
         if file_bytes < 8 {
             return Err(CheckpointError::damaged(path, format!("{file_bytes} bytes are no safetensors file")));
         }
-        file.read_exact(&mut length).map_err(CheckpointError::io("read", path))?;
+        file.read_exact(0, &mut length).map_err(CheckpointError::io("read", path))?;
         let header_bytes = u64::from_le_bytes(length);
         if header_bytes > MAX_HEADER_BYTES || header_bytes > file_bytes - 8 {
             let reason = format!("a header of {header_bytes} bytes in a file of {file_bytes}");
             return Err(CheckpointError::damaged(path, reason));
         }
         let mut header = vec![0; header_bytes as usize];
-        file.read_exact(&mut header).map_err(CheckpointError::io("read", path))?;
+        file.read_exact(8, &mut header).map_err(CheckpointError::io("read", path))?;
         let header: Metadata = serde_json::from_slice(&header)
             .map_err(|e| CheckpointError::damaged(path, format!("its header is no safetensors header ({e})")))?;
         let (start, data) = (8 + header_bytes, header.data_len() as u64);
@@ -232,7 +232,7 @@ impl TensorFile {
     }
 
     /// Reads the tensor `key`, rounded to f32, over all of `out`.
-    pub fn read(&mut self, key: &str, out: &mut [f32]) -> Result<(), CheckpointError> {
+    pub fn read(&self, key: &str, out: &mut [f32]) -> Result<(), CheckpointError> {
         let info = self.header.info(key).ok_or_else(|| CheckpointError::damaged(&self.path, format!("no {key}")))?;
         let (dtype, (from, to)) = (info.dtype, info.data_offsets);
         let widen: fn(&[u8]) -> f32 = match dtype {
@@ -251,17 +251,15 @@ impl TensorFile {
             return Err(CheckpointError::damaged(&self.path, reason));
         }
         let io = |e| CheckpointError::io("read", &self.path)(e);
-        self.file.seek(SeekFrom::Start(self.start + from as u64)).map_err(io)?;
+        let mut at = self.start + from as u64;
         if dtype == Dtype::F32 {
-            return self
-                .file
-                .read_exact(bytemuck::cast_slice_mut(out))
-                .map_err(|e| CheckpointError::io("read", &self.path)(e));
+            return self.file.read_exact(at, bytemuck::cast_slice_mut(out)).map_err(io);
         }
         let mut piece = vec![0; PIECE_BYTES.min(to - from)];
         for out in out.chunks_mut(PIECE_BYTES / width) {
             let piece = &mut piece[..width * out.len()];
-            self.file.read_exact(piece).map_err(|e| CheckpointError::io("read", &self.path)(e))?;
+            self.file.read_exact(at, piece).map_err(io)?;
+            at += piece.len() as u64;
             for (x, bytes) in out.iter_mut().zip(piece.chunks_exact(width)) {
                 *x = widen(bytes);
             }

@@ -113,7 +113,7 @@ impl TorchFile {
     /// # Errors
     /// Names the file and what is wrong with it. A file that would have Python call a function is refused.
     pub fn open(path: &Path) -> Result<TorchFile, TorchFileError> {
-        let mut source = Source::open(path)?;
+        let source = Source::open(path)?;
         let start = source.read_start(4)?;
         if archive::is_archive(&start) { open_archive(source) } else { open_legacy(source) }
     }
@@ -140,7 +140,7 @@ impl TorchFile {
     ///
     /// # Panics
     /// If there is no such tensor, or `out` has not its number of elements.
-    pub fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), TorchFileError> {
+    pub fn read(&self, index: usize, out: &mut [f32]) -> Result<(), TorchFileError> {
         let tensor = &self.tensors[index];
         assert_eq!(out.len(), tensor.len(), "TorchFile::read: {} is {:?}", tensor.name, tensor.shape);
         if !tensor.dtype.is_float() {
@@ -155,14 +155,14 @@ impl TorchFile {
         let at = self.storages[tensor.storage].start + (width * tensor.storage_offset) as u64;
         match (tensor.dtype, axes.as_slice()) {
             (TorchDtype::F32, [Axis { from: 1, .. }]) => self.source.read_into(at, bytemuck::cast_slice_mut(out)),
-            (dtype, axes) => Window::new(&mut self.source, at, dtype, axes).scatter(axes, out),
+            (dtype, axes) => Window::new(&self.source, at, dtype, axes).scatter(axes, out),
         }
     }
 }
 
 /// A piece of a storage that moves onwards.
 struct Window<'a> {
-    source: &'a mut Source,
+    source: &'a Source,
     /// Where the tensor's first element stands in the file.
     at: u64,
     dtype: TorchDtype,
@@ -174,7 +174,7 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(source: &'a mut Source, at: u64, dtype: TorchDtype, axes: &[Axis]) -> Window<'a> {
+    fn new(source: &'a Source, at: u64, dtype: TorchDtype, axes: &[Axis]) -> Window<'a> {
         let n_elements = 1 + axes.iter().map(|axis| (axis.n - 1) * axis.from).sum::<usize>();
         Window { source, at, dtype, n_elements, first: 0, bytes: Vec::new() }
     }
@@ -203,8 +203,8 @@ impl<'a> Window<'a> {
     }
 }
 
-fn open_archive(mut source: Source) -> Result<TorchFile, TorchFileError> {
-    let entries = archive::entries(&mut source)?;
+fn open_archive(source: Source) -> Result<TorchFile, TorchFileError> {
+    let entries = archive::entries(&source)?;
     let mut pickles = entries.iter().filter_map(|(name, data)| {
         let folder = name.strip_suffix("/data.pkl").filter(|folder| !folder.contains('/'))?;
         Some((name, folder, data))
@@ -231,11 +231,11 @@ fn open_archive(mut source: Source) -> Result<TorchFile, TorchFileError> {
     let found = objects::find(source.path(), &pickle)?;
     let place = |key: &str| entries.get(&format!("{folder}/data/{key}")).cloned();
     let (tensors, storages) = settle(&source, &found.tensors, place)?;
-    let record = read_record(&mut source, entries.get(&format!("{folder}/{ENTRY}")))?;
+    let record = read_record(&source, entries.get(&format!("{folder}/{ENTRY}")))?;
     Ok(TorchFile { source, tensors, values: found.values, storages, record })
 }
 
-fn read_record(source: &mut Source, place: Option<&Range<u64>>) -> Result<Option<Vec<u8>>, TorchFileError> {
+fn read_record(source: &Source, place: Option<&Range<u64>>) -> Result<Option<Vec<u8>>, TorchFileError> {
     let Some(place) = place else { return Ok(None) };
     let n_bytes = place.end - place.start;
     if n_bytes > MAX_RECORD_BYTES {
@@ -244,9 +244,9 @@ fn read_record(source: &mut Source, place: Option<&Range<u64>>) -> Result<Option
     source.read(place.start, n_bytes).map(Some)
 }
 
-fn open_legacy(mut source: Source) -> Result<TorchFile, TorchFileError> {
-    let start = legacy::read_start(&mut source)?;
-    let (pickle, places) = legacy::open(&mut source, &start)?;
+fn open_legacy(source: Source) -> Result<TorchFile, TorchFileError> {
+    let start = legacy::read_start(&source)?;
+    let (pickle, places) = legacy::open(&source, &start)?;
     let Found { tensors, values } = objects::find(source.path(), &pickle)?;
     let (tensors, storages) = settle(&source, &tensors, |key| places.get(key).cloned())?;
     Ok(TorchFile { source, tensors, values, storages, record: None })

@@ -65,7 +65,7 @@ impl TensorSource for TorchSource {
         &self.tensors
     }
 
-    fn read(&mut self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         Ok(self.file.read(index, out)?)
     }
 }

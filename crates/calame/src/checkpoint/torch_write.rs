@@ -52,7 +52,7 @@ struct Plan {
 ///
 /// # Errors
 /// What is wrong with the tensors that are read; what the system says, with the file's name.
-pub fn write_torch(path: &Path, model: &mut ModelFile) -> Result<(), CheckpointError> {
+pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
     model.check_absent_biases()?;
     let config = model.config().clone();
     let plan = Plan::of(&config);
@@ -154,7 +154,7 @@ mod tests {
         archive.add(&in_folder("version"), b"3\n").unwrap();
         archive.finish().unwrap();
         file.flush().unwrap();
-        let mut file = TorchFile::open(&path).unwrap();
+        let file = TorchFile::open(&path).unwrap();
         let mut found = [0.0; 6];
         file.read(0, &mut found).unwrap();
         assert_eq!(found, values);

@@ -112,6 +112,21 @@ impl Loader {
         self.batch_size
     }
 
+    /// Samples of a batch of the epoch: B, fewer in a last one that is not full.
+    ///
+    /// # Panics
+    ///
+    /// If the epoch has no such batch.
+    pub fn n_rows(&self, batch: usize) -> usize {
+        assert!(batch < self.n_batches, "loader: batch {batch} of {}", self.n_batches);
+        self.batch_size.min(self.order.len() - batch * self.batch_size)
+    }
+
+    /// Tokens that the samples are cut from.
+    pub fn n_tokens(&self) -> usize {
+        self.windows.tokens().len()
+    }
+
     /// Tokens of a sample (T).
     pub fn window(&self) -> usize {
         self.windows.window()

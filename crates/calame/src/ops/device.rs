@@ -45,13 +45,15 @@ pub enum Phase {
     HeadBackwardInput,
     /// dweight of the head.
     HeadBackwardWeight,
+    /// The norm of the gradients.
+    Norm,
     /// The optimizer.
     AdamW,
 }
 
 impl Phase {
     /// All of them, in the order of a step.
-    pub const ALL: [Phase; 14] = [
+    pub const ALL: [Phase; 15] = [
         Phase::Embedding,
         Phase::LayerNorm,
         Phase::LinearForward,
@@ -65,6 +67,7 @@ impl Phase {
         Phase::LinearBackwardBias,
         Phase::AttentionBackward,
         Phase::Dropout,
+        Phase::Norm,
         Phase::AdamW,
     ];
 
@@ -84,6 +87,7 @@ impl Phase {
             Phase::HeadForward => "head, forward",
             Phase::HeadBackwardInput => "head, dx",
             Phase::HeadBackwardWeight => "head, dweight",
+            Phase::Norm => "gradient norm",
             Phase::AdamW => "AdamW",
         }
     }

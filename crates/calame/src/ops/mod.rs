@@ -278,6 +278,18 @@ pub fn adamw_rows(
     });
 }
 
+/// The sum of squares of all elements, not finite where one is not.
+pub fn sum_of_squares(dev: &Device, x: &Tensor) -> f64 {
+    let mut sum = 0.0;
+    dev.run(Phase::Norm, Work::passes(x.len()), |pool| sum = kernels::sum_of_squares(pool, x.as_slice()));
+    sum
+}
+
+/// y = x.
+pub fn copy(dev: &Device, x: &Tensor, y: &mut Tensor) {
+    kernels::copy(&dev.pool, x.as_slice(), y.as_mut_slice());
+}
+
 /// Uniform numbers in [low, high).
 pub fn fill_uniform(dev: &Device, key: Key, low: f32, high: f32, x: &mut Tensor) {
     kernels::fill_uniform(&dev.pool, key, low, high, x.as_mut_slice());

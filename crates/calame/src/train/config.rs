@@ -1,7 +1,15 @@
 //! A run's file: every value of every component, one section each.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use super::checkpoints::CheckpointConfig;
+use super::early_stopping::EarlyStoppingConfig;
+use super::guard::{GuardConfig, Remedy};
+use super::recipe::Recipe;
+use super::schedule::ScheduleConfig;
+use crate::checkpoint::CheckpointError;
 use crate::data::DataConfig;
 use crate::model::{Init, ModelConfig, Preset};
 
@@ -30,6 +38,28 @@ pub enum Rng {
     Torch,
 }
 
+/// What a step's loss is the mean of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossAverage {
+    /// All tokens of the step: the loss and gradient of one large batch, however it is cut.
+    #[default]
+    Token,
+    /// The batches' means, as the book has it: a batch that is not full counts as much as the others.
+    Book,
+}
+
+/// Which parameters weight decay takes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decayed {
+    /// Every one: the report's.
+    #[default]
+    All,
+    /// Embeddings and the weights of linear layers, but neither biases nor layer normalisations: GPT-2's.
+    Matrices,
+}
+
 /// How to train: section `[train]`. The defaults are the report's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -54,6 +84,14 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Where random numbers come from.
     pub rng: Rng,
+    /// Batches whose gradients are summed up before a step.
+    pub accumulate: usize,
+    /// What a step's loss is the mean of: `token` or `book`.
+    pub loss_average: LossAverage,
+    /// The norm that a step's gradient is cut to where it is larger; 0 cuts none.
+    pub clip_norm: f64,
+    /// Which parameters `weight_decay` takes from: `all` or `matrices`.
+    pub decayed: Decayed,
 }
 
 impl Default for TrainConfig {
@@ -69,6 +107,10 @@ impl Default for TrainConfig {
             eval_batches: 5,
             seed: 123,
             rng: Rng::Calame,
+            accumulate: 1,
+            loss_average: LossAverage::Token,
+            clip_norm: 0.0,
+            decayed: Decayed::All,
         }
     }
 }
@@ -118,6 +160,9 @@ pub struct RunConfig {
     pub version: String,
     /// The preset that the model's shape and a few defaults came from.
     pub preset: String,
+    /// The recipe that further defaults came from.
+    #[serde(default = "default_recipe")]
+    pub recipe: String,
     /// The model that the weights came from; empty for fresh ones.
     pub init_from: String,
     /// SHA-256 of the text, once it is loaded: a resume notices that it has changed.
@@ -130,10 +175,26 @@ pub struct RunConfig {
     pub tokenizer: TokenizerConfig,
     /// The training.
     pub train: TrainConfig,
+    /// The learning rate over the steps.
+    #[serde(default)]
+    pub schedule: ScheduleConfig,
+    /// When to end before the last epoch.
+    #[serde(default)]
+    pub early_stopping: EarlyStoppingConfig,
+    /// Steps that go bad.
+    #[serde(default)]
+    pub guard: GuardConfig,
+    /// What a stopped or killed run goes on from.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
     /// The text after every epoch.
     pub sample: SampleConfig,
     /// Device and numbers.
     pub device: DeviceConfig,
+}
+
+fn default_recipe() -> String {
+    Recipe::Book.name().to_owned()
 }
 
 /// A value that a run cannot have.
@@ -154,12 +215,17 @@ impl RunConfig {
         let mut config = RunConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             preset: preset.name().to_owned(),
+            recipe: default_recipe(),
             init_from: String::new(),
             text_sha256: String::new(),
             model: preset.config(),
             data: DataConfig::default(),
             tokenizer: TokenizerConfig::default(),
             train: TrainConfig::default(),
+            schedule: ScheduleConfig::default(),
+            early_stopping: EarlyStoppingConfig::default(),
+            guard: GuardConfig::default(),
+            checkpoint: CheckpointConfig::default(),
             sample: SampleConfig::default(),
             device: DeviceConfig::default(),
         };
@@ -170,6 +236,39 @@ impl RunConfig {
             config.train.eval_every = 20;
         }
         config
+    }
+
+    /// Whether the values of all sections that say how to train can be.
+    ///
+    /// # Errors
+    /// The first that cannot, with what it may be.
+    pub fn validate_training(&self) -> Result<(), TrainConfigError> {
+        self.train.validate()?;
+        self.schedule.validate()?;
+        self.early_stopping.validate()?;
+        self.guard.validate()?;
+        self.checkpoint.validate()
+    }
+
+    /// Whether a step needs the gradients of all layers at once: they are summed over batches, clipped or looked at.
+    pub(super) fn keeps_whole_gradient(&self) -> bool {
+        self.train.accumulate > 1 || self.looks_at_gradients()
+    }
+
+    /// Whether gradients are looked at as a whole before they reach the weights; if not, the optimizer takes each layer's as
+    /// soon as it is final.
+    pub(super) fn looks_at_gradients(&self) -> bool {
+        self.train.clip_norm > 0.0 || self.guard.remedy != Remedy::Stop
+    }
+
+    /// The run's file; `path` names it in errors.
+    pub(super) fn to_toml(&self, path: &Path) -> Result<String, CheckpointError> {
+        toml::to_string_pretty(self).map_err(|error| CheckpointError::Config {
+            path: path.to_owned(),
+            key: "the run's settings",
+            found: error.to_string(),
+            expected: "values that TOML can hold".to_owned(),
+        })
     }
 
     /// Whether fresh weights of this shape can come from `train.rng`: PyTorch's generator follows the book's GPTModel.
@@ -202,7 +301,7 @@ impl TrainConfig {
     /// The first that it cannot, with what it may be.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         let share = |x: f64| (0.0..1.0).contains(&x);
-        let checks: [(&'static str, String, bool, &'static str); 8] = [
+        let checks: [(&'static str, String, bool, &'static str); 10] = [
             ("train.epochs", self.epochs.to_string(), self.epochs > 0, "at least 1"),
             ("train.lr", self.lr.to_string(), self.lr > 0.0 && self.lr <= 1.0, "above 0, at most 1 (4e-4 is usual)"),
             ("train.weight_decay", self.weight_decay.to_string(), share(self.weight_decay), "from 0 to below 1"),
@@ -211,6 +310,13 @@ impl TrainConfig {
             ("train.eps", self.eps.to_string(), self.eps > 0.0 && self.eps <= 1.0, "above 0 (1e-8 is usual)"),
             ("train.eval_every", self.eval_every.to_string(), self.eval_every > 0, "at least 1"),
             ("train.eval_batches", self.eval_batches.to_string(), self.eval_batches > 0, "at least 1"),
+            ("train.accumulate", self.accumulate.to_string(), self.accumulate > 0, "at least 1"),
+            (
+                "train.clip_norm",
+                self.clip_norm.to_string(),
+                self.clip_norm >= 0.0 && self.clip_norm.is_finite(),
+                "0 for no clipping, or above it (1 is usual)",
+            ),
         ];
         match checks.into_iter().find(|(_, _, fine, _)| !fine) {
             Some((key, value, _, expected)) => Err(TrainConfigError { key, value, expected }),

@@ -33,6 +33,9 @@ pub enum Record {
         loss: f32,
         /// Learning rate of this update.
         lr: f64,
+        /// Norm of the whole gradient before clipping; absent where the optimizer took it layer by layer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grad_norm: Option<f32>,
         /// Input tokens trained on so far.
         n_tokens_seen: u64,
         /// Seconds that the step took.
@@ -78,6 +81,23 @@ pub enum Record {
         n_tokens_seen: u64,
         /// Seconds that the program ran which brought the run to its end: since its start, or its last resume.
         total_seconds: f64,
+        /// The step whose evaluation was the best, where the run's model is the one that it was made of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        best_step: Option<u64>,
+        /// Its validation loss, in nats a token.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        best_val_loss: Option<f32>,
+    },
+    /// A step that went bad.
+    Trouble {
+        /// The step, from 0.
+        step: u64,
+        /// The epoch, from 1.
+        epoch: u64,
+        /// What was wrong with it.
+        what: String,
+        /// What was done about it.
+        remedy: String,
     },
 }
 
@@ -88,6 +108,7 @@ impl Record {
             Self::Step { step, .. }
             | Self::Evaluation { step, .. }
             | Self::Sample { step, .. }
+            | Self::Trouble { step, .. }
             | Self::End { step, .. } => step,
         }
     }
@@ -98,6 +119,7 @@ impl Record {
             Self::Step { epoch, .. }
             | Self::Evaluation { epoch, .. }
             | Self::Sample { epoch, .. }
+            | Self::Trouble { epoch, .. }
             | Self::End { epoch, .. } => epoch,
         }
     }
@@ -108,7 +130,7 @@ impl Record {
             Self::Step { n_tokens_seen, .. }
             | Self::Evaluation { n_tokens_seen, .. }
             | Self::End { n_tokens_seen, .. } => Some(n_tokens_seen),
-            Self::Sample { .. } => None,
+            Self::Sample { .. } | Self::Trouble { .. } => None,
         }
     }
 }
@@ -366,6 +388,7 @@ mod tests {
             epoch: step / 8 + 1,
             loss,
             lr: 4e-4,
+            grad_norm: None,
             n_tokens_seen: (step + 1) * 1024,
             step_seconds: 0.5,
             tokens_per_second: 2048.0,
@@ -404,7 +427,14 @@ mod tests {
                 prompt: "Every effort moves you".into(),
                 text: "Every effort moves you, the\n\"the\"".into(),
             },
-            Record::End { step: 79, epoch: 10, n_tokens_seen: 81920, total_seconds: 600.5 },
+            Record::End {
+                step: 79,
+                epoch: 10,
+                n_tokens_seen: 81920,
+                total_seconds: 600.5,
+                best_step: None,
+                best_val_loss: None,
+            },
         ];
         let mut writer = MetricsWriter::create(&path).expect("a new file");
         for record in &records {

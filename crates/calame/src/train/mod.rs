@@ -1,17 +1,34 @@
 //! Training: the loop, its optimizer, what it measures and where it leaves things.
 //!
-//! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`metrics`], [`plot`], [`RunFolder`].
+//! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`Checkpoints`], [`metrics`], [`plot`], [`RunFolder`].
 
+mod checkpoints;
 pub mod config;
+mod early_stopping;
 mod evaluation;
+mod guard;
 pub mod metrics;
 mod optimizer;
 pub mod plot;
+mod recipe;
+mod report;
 mod run_folder;
+mod schedule;
+mod splits;
+mod step;
 mod trainer;
 
-pub use config::{DeviceConfig, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig, TrainConfigError};
+pub use checkpoints::{CheckpointConfig, Checkpoints};
+pub use config::{
+    Decayed, DeviceConfig, LossAverage, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig, TrainConfigError,
+};
+pub use early_stopping::EarlyStoppingConfig;
 pub use evaluation::{TextLoss, text_loss};
+pub use guard::{GuardConfig, Remedy, Trouble};
 pub use optimizer::AdamW;
+pub use recipe::{Recipe, UnknownRecipe};
+pub use report::{EvaluationReport, Observer, Outcome, StepReport};
 pub use run_folder::{RunFolder, RunFolderError};
-pub use trainer::{EvaluationReport, Observer, Outcome, Splits, StepReport, Trainer};
+pub use schedule::{Decay, ScheduleConfig};
+pub use splits::Splits;
+pub use trainer::Trainer;

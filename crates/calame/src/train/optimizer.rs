@@ -1,6 +1,8 @@
 //! AdamW over a model's parameters.
 
 use super::TrainConfig;
+use super::config::Decayed;
+use crate::model::params::Kind;
 use crate::model::{Gpt, ModelConfig, Part};
 use crate::ops::{self, AdamWStep, Device};
 
@@ -14,6 +16,7 @@ pub struct AdamW {
     /// This step's numbers.
     step: AdamWStep,
     beta: [f64; 2],
+    decayed: Decayed,
 }
 
 impl AdamW {
@@ -27,9 +30,17 @@ impl AdamW {
             weight_decay: train.weight_decay as f32,
             bias_correction1: 1.0,
             bias_correction2: 1.0,
+            grad_scale: 1.0,
         };
         let touched = if model.tied_head { Vec::new() } else { vec![false; model.vocab_size] };
-        AdamW { m: Gpt::zeros(model), v: Gpt::zeros(model), touched, step, beta: [train.beta1, train.beta2] }
+        AdamW {
+            m: Gpt::zeros(model),
+            v: Gpt::zeros(model),
+            touched,
+            step,
+            beta: [train.beta1, train.beta2],
+            decayed: train.decayed,
+        }
     }
 
     /// Both moments, for a checkpoint.
@@ -60,13 +71,19 @@ impl AdamW {
         }
     }
 
-    /// Makes ready for step `n_steps` (from 0) at learning rate `lr`.
-    pub fn begin_step(&mut self, n_steps: u64, lr: f64) {
+    /// Makes ready for update `n_updates` (from 0) at learning rate `lr`.
+    pub fn begin_step(&mut self, n_updates: u64, lr: f64) {
         // In f64: 1 − 0.999ᵗ loses three digits in f32.
-        let t = i32::try_from(n_steps + 1).unwrap_or(i32::MAX);
+        let t = i32::try_from(n_updates + 1).unwrap_or(i32::MAX);
         self.step.bias_correction1 = (1.0 - self.beta[0].powi(t)) as f32;
         self.step.bias_correction2 = (1.0 - self.beta[1].powi(t)) as f32;
         self.step.lr = lr as f32;
+        self.step.grad_scale = 1.0;
+    }
+
+    /// The gradients of this step are to be multiplied by `factor` before they are used.
+    pub fn scale_gradients(&mut self, factor: f32) {
+        self.step.grad_scale = factor;
     }
 
     /// Updates the weights of a part whose gradients are final, and sets those to zero.
@@ -77,10 +94,13 @@ impl AdamW {
             if g.is_empty() {
                 continue;
             }
+            let matrix = matches!(name.kind(), Kind::Embedding | Kind::Matrix | Kind::ResidualMatrix);
+            let decays = self.decayed == Decayed::All || matrix;
+            let step = AdamWStep { weight_decay: if decays { self.step.weight_decay } else { 0.0 }, ..self.step };
             if name.path == "wte.weight" && !self.touched.is_empty() {
-                ops::adamw_rows(dev, &self.step, &self.touched, w, g, m, v);
+                ops::adamw_rows(dev, &step, &self.touched, w, g, m, v);
             } else {
-                ops::adamw(dev, &self.step, w, g, m, v);
+                ops::adamw(dev, &step, w, g, m, v);
             }
         }
     }

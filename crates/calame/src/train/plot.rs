@@ -433,6 +433,7 @@ mod tests {
             epoch,
             loss: 1.0,
             lr: 1e-3,
+            grad_norm: None,
             n_tokens_seen: (step + 1) * 100,
             step_seconds: 1.0,
             tokens_per_second: 100.0,
@@ -451,7 +452,14 @@ mod tests {
         // The last step of an epoch is not among the records: it may have gone on.
         assert_eq!(tokens_per_epoch(&[step(0, 1), step(4, 2)]), None);
         records.truncate(6);
-        records.push(Record::End { step: 5, epoch: 2, n_tokens_seen: 600, total_seconds: 6.0 });
+        records.push(Record::End {
+            step: 5,
+            epoch: 2,
+            n_tokens_seen: 600,
+            total_seconds: 6.0,
+            best_step: None,
+            best_val_loss: None,
+        });
         assert_eq!(tokens_per_epoch(&records[3..]), Some(300.0));
         // The run was given more epochs and is within one of them.
         records.push(step(9, 4));

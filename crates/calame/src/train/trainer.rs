@@ -1,143 +1,43 @@
 //! The training loop.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::checkpoints::Checkpoints;
 use super::config::{Rng, RunConfig};
+use super::early_stopping::best_after;
+use super::guard::Remedy;
 use super::optimizer::AdamW;
-use crate::checkpoint::{CheckpointError, Progress};
-use crate::data::{DataConfig, Loader, LoaderError, Windows};
-use crate::model::{Dropout, Gpt, Masks, Saved, Scratch};
+use super::report::{EvaluationReport, Observer, Outcome, StepReport};
+use super::splits::Splits;
+use crate::checkpoint::{CheckpointError, Progress, TrainingState};
+use crate::data::Loader;
+use crate::model::{Gpt, Masks, Saved, Scratch};
 use crate::ops::Device;
 use crate::rng::torch::{Generator, Script};
-use crate::rng::{self, Purpose};
 
-/// What one step gave.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepReport {
-    /// The step, from 0.
-    pub step: u64,
-    /// The epoch, from 1.
-    pub epoch: u64,
-    /// Mean loss of its tokens, before the update.
-    pub loss: f32,
-    /// The learning rate.
-    pub lr: f64,
-    /// Tokens of the step.
-    pub n_tokens: usize,
-    /// Tokens trained on so far.
-    pub n_tokens_seen: u64,
-    /// How long it took.
-    pub step_seconds: f64,
-}
-
-/// Losses over some batches of both splits, nothing dropped.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EvaluationReport {
-    /// The step after which it was made, from 0.
-    pub step: u64,
-    /// The epoch, from 1.
-    pub epoch: u64,
-    /// Mean of the training batches' means.
-    pub train_loss: f32,
-    /// Mean of the validation batches' means.
-    pub val_loss: f32,
-    /// Tokens trained on so far.
-    pub n_tokens_seen: u64,
-    /// How long it took.
-    pub seconds: f64,
-}
-
-/// How a training ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
-    /// All epochs are done.
-    Finished,
-    /// It was asked to stop; its state is whole.
-    Stopped,
-    /// A step's loss was not finite; the weights are those before it.
-    Diverged {
-        /// The step, from 0.
-        step: u64,
-        /// The loss.
-        loss: f32,
-    },
-}
-
-/// Who follows a training: tells the time, asks it to stop, writes things down, samples.
-pub trait Observer {
-    /// What its methods may fail with.
-    type Error;
-    /// Time since some fixed moment.
-    fn now(&mut self) -> Duration;
-    /// Whether the training should end after the step under way.
-    fn stop_requested(&mut self) -> bool;
-    /// A step was made.
-    ///
-    /// # Errors
-    /// Ends the training.
-    fn step(&mut self, report: &StepReport) -> Result<(), Self::Error>;
-    /// An evaluation was made.
-    ///
-    /// # Errors
-    /// Ends the training.
-    fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), Self::Error>;
-    /// An epoch (from 1) is done after `step`.
-    ///
-    /// # Errors
-    /// Ends the training.
-    fn epoch_end(&mut self, dev: &Device, gpt: &Gpt, epoch: u64, step: u64) -> Result<(), Self::Error>;
-}
-
-/// The samples of both splits.
-#[derive(Debug)]
-pub struct Splits {
-    /// Trained on, in a new order every epoch.
-    pub train: Loader,
-    /// The same samples, for the training loss of evaluations: in their order, but where the run follows a PyTorch script.
-    pub train_evaluated: Loader,
-    /// Never trained on.
-    pub validation: Loader,
-}
-
-impl Splits {
-    /// Batches of both parts as a run's section `[data]` says: evaluations take `eval_batch_size` windows and no window is
-    /// left out of them.
-    ///
-    /// # Errors
-    /// If a part has not one batch.
-    pub fn new(train: Windows, validation: Windows, data: &DataConfig) -> Result<Splits, LoaderError> {
-        let data = data.resolved();
-        let of_training = |error: LoaderError| error.in_part("the training part");
-        Ok(Splits {
-            train_evaluated: Loader::new(train.clone(), data.eval_batch_size, false).map_err(of_training)?,
-            train: Loader::new(train, data.batch_size, data.drop_last).map_err(of_training)?,
-            validation: Loader::new(validation, data.eval_batch_size, false)
-                .map_err(|error| error.in_part("the validation part"))?,
-        })
-    }
-}
+/// Steps in a row that may be passed over, and times that a training may go back, before it is given up.
+const MOST_REMEDIES: u64 = 10;
 
 /// A model in training.
 pub struct Trainer<'a> {
-    dev: &'a Device,
-    config: &'a RunConfig,
-    gpt: Gpt,
-    /// One block's memory for all: AdamW takes each block's gradient as soon as it is final.
-    grad: Gpt,
-    optimizer: AdamW,
-    saved: Saved,
+    pub(super) dev: &'a Device,
+    pub(super) config: &'a RunConfig,
+    pub(super) gpt: Gpt,
+    /// One block's memory for all where AdamW takes each block's gradient as soon as it is final.
+    pub(super) grad: Gpt,
+    pub(super) optimizer: AdamW,
+    pub(super) saved: Saved,
     saved_evaluation: Saved,
-    scratch: Scratch,
-    splits: Splits,
-    progress: Progress,
+    pub(super) scratch: Scratch,
+    pub(super) splits: Splits,
+    pub(super) progress: Progress,
     /// Of a run that follows a PyTorch script.
-    masks: Option<Masks>,
+    pub(super) masks: Option<Masks>,
     /// Whether `splits.train` stands in the epoch of `progress`.
-    epoch_begun: bool,
-    order: Vec<u32>,
-    inputs: Vec<u32>,
-    targets: Vec<u32>,
+    pub(super) epoch_begun: bool,
+    pub(super) order: Vec<u32>,
+    pub(super) inputs: Vec<u32>,
+    pub(super) targets: Vec<u32>,
 }
 
 impl<'a> Trainer<'a> {
@@ -182,7 +82,11 @@ impl<'a> Trainer<'a> {
         Trainer {
             dev,
             config,
-            grad: Gpt::zeros_of_one_block(&gpt.config),
+            grad: if config.keeps_whole_gradient() {
+                Gpt::zeros(&gpt.config)
+            } else {
+                Gpt::zeros_of_one_block(&gpt.config)
+            },
             optimizer: AdamW::new(&gpt.config, &config.train),
             saved: Saved::for_training(&gpt.config, data.batch_size, data.window),
             saved_evaluation: Saved::for_evaluation(&gpt.config, n_sequences, data.window),
@@ -244,9 +148,12 @@ impl<'a> Trainer<'a> {
         let Progress { n_steps, epoch, batch, n_tokens_seen, settled, .. } = *progress;
         let (batch, loader) = (batch as u64, &self.splits.train);
         let n_tokens_a_step = (loader.batch_size() * loader.window()) as u64;
-        batch <= self.steps_per_epoch()
-            && epoch.checked_mul(self.steps_per_epoch()).and_then(|n| n.checked_add(batch)) == Some(n_steps)
-            && n_steps.checked_mul(n_tokens_a_step).is_some_and(|n| n_tokens_seen <= n)
+        let (n_batches, accumulate) = (loader.n_batches() as u64, self.config.train.accumulate as u64);
+        let n_steps_of_epoch = batch.div_ceil(accumulate);
+        batch <= n_batches
+            && (batch.is_multiple_of(accumulate) || batch == n_batches)
+            && epoch.checked_mul(self.steps_per_epoch()).and_then(|n| n.checked_add(n_steps_of_epoch)) == Some(n_steps)
+            && n_steps.checked_mul(n_tokens_a_step * accumulate).is_some_and(|n| n_tokens_seen <= n)
             && (settled || n_steps > 0)
     }
 
@@ -255,19 +162,29 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// What the system says.
     pub fn save(&self, checkpoints: &Path) -> Result<PathBuf, CheckpointError> {
+        let config = self.config.to_toml(checkpoints)?;
+        crate::checkpoint::save_training(checkpoints, self.state(), &config, 1)
+    }
+
+    /// What a checkpoint holds.
+    pub(super) fn state(&self) -> TrainingState<'_> {
         let (m, v) = self.optimizer.moments();
-        let config = toml::to_string_pretty(self.config).map_err(|error| CheckpointError::Config {
-            path: checkpoints.to_owned(),
-            key: "the run's settings",
-            found: error.to_string(),
-            expected: "values that TOML can hold".to_owned(),
-        })?;
-        crate::checkpoint::save_training(checkpoints, &self.gpt, m, v, &self.progress, &config)
+        TrainingState { weights: &self.gpt, m, v, progress: &self.progress }
     }
 
     /// The model.
     pub fn gpt(&self) -> &Gpt {
         &self.gpt
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &RunConfig {
+        self.config
+    }
+
+    /// Tokens of the training text.
+    pub fn n_train_tokens(&self) -> usize {
+        self.splits.train.n_tokens()
     }
 
     /// Where the training stands.
@@ -280,9 +197,9 @@ impl<'a> Trainer<'a> {
         &self.inputs
     }
 
-    /// Steps of an epoch.
+    /// Steps of an epoch; the last takes fewer batches where `train.accumulate` does not divide them.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.splits.train.n_batches() as u64
+        self.splits.train.n_batches().div_ceil(self.config.train.accumulate) as u64
     }
 
     /// Steps of the whole training.
@@ -290,31 +207,104 @@ impl<'a> Trainer<'a> {
         self.steps_per_epoch().saturating_mul(self.config.train.epochs)
     }
 
-    /// Trains to the end of the last epoch, or until the observer asks to stop.
+    /// Trains to the end of the last epoch, or until the observer asks to stop; writes no checkpoints.
     ///
     /// # Errors
     /// What the observer fails with.
     pub fn run<O: Observer>(&mut self, observer: &mut O) -> Result<Outcome, O::Error> {
+        self.run_with(None, observer)
+    }
+
+    /// As [`Trainer::run`], with checkpoints whenever they are due; one that cannot be written does not end the training.
+    ///
+    /// # Errors
+    /// What the observer fails with.
+    pub fn run_saving<O: Observer>(
+        &mut self,
+        checkpoints: &mut Checkpoints,
+        observer: &mut O,
+    ) -> Result<Outcome, O::Error> {
+        self.run_with(Some(checkpoints), observer)
+    }
+
+    fn run_with<O: Observer>(
+        &mut self,
+        mut checkpoints: Option<&mut Checkpoints>,
+        observer: &mut O,
+    ) -> Result<Outcome, O::Error> {
         loop {
             if !self.progress.settled {
                 self.settle(observer)?;
             }
-            if self.progress.n_steps >= self.n_steps_in_all() {
-                return Ok(Outcome::Finished);
+            if let Some(outcome) = self.end() {
+                return Ok(outcome);
+            }
+            if let Some(checkpoints) = &mut checkpoints {
+                checkpoints.save_if_due(self, observer);
             }
             if observer.stop_requested() {
                 return Ok(Outcome::Stopped);
             }
             let start = observer.now();
             let mut report = self.step();
-            if !report.loss.is_finite() {
-                return Ok(Outcome::Diverged { step: report.step, loss: report.loss });
+            if report.trouble.is_some() {
+                if let Some(outcome) = self.remedy(&report, checkpoints.as_deref_mut(), observer)? {
+                    return Ok(outcome);
+                }
+                continue;
             }
             report.step_seconds = (observer.now() - start).as_secs_f64();
             observer.step(&report)?;
             if observer.stop_requested() {
                 return Ok(Outcome::Stopped);
             }
+        }
+    }
+
+    /// How the training ends here, if it does.
+    fn end(&self) -> Option<Outcome> {
+        let patience = self.config.early_stopping.patience;
+        if self.progress.n_steps >= self.n_steps_in_all() {
+            return Some(Outcome::Finished);
+        }
+        let hopeless = patience > 0 && self.progress.best.is_some_and(|best| best.n_since >= patience);
+        hopeless.then_some(Outcome::StoppedEarly)
+    }
+
+    /// Does what the settings say about a step that went bad; how the training ends if that is nothing, or was done too often.
+    fn remedy<O: Observer>(
+        &mut self,
+        report: &StepReport,
+        checkpoints: Option<&mut Checkpoints>,
+        observer: &mut O,
+    ) -> Result<Option<Outcome>, O::Error> {
+        let diverged = Outcome::Diverged { step: report.step, loss: report.loss };
+        match self.config.guard.remedy {
+            Remedy::Skip if self.progress.n_skipped_in_a_row < MOST_REMEDIES => {
+                self.pass_over();
+                observer.skipped(report)?;
+                Ok(None)
+            }
+            Remedy::Back if self.progress.n_backs < MOST_REMEDIES => {
+                let Some(checkpoints) = checkpoints else { return Ok(Some(diverged)) };
+                let n_backs = self.progress.n_backs + 1;
+                match checkpoints
+                    .newest()
+                    .and_then(|found| found.map(|folder| self.resume(&folder).map(|()| folder)).transpose())
+                {
+                    Ok(Some(folder)) => {
+                        self.progress.n_backs = n_backs;
+                        observer.went_back(report, &folder, &self.progress)?;
+                        Ok(None)
+                    }
+                    Ok(None) => Ok(Some(diverged)),
+                    Err(error) => {
+                        observer.checkpoint_failed(&error);
+                        Ok(Some(diverged))
+                    }
+                }
+            }
+            _ => Ok(Some(diverged)),
         }
     }
 
@@ -326,87 +316,18 @@ impl<'a> Trainer<'a> {
             let mut report = self.evaluate();
             report.seconds = (observer.now() - start).as_secs_f64();
             observer.evaluation(&report)?;
+            let stopping = &self.config.early_stopping;
+            let (best, is_new) = best_after(self.progress.best, step, report.val_loss, stopping.min_change);
+            if is_new && stopping.is_on() {
+                observer.improved(&self.gpt, &report)?;
+            }
+            self.progress.best = best;
         }
         if self.progress.n_steps.is_multiple_of(self.steps_per_epoch()) {
             observer.epoch_end(self.dev, &self.gpt, self.progress.n_steps / self.steps_per_epoch(), step)?;
         }
         self.progress.settled = true;
         Ok(())
-    }
-
-    /// One optimizer step on the next batch. Allocates nothing after the first; where a last batch that is not full is kept,
-    /// nothing after the first of each size.
-    ///
-    /// If the loss is not finite, neither weights, moments nor the place in the data and in what is drawn change.
-    pub fn step(&mut self) -> StepReport {
-        let script = self.progress.torch.clone();
-        self.begin_epoch_if_due();
-        let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets);
-        let n_tokens = self.inputs.len();
-        let Progress { n_steps, epoch, .. } = self.progress;
-        let (config, seed) = (&self.config.train, self.config.train.seed);
-        let drop = match (&mut self.masks, &mut self.progress.torch) {
-            (Some(masks), Some(script)) => masks.draw(script.generator(), n_sequences, n_tokens / n_sequences),
-            _ => Dropout::of_step(rng::stream(seed, Purpose::Dropout, n_steps), 0, self.gpt.config.dropout),
-        };
-        self.optimizer.begin_step(n_steps, config.lr);
-        self.optimizer.touch(&self.inputs);
-        let (dev, optimizer) = (self.dev, &mut self.optimizer);
-        let sum = self.gpt.forward_backward(
-            dev,
-            &self.inputs,
-            &self.targets,
-            n_sequences,
-            &drop,
-            1.0 / n_tokens as f32,
-            &mut self.grad,
-            &mut self.saved,
-            &mut self.scratch,
-            &mut |part, weights, grad| optimizer.update(dev, part, weights, grad),
-        );
-        let loss = (sum / n_tokens as f64) as f32;
-        if loss.is_finite() {
-            self.progress.n_steps += 1;
-            self.progress.batch += 1;
-            self.progress.n_tokens_seen += n_tokens as u64;
-            self.progress.settled = false;
-        } else {
-            self.forget_step();
-            self.progress.torch = script;
-        }
-        let n_tokens_seen = self.progress.n_tokens_seen;
-        StepReport { step: n_steps, epoch: epoch + 1, loss, lr: config.lr, n_tokens, n_tokens_seen, step_seconds: 0.0 }
-    }
-
-    /// Takes back what a step without an update has left: the head's gradient, and a loader one batch further on.
-    fn forget_step(&mut self) {
-        self.grad.tensors_mut().for_each(|(_, tensor)| tensor.as_mut_slice().fill(0.0));
-        self.epoch_begun = false;
-    }
-
-    fn begin_epoch_if_due(&mut self) {
-        if self.progress.batch == self.splits.train.n_batches() {
-            self.progress.epoch += 1;
-            self.progress.batch = 0;
-            self.epoch_begun = false;
-        }
-        if self.epoch_begun {
-            return;
-        }
-        let loader = &mut self.splits.train;
-        let (epoch, n, shuffle) = (self.progress.epoch, loader.n_windows(), self.config.data.shuffle);
-        if let Some(script) = &mut self.progress.torch {
-            script.begin_epoch(epoch, n, shuffle, &mut self.order);
-            loader.start_epoch(Some(&self.order));
-        } else if shuffle {
-            rng::permute(self.config.train.seed, epoch, n, &mut self.order);
-            loader.start_epoch(Some(&self.order));
-        } else {
-            loader.start_epoch(None);
-        }
-        // The place was taken from this loader, or compared with it in `resume`.
-        loader.seek(self.progress.batch).expect("a place inside the epoch");
-        self.epoch_begun = true;
     }
 
     /// The losses now.

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use calame::checkpoint::{
-    CheckpointError, ModelFile, Progress, find_model, latest_checkpoint, load_model, load_training, save_model,
-    save_training,
+    CheckpointError, ModelFile, Progress, TrainingState, find_model, latest_checkpoint, load_model, load_training,
+    save_model, save_training,
 };
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
@@ -504,7 +504,11 @@ struct State {
 const FILES: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
 
 fn progress(n_steps: u64) -> Progress {
-    Progress { n_steps, epoch: 1, batch: 3, n_tokens_seen: n_steps * 64, settled: false, torch: None }
+    Progress { n_steps, epoch: 1, batch: 3, n_tokens_seen: n_steps * 64, ..Progress::default() }
+}
+
+fn save(checkpoints: &Path, [weights, m, v]: [&Gpt; 3], n_steps: u64) -> Result<PathBuf, CheckpointError> {
+    save_training(checkpoints, TrainingState { weights, m, v, progress: &progress(n_steps) }, "", 1)
 }
 
 /// A checkpoint after seven steps.
@@ -515,7 +519,7 @@ fn training() -> State {
         tree.tensors_mut().for_each(|(_, t)| t.as_mut_slice().iter_mut().for_each(|x| *x *= factor));
         tree
     });
-    let folder = save_training(parent.path(), &trees[0], &trees[1], &trees[2], &progress(7), "").unwrap();
+    let folder = save(parent.path(), [&trees[0], &trees[1], &trees[2]], 7).unwrap();
     State { parent, folder, trees }
 }
 
@@ -605,7 +609,7 @@ fn files_of_another_step_or_model_are_errors() {
     let state = training();
     let other = tempfile::tempdir().unwrap();
     let [weights, m, v] = &state.trees;
-    let later = save_training(other.path(), weights, m, v, &progress(8), "").unwrap();
+    let later = save(other.path(), [weights, m, v], 8).unwrap();
     for file in FILES.into_iter().chain(["state.json"]) {
         let path = state.folder.join(file);
         let whole = fs::read(&path).unwrap();
@@ -655,7 +659,7 @@ fn a_new_checkpoint_removes_those_before_it_only_once_it_stands() {
     let state = training();
     let checkpoints = state.parent.path();
     let [weights, m, v] = &state.trees;
-    let save = |n_steps| save_training(checkpoints, weights, m, v, &progress(n_steps), "");
+    let save = |n_steps| save(checkpoints, [weights, m, v], n_steps);
     // A file where the new one would be made lets the save fail.
     fs::write(checkpoints.join(".step-000008.partial"), "a file").unwrap();
     assert!(save(8).is_err());

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use calame::checkpoint::{
-    ModelFile, Progress, load_model, save_model, save_training, write_gguf, write_onnx, write_torch,
+    ModelFile, Progress, TrainingState, load_model, save_model, save_training, write_gguf, write_onnx, write_torch,
 };
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
@@ -312,10 +312,12 @@ fn model_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
 }
 
 fn checkpoint_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
-    let last = Progress { n_steps: 40, epoch: 5, batch: 0, n_tokens_seen: 40_960, settled: true, torch: None };
+    let last =
+        Progress { n_steps: 40, epoch: 5, batch: 0, n_tokens_seen: 40_960, settled: true, ..Progress::default() };
     [("first", Progress::default()), ("last", last)].map(|(name, progress)| {
         let gpt = model(&checks::tiny_model());
-        let folder = save_training(&folder.join(name), &gpt, &gpt, &gpt, &progress, "").unwrap();
+        let state = TrainingState { weights: &gpt, m: &gpt, v: &gpt, progress: &progress };
+        let folder = save_training(&folder.join(name), state, "", 1).unwrap();
         (name, joined(&folder.join("state.json"), &folder.join("weights.safetensors")))
     })
 }
@@ -345,7 +347,16 @@ fn metrics_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     let (prompt, text) = ("The reed".to_owned(), "The reed \"writes\"\n".to_owned());
     let step = |step: u64, loss| {
         let (epoch, n_tokens_seen) = (step / 2 + 1, 64 * (step + 1));
-        Record::Step { step, epoch, loss, lr: 4e-4, n_tokens_seen, step_seconds: 0.25, tokens_per_second: 256.0 }
+        Record::Step {
+            step,
+            epoch,
+            loss,
+            lr: 4e-4,
+            grad_norm: None,
+            n_tokens_seen,
+            step_seconds: 0.25,
+            tokens_per_second: 256.0,
+        }
     };
     let evaluation = |step: u64, train_loss| {
         let (epoch, n_tokens_seen) = (step / 2 + 1, 64 * (step + 1));
@@ -359,7 +370,7 @@ fn metrics_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
         step(2, f32::NAN),
         evaluation(2, 8.125),
         step(3, 7.5),
-        Record::End { step: 3, epoch: 2, n_tokens_seen: 256, total_seconds: 2.0 },
+        Record::End { step: 3, epoch: 2, n_tokens_seen: 256, total_seconds: 2.0, best_step: None, best_val_loss: None },
     ];
     records.iter().for_each(|record| writer.write(record).unwrap());
     let whole = fs::read(&path).unwrap();
@@ -387,7 +398,7 @@ fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 5] {
     let config = ModelConfig { qkv_bias: false, tied_head: true, ..checks::tiny_model() };
     save_model(&folder.join("to-write"), &model(&config), None).unwrap();
     let calame = folder.join("calame.pt");
-    write_torch(&calame, &mut ModelFile::open(&folder.join("to-write")).unwrap()).unwrap();
+    write_torch(&calame, &ModelFile::open(&folder.join("to-write")).unwrap()).unwrap();
     let theirs = fuzz_folder().join("../golden/torch");
     ["formats", "legacy-views", "nanogpt", "views", "calame"].map(|name| {
         let path = if name == "calame" { calame.clone() } else { theirs.join(name).with_extension("pt") };
@@ -419,7 +430,7 @@ fn gguf_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
         let path = folder.join(name);
         save_model(&path.join("model"), &model(config), tokenizer).unwrap();
         let path = path.join("seed.gguf");
-        write_gguf(&path, &mut ModelFile::open(&folder.join(name)).unwrap()).unwrap();
+        write_gguf(&path, &ModelFile::open(&folder.join(name)).unwrap()).unwrap();
         fs::read(&path).unwrap()
     };
     [
@@ -435,7 +446,7 @@ fn onnx_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     [("bias", base), ("tied", tied)].map(|(name, config)| {
         let [saved, exported] = ["saved", "onnx"].map(|kind| folder.join(format!("{kind}-{name}")));
         save_model(&saved, &model(&config), None).unwrap();
-        write_onnx(&exported, &mut ModelFile::open(&saved).unwrap()).unwrap();
+        write_onnx(&exported, &ModelFile::open(&saved).unwrap()).unwrap();
         let graph = fs::read(exported.join("model.onnx")).unwrap();
         let mut bytes = u16::try_from(graph.len()).unwrap().to_le_bytes().to_vec();
         bytes.extend(graph);

@@ -107,12 +107,12 @@ fn a_model_that_stays_in_its_file_is_the_same_model() {
         let folder = tempfile::tempdir().unwrap();
         let (first, second) = (folder.path().join("first"), folder.path().join("second"));
         save_model(&first, &gpt, None).unwrap();
-        write_hugging_face(&second, &mut ModelFile::open(&first).unwrap()).unwrap();
+        write_hugging_face(&second, &ModelFile::open(&first).unwrap()).unwrap();
         for name in ["config.json", "model.safetensors"] {
             assert_eq!(fs::read(first.join(name)).unwrap(), fs::read(second.join(name)).unwrap(), "{name}");
         }
         let ids = [3, 1, 4, 1, 5, 9, 2, 6];
-        let mut file = ModelFile::open(&second).unwrap();
+        let file = ModelFile::open(&second).unwrap();
         let logits = logits_by_parts(&dev, &config, &ids, |name, tensor| file.read(name, tensor)).unwrap();
         assert_eq!(logits.as_slice(), gpt.logits(&dev, &ids, 1).as_slice());
     }

@@ -54,7 +54,7 @@ fn parts_of_blocks_are_a_bug() {
 #[test]
 fn a_file_that_llama_cpps_package_wrote_is_read() {
     let path = golden::folder().join("gguf/tiny.gguf");
-    let mut model = ModelFile::open(&path).unwrap();
+    let model = ModelFile::open(&path).unwrap();
     assert_eq!((model.format(), model.notes()), (Stored::Gguf, &[][..]));
     let expected = ModelConfig { dropout: 0.1, ..shape(259, 4, 32) };
     assert_eq!(*model.config(), ModelConfig { n_head: 2, ..expected });
@@ -473,9 +473,9 @@ fn what_is_written_comes_back_to_the_bit() {
         for (qkv_bias, init) in [(true, Init::Pytorch), (false, Init::Gpt2)] {
             let config =
                 ModelConfig { tied_head, qkv_bias, init, dropout: 0.25, n_layer: 2, n_head: 3, ..shape(67, 24, 42) };
-            let (folder, mut model) = saved(&config, None);
+            let (folder, model) = saved(&config, None);
             let path = folder.path().join("new/model.gguf");
-            let notes = write_gguf(&path, &mut model).unwrap();
+            let notes = write_gguf(&path, &model).unwrap();
             assert_eq!(notes.len(), 1 + usize::from(!qkv_bias), "{notes:?}");
             assert_eq!(names(path.parent().unwrap()), ["model.gguf"], "no left-over");
 
@@ -498,9 +498,9 @@ fn what_is_written_comes_back_to_the_bit() {
 #[test]
 fn gpt2s_tokenizer_comes_back_with_rows_that_no_token_has() {
     let gpt2 = Bpe::gpt2();
-    let (folder, mut model) = saved(&shape(50_304, 4, 2), Some(gpt2.as_ref()));
+    let (folder, model) = saved(&shape(50_304, 4, 2), Some(gpt2.as_ref()));
     let path = folder.path().join("model.gguf");
-    assert_eq!(write_gguf(&path, &mut model).unwrap(), [""; 0]);
+    assert_eq!(write_gguf(&path, &model).unwrap(), [""; 0]);
     let tokenizer = load_model(&path).unwrap().tokenizer.unwrap();
     assert_eq!((tokenizer.kind(), tokenizer.hash()), ("gpt2", gpt2.hash()));
 }
@@ -508,31 +508,31 @@ fn gpt2s_tokenizer_comes_back_with_rows_that_no_token_has() {
 #[test]
 fn a_tokenizer_of_words_is_left_out_and_told() {
     let words = SimpleTokenizer::v2("one two three, and four").unwrap();
-    let (folder, mut model) = saved(&shape(67, 4, 2), Some(&words));
+    let (folder, model) = saved(&shape(67, 4, 2), Some(&words));
     let path = folder.path().join("model.gguf");
-    let notes = write_gguf(&path, &mut model).unwrap();
+    let notes = write_gguf(&path, &model).unwrap();
     assert!(notes.iter().any(|note| note.contains("simple-v2") && note.contains("left out")), "{notes:?}");
     assert!(load_model(&path).unwrap().tokenizer.is_none());
 }
 
 #[test]
 fn what_stood_there_stands_until_the_new_file_is_whole() {
-    let (folder, mut model) = saved(&shape(67, 4, 2), None);
+    let (folder, model) = saved(&shape(67, 4, 2), None);
     let path = folder.path().join("model.gguf");
-    write_gguf(&path, &mut model).unwrap();
+    write_gguf(&path, &model).unwrap();
     let before = fs::read(&path).unwrap();
-    write_gguf(&path, &mut model).unwrap();
+    write_gguf(&path, &model).unwrap();
     assert!(fs::read(&path).unwrap() == before, "the same model gives the same bytes");
 
     let mut gpt = model.load().unwrap().gpt;
     gpt.ln_f.bias = Tensor::from_slice([2], &[0.0, f32::NAN]);
     let diverged = folder.path().join("diverged");
     save_model(&diverged, &gpt, None).unwrap();
-    let error = write_gguf(&path, &mut ModelFile::open(&diverged).unwrap()).unwrap_err().to_string();
+    let error = write_gguf(&path, &ModelFile::open(&diverged).unwrap()).unwrap_err().to_string();
     assert!(error.contains("ln_f.bias") && error.contains("finite"), "{error}");
     assert!(fs::read(&path).unwrap() == before);
     assert_eq!(names(folder.path()), ["diverged", "model", "model.gguf"]);
 
-    let error = write_gguf(&diverged, &mut ModelFile::open(&path).unwrap()).unwrap_err().to_string();
+    let error = write_gguf(&diverged, &ModelFile::open(&path).unwrap()).unwrap_err().to_string();
     assert!(error.contains("diverged"), "{error}");
 }

@@ -212,6 +212,7 @@ fn ten_adamw_steps() {
                 weight_decay: 0.1,
                 bias_correction1: 1.0 - 0.9f32.powi(i as i32 + 1),
                 bias_correction2: 1.0 - 0.999f32.powi(i as i32 + 1),
+                grad_scale: 1.0,
             };
             let trees = gpt.tensors_mut().zip(grad.tensors_mut()).zip(m.tensors_mut().zip(v.tensors_mut()));
             for (((_, w), (_, g)), ((_, m), (_, v))) in trees.filter(|(((_, w), _), _)| !w.is_empty()) {

@@ -41,7 +41,7 @@ fn both_formats_hold_the_model_that_they_were_made_from() {
 fn it_goes_on_to_other_formats() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.pt");
-    write_torch(&path, &mut ModelFile::open(&golden::folder().join("llmc/tiny.bin")).unwrap()).unwrap();
+    write_torch(&path, &ModelFile::open(&golden::folder().join("llmc/tiny.bin")).unwrap()).unwrap();
     let gpt = load_model(&path).unwrap().gpt;
     assert!(bits(&gpt) == bits(&truth()));
     save_model(&folder.path().join("tiny"), &gpt, None).unwrap();

@@ -1,6 +1,7 @@
 //! The library's tests from outside, in one binary.
 
 mod checkpoint;
+mod checkpoints;
 mod data;
 mod foreign;
 mod formats;
@@ -10,6 +11,7 @@ mod infer;
 mod llmc;
 mod model;
 mod onnx;
+mod optimisation;
 mod plot;
 mod shards;
 mod tidy;

@@ -49,7 +49,7 @@ impl Exported {
         let (saved, folder) = (parent.path().join("model"), parent.path().join("onnx"));
         let words = SimpleTokenizer::v2("one two three, four").unwrap();
         save_model(&saved, &model(config), Some(&words)).unwrap();
-        write_onnx(&folder, &mut ModelFile::open(&saved).unwrap()).unwrap();
+        write_onnx(&folder, &ModelFile::open(&saved).unwrap()).unwrap();
         Exported { _parent: parent, saved, folder }
     }
 
@@ -58,7 +58,7 @@ impl Exported {
     }
 
     fn verify(&self) -> Result<usize, CheckpointError> {
-        let check = verify_onnx(&self.folder, &mut ModelFile::open(&self.saved).unwrap())?;
+        let check = verify_onnx(&self.folder, &ModelFile::open(&self.saved).unwrap())?;
         Ok(check.n_parameters)
     }
 
@@ -139,7 +139,7 @@ fn an_export_takes_the_place_of_another_and_needs_no_tokenizer() {
     let other = config(false, false);
     save_model(&exported.saved, &model(&other), None).unwrap();
     assert!(exported.verify().unwrap_err().to_string().contains("its graph is not that of the model"));
-    write_onnx(&exported.folder, &mut ModelFile::open(&exported.saved).unwrap()).unwrap();
+    write_onnx(&exported.folder, &ModelFile::open(&exported.saved).unwrap()).unwrap();
     assert_eq!(exported.verify().unwrap(), other.n_parameters());
     assert!(!exported.folder.join("tokenizer.json").exists());
     assert_eq!(OnnxFile::open(&exported.graph()).unwrap().metadata("calame.tokenizer_sha256"), None);
@@ -152,7 +152,7 @@ fn a_model_that_cannot_be_read_leaves_the_old_export() {
     gpt.ln_f.weight.as_mut_slice()[3] = f32::NAN;
     save_model(&exported.saved, &gpt, None).unwrap();
     let before = fs::read(exported.graph()).unwrap();
-    let error = write_onnx(&exported.folder, &mut ModelFile::open(&exported.saved).unwrap()).unwrap_err();
+    let error = write_onnx(&exported.folder, &ModelFile::open(&exported.saved).unwrap()).unwrap_err();
     assert!(error.to_string().contains("ln_f.weight holds a number that is not finite"), "{error}");
     assert_eq!(fs::read(exported.graph()).unwrap(), before);
     assert!(exported.folder.join("tokenizer.json").is_file());

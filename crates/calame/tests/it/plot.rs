@@ -35,7 +35,14 @@ fn evaluation(step: u64, train_loss: f32, val_loss: f32) -> Record {
 }
 
 fn end(step: u64) -> Record {
-    Record::End { step, epoch: step / 8 + 1, n_tokens_seen: (step + 1) * 1024, total_seconds: 785.0 }
+    Record::End {
+        step,
+        epoch: step / 8 + 1,
+        n_tokens_seen: (step + 1) * 1024,
+        total_seconds: 785.0,
+        best_step: None,
+        best_val_loss: None,
+    }
 }
 
 fn report() -> Vec<Record> {
@@ -47,6 +54,7 @@ fn report() -> Vec<Record> {
         epoch: step / 8 + 1,
         loss: 5.0,
         lr: 4e-4,
+        grad_norm: None,
         n_tokens_seen: (step + 1) * 1024,
         step_seconds: 5.9,
         tokens_per_second: 174.0,

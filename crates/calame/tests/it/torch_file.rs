@@ -18,7 +18,7 @@ fn open(name: &str) -> TorchFile {
     TorchFile::open(&golden::folder().join("torch").join(name)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn read(file: &mut TorchFile, index: usize) -> Vec<f32> {
+fn read(file: &TorchFile, index: usize) -> Vec<f32> {
     let mut values = vec![f32::NAN; file.tensors()[index].len()];
     file.read(index, &mut values).unwrap();
     values
@@ -42,10 +42,10 @@ fn truth(name: &str) -> BTreeMap<String, Content> {
 #[test]
 fn every_layout_reads_as_in_pytorch() {
     for name in ["book", "book-masks", "legacy-book-masks", "wrapped", "nanogpt", "views", "legacy-views", "formats"] {
-        let mut file = open(&format!("{name}.pt"));
+        let file = open(&format!("{name}.pt"));
         let floats: Vec<usize> = (0..file.tensors().len()).filter(|&i| file.tensors()[i].dtype.is_float()).collect();
         let content = |i| {
-            let bits = read(&mut file, i).iter().map(|x| x.to_bits()).collect();
+            let bits = read(&file, i).iter().map(|x| x.to_bits()).collect();
             (file.tensors()[i].name.clone(), (file.tensors()[i].shape.clone(), bits))
         };
         let found: BTreeMap<String, Content> = floats.into_iter().map(content).collect();
@@ -56,7 +56,7 @@ fn every_layout_reads_as_in_pytorch() {
 #[test]
 fn masks_and_counts_are_listed_but_not_read_as_floats() {
     for name in ["book-masks.pt", "legacy-book-masks.pt"] {
-        let mut file = open(name);
+        let file = open(name);
         let of = |name: &str| file.tensors()[index(&file, name)].clone();
         assert_eq!(
             (of("trf_blocks.0.att.mask").dtype, of("trf_blocks.0.att.mask").shape),
@@ -275,8 +275,8 @@ fn assert_error(bytes: &[u8], words: &[&str]) {
 #[test]
 fn the_made_up_files_are_good_before_they_are_damaged() {
     for large in [false, true] {
-        let mut file = open_bytes(&zip(&good(), large)).unwrap();
-        assert_eq!(read(&mut file, 0), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let file = open_bytes(&zip(&good(), large)).unwrap();
+        assert_eq!(read(&file, 0), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     }
 }
 
@@ -438,8 +438,8 @@ fn tensors_that_reach_outside_their_storage_are_errors() {
     assert_error(&one_tensor(6, -6, 0, &[2], &[1]), &["storage 0 has -6 elements"]);
     // Strides of single dimensions and the shape of nothing are free.
     for (shape, strides) in [(&[1i64, 6, 1][..], &[huge, 1, 0][..]), (&[0, huge], &[huge, huge])] {
-        let mut file = open_bytes(&one_tensor(6, 6, 0, shape, strides)).unwrap();
-        assert_eq!(read(&mut file, 0).len(), if shape[0] == 0 { 0 } else { 6 });
+        let file = open_bytes(&one_tensor(6, 6, 0, shape, strides)).unwrap();
+        assert_eq!(read(&file, 0).len(), if shape[0] == 0 { 0 } else { 6 });
     }
 }
 
@@ -629,13 +629,13 @@ fn large_tensors_are_read_piece_by_piece() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.pt");
     fs::write(&path, zip(&entries, false)).unwrap();
-    let mut file = TorchFile::open(&path).unwrap();
-    assert!(read(&mut file, 0).iter().enumerate().all(|(i, x)| *x == i as f32));
+    let file = TorchFile::open(&path).unwrap();
+    assert!(read(&file, 0).iter().enumerate().all(|(i, x)| *x == i as f32));
     let of = |i: usize| (i % rows * cols + i / rows) as f32;
-    assert!(read(&mut file, 1).iter().enumerate().all(|(i, x)| *x == of(i)));
+    assert!(read(&file, 1).iter().enumerate().all(|(i, x)| *x == of(i)));
     let of = |i: usize| (1001 + i / 700 * 1_400_000 + i % 700) as f32;
-    assert!(read(&mut file, 2).iter().enumerate().all(|(i, x)| *x == of(i)));
-    assert!(read(&mut file, 3).iter().enumerate().all(|(i, x)| *x == ((i + 1) % 251) as f32));
+    assert!(read(&file, 2).iter().enumerate().all(|(i, x)| *x == of(i)));
+    assert!(read(&file, 3).iter().enumerate().all(|(i, x)| *x == ((i + 1) % 251) as f32));
     // Cut after it was opened: an error, not what stood there.
     File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
     let mut out = vec![0.0; rows * cols];
@@ -663,12 +663,12 @@ fn damaged_is_an_error_or_sound(bytes: &[u8], path: &Path) {
     fs::write(path, bytes).unwrap();
     match TorchFile::open(path) {
         Err(error) => assert!(error.to_string().contains("odd.pt"), "{error}"),
-        Ok(mut file) => {
+        Ok(file) => {
             for i in 0..file.tensors().len() {
                 let tensor = &file.tensors()[i];
                 assert!(tensor.len() * tensor.dtype.n_bytes() <= bytes.len(), "{tensor:?}");
                 if tensor.dtype.is_float() {
-                    read(&mut file, i);
+                    read(&file, i);
                 }
             }
         }
@@ -693,8 +693,8 @@ proptest! {
         }
         let (shape, strides): (Vec<i64>, Vec<i64>) = dims.into_iter().unzip();
         let n = offset + reach;
-        let mut file = open_bytes(&one_tensor(n as u16, n, offset, &shape, &strides)).unwrap();
-        prop_assert_eq!(read(&mut file, 0), by_definition(&shape, &strides, offset));
+        let file = open_bytes(&one_tensor(n as u16, n, offset, &shape, &strides)).unwrap();
+        prop_assert_eq!(read(&file, 0), by_definition(&shape, &strides, offset));
         assert_error(&one_tensor(n as u16 - 1, n - 1, offset, &shape, &strides), &["reach outside"]);
     }
 

@@ -17,7 +17,7 @@ fn written(gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().unwrap();
     let (folder, path) = (parent.path().join("model"), parent.path().join("out/model.pt"));
     save_model(&folder, gpt, tokenizer).unwrap();
-    write_torch(&path, &mut ModelFile::open(&folder).unwrap()).unwrap();
+    write_torch(&path, &ModelFile::open(&folder).unwrap()).unwrap();
     (parent, path)
 }
 
@@ -44,12 +44,12 @@ fn a_model_comes_back_to_the_bit() {
         let gpt = model(&config);
         let (_parent, path) = written(&gpt, None);
         assert_eq!(names(path.parent().unwrap()), ["model.pt"], "no left-over");
-        let mut file = ModelFile::open(&path).unwrap();
+        let file = ModelFile::open(&path).unwrap();
         assert_eq!((file.format(), file.config()), (Format::Torch, &config));
         assert!(file.notes().is_empty(), "{:?}", file.notes());
         // From there once more: the same bytes.
         let again = path.with_file_name("again.pt");
-        write_torch(&again, &mut file).unwrap();
+        write_torch(&again, &file).unwrap();
         assert!(fs::read(&again).unwrap() == fs::read(&path).unwrap());
         let back = file.load().unwrap();
         assert_eq!((back.gpt.config.clone(), bits(&back.gpt)), (config, bits(&gpt)));
@@ -61,7 +61,7 @@ fn the_books_keys_stand_there_with_its_masks() {
     for (tied_head, qkv_bias) in [(true, false), (false, true)] {
         let config = shape(tied_head, qkv_bias);
         let (_parent, path) = written(&model(&config), None);
-        let mut file = TorchFile::open(&path).unwrap();
+        let file = TorchFile::open(&path).unwrap();
         let find = |file: &TorchFile, name: &str| file.tensors().iter().position(|tensor| tensor.name == name);
         let tensor = |name: &str| file.tensors()[find(&file, name).unwrap_or_else(|| panic!("no {name}"))].clone();
         let (first, second) = (tensor("trf_blocks.0.att.mask"), tensor("trf_blocks.1.att.mask"));
@@ -143,13 +143,13 @@ fn what_stood_there_stands_after_a_failure() {
     let (folder, path) = (parent.path().join("model"), parent.path().join("model.pt"));
     save_model(&folder, &gpt, None).unwrap();
     fs::write(&path, b"mine").unwrap();
-    let error = write_torch(&path, &mut ModelFile::open(&folder).unwrap()).unwrap_err();
+    let error = write_torch(&path, &ModelFile::open(&folder).unwrap()).unwrap_err();
     assert!(matches!(&error, CheckpointError::NotFinite { name, .. } if name == "lm_head.weight"), "{error}");
     assert_eq!(
         (names(parent.path()), fs::read(&path).unwrap()),
         (vec!["model".into(), "model.pt".into()], b"mine".into())
     );
     // A folder of that name is somebody's.
-    let error = write_torch(&folder, &mut ModelFile::open(&folder).unwrap()).unwrap_err();
+    let error = write_torch(&folder, &ModelFile::open(&folder).unwrap()).unwrap_err();
     assert!(matches!(&error, CheckpointError::Io { action: "replace", path, .. } if *path == folder), "{error}");
 }

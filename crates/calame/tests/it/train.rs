@@ -225,6 +225,7 @@ fn steps_are_those_of_plain_adamw() {
             weight_decay: train.weight_decay as f32,
             bias_correction1: (1.0 - train.beta1.powi(t)) as f32,
             bias_correction2: (1.0 - train.beta2.powi(t)) as f32,
+            grad_scale: 1.0,
         };
         let trees = gpt.tensors_mut().zip(grad.tensors_mut()).zip(m.tensors_mut().zip(v.tensors_mut()));
         for (((_, w), (_, g)), ((_, m), (_, v))) in trees.filter(|(((_, w), _), _)| !w.is_empty()) {
@@ -283,7 +284,7 @@ fn resumed_equals_unbroken(config: &RunConfig, n_steps_per_epoch: u64, stop: Sto
     let (a, b) = (saved(&unbroken, "a"), saved(&second, "b"));
     assert_eq!(
         a.keys().collect::<Vec<_>>(),
-        ["config.toml", "m.safetensors", "state.json", "v.safetensors", "weights.safetensors"]
+        ["checksums.json", "config.toml", "m.safetensors", "state.json", "v.safetensors", "weights.safetensors"]
     );
     assert!(a == b, "weights, moments or place differ after {stop:?} in epochs of {n_steps_per_epoch}");
 }

@@ -34,7 +34,7 @@ struct Entry {
 ///
 /// # Errors
 /// What the system says, with the file's name, or what is wrong with the model.
-pub fn write_gguf(path: &Path, model: &mut ModelFile) -> Result<Vec<String>, CheckpointError> {
+pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, CheckpointError> {
     model.check_absent_biases()?;
     let config = model.config().clone();
     let mut notes = Vec::new();

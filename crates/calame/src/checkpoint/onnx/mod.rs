@@ -55,7 +55,7 @@ pub struct OnnxCheck {
 ///
 /// # Errors
 /// What the system says, with the file's name; what is wrong with the model's tensors.
-pub fn write_onnx(folder: &Path, model: &mut ModelFile) -> Result<(), CheckpointError> {
+pub fn write_onnx(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
     model.check_absent_biases()?;
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     atomic::replace_folder(folder, |folder| {
@@ -73,7 +73,7 @@ pub fn write_onnx(folder: &Path, model: &mut ModelFile) -> Result<(), Checkpoint
 ///
 /// # Errors
 /// The first difference, with the file's name; as [`OnnxFile::open`] and [`ModelFile::read`].
-pub fn verify_onnx(folder: &Path, model: &mut ModelFile) -> Result<OnnxCheck, CheckpointError> {
+pub fn verify_onnx(folder: &Path, model: &ModelFile) -> Result<OnnxCheck, CheckpointError> {
     let path = folder.join(GRAPH);
     let mut file = OnnxFile::open(&path)?;
     let config = model.config().clone();

@@ -63,7 +63,7 @@ impl Weight {
     }
 
     /// Reads it from a model, in the file's layout.
-    pub fn read(&self, model: &mut ModelFile) -> Result<Tensor, CheckpointError> {
+    pub fn read(&self, model: &ModelFile) -> Result<Tensor, CheckpointError> {
         let zeros = |reversed: bool| match (self.dims.as_slice(), reversed) {
             (&[rows, cols], false) => Tensor::zeros([rows, cols]),
             (&[rows, cols], true) => Tensor::zeros([cols, rows]),
@@ -81,7 +81,7 @@ impl Weight {
 }
 
 /// Writes the weights one by one.
-pub(super) fn write(path: &Path, weights: &[Weight], model: &mut ModelFile) -> Result<(), CheckpointError> {
+pub(super) fn write(path: &Path, weights: &[Weight], model: &ModelFile) -> Result<(), CheckpointError> {
     let mut file = File::create(path).map_err(CheckpointError::io("create", path))?;
     for weight in weights {
         let tensor = weight.read(model)?;

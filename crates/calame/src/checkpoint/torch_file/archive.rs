@@ -45,7 +45,7 @@ pub(super) fn is_archive(start: &[u8]) -> bool {
 }
 
 /// Reads the directory and checks every entry against the file and against the others.
-pub(super) fn entries(source: &mut Source) -> Result<Entries, TorchFileError> {
+pub(super) fn entries(source: &Source) -> Result<Entries, TorchFileError> {
     let directory = find_directory(source)?;
     let headers = read_directory(source, &directory)?;
     let mut places = Vec::with_capacity(headers.len());
@@ -99,7 +99,7 @@ fn record<const N: usize>(bytes: &[u8], signature: &[u8; 4], widths: [usize; N])
     Fields(bytes.strip_prefix(signature)?).numbers(widths)
 }
 
-fn find_directory(source: &mut Source) -> Result<Directory, TorchFileError> {
+fn find_directory(source: &Source) -> Result<Directory, TorchFileError> {
     let broken = |source: &Source, reason: &str| source.damaged("the archive's end", reason);
     let Some(end_at) = source.n_bytes().checked_sub(END_BYTES) else {
         return Err(broken(source, "the file is shorter than an archive can be"));
@@ -130,8 +130,8 @@ fn find_directory(source: &mut Source) -> Result<Directory, TorchFileError> {
 }
 
 /// The directory of an archive with sizes beyond 32 bits.
-fn find_large_directory(source: &mut Source, end_at: u64) -> Result<Directory, TorchFileError> {
-    let mut find = || -> Result<Option<Directory>, TorchFileError> {
+fn find_large_directory(source: &Source, end_at: u64) -> Result<Directory, TorchFileError> {
+    let find = || -> Result<Option<Directory>, TorchFileError> {
         let Some(locator_at) = end_at.checked_sub(LOCATOR_BYTES) else { return Ok(None) };
         let locator = source.read(locator_at, LOCATOR_BYTES)?;
         let Some([_, at64, _]) = record(&locator, b"PK\x06\x07", [4, 8, 4]) else { return Ok(None) };
@@ -147,7 +147,7 @@ fn find_large_directory(source: &mut Source, end_at: u64) -> Result<Directory, T
     find()?.ok_or_else(|| source.damaged("the archive's end", "its 64-bit record is missing or broken"))
 }
 
-fn read_directory(source: &mut Source, directory: &Directory) -> Result<Vec<Header>, TorchFileError> {
+fn read_directory(source: &Source, directory: &Directory) -> Result<Vec<Header>, TorchFileError> {
     let bytes = source.read(directory.at, directory.n_bytes)?;
     let mut fields = Fields(&bytes);
     let mut headers = Vec::with_capacity(directory.n_entries as usize);
@@ -215,7 +215,7 @@ fn widened(mut narrow: [u64; 3], extra: &[u8]) -> Option<[u64; 3]> {
 }
 
 /// Where an entry's bytes stand, before `limit`.
-fn locate(source: &mut Source, header: &Header, limit: u64) -> Result<Range<u64>, TorchFileError> {
+fn locate(source: &Source, header: &Header, limit: u64) -> Result<Range<u64>, TorchFileError> {
     let part = || format!("entry {}", shown(&header.name));
     let fits = |start: u64, n_bytes: u64| start.checked_add(n_bytes).filter(|end| *end <= limit);
     let outside = |source: &Source, n_bytes: u64| {

@@ -20,12 +20,12 @@ const PROTOCOL: i64 = 1001;
 pub(super) type Storages = HashMap<String, Range<u64>>;
 
 /// The bytes that a file's pickles are looked for in.
-pub(super) fn read_start(source: &mut Source) -> Result<Vec<u8>, TorchFileError> {
+pub(super) fn read_start(source: &Source) -> Result<Vec<u8>, TorchFileError> {
     source.read_start(MAX_PICKLE_BYTES)
 }
 
 /// The object's pickle and where the storages stand; `start` is what the file begins with.
-pub(super) fn open<'a>(source: &mut Source, start: &'a [u8]) -> Result<(Pickle<'a>, Storages), TorchFileError> {
+pub(super) fn open<'a>(source: &Source, start: &'a [u8]) -> Result<(Pickle<'a>, Storages), TorchFileError> {
     let mut at = 0;
     let mut next = |source: &Source, what: &str| {
         let pickle = Pickle::read(&start[at..]).map_err(TorchFileError::pickle(source.path(), what))?;
@@ -66,7 +66,7 @@ pub(super) fn open<'a>(source: &mut Source, start: &'a [u8]) -> Result<(Pickle<'
 }
 
 fn locate(
-    source: &mut Source,
+    source: &Source,
     mut at: u64,
     claims: &HashMap<&str, StorageClaim<'_>>,
     keys: &[Value<'_>],

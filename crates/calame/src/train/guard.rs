@@ -1,0 +1,191 @@
+//! Steps that went bad: numbers that are not finite, and losses or gradients far from those of the steps before.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::TrainConfigError;
+use crate::checkpoint::Usual;
+use crate::model::params::ParamName;
+
+/// Steps that a new one is compared with.
+const N_COMPARED: usize = 100;
+/// Fewer say nothing about what is usual.
+const FEWEST_COMPARED: usize = 20;
+
+/// What is done about a step that went bad.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remedy {
+    /// The training ends, its state before the step saved. The loss alone is looked at, before backward: gradients go to the
+    /// optimizer layer by layer.
+    #[default]
+    Stop,
+    /// The batch is passed over without an update.
+    Skip,
+    /// The last checkpoint is taken up again with a smaller learning rate.
+    Back,
+}
+
+/// Section `[guard]`: what becomes of a step whose loss or gradient is not finite, or an outlier.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuardConfig {
+    /// `stop`, `skip` or `back`.
+    pub remedy: Remedy,
+    /// Standard deviations above the mean of the last hundred steps from which a loss or a gradient's norm is bad; 0 looks
+    /// for no outliers.
+    pub z_score: f64,
+    /// What the learning rate is multiplied by when the training goes back.
+    pub lr_factor: f64,
+}
+
+impl Default for GuardConfig {
+    fn default() -> GuardConfig {
+        GuardConfig { remedy: Remedy::Stop, z_score: 0.0, lr_factor: 0.5 }
+    }
+}
+
+impl GuardConfig {
+    /// Whether a training can have these values.
+    ///
+    /// # Errors
+    /// The first that it cannot, with what it may be.
+    pub fn validate(&self) -> Result<(), TrainConfigError> {
+        let error = |key, value: f64, expected| Err(TrainConfigError { key, value: value.to_string(), expected });
+        if !(self.z_score == 0.0 || (3.0..1e6).contains(&self.z_score)) {
+            return error(
+                "guard.z_score",
+                self.z_score,
+                "0, or at least 3 (6 is usual): less meets steps that are fine",
+            );
+        }
+        if self.z_score > 0.0 && self.remedy == Remedy::Stop {
+            return error("guard.z_score", self.z_score, "0 where guard.remedy is stop: set it to skip or back");
+        }
+        if !(0.0..1.0).contains(&self.lr_factor) || self.lr_factor == 0.0 {
+            return error("guard.lr_factor", self.lr_factor, "above 0 and below 1");
+        }
+        Ok(())
+    }
+}
+
+/// What was wrong with a step that was not made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Trouble {
+    /// The loss is not finite.
+    Loss(f32),
+    /// A gradient is not finite; the first one, in the model's order.
+    Gradient(ParamName),
+    /// The loss is an outlier.
+    LossOutlier {
+        /// The loss.
+        found: f32,
+        /// How many standard deviations it is above the mean of the steps before.
+        z: f32,
+    },
+    /// The norm of the gradient is an outlier.
+    NormOutlier {
+        /// The norm.
+        found: f32,
+        /// How many standard deviations it is above the mean of the steps before.
+        z: f32,
+    },
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Loss(loss) => write!(f, "the loss is {loss}"),
+            Trouble::Gradient(name) => write!(f, "the gradient of {name} is not finite"),
+            Trouble::LossOutlier { found, z } => {
+                write!(f, "the loss is {found:.3}, {z:.1} standard deviations above that of the steps before")
+            }
+            Trouble::NormOutlier { found, z } => {
+                write!(
+                    f,
+                    "the gradient's norm is {found:.3}, {z:.1} standard deviations above that of the steps before"
+                )
+            }
+        }
+    }
+}
+
+/// Takes a step that was made among those that new ones are compared with. Allocates nothing after the first.
+pub(super) fn remember(usual: &mut Usual, loss: f32, norm: f32) {
+    for (kept, x) in [(&mut usual.losses, loss), (&mut usual.norms, norm)] {
+        kept.reserve(N_COMPARED.saturating_sub(kept.len()));
+        if kept.len() >= N_COMPARED {
+            kept.pop_front();
+        }
+        kept.push_back(x);
+    }
+}
+
+/// What is unusual about a step, at `z_score` standard deviations.
+pub(super) fn outlier(usual: &Usual, loss: f32, norm: f32, z_score: f64) -> Option<Trouble> {
+    if z_score == 0.0 {
+        return None;
+    }
+    let (of_loss, of_norm) = (z(&usual.losses, loss), z(&usual.norms, norm));
+    if of_loss > z_score {
+        Some(Trouble::LossOutlier { found: loss, z: of_loss as f32 })
+    } else if of_norm > z_score {
+        Some(Trouble::NormOutlier { found: norm, z: of_norm as f32 })
+    } else {
+        None
+    }
+}
+
+/// How many standard deviations `x` is above the mean; 0 where there are too few to tell.
+fn z(kept: &VecDeque<f32>, x: f32) -> f64 {
+    if kept.len() < FEWEST_COMPARED {
+        return 0.0;
+    }
+    let n = kept.len() as f64;
+    let mean = kept.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
+    let variance = kept.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+    // Losses that hardly move must not make every step an outlier.
+    (f64::from(x) - mean) / variance.sqrt().max(1e-3 * mean.abs()).max(f64::MIN_POSITIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usual(n: usize) -> Usual {
+        let mut usual = Usual::default();
+        (0..n).for_each(|i| remember(&mut usual, 5.0 + (i % 3) as f32 * 0.1, 1.0));
+        usual
+    }
+
+    #[test]
+    fn outliers_are_above_the_last_hundred() {
+        let usual = usual(250);
+        assert_eq!(usual.losses.len(), N_COMPARED);
+        assert_eq!(outlier(&usual, 5.3, 1.0, 6.0), None);
+        assert_eq!(outlier(&usual, 1.0, 0.1, 6.0), None, "less is no trouble");
+        assert!(matches!(outlier(&usual, 9.0, 1.0, 6.0), Some(Trouble::LossOutlier { found: 9.0, z }) if z > 40.0));
+        assert!(matches!(outlier(&usual, 5.1, 2.0, 6.0), Some(Trouble::NormOutlier { found: 2.0, .. })));
+        assert_eq!(outlier(&usual, 9.0, 9.0, 0.0), None, "0 looks for none");
+    }
+
+    #[test]
+    fn few_steps_say_nothing() {
+        assert_eq!(outlier(&usual(FEWEST_COMPARED - 1), 900.0, 900.0, 6.0), None);
+        assert!(outlier(&usual(FEWEST_COMPARED), 900.0, 1.0, 6.0).is_some());
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_told() {
+        let key = |config: GuardConfig| config.validate().unwrap_err().key;
+        let skip = || GuardConfig { remedy: Remedy::Skip, ..GuardConfig::default() };
+        assert_eq!(GuardConfig::default().validate(), Ok(()));
+        assert_eq!(GuardConfig { z_score: 6.0, ..skip() }.validate(), Ok(()));
+        assert_eq!(key(GuardConfig { z_score: 1.0, ..skip() }), "guard.z_score");
+        assert_eq!(key(GuardConfig { z_score: f64::NAN, ..skip() }), "guard.z_score");
+        assert_eq!(key(GuardConfig { z_score: 6.0, ..GuardConfig::default() }), "guard.z_score");
+        assert_eq!(key(GuardConfig { lr_factor: 0.0, ..skip() }), "guard.lr_factor");
+    }
+}
