@@ -132,18 +132,18 @@ fn a_disk_too_small_for_a_stop() {
 /// A checkpoint that finds the disk full leaves the one before it, and the training goes on.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_disk_too_small_for_a_second_checkpoint() {
+fn a_disk_too_small_for_another_checkpoint() {
     let place = Place::new();
-    // 6 MB a checkpoint, 2 MB the model.
+    // 9 MB a checkpoint, 3 MB the model: there is room for two checkpoints and the model.
     let settings =
-        ["--set", "model.n_positions=31250", "--set", "checkpoint.every_steps=2", "--set", "train.eval_every=100"];
-    let args = [&["--run", "disk/run", "--epochs", "2"], &settings[..]].concat();
-    let Some(outcome) = on_a_disk(&place, "size=10m", ":", &args) else { return };
+        ["--set", "model.n_positions=47000", "--set", "checkpoint.every_steps=2", "--set", "train.eval_every=100"];
+    let args = [&["--run", "disk/run", "--epochs", "6"], &settings[..]].concat();
+    let Some(outcome) = on_a_disk(&place, "size=23m", ":", &args) else { return };
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let failed = "no checkpoint was written, those before it stand, the training goes on";
     assert!(outcome.stderr.contains("No space left on device") && outcome.stderr.contains(failed), "{outcome:?}");
     assert!(outcome.stderr.matches(failed).count() > 1, "each is tried again: {outcome:?}");
-    place.succeeds(&[&["train", "--config", "tiny.toml", "--run", "run", "--epochs", "2"], &settings[..]].concat());
+    place.succeeds(&[&["train", "--config", "tiny.toml", "--run", "run", "--epochs", "6"], &settings[..]].concat());
     assert!(place.read("after/run/model/model.safetensors") == place.read("run/model/model.safetensors"));
 }
 
