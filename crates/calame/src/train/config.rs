@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::log_config::LogConfig;
 use crate::data::DataConfig;
 use crate::model::{Init, ModelConfig, Preset};
 
@@ -132,6 +133,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// The text after every epoch.
     pub sample: SampleConfig,
+    /// What is written for other programs to watch it by.
+    #[serde(default)]
+    pub log: LogConfig,
     /// Device and numbers.
     pub device: DeviceConfig,
 }
@@ -161,6 +165,7 @@ impl RunConfig {
             tokenizer: TokenizerConfig::default(),
             train: TrainConfig::default(),
             sample: SampleConfig::default(),
+            log: LogConfig::default(),
             device: DeviceConfig::default(),
         };
         if preset == Preset::Tiny {

@@ -345,7 +345,16 @@ fn metrics_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     let (prompt, text) = ("The reed".to_owned(), "The reed \"writes\"\n".to_owned());
     let step = |step: u64, loss| {
         let (epoch, n_tokens_seen) = (step / 2 + 1, 64 * (step + 1));
-        Record::Step { step, epoch, loss, lr: 4e-4, n_tokens_seen, step_seconds: 0.25, tokens_per_second: 256.0 }
+        Record::Step {
+            step,
+            epoch,
+            loss,
+            lr: 4e-4,
+            grad_norm: None,
+            n_tokens_seen,
+            step_seconds: 0.25,
+            tokens_per_second: 256.0,
+        }
     };
     let evaluation = |step: u64, train_loss| {
         let (epoch, n_tokens_seen) = (step / 2 + 1, 64 * (step + 1));

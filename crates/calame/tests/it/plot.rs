@@ -47,6 +47,7 @@ fn report() -> Vec<Record> {
         epoch: step / 8 + 1,
         loss: 5.0,
         lr: 4e-4,
+        grad_norm: None,
         n_tokens_seen: (step + 1) * 1024,
         step_seconds: 5.9,
         tokens_per_second: 174.0,
