@@ -5,18 +5,23 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use calame::checkpoint::save_model;
+use calame::checkpoint::{Progress, save_model};
 use calame::infer::GenerateError;
+use calame::ops::Device;
 use calame::tokenizer::Tokenizer;
+use calame::train::memorisation::{CopySearch, Memorised, RUN_LENGTH};
 use calame::train::metrics::{self, MetricsWriter, Record};
+use calame::train::plan::Plan;
 use calame::train::{DeviceConfig, Outcome, RunConfig, Trainer};
 use clap::builder::TypedValueParser;
 
 use crate::launch::{self, Place, Ready};
-use crate::observer::Follower;
+use crate::observer::{Follower, sample_tokens};
 use crate::output::{WithHint, duration, grouped, message, quoted};
+use crate::plan::Planned;
 use crate::signals::Signals;
-use crate::{device, runs};
+use crate::tui::{self, About, Screen};
+use crate::{device, runs, space};
 
 /// Train a GPT on a text.
 ///
@@ -101,9 +106,13 @@ pub struct Args {
     #[command(flatten)]
     pub device: device::Args,
 
+    /// Show a dashboard: curves, speed, memory, the latest sample; q stops and saves
+    #[arg(long, conflicts_with = "json")]
+    pub tui: bool,
+
     /// Print JSON lines for programs
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// Whole numbers that a TOML file can hold.
@@ -113,10 +122,17 @@ fn storable() -> impl TypedValueParser<Value = u64> {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let signals = Signals::listen()?;
-    let (dev, ready) = match &args.resume {
-        Some(path) => launch::reopen(path, &args)?,
-        None => launch::start(&args)?,
-    };
+    if args.tui {
+        tui::check_terminal()?;
+    }
+    let (dev, ready) = launch::ready(&args)?;
+    let planned = Planned::of(&dev, &ready);
+    if let Place::New(path) = &ready.place {
+        space::check(path, ready.config.model.n_parameters())?;
+    }
+    planned.check(&ready.config)?;
+    // A program that reads JSON asks `calame plan --json`.
+    let timed = if args.json { None } else { Some(planned.rehearse(&ready.config)?) };
     let Ready { config, place, gpt, prepared } = ready;
     let description = prepared.description;
     // Before the folder: a run that does not fit into memory must not have replaced another one.
@@ -142,13 +158,20 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let sample = config.sample.clone();
     let tokenizer = Arc::clone(&prepared.tokenizer);
     let mut follower = Follower::new(folder, metrics, tokenizer, sample, signals, args.json, steps)?;
-    if !args.json {
-        introduce(&mut follower, &config, &trainer, &description);
+    if let Some(timed) = &timed {
+        introduce(&mut follower, &config, &trainer, &description, &planned.line(timed));
+    }
+    if config.log.tensorboard {
+        follower.write_events();
+    }
+    if let (true, Some(timed)) = (args.tui, &timed) {
+        let about = about(&follower, &config, &planned.plan, timed.rehearsal.peak);
+        follower.show_dashboard(Screen::new(about, trainer.progress().n_steps))?;
     }
     let outcome = trainer.run(&mut follower);
     follower.finish();
     match outcome.map_err(|error| rescue(&follower, &trainer, error))? {
-        Outcome::Finished => finish(&mut follower, &trainer, prepared.tokenizer.as_ref())
+        Outcome::Finished => finish(&mut follower, &trainer, &dev, prepared.train.tokens())
             .map_err(|error| rescue(&follower, &trainer, error)),
         Outcome::Stopped => stop(&mut follower, &trainer),
         Outcome::Diverged { step, loss } => Err(diverged(&follower, &trainer, prepared.tokenizer.as_ref(), step, loss)),
@@ -196,7 +219,7 @@ fn rescue(follower: &Follower, trainer: &Trainer<'_>, error: anyhow::Error) -> a
     WithHint::new(message(&error), hint).into()
 }
 
-fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str) {
+fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str, plan: &str) {
     let device = describe_device(&config.device);
     let n_parameters = grouped(config.model.n_parameters() as u64);
     let from = if config.init_from.is_empty() { String::new() } else { format!(", from {}", config.init_from) };
@@ -210,6 +233,7 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
         if epochs == 1 { "" } else { "s" },
         grouped(n_tokens as u64)
     ));
+    follower.line(plan);
     follower.line(&format!("run    {}", follower.folder.path().display()));
     match trainer.progress().n_steps {
         0 => follower.line(""),
@@ -217,17 +241,70 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
     }
 }
 
-fn describe_device(device: &DeviceConfig) -> String {
+/// What the dashboard says of a run from its start to its end.
+fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> About {
+    About {
+        run: follower.folder.path().display().to_string(),
+        model: format!("{}, {}", config.preset, describe_device(&config.device)),
+        n_steps_in_all: plan.n_steps,
+        n_epochs: config.train.epochs,
+        tokens_per_step: plan.tokens_per_step,
+        step_operations: plan.step_operations,
+        peak,
+        planned_bytes: plan.memory_bytes(),
+    }
+}
+
+pub fn describe_device(device: &DeviceConfig) -> String {
     let threads = if device.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", device.threads) };
     format!("{} on the {} with {threads} ({})", device.precision, device.device, device.instruction_set)
 }
 
-fn finish(follower: &mut Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokenizer) -> Result<ExitCode> {
+/// How much of the last sample stands word for word in the text that was trained on; None where there are no samples.
+fn memorised(follower: &Follower, trainer: &Trainer<'_>, dev: &Device, text: &[u32]) -> Result<Option<Record>> {
+    let tokenizer = follower.tokenizer.as_ref();
+    let (tokens, n_prompt) = match follower.last_sample() {
+        Some(last) => last.clone(),
+        None if follower.sample.max_tokens == 0 => return Ok(None),
+        // The program that wrote it was stopped after it.
+        None => sample_tokens(dev, trainer.gpt(), tokenizer, &follower.sample)?,
+    };
+    let mut search = CopySearch::new(&tokens, n_prompt);
+    search.pass(text);
+    let Memorised { n_tokens, n_copied, longest } = search.found();
+    let Progress { n_steps, epoch, .. } = *trainer.progress();
+    let (step, longest, passage) =
+        (n_steps.saturating_sub(1), longest.len(), tokenizer.decode(&tokens[longest.clone()])?);
+    Ok(Some(Record::Memorisation { step, epoch: epoch + 1, n_tokens, n_copied, longest, passage }))
+}
+
+/// The same for people.
+fn tell_memorised(follower: &mut Follower, record: &Record) {
+    let Record::Memorisation { n_tokens, n_copied, longest, passage, .. } = record else { return };
+    let found = match *longest {
+        0 => format!("no {RUN_LENGTH} tokens of the last sample in a row stand in the training text"),
+        n => {
+            let passage = passage.replace('\n', " ");
+            format!(
+                "{n_copied} of the last sample's {n_tokens} tokens stand word for word in the training text; the longest \
+                 passage has {n}: \"{}\"",
+                passage.trim()
+            )
+        }
+    };
+    follower.line(&format!("copied {found}"));
+}
+
+fn finish(follower: &mut Follower, trainer: &Trainer<'_>, dev: &Device, text: &[u32]) -> Result<ExitCode> {
     let progress = trainer.progress().clone();
     let total_seconds = follower.seconds();
     let (step, n_tokens_seen) = (progress.n_steps.saturating_sub(1), progress.n_tokens_seen);
     let (run, model) = (follower.folder.path().to_owned(), follower.folder.model());
-    save_model(&model, trainer.gpt(), Some(tokenizer))?;
+    save_model(&model, trainer.gpt(), Some(follower.tokenizer.as_ref()))?;
+    let memorised = memorised(follower, trainer, dev, text)?;
+    if let Some(record) = &memorised {
+        follower.record(record)?;
+    }
     // After the model: a run whose metrics have an end has a result.
     follower.record(&Record::End { step, epoch: progress.epoch + 1, n_tokens_seen, total_seconds })?;
     follower.folder.remove_checkpoints()?;
@@ -237,6 +314,7 @@ fn finish(follower: &mut Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokeni
         follower.line(&result.to_string());
     } else {
         follower.line(&format!("\ndone in {}", duration(total_seconds)));
+        memorised.iter().for_each(|record| tell_memorised(follower, record));
         follower.line(&format!("model  {}", model.display()));
         follower.line(&format!("plot   {}", run.join("loss-plot.pdf").display()));
         let (run, prompt) = (quoted(&run.display().to_string()), quoted(&follower.sample.prompt));
