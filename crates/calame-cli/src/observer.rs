@@ -272,7 +272,7 @@ impl Observer for Follower {
 
 /// Whether the system refused to write.
 fn is_io(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<io::Error>())
+    error.chain().any(<dyn std::error::Error>::is::<io::Error>)
 }
 
 /// Time since 1970.

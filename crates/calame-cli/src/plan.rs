@@ -179,13 +179,13 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn memory_table(planned: &Planned) -> String {
     let megabytes = |bytes: u64| format!("{:9.1}", bytes as f64 / 1e6);
-    let mut text = format!("{:11} {:>9}\n", "memory", "MB");
+    let mut text = format!("{:13} {:>9}\n", "memory", "MB");
     for (kind, bytes) in planned.plan.memory.iter().filter(|(_, bytes)| *bytes > 0) {
-        text += &format!("  {:9} {}   {}\n", kind.name(), megabytes(*bytes), meaning(*kind));
+        text += &format!("  {:11} {}   {}\n", kind.name(), megabytes(*bytes), meaning(*kind));
     }
     let free =
         planned.available_bytes.map_or(String::new(), |free| format!("   of {:.1} that are free", free as f64 / 1e6));
-    text + &format!("  {:9} {}{free}\n", "in all", megabytes(planned.plan.memory_bytes()))
+    text + &format!("  {:11} {}{free}\n", "in all", megabytes(planned.plan.memory_bytes()))
 }
 
 fn meaning(kind: MemoryKind) -> &'static str {
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
-        assert_eq!(refusal(Preset::Book, 64, 4_000_000_000), "--batch-size 8 would fit");
+        assert_eq!(refusal(Preset::Book, 64, 4_000_000_000), "--batch-size 16 would fit");
         assert!(refusal(Preset::Book, 4, 1_500_000_000).contains("--preset tiny"));
         assert!(refusal(Preset::Gpt2Xl, 4, 8_000_000_000).contains("smaller model would fit: --preset gpt2-medium"));
         assert!(refusal(Preset::Tiny, 4, 1_000_000).starts_with("free some memory"));

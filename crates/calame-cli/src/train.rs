@@ -243,9 +243,16 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
 
 /// What the dashboard says of a run from its start to its end.
 fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> About {
+    let device = &config.device;
     About {
         run: follower.folder.path().display().to_string(),
-        model: format!("{}, {}", config.preset, describe_device(&config.device)),
+        model: format!(
+            "{}, {}, {} ({})",
+            config.preset,
+            device.precision,
+            count(device.threads, "thread"),
+            device.instruction_set
+        ),
         n_steps_in_all: plan.n_steps,
         n_epochs: config.train.epochs,
         tokens_per_step: plan.tokens_per_step,
@@ -255,8 +262,13 @@ fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> Abo
     }
 }
 
+/// `1 thread`, `2 threads`.
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
 pub fn describe_device(device: &DeviceConfig) -> String {
-    let threads = if device.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", device.threads) };
+    let threads = count(device.threads, "thread");
     format!("{} on the {} with {threads} ({})", device.precision, device.device, device.instruction_set)
 }
 

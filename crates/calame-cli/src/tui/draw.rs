@@ -12,12 +12,12 @@ use crate::output::{duration, grouped};
 
 /// From here on there is room for more of everything.
 const TALL: u16 = 36;
-const WIDE: u16 = 120;
+const WIDE: u16 = 140;
 
 pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let area = frame.area();
     let is_tall = area.height >= TALL;
-    let (small, sample) = if is_tall { (9, 9) } else { (5, 4) };
+    let (small, sample) = if is_tall { (9, 6) } else { (5, 4) };
     let rows = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -31,7 +31,7 @@ pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     progress(frame, bar, screen);
     if area.width >= WIDE {
         let [chart, figures, log] =
-            Layout::horizontal([Constraint::Min(40), Constraint::Length(30), Constraint::Length(44)]).areas(middle);
+            Layout::horizontal([Constraint::Min(40), Constraint::Length(30), Constraint::Length(56)]).areas(middle);
         charts::losses(frame, chart, screen);
         self::figures(frame, figures, screen);
         self::log(frame, log, screen);
@@ -96,7 +96,7 @@ fn figures(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
         ("tokens/s", of_step(format!("{:.0}", last.tokens_per_second)), Color::Reset),
         ("of peak", or_none(screen.share_of_peak().map(|share| format!("{share:.2}"))), Color::Reset),
         ("memory", or_none(memory), Color::Reset),
-        ("running", duration(screen.seconds()), Color::Reset),
+        ("running", duration(screen.running.as_secs_f64()), Color::Reset),
         ("left", or_none(screen.seconds_left().map(duration)), Color::Reset),
     ];
     let width = usize::from(area.width.saturating_sub(4));
@@ -117,7 +117,7 @@ fn small_curves(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     let last = &screen.last;
     let [lr, norm, speed] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
     charts::small(frame, lr, screen, "learning rate", &format!("{:.2e}", last.lr), &screen.lr, Color::Magenta);
-    let value = last.grad_norm.map_or("not computed".to_owned(), |norm| format!("{norm:.3}"));
+    let value = last.grad_norm.map_or("–".to_owned(), |norm| format!("{norm:.3}"));
     charts::small(frame, norm, screen, "gradient norm", &value, &screen.grad_norm, Color::Red);
     let value = format!("{:.0}", last.tokens_per_second);
     charts::small(frame, speed, screen, "tokens/s", &value, &screen.speed, Color::Green);

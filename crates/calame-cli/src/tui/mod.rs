@@ -133,7 +133,7 @@ impl Shown {
         while !self.end.load(Ordering::SeqCst) {
             let drawn = {
                 let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
-                screen.look_at_memory();
+                screen.look_around();
                 screen.is_stopping |= self.signals.stop_requested();
                 terminal.draw(|frame| draw::draw(frame, &screen)).is_ok()
             };

@@ -111,6 +111,8 @@ pub struct Screen {
     pub is_asking: bool,
     /// The training ends after the step under way.
     pub is_stopping: bool,
+    /// Since the training began, when it was last looked at.
+    pub running: Duration,
     started: Instant,
     /// When the last steps ended, evaluations between them included.
     ends: Vec<Duration>,
@@ -134,6 +136,7 @@ impl Screen {
             held_bytes: None,
             is_asking: false,
             is_stopping: false,
+            running: Duration::ZERO,
             started: Instant::now(),
             ends: Vec::new(),
         }
@@ -193,11 +196,6 @@ impl Screen {
         (n_steps > 0).then(|| (*last - *first).as_secs_f64() / n_steps as f64 * left as f64)
     }
 
-    /// Seconds since the training began.
-    pub fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
-    }
-
     /// The share of the machine's peak that the last step reached.
     pub fn share_of_peak(&self) -> Option<f64> {
         let step_seconds = self.about.tokens_per_step as f64 / self.last.tokens_per_second;
@@ -211,7 +209,9 @@ impl Screen {
         self.lines.drain(..surplus);
     }
 
-    pub fn look_at_memory(&mut self) {
+    /// What changes by itself: memory, time.
+    pub fn look_around(&mut self) {
         self.held_bytes = memory::held_bytes();
+        self.running = self.started.elapsed();
     }
 }

@@ -13,7 +13,7 @@ use super::{Asked, answer_key, draw};
 fn about() -> About {
     About {
         run: "runs/2026-11-25-book".to_owned(),
-        model: "book, bf16 on the cpu with 2 threads (avx512-bf16)".to_owned(),
+        model: "book, bf16, 2 threads (avx512-bf16)".to_owned(),
         n_steps_in_all: 790,
         n_epochs: 10,
         tokens_per_step: 1024,
@@ -27,6 +27,7 @@ fn about() -> About {
 fn after(n_steps: u64, grad_norm: Option<f32>) -> Screen {
     let mut screen = Screen::new(about(), 0);
     screen.held_bytes = Some(2_850_000_000);
+    screen.running = Duration::from_secs(2 * n_steps);
     for step in 0..n_steps {
         let x = step as f32;
         let (epoch, n_tokens_seen) = (step / 79 + 1, (step + 1) * 1024);

@@ -151,7 +151,7 @@ mod tests {
     /// What is counted is what is made: the real constructors are asked for the same sizes.
     #[test]
     fn a_step_and_an_evaluation_fit_what_is_counted() {
-        let config = Preset::Tiny.config();
+        let config = ModelConfig { dropout: 0.1, ..Preset::Tiny.config() };
         let sizes = TrainingSizes { n_sequences: 3, n_evaluated: 5, n_positions: 17, stores_masks: true };
         let room = TrainingRoom::of(&config, sizes, Isa::Portable, Precision::F32, 2);
         let (c, v, l, nh) = (config.n_embd, config.vocab_size, config.n_layer, config.n_head);
