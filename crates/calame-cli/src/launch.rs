@@ -14,7 +14,7 @@ use crate::output::{UsageError, WithHint, note};
 use crate::settings::{self, Asked, Settings};
 use crate::text::{self, Prepared};
 use crate::train::Args;
-use crate::{device, hub, runs, space};
+use crate::{device, hub, runs};
 
 /// A run that is ready to train.
 pub struct Ready {
@@ -32,8 +32,16 @@ pub enum Place {
     Stopped(RunFolder, PathBuf),
 }
 
+/// The run that is asked for: a new one, or the rest of a stopped one.
+pub fn ready(args: &Args) -> Result<(Device, Ready)> {
+    match &args.resume {
+        Some(path) => reopen(path, args),
+        None => start(args),
+    }
+}
+
 /// A new run, but for its folder; the text is known to suffice before memory is taken for the model.
-pub fn start(args: &Args) -> Result<(Device, Ready)> {
+fn start(args: &Args) -> Result<(Device, Ready)> {
     let settings = settings::resolve(&asked(args))?;
     let mut config = settings.config.clone();
     if config.train.rng == Rng::Torch && config.device.precision == "auto" {
@@ -68,7 +76,6 @@ pub fn start(args: &Args) -> Result<(Device, Ready)> {
     let path = args.run.clone().unwrap_or_else(|| runs::new_path(&config.preset));
     // Looked at again when the folder is made; here it costs no waiting for the model.
     runs::check_free(&path, args.overwrite)?;
-    space::check(&path, config.model.n_parameters())?;
     let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
     Ok((dev, Ready { config, place: Place::New(path), gpt, prepared }))
 }
@@ -184,7 +191,7 @@ fn checkpoint_to_go_on_from(folder: &RunFolder) -> Result<Option<PathBuf>> {
 }
 
 /// A run that was stopped, from its folder.
-pub fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
+fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
     let (folder, mut config) = RunFolder::open(path)?;
     let Some(checkpoint) = checkpoint_to_go_on_from(&folder)? else {
         let hint = if folder.model().exists() {

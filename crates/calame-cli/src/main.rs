@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod compare;
 mod device;
 mod download;
+mod ending;
 mod eval;
 mod export;
 mod generate;
@@ -11,10 +13,14 @@ mod hub;
 mod inspect;
 mod launch;
 mod logits;
+mod memory;
 mod observer;
 mod output;
+mod plan;
 mod plot;
+mod rehearsal;
 mod reproduce;
+mod run_list;
 mod runs;
 mod settings;
 mod signals;
@@ -22,6 +28,7 @@ mod space;
 mod text;
 mod tokenize;
 mod train;
+mod tui;
 
 use std::process::ExitCode;
 
@@ -43,6 +50,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::Args>),
+    Plan(Box<plan::Args>),
+    Runs(run_list::Args),
+    Compare(compare::Args),
     Generate(generate::Args),
     Eval(eval::Args),
     Tokenize(tokenize::Args),
@@ -57,6 +67,9 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(args) => train::run(*args),
+        Command::Plan(args) => plan::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Runs(args) => run_list::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
         Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),

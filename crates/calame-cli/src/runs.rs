@@ -14,7 +14,7 @@ use time::OffsetDateTime;
 use crate::hub;
 use crate::output::{WithHint, quoted};
 
-const RUNS: &str = "runs";
+pub const RUNS: &str = "runs";
 
 /// A new run's folder: `runs/2026-11-23-book`, with `-2` and so on where that is taken.
 pub fn new_path(preset: &str) -> PathBuf {

@@ -32,6 +32,17 @@ impl Signals {
         self.received.load(Ordering::Relaxed) != 0
     }
 
+    /// What SIGINT asks for, by a key.
+    pub fn request_stop(&self) {
+        self.received.store(SIGINT as usize, Ordering::Relaxed);
+    }
+
+    /// What a second SIGINT does: the program ends at once.
+    pub fn abandon(&self) {
+        // It ends the program; if it cannot, the first request still stands.
+        let _ = signal_hook::low_level::emulate_default_handler(SIGINT);
+    }
+
     /// 128 and the signal's number, as shells have it.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(128 + self.received.load(Ordering::Relaxed) as u8)

@@ -62,7 +62,7 @@ fn free_bytes(_: &Path) -> Option<u64> {
 }
 
 /// Bytes of all files below a folder; links are not followed.
-fn bytes_below(folder: &Path) -> u64 {
+pub fn bytes_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let bytes = entries.filter_map(|entry| {
         let metadata = entry.metadata().ok()?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use calame::data::{Corpus, Windows, split_by_characters};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
+use calame::train::plan::TextSize;
 use calame::train::{RunConfig, Splits};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -16,6 +17,10 @@ use crate::output::{UsageError, WithHint, grouped};
 pub struct Prepared {
     pub tokenizer: Arc<dyn Tokenizer>,
     pub splits: Splits,
+    /// What is trained on, for who looks what of it comes again.
+    pub train: Windows,
+    /// For the plan.
+    pub size: TextSize,
     /// What it is, in a line for people.
     pub description: String,
     /// SHA-256 of the text.
@@ -63,8 +68,21 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>) -> Res
     let (in_training, in_validation) = ("the training part", "the validation part");
     let (train, validation) = (windows(train, in_training)?, windows(validation, in_validation)?);
     let description = describe(&corpus, &train, &validation);
-    let splits = Splits::new(train, validation, &data)?;
-    Ok(Prepared { tokenizer, splits, description, sha256: corpus.sha256() })
+    let size = size_of(&train, &validation, tokenizer.n_vocab());
+    let splits = Splits::new(train.clone(), validation, &data)?;
+    Ok(Prepared { tokenizer, splits, train, size, description, sha256: corpus.sha256() })
+}
+
+fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> TextSize {
+    let mut size = TextSize {
+        n_train_tokens: train.tokens().len() as u64,
+        n_validation_tokens: validation.tokens().len() as u64,
+        n_windows: train.len() as u64,
+        n_validation_windows: validation.len() as u64,
+        is_used: Vec::new(),
+    };
+    size.use_tokens(train.tokens(), n_vocab);
+    size
 }
 
 fn build_tokenizer(kind: &str, text: &str) -> Result<Arc<dyn Tokenizer>> {

@@ -4,19 +4,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use calame::checkpoint::{Best, save_model, take_best};
+use anyhow::Result;
+use calame::checkpoint::save_model;
 use calame::infer::GenerateError;
 use calame::tokenizer::Tokenizer;
-use calame::train::metrics::{self, MetricsWriter, Record};
-use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, Trainer};
+use calame::train::metrics::{self, MetricsWriter};
+use calame::train::plan::Plan;
+use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, RunFolder, Trainer};
 use clap::builder::TypedValueParser;
 
+use crate::ending;
 use crate::launch::{self, Place, Ready};
 use crate::observer::Follower;
-use crate::output::{WithHint, duration, grouped, message, quoted};
+use crate::output::{WithHint, grouped, message};
+use crate::plan::Planned;
 use crate::signals::Signals;
-use crate::{device, runs};
+use crate::tui::{self, About, Screen};
+use crate::{device, runs, space};
 
 /// Train a GPT on a text.
 ///
@@ -112,15 +116,14 @@ pub struct Args {
     #[command(flatten)]
     pub device: device::Args,
 
+    /// Show a dashboard: curves, speed, memory, the latest sample; q stops and saves
+    #[arg(long, conflicts_with = "json")]
+    pub tui: bool,
+
     /// Print JSON lines for programs
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
-
-/// Tokens of a text of about a megabyte.
-const SMALL_TOKENS: usize = 250_000;
-/// Nats a token by which validation must have turned up to be spoken of.
-const NOTICEABLE: f32 = 0.02;
 
 /// Whole numbers that a TOML file can hold.
 fn storable() -> impl TypedValueParser<Value = u64> {
@@ -129,10 +132,17 @@ fn storable() -> impl TypedValueParser<Value = u64> {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let signals = Signals::listen()?;
-    let (dev, ready) = match &args.resume {
-        Some(path) => launch::reopen(path, &args)?,
-        None => launch::start(&args)?,
-    };
+    if args.tui {
+        tui::check_terminal()?;
+    }
+    let (dev, ready) = launch::ready(&args)?;
+    let planned = Planned::of(&dev, &ready);
+    if let Place::New(path) = &ready.place {
+        space::check(path, ready.config.model.n_parameters())?;
+    }
+    planned.check(&ready.config)?;
+    // A program that reads JSON asks `calame plan --json`.
+    let timed = if args.json { None } else { Some(planned.rehearse(&ready.config)?) };
     let Ready { config, place, gpt, prepared } = ready;
     let description = prepared.description;
     // Before the folder: a run that does not fit into memory must not have replaced another one.
@@ -140,26 +150,20 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(gpt) => Trainer::new(&dev, &config, gpt, prepared.splits),
         None => Trainer::fresh(&dev, &config, prepared.splits),
     };
-    let (folder, metrics) = match place {
-        Place::New(path) => {
-            let folder = runs::create(&path, &config, &prepared.tokenizer.to_json(), args.overwrite)?;
-            let metrics = MetricsWriter::create(&folder.metrics())?;
-            (folder, metrics)
-        }
-        Place::Stopped(folder, checkpoint) => {
-            trainer.resume(&checkpoint)?;
-            let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress())?;
-            folder.write_config(&config)?;
-            folder.rewrite_samples(&metrics::read(&folder.metrics())?)?;
-            (folder, metrics)
-        }
-    };
+    let (folder, metrics) = open(place, &mut trainer, prepared.tokenizer.as_ref(), args.overwrite)?;
     let steps = (trainer.progress().n_steps, trainer.n_steps_in_all());
     let sample = config.sample.clone();
     let tokenizer = Arc::clone(&prepared.tokenizer);
     let mut follower = Follower::new(folder, metrics, tokenizer, sample, signals, args.json, steps)?;
-    if !args.json {
-        introduce(&mut follower, &config, &trainer, &description);
+    if let Some(timed) = &timed {
+        introduce(&mut follower, &config, &trainer, &description, &planned.line(timed));
+    }
+    if config.log.tensorboard {
+        follower.write_events();
+    }
+    if let (true, Some(timed)) = (args.tui, &timed) {
+        let about = about(&follower, &config, &planned.plan, timed.rehearsal.peak);
+        follower.show_dashboard(Screen::new(about, trainer.progress().n_steps))?;
     }
     let mut checkpoints = Checkpoints::new(&follower.folder.checkpoints(), &config.checkpoint);
     let outcome = trainer.run_saving(&mut checkpoints, &mut follower);
@@ -170,11 +174,34 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 // The result is about to be saved, and needs no checkpoint.
                 follower.checkpoint_failed(&error);
             }
-            finish(&mut follower, &trainer, prepared.tokenizer.as_ref(), ended)
+            ending::finish(&mut follower, &trainer, &dev, prepared.train.tokens(), ended)
                 .map_err(|error| rescue(&follower, &trainer, &mut checkpoints, error))
         }
-        Outcome::Stopped => stop(&mut follower, &trainer, &mut checkpoints),
+        Outcome::Stopped => ending::stop(&mut follower, &trainer, &mut checkpoints),
         Outcome::Diverged { step, loss } => Err(diverged(&follower, &trainer, prepared.tokenizer.as_ref(), step, loss)),
+    }
+}
+
+/// Makes the folder of a new run, or brings that of a stopped one, and the trainer, to where it was stopped.
+fn open(
+    place: Place,
+    trainer: &mut Trainer<'_>,
+    tokenizer: &dyn Tokenizer,
+    overwrite: bool,
+) -> Result<(RunFolder, MetricsWriter)> {
+    match place {
+        Place::New(path) => {
+            let folder = runs::create(&path, trainer.config(), &tokenizer.to_json(), overwrite)?;
+            let metrics = MetricsWriter::create(&folder.metrics())?;
+            Ok((folder, metrics))
+        }
+        Place::Stopped(folder, checkpoint) => {
+            trainer.resume(&checkpoint)?;
+            let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress())?;
+            folder.write_config(trainer.config())?;
+            folder.rewrite_samples(&metrics::read(&folder.metrics())?)?;
+            Ok((folder, metrics))
+        }
     }
 }
 
@@ -225,7 +252,7 @@ fn rescue(
     WithHint::new(message(&error), hint).into()
 }
 
-fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str) {
+fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str, plan: &str) {
     let device = describe_device(&config.device);
     let n_parameters = grouped(config.model.n_parameters() as u64);
     let from = if config.init_from.is_empty() { String::new() } else { format!(", from {}", config.init_from) };
@@ -239,6 +266,7 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
         if epochs == 1 { "" } else { "s" },
         grouped(n_tokens as u64)
     ));
+    follower.line(plan);
     follower.line(&format!("run    {}", follower.folder.path().display()));
     match trainer.progress().n_steps {
         0 => follower.line(""),
@@ -246,93 +274,33 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
     }
 }
 
-fn describe_device(device: &DeviceConfig) -> String {
-    let threads = if device.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", device.threads) };
+/// What the dashboard says of a run from its start to its end.
+fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> About {
+    let device = &config.device;
+    About {
+        run: follower.folder.path().display().to_string(),
+        model: format!(
+            "{}, {}, {} ({})",
+            config.preset,
+            device.precision,
+            count(device.threads, "thread"),
+            device.instruction_set
+        ),
+        n_steps_in_all: plan.n_steps,
+        n_epochs: config.train.epochs,
+        tokens_per_step: plan.tokens_per_step,
+        step_operations: plan.step_operations,
+        peak,
+        planned_bytes: plan.memory_bytes(),
+    }
+}
+
+/// `1 thread`, `2 threads`.
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+pub fn describe_device(device: &DeviceConfig) -> String {
+    let threads = count(device.threads, "thread");
     format!("{} on the {} with {threads} ({})", device.precision, device.device, device.instruction_set)
-}
-
-fn finish(
-    follower: &mut Follower,
-    trainer: &Trainer<'_>,
-    tokenizer: &dyn Tokenizer,
-    ended: Outcome,
-) -> Result<ExitCode> {
-    let progress = trainer.progress().clone();
-    let total_seconds = follower.seconds();
-    let (step, n_tokens_seen) = (progress.n_steps.saturating_sub(1), progress.n_tokens_seen);
-    let (run, model) = (follower.folder.path().to_owned(), follower.folder.model());
-    let best = save_result(follower, trainer, tokenizer)?;
-    // After the model: a run whose metrics have an end has a result.
-    let (best_step, best_val_loss) = (best.map(|best| best.step), best.map(|best| best.val_loss));
-    let epoch = progress.epoch + 1;
-    follower.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss })?;
-    follower.folder.remove_checkpoints()?;
-    follower.draw().context("the model is saved, but the plot could not be drawn")?;
-    if follower.json {
-        let result = serde_json::json!({ "event": "result", "run": run, "model": model });
-        follower.line(&result.to_string());
-    } else {
-        follower.line(&format!("\ndone in {}", duration(total_seconds)));
-        if ended == Outcome::StoppedEarly {
-            let patience = trainer.config().early_stopping.patience;
-            follower.line(&format!("ended early: {patience} evaluations in a row without a lower validation loss"));
-        }
-        match best {
-            Some(Best { step, val_loss, .. }) => follower.line(&format!(
-                "model  {}: the one with the best validation loss, {val_loss:.3} after step {step}",
-                model.display()
-            )),
-            None => follower.line(&format!("model  {}", model.display())),
-        }
-        suggest_early_stopping(follower, trainer);
-        follower.line(&format!("plot   {}", run.join("loss-plot.pdf").display()));
-        let (run, prompt) = (quoted(&run.display().to_string()), quoted(&follower.sample.prompt));
-        follower.line(&format!("next   calame generate --model {run} --context {prompt}"));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The model that the run results in: that of the best evaluation where early stopping is on, else the last.
-fn save_result(follower: &Follower, trainer: &Trainer<'_>, tokenizer: &dyn Tokenizer) -> Result<Option<Best>> {
-    let (checkpoints, model) = (follower.folder.checkpoints(), follower.folder.model());
-    let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
-    match best {
-        Some(best) => take_best(&checkpoints, best.step, &model)?,
-        None => save_model(&model, trainer.gpt(), Some(tokenizer))?,
-    }
-    Ok(best)
-}
-
-/// Says so if a small text was learnt by heart at validation's expense.
-fn suggest_early_stopping(follower: &mut Follower, trainer: &Trainer<'_>) {
-    let Some(best) = trainer.progress().best else { return };
-    let last = follower.last_val_loss.unwrap_or(best.val_loss);
-    let small = trainer.n_train_tokens() < SMALL_TOKENS;
-    if small && !trainer.config().early_stopping.is_on() && last > best.val_loss + NOTICEABLE {
-        follower.line(&format!(
-            "note   validation was best after step {}, {:.3}, and is {last:.3} now: the text is small, and is being learnt \
-             by heart; --recipe small-data keeps the best model",
-            best.step, best.val_loss
-        ));
-    }
-}
-
-fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<ExitCode> {
-    // What became of the one before is of no interest once this one is complete.
-    if let Err(error) = checkpoints.wait() {
-        follower.checkpoint_failed(&error);
-    }
-    checkpoints.save(trainer)?;
-    checkpoints.wait()?;
-    follower.metrics.sync()?;
-    let run = follower.folder.path().to_owned();
-    let n_steps = trainer.progress().n_steps;
-    if follower.json {
-        let result = serde_json::json!({ "event": "stopped", "run": run, "n_steps": n_steps });
-        follower.line(&result.to_string());
-    } else {
-        follower.line(&format!("\nstopped after step {n_steps}; everything is saved. To go on:"));
-        follower.line(&format!("  {}", runs::resume_command(&run)));
-    }
-    Ok(follower.signals.exit_code())
 }

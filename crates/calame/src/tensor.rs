@@ -133,6 +133,60 @@ impl Tensor {
     }
 }
 
+/// Where the buffers of a structure come from: memory, or a count of what they would take.
+///
+/// A structure is made by one function of its sizes, whether it is to be used or only planned: so the plan cannot drift from
+/// what is made.
+#[derive(Debug)]
+pub enum Rooms {
+    /// Zeros in memory.
+    Real,
+    /// Absent tensors and empty lists; their bytes are added up.
+    Counted {
+        /// So far.
+        bytes: u64,
+    },
+}
+
+impl Rooms {
+    /// Counts from 0.
+    pub fn counted() -> Rooms {
+        Rooms::Counted { bytes: 0 }
+    }
+
+    /// The bytes counted; 0 where memory was taken.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Rooms::Real => 0,
+            Rooms::Counted { bytes } => *bytes,
+        }
+    }
+
+    /// A tensor of zeros.
+    pub fn zeros(&mut self, dims: impl Into<Dims>) -> Tensor {
+        let dims = dims.into();
+        match self {
+            Rooms::Real => Tensor::zeros(dims),
+            Rooms::Counted { bytes } => {
+                let elements = dims.as_slice().iter().fold(1, |n: u64, &size| n.saturating_mul(size as u64));
+                *bytes = bytes.saturating_add(elements.saturating_mul(4));
+                Tensor::absent()
+            }
+        }
+    }
+
+    /// A list of `len` defaults.
+    pub fn list<T: Clone + Default>(&mut self, len: usize) -> Vec<T> {
+        match self {
+            Rooms::Real => vec![T::default(); len],
+            Rooms::Counted { bytes } => {
+                *bytes = bytes.saturating_add((len as u64).saturating_mul(size_of::<T>() as u64));
+                Vec::new()
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor{:?}", self.dims)

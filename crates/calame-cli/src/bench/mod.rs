@@ -4,6 +4,8 @@ mod machine;
 mod products;
 mod step;
 
+pub use machine::Peak;
+
 use anyhow::Result;
 use calame::model::{ModelConfig, Preset};
 use calame::ops::Precision;
@@ -103,7 +105,7 @@ impl StepArgs {
 }
 
 /// The middle one; of an even number the mean of the two.
-fn median(mut x: Vec<f64>) -> f64 {
+pub fn median(mut x: Vec<f64>) -> f64 {
     x.sort_by(f64::total_cmp);
     let n = x.len();
     if n % 2 == 1 { x[n / 2] } else { (x[n / 2 - 1] + x[n / 2]) / 2.0 }

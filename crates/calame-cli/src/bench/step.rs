@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::machine::{Memory, Peak};
 use super::{StepArgs, median, multiplied_as};
-use crate::device;
 use crate::output::{grouped, note, print, print_json};
+use crate::{device, memory};
 
 /// Steps before those that are timed: the first touches memory that the later ones find.
 const WARM_STEPS: u32 = 2;
@@ -91,7 +91,7 @@ fn measure(dev: &Device, trainer: &mut Trainer<'_>, n_steps: u32) -> Result<Meas
     let step_seconds = (0..n_steps).map(|_| timed(trainer)).collect::<Result<_>>()?;
     let phases = dev.take_profile().into_iter().filter(|(_, total)| total.n_calls > 0).collect();
     // Before the array that the memory's speed is measured with.
-    let peak_memory_bytes = peak_memory_bytes();
+    let peak_memory_bytes = memory::peak_bytes();
     let (peak, memory) = (peak.operations_per_second(), Memory::of(dev));
     Ok(Measured { step_seconds, first_step_seconds, phases, peak, memory, peak_memory_bytes })
 }
@@ -189,12 +189,4 @@ fn table(measured: &Measured) -> String {
     let counted: f64 = phases.iter().map(|(_, total)| total.seconds / n_steps).sum();
     line("between the phases", (mean - counted).max(0.0), 0.0);
     text
-}
-
-/// The most memory that this process has held at a time, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }

@@ -44,6 +44,7 @@ fn a_training() {
             "step" => &["loss", "lr", "n_tokens_seen", "step_seconds", "tokens_per_second"],
             "evaluation" => &["train_loss", "val_loss", "n_tokens_seen", "seconds"],
             "sample" => &["prompt", "text"],
+            "memorisation" => &["n_tokens", "n_copied", "longest", "passage"],
             "end" => &["n_tokens_seen", "total_seconds"],
             "result" => {
                 assert_fields(value, &["event", "run", "model"]);

@@ -19,6 +19,7 @@ mod plot;
 mod program;
 mod reproduce;
 mod resume;
+mod seeing;
 #[cfg(unix)]
 mod signals;
 mod snapshots;

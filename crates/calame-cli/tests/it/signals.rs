@@ -179,13 +179,17 @@ fn a_killed_training_damages_nothing() {
         held.signal(Signal::KILL);
         let outcome = held.end();
         assert_eq!(outcome.code, None, "{outcome:?}");
-        // All that stood before stands: the metrics and samples have only grown.
+        // All that stood before stands: the metrics and samples have only grown, the plot is whole.
         let new = place.files();
         for (path, content) in &old {
             let kept = match new.get(path) {
                 Some(now) if path.ends_with("metrics.jsonl") || path.ends_with("samples.txt") => {
                     now.starts_with(content)
                 }
+                // Drawn anew at every evaluation.
+                Some(now) if path.extension() == Some("pdf".as_ref()) => now.trim_ascii_end().ends_with(b"%%EOF"),
+                Some(now) if path.extension() == Some("svg".as_ref()) => now.ends_with(b"</svg>\n"),
+                Some(now) if path.extension() == Some("png".as_ref()) => now.ends_with(b"IEND\xaeB`\x82"),
                 now => now == Some(content),
             };
             assert!(kept, "{path:?}");
@@ -270,6 +274,22 @@ fn an_error_in_the_middle_loses_nothing() {
     place.succeeds(&["train", "--resume", "run"]);
     assert_eq!(place.read("run/model/model.safetensors"), place.read("whole/model/model.safetensors"));
     assert_eq!(place.read("run/samples.txt"), place.read("whole/samples.txt"));
+}
+
+/// A plot that cannot be drawn ends no training; at its end, when the model is saved, it is told.
+#[test]
+fn a_plot_that_cannot_be_drawn() {
+    let place = Place::new();
+    unbroken(&place);
+    stopped(&place, Signal::INT);
+    let _ = fs::remove_file(place.path("run/loss-plot.svg"));
+    fs::create_dir(place.path("run/loss-plot.svg")).unwrap();
+    let outcome = place.run(&["train", "--resume", "run"]);
+    outcome.is_error(1, &["the model is saved, but the plot could not be drawn", "run/loss-plot.svg"]);
+    assert!(outcome.stderr.contains("warning: run/loss-plot.svg: cannot write it"), "{outcome:?}");
+    for file in ["model/model.safetensors", "model/config.json", "model/tokenizer.json"] {
+        assert!(place.read(&format!("run/{file}")) == place.read(&format!("whole/{file}")), "{file} differs");
+    }
 }
 
 /// What the widest instruction set of the machine is plays no part: the run goes on with its own.

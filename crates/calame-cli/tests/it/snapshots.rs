@@ -15,6 +15,7 @@ fn check(name: &str, outcome: &Outcome) {
     let filters = vec![
         (r"done in [^\n]+", "done in TIME"),
         (r"[\d.]+ tokens/s", "SPEED tokens/s"),
+        (r"plan   [\d.]+ GB[^\n]+", "plan   PLAN"),
         (r"about [^\n]+ left", "about TIME left"),
         (r"calame \d+\.\d+\.\d+", "calame VERSION"),
     ];
@@ -27,7 +28,20 @@ fn check(name: &str, outcome: &Outcome) {
 fn help() {
     let place = Place::new();
     check("help", &place.run(&["--help"]));
-    for verb in ["train", "generate", "eval", "tokenize", "inspect", "export", "plot", "reproduce", "bench"] {
+    for verb in [
+        "train",
+        "plan",
+        "runs",
+        "compare",
+        "generate",
+        "eval",
+        "tokenize",
+        "inspect",
+        "export",
+        "plot",
+        "reproduce",
+        "bench",
+    ] {
         check(&format!("help_{verb}"), &place.run(&[verb, "--help"]));
     }
     check("version", &place.run(&["--version"]));

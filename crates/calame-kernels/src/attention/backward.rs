@@ -34,6 +34,22 @@ pub fn attention_backward(
     });
 }
 
+/// A task's work space: keys, keys and values turned, queries packed as B; what is packed as A; weights, their gradients,
+/// dropout's factors.
+pub(super) fn backward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 8] {
+    let (t, hs, scores) = (shape.n_positions, shape.head_size, QUERIES * shape.scores_stride());
+    [
+        serial.packed_b_len(t, hs),
+        serial.packed_b_len(hs, t),
+        serial.packed_b_len(hs, t),
+        serial.packed_b_len(QUERIES, hs),
+        serial.packed_a_len(QUERIES, t.max(hs)).max(serial.packed_a_len(t, QUERIES)),
+        scores,
+        scores,
+        t,
+    ]
+}
+
 /// One head of one sequence.
 struct HeadBackward<'a> {
     isa: Isa,
@@ -52,19 +68,8 @@ impl HeadBackward<'_> {
         let (serial, head) = (self.serial, self.head);
         let AttentionShape { n_positions: t, head_size: hs, .. } = head.shape;
         let stride = head.shape.scores_stride();
-        let [room_k, room_kt, room_vt, room_b, room_a, weights, dscores, factors] = carve(
-            scratch,
-            [
-                serial.packed_b_len(t, hs),
-                serial.packed_b_len(hs, t),
-                serial.packed_b_len(hs, t),
-                serial.packed_b_len(QUERIES, hs),
-                serial.packed_a_len(QUERIES, t.max(hs)).max(serial.packed_a_len(t, QUERIES)),
-                QUERIES * stride,
-                QUERIES * stride,
-                t,
-            ],
-        );
+        let [room_k, room_kt, room_vt, room_b, room_a, weights, dscores, factors] =
+            carve(scratch, backward_lengths(serial, head.shape));
         self.clear_key_and_value_gradients();
         let (k, v) = (head.qkv(self.qkv, 1, 0, t), head.qkv(self.qkv, 2, 0, t));
         let keys = serial.pack_b(room_k, k);

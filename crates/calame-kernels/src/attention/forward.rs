@@ -30,15 +30,7 @@ pub fn attention_forward(
     let (t, hs, stride) = (shape.n_positions, shape.head_size, shape.scores_stride());
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let head = Head::of_task(shape, task);
-        let [room_k, room_v, room_a, weights] = carve(
-            scratch,
-            [
-                serial.packed_b_len(hs, t),
-                serial.packed_b_len(t, hs),
-                serial.packed_a_len(QUERIES, t.max(hs)),
-                QUERIES * stride,
-            ],
-        );
+        let [room_k, room_v, room_a, weights] = carve(scratch, forward_lengths(serial, shape));
         let keys = serial.pack_b(room_k, head.qkv(qkv, 1, 0, t).t());
         let values = serial.pack_b(room_v, head.qkv(qkv, 2, 0, t));
         for from in (0..t).step_by(QUERIES) {
@@ -54,6 +46,17 @@ pub fn attention_forward(
             unsafe { serial.multiply(weights, values, hs, y.at(head.y_at(from)), shape.channels(), false) };
         }
     });
+}
+
+/// A task's work space: keys, values, queries or weights packed; weights.
+pub(super) fn forward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 4] {
+    let (t, hs) = (shape.n_positions, shape.head_size);
+    [
+        serial.packed_b_len(hs, t),
+        serial.packed_b_len(t, hs),
+        serial.packed_a_len(QUERIES, t.max(hs)),
+        QUERIES * shape.scores_stride(),
+    ]
 }
 
 multiversion! {

@@ -12,11 +12,17 @@ mod extend;
 mod forward;
 
 pub use backward::attention_backward;
+use backward::backward_lengths;
 pub use extend::{KvPages, attention_extend, store_kv};
 pub use forward::attention_forward;
+use forward::forward_lengths;
 
 use crate::aligned::AlignedVec;
 use crate::gemm::MatRef;
+use crate::gemm::serial::Serial;
+use crate::isa::Isa;
+use crate::precision::Precision;
+use crate::work_room::WorkRoom;
 
 /// Queries that are worked on together.
 const QUERIES: usize = 64;
@@ -98,9 +104,21 @@ impl Head {
     }
 }
 
+/// The work space of both passes over a shape.
+pub fn attention_room(isa: Isa, precision: Precision, shape: AttentionShape) -> WorkRoom {
+    let serial = Serial::new(isa, precision);
+    let a_thread = carved(forward_lengths(serial, shape)).max(carved(backward_lengths(serial, shape)));
+    WorkRoom { a_thread, ..WorkRoom::default() }
+}
+
+/// Floats that [`carve`] takes for pieces of these lengths.
+fn carved<const N: usize>(lengths: [usize; N]) -> usize {
+    lengths.iter().map(|n| n.next_multiple_of(16)).sum()
+}
+
 /// Cuts a work space into pieces of the given lengths, each on a cache line.
 fn carve<const N: usize>(scratch: &mut AlignedVec, lengths: [usize; N]) -> [&mut [f32]; N] {
-    let mut rest = scratch.first(lengths.iter().map(|n| n.next_multiple_of(16)).sum());
+    let mut rest = scratch.first(carved(lengths));
     lengths.map(|n| {
         let (piece, tail) = std::mem::take(&mut rest).split_at_mut(n.next_multiple_of(16));
         rest = tail;

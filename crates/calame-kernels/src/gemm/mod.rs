@@ -24,8 +24,10 @@ mod view;
 pub use finish::Finish;
 pub use view::{MatMut, MatRef};
 
+use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::precision::Precision;
+use crate::work_room::WorkRoom;
 use kernels::Kernels;
 
 /// What an element of C starts from before the products are added.
@@ -37,6 +39,11 @@ pub enum Start<'a> {
     Add,
     /// Each row starts from this one, of as many elements as C has columns.
     Bias(&'a [f32]),
+}
+
+/// The work space of a product [m, k] · [k, n].
+pub fn gemm_room(isa: Isa, precision: Precision, m: usize, k: usize, n: usize) -> WorkRoom {
+    plan::room(&Kernels::of(isa, precision), m, k, n)
 }
 
 /// C = start + A·B. A is [m, k], B is [k, n], C is [m, n].

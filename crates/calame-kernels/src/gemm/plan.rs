@@ -7,6 +7,7 @@ use crate::aligned::AlignedVec;
 use crate::isa::Isa;
 use crate::philox;
 use crate::pool::{Phases, Pool, Shards, Workspace};
+use crate::work_room::WorkRoom;
 
 /// Units of packed B that one task works on: they stay in the second-level cache.
 const B_GROUP_UNITS: usize = 100_000;
@@ -33,13 +34,35 @@ pub(super) fn run(
 ) {
     let mut turn = pool.turn();
     let (workspace, phases) = turn.split();
-    let (kc, narrow) = (kernels.k_block(a.cols), a.rows <= NARROW_ROWS);
+    let (kc, narrow) = (kernels.k_block(a.cols), is_narrow(a.rows));
     let product = Product { isa: pool.isa(), kernels, kc, a, b, start, c: Out::new(c), finish: finish.shared() };
     if narrow {
         product.run_narrow(workspace, phases);
     } else {
         product.run_wide(workspace, phases);
     }
+}
+
+fn is_narrow(rows: usize) -> bool {
+    rows <= NARROW_ROWS
+}
+
+/// Panels of A and of B that are packed at a time, for a product of many rows.
+fn slabs(kernels: &Kernels, rows: usize, cols: usize) -> (usize, usize) {
+    let Kernels { mr, nr, .. } = *kernels;
+    (A_SLAB_PANELS.min(rows.div_ceil(mr)), (B_SLAB_COLUMNS / nr).min(cols.div_ceil(nr)))
+}
+
+/// The work space of a product [m, k] · [k, n].
+pub(super) fn room(kernels: &Kernels, m: usize, k: usize, n: usize) -> WorkRoom {
+    let kc = kernels.k_block(k);
+    let (a_panel, b_panel) = (kernels.mr * kernels.units(kc), kernels.nr * kernels.units(kc));
+    if is_narrow(m) {
+        let n_panels = k.max(1).div_ceil(kc) * m.div_ceil(kernels.mr);
+        return WorkRoom { packed_a: n_panels * a_panel, packed_b: 0, a_thread: b_panel };
+    }
+    let (row_slab, col_slab) = slabs(kernels, m, n);
+    WorkRoom { packed_a: row_slab * a_panel, packed_b: col_slab * b_panel, a_thread: 0 }
 }
 
 /// C as tasks share it.
@@ -96,12 +119,17 @@ impl Product<'_> {
         philox::BLOCK / self.kernels.nr
     }
 
+    fn room(&self) -> WorkRoom {
+        room(&self.kernels, self.a.rows, self.a.cols, self.b.cols)
+    }
+
     /// Few rows: A is packed whole; a task takes some panels of B through all of k.
     fn run_narrow(&self, workspace: &mut Workspace, mut phases: Phases<'_>) {
         let Kernels { mr, nr, .. } = self.kernels;
         let n_row_panels = self.a.rows.div_ceil(mr);
         let panel = mr * self.kernels.units(self.kc);
-        let packed_a = workspace.packed_a.first(self.k_blocks().count() * n_row_panels * panel);
+        let room = self.room();
+        let packed_a = workspace.packed_a.first(room.packed_a);
         for (p, (pc, kc)) in self.k_blocks().enumerate() {
             for i in 0..n_row_panels {
                 let at = (p * n_row_panels + i) * panel;
@@ -111,7 +139,7 @@ impl Product<'_> {
         let packed_a = &*packed_a;
         let (n_col_panels, group) = (self.b.cols.div_ceil(nr), self.block_len());
         phases.run(n_col_panels.div_ceil(group), &|task, scratch: &mut AlignedVec| {
-            let packed_b = scratch.first(nr * self.kernels.units(self.kc));
+            let packed_b = scratch.first(room.a_thread);
             let columns = group_of(task, group, n_col_panels);
             for j in columns.clone() {
                 for (p, (pc, kc)) in self.k_blocks().enumerate() {
@@ -131,11 +159,12 @@ impl Product<'_> {
         let Kernels { mr, nr, .. } = self.kernels;
         let (n_row_panels, n_col_panels) = (self.a.rows.div_ceil(mr), self.b.cols.div_ceil(nr));
         let units = self.kernels.units(self.kc);
-        let (row_slab, col_slab) = (A_SLAB_PANELS.min(n_row_panels), (B_SLAB_COLUMNS / nr).min(n_col_panels));
+        let (row_slab, col_slab) = slabs(&self.kernels, self.a.rows, self.b.cols);
+        let room = self.room();
         let packed = Packed {
-            a: Shards::new(workspace.packed_a.first(row_slab * mr * units)),
+            a: Shards::new(workspace.packed_a.first(room.packed_a)),
             a_panel: mr * units,
-            b: Shards::new(workspace.packed_b.first(col_slab * nr * units)),
+            b: Shards::new(workspace.packed_b.first(room.packed_b)),
             b_panel: nr * units,
         };
         for (pc, kc) in self.k_blocks() {

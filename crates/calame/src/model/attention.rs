@@ -5,7 +5,7 @@
 use super::dropout::{Dropout, Site};
 use super::{Linear, ModelConfig};
 use crate::ops::{self, AttentionShape, Device, Residual};
-use crate::tensor::Tensor;
+use crate::tensor::{Rooms, Tensor};
 
 /// Parameters of attention.
 #[derive(Clone, Debug)]
@@ -37,13 +37,13 @@ pub struct AttentionScratch {
 
 impl AttentionSaved {
     /// For up to `n_sequences` sequences of `n_positions`.
-    pub fn new(config: &ModelConfig, n_sequences: usize, n_positions: usize) -> AttentionSaved {
+    pub fn new(config: &ModelConfig, n_sequences: usize, n_positions: usize, rooms: &mut Rooms) -> AttentionSaved {
         let (n_rows, c) = (n_sequences * n_positions, config.n_embd);
         let (n_head, head_size) = (config.n_head, config.head_size());
         AttentionSaved {
-            qkv: Tensor::zeros([n_rows, 3 * c]),
-            y: Tensor::zeros([n_rows, c]),
-            lse: Tensor::zeros([n_rows * n_head]),
+            qkv: rooms.zeros([n_rows, 3 * c]),
+            y: rooms.zeros([n_rows, c]),
+            lse: rooms.zeros([n_rows * n_head]),
             shape: AttentionShape { n_sequences, n_positions, n_head, head_size },
         }
     }
@@ -60,8 +60,8 @@ impl AttentionSaved {
 
 impl AttentionScratch {
     /// For up to `n_rows` rows of width `c`.
-    pub fn new(n_rows: usize, c: usize) -> AttentionScratch {
-        AttentionScratch { dy: Tensor::zeros([n_rows, c]), dqkv: Tensor::zeros([n_rows, 3 * c]) }
+    pub fn new(n_rows: usize, c: usize, rooms: &mut Rooms) -> AttentionScratch {
+        AttentionScratch { dy: rooms.zeros([n_rows, c]), dqkv: rooms.zeros([n_rows, 3 * c]) }
     }
 
     /// For a smaller batch.

@@ -6,7 +6,7 @@ use super::dropout::{Dropout, Site};
 use super::layer_norm::{LayerNorm, LayerNormSaved};
 use super::mlp::{Mlp, MlpSaved, MlpScratch};
 use crate::ops::{self, Device, Residual};
-use crate::tensor::Tensor;
+use crate::tensor::{Rooms, Tensor};
 
 /// Parameters of a block.
 #[derive(Clone, Debug)]
@@ -47,14 +47,14 @@ pub struct BlockScratch {
 
 impl BlockSaved {
     /// For up to `n_sequences` sequences of `n_positions`.
-    pub fn new(config: &ModelConfig, n_sequences: usize, n_positions: usize) -> BlockSaved {
+    pub fn new(config: &ModelConfig, n_sequences: usize, n_positions: usize, rooms: &mut Rooms) -> BlockSaved {
         let n_rows = n_sequences * n_positions;
         BlockSaved {
-            ln_1: LayerNormSaved::new(n_rows),
-            attn: AttentionSaved::new(config, n_sequences, n_positions),
-            middle: Tensor::zeros([n_rows, config.n_embd]),
-            ln_2: LayerNormSaved::new(n_rows),
-            mlp: MlpSaved::new(n_rows, config.n_embd),
+            ln_1: LayerNormSaved::new(n_rows, rooms),
+            attn: AttentionSaved::new(config, n_sequences, n_positions, rooms),
+            middle: rooms.zeros([n_rows, config.n_embd]),
+            ln_2: LayerNormSaved::new(n_rows, rooms),
+            mlp: MlpSaved::new(n_rows, config.n_embd, rooms),
             n_positions,
         }
     }
@@ -73,13 +73,13 @@ impl BlockSaved {
 
 impl BlockScratch {
     /// For up to `n_rows` rows of width `c`.
-    pub fn new(n_rows: usize, c: usize) -> BlockScratch {
+    pub fn new(n_rows: usize, c: usize, rooms: &mut Rooms) -> BlockScratch {
         BlockScratch {
-            normed: Tensor::zeros([n_rows, c]),
-            dbranch: Tensor::zeros([n_rows, c]),
-            dnormed: Tensor::zeros([n_rows, c]),
-            attn: AttentionScratch::new(n_rows, c),
-            mlp: MlpScratch::new(n_rows, c),
+            normed: rooms.zeros([n_rows, c]),
+            dbranch: rooms.zeros([n_rows, c]),
+            dnormed: rooms.zeros([n_rows, c]),
+            attn: AttentionScratch::new(n_rows, c, rooms),
+            mlp: MlpScratch::new(n_rows, c, rooms),
         }
     }
 

@@ -6,7 +6,7 @@ use super::gpt::{Gpt, Part};
 use super::layer_norm::LayerNormSaved;
 use super::{ModelConfig, params::ParamName};
 use crate::ops::{self, Device};
-use crate::tensor::Tensor;
+use crate::tensor::{Rooms, Tensor};
 
 /// Logits [T, V] of one sequence, nothing dropped; `read(name, parameter)` fills one parameter at a time.
 ///
@@ -40,7 +40,9 @@ pub fn logits_by_parts<E>(
         gpt.wte = Tensor::absent();
     }
 
-    let (mut saved, mut scratch) = (BlockSaved::new(config, 1, n_rows), BlockScratch::new(n_rows, config.n_embd));
+    let rooms = &mut Rooms::Real;
+    let mut saved = BlockSaved::new(config, 1, n_rows, rooms);
+    let mut scratch = BlockScratch::new(n_rows, config.n_embd, rooms);
     for i in 0..config.n_layer {
         bring(&mut gpt, Part::Block(i))?;
         gpt.h[0].forward(dev, i, &x, &Dropout::Off, &mut y, &mut saved, &mut scratch);
@@ -49,7 +51,7 @@ pub fn logits_by_parts<E>(
     drop((saved, scratch, std::mem::take::<Vec<Block>>(&mut gpt.h)));
 
     bring(&mut gpt, Part::Head)?;
-    gpt.ln_f.forward(dev, &x, &mut y, &mut LayerNormSaved::new(n_rows));
+    gpt.ln_f.forward(dev, &x, &mut y, &mut LayerNormSaved::new(n_rows, rooms));
     let mut logits = Tensor::zeros([n_rows, config.vocab_size]);
     ops::linear_forward(dev, &y, gpt.head(), &Tensor::absent(), &mut logits);
     Ok(logits)

@@ -93,6 +93,14 @@ impl Masks {
         }
     }
 
+    /// Bytes of the masks of a step over [B, T].
+    pub(super) fn bytes(config: &ModelConfig, n_sequences: usize, n_positions: usize) -> u64 {
+        let bytes_of = |rows: usize, columns: usize| (n_sequences * rows) as u64 * 8 * columns.div_ceil(64) as u64;
+        let branch = bytes_of(n_positions, config.n_embd);
+        let attention = bytes_of(config.n_head * n_positions, n_positions);
+        if config.dropout == 0.0 { 0 } else { branch + config.n_layer as u64 * (attention + 2 * branch) }
+    }
+
     /// Draws the masks of a step over [B, T] tokens; draws nothing where the rate is 0.
     ///
     /// Allocates nothing for batches no larger than one before.

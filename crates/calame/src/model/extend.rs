@@ -5,7 +5,7 @@
 
 use super::{Attention, Block, Gpt, KvCache, LayerNormSaved, Mlp, ModelConfig};
 use crate::ops::{self, Device, Residual};
-use crate::tensor::Tensor;
+use crate::tensor::{Rooms, Tensor};
 
 /// The new tokens of one call: which sequence each belongs to, in the order of its positions.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +70,12 @@ pub struct ExtendScratch {
 impl ExtendScratch {
     /// For up to `n_rows` rows a call.
     pub fn new(config: &ModelConfig, n_rows: usize) -> ExtendScratch {
-        let wide = |n: usize| Tensor::zeros([n_rows, n * config.n_embd]);
+        ExtendScratch::with_rooms(config, n_rows, &mut Rooms::Real)
+    }
+
+    pub(super) fn with_rooms(config: &ModelConfig, n_rows: usize, rooms: &mut Rooms) -> ExtendScratch {
+        let norm = LayerNormSaved::new(n_rows, rooms);
+        let mut wide = |n: usize| rooms.zeros([n_rows, n * config.n_embd]);
         ExtendScratch {
             x: wide(1),
             middle: wide(1),
@@ -79,7 +84,7 @@ impl ExtendScratch {
             qkv: wide(3),
             fc: wide(4),
             gelu: wide(4),
-            norm: LayerNormSaved::new(n_rows),
+            norm,
             last: wide(1),
         }
     }

@@ -5,7 +5,7 @@ use super::block::{Block, BlockSaved, BlockScratch};
 use super::dropout::{Dropout, Site};
 use super::layer_norm::{LayerNorm, LayerNormSaved};
 use crate::ops::{self, ClassifierScratch, Device};
-use crate::tensor::Tensor;
+use crate::tensor::{Rooms, Tensor};
 
 /// Parameters of a GPT; also its gradients, and each of its Adam moments.
 #[derive(Clone, Debug)]
@@ -60,23 +60,29 @@ pub struct Scratch {
 impl Saved {
     /// For training on up to `n_sequences` sequences of up to `n_positions`.
     pub fn for_training(config: &ModelConfig, n_sequences: usize, n_positions: usize) -> Saved {
-        Saved::with_blocks(config, config.n_layer, n_sequences, n_positions)
+        Saved::with_blocks(config, config.n_layer, n_sequences, n_positions, &mut Rooms::Real)
     }
 
     /// For evaluation: every block reuses the same room.
     pub fn for_evaluation(config: &ModelConfig, n_sequences: usize, n_positions: usize) -> Saved {
-        Saved::with_blocks(config, 1, n_sequences, n_positions)
+        Saved::with_blocks(config, 1, n_sequences, n_positions, &mut Rooms::Real)
     }
 
-    fn with_blocks(config: &ModelConfig, n_blocks: usize, n_sequences: usize, n_positions: usize) -> Saved {
+    /// Room for `n_blocks` blocks: all of the model's in training, one in evaluation.
+    pub(super) fn with_blocks(
+        config: &ModelConfig,
+        n_blocks: usize,
+        n_sequences: usize,
+        n_positions: usize,
+        rooms: &mut Rooms,
+    ) -> Saved {
         let n_rows = n_sequences * n_positions;
-        let row = || Tensor::zeros([n_rows, config.n_embd]);
         Saved {
-            x: (0..=n_blocks).map(|_| row()).collect(),
-            h: (0..n_blocks).map(|_| BlockSaved::new(config, n_sequences, n_positions)).collect(),
-            ln_f: LayerNormSaved::new(n_rows),
-            y: row(),
-            positions: vec![0; n_rows],
+            x: (0..=n_blocks).map(|_| rooms.zeros([n_rows, config.n_embd])).collect(),
+            h: (0..n_blocks).map(|_| BlockSaved::new(config, n_sequences, n_positions, rooms)).collect(),
+            ln_f: LayerNormSaved::new(n_rows, rooms),
+            y: rooms.zeros([n_rows, config.n_embd]),
+            positions: rooms.list(n_rows),
             n_positions,
         }
     }
@@ -96,12 +102,21 @@ impl Saved {
 impl Scratch {
     /// For up to `n_rows` rows (B·T).
     pub fn new(config: &ModelConfig, n_rows: usize) -> Scratch {
-        let row = || Tensor::zeros([n_rows, config.n_embd]);
+        Scratch::with_rooms(config, n_rows, &mut Rooms::Real, &mut Rooms::Real)
+    }
+
+    /// The classifier's room apart from the rest.
+    pub(super) fn with_rooms(
+        config: &ModelConfig,
+        n_rows: usize,
+        rooms: &mut Rooms,
+        of_classifier: &mut Rooms,
+    ) -> Scratch {
         Scratch {
-            block: BlockScratch::new(n_rows, config.n_embd),
-            dx: row(),
-            dy: row(),
-            classifier: ClassifierScratch::new(n_rows, config.vocab_size),
+            block: BlockScratch::new(n_rows, config.n_embd, rooms),
+            dx: rooms.zeros([n_rows, config.n_embd]),
+            dy: rooms.zeros([n_rows, config.n_embd]),
+            classifier: ClassifierScratch::new(n_rows, config.vocab_size, of_classifier),
         }
     }
 

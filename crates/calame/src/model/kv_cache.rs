@@ -27,6 +27,12 @@ pub struct KvCache {
     lengths: Vec<usize>,
 }
 
+/// Bytes of keys and values that a sequence of `n_positions` tokens touches: whole pages of every layer.
+pub(super) fn touched_bytes(config: &ModelConfig, n_positions: usize) -> u64 {
+    let n_rows = n_positions.next_multiple_of(PAGE_LEN) as u64;
+    2 * 4 * n_rows * (config.n_layer * config.n_embd) as u64
+}
+
 impl KvCache {
     /// Room for `n_sequences` sequences of up to the model's context.
     pub fn new(config: &ModelConfig, n_sequences: usize) -> KvCache {

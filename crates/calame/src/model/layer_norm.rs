@@ -1,7 +1,7 @@
 //! Layer normalisation: y = (x − μ)/√(σ² + 1e-5)·w + b for each row (J. Ba et al., 2016).
 
 use crate::ops::{self, Device};
-use crate::tensor::Tensor;
+use crate::tensor::{Rooms, Tensor};
 
 /// Parameters of a layer normalisation.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub struct LayerNormSaved {
 
 impl LayerNormSaved {
     /// For up to `n_rows` rows.
-    pub fn new(n_rows: usize) -> LayerNormSaved {
-        LayerNormSaved { mean: Tensor::zeros([n_rows]), rstd: Tensor::zeros([n_rows]) }
+    pub fn new(n_rows: usize, rooms: &mut Rooms) -> LayerNormSaved {
+        LayerNormSaved { mean: rooms.zeros([n_rows]), rstd: rooms.zeros([n_rows]) }
     }
 
     /// For a smaller batch.

@@ -2,7 +2,7 @@
 
 use super::Linear;
 use crate::ops::{Device, Residual};
-use crate::tensor::Tensor;
+use crate::tensor::{Rooms, Tensor};
 
 /// Parameters of the MLP.
 #[derive(Clone, Debug)]
@@ -29,8 +29,8 @@ pub struct MlpScratch {
 
 impl MlpSaved {
     /// For up to `n_rows` rows of width `c`.
-    pub fn new(n_rows: usize, c: usize) -> MlpSaved {
-        MlpSaved { fc: Tensor::zeros([n_rows, 4 * c]) }
+    pub fn new(n_rows: usize, c: usize, rooms: &mut Rooms) -> MlpSaved {
+        MlpSaved { fc: rooms.zeros([n_rows, 4 * c]) }
     }
 
     /// For a smaller batch.
@@ -41,8 +41,8 @@ impl MlpSaved {
 
 impl MlpScratch {
     /// For up to `n_rows` rows of width `c`.
-    pub fn new(n_rows: usize, c: usize) -> MlpScratch {
-        MlpScratch { gelu: Tensor::zeros([n_rows, 4 * c]), dfc: Tensor::zeros([n_rows, 4 * c]) }
+    pub fn new(n_rows: usize, c: usize, rooms: &mut Rooms) -> MlpScratch {
+        MlpScratch { gelu: rooms.zeros([n_rows, 4 * c]), dfc: rooms.zeros([n_rows, 4 * c]) }
     }
 
     /// For a smaller batch.

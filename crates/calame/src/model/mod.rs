@@ -18,6 +18,7 @@ mod layer_norm;
 mod linear;
 mod mlp;
 pub mod params;
+mod room;
 
 pub use attention::{Attention, AttentionSaved, AttentionScratch};
 pub use block::{Block, BlockSaved, BlockScratch};
@@ -30,3 +31,4 @@ pub use kv_cache::KvCache;
 pub use layer_norm::{LayerNorm, LayerNormSaved};
 pub use linear::Linear;
 pub use mlp::{Mlp, MlpSaved, MlpScratch};
+pub use room::{ParameterBytes, TrainingRoom, TrainingSizes, generation_bytes};

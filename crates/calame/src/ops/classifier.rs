@@ -6,7 +6,7 @@ use calame_kernels::{self as kernels, MatMut, MatRef, Start};
 
 use super::linear::{matrix, matrix_mut};
 use super::{Device, Phase, Work};
-use crate::tensor::Tensor;
+use crate::tensor::{Rooms, Tensor};
 
 /// Rows of logits [R, V] that exist at a time: half of the batch's, so that the head is packed and its gradient added to twice a
 /// step, within bounds: 1024 rows of GPT-2's vocabulary take 206 MB.
@@ -24,11 +24,8 @@ pub struct ClassifierScratch {
 
 impl ClassifierScratch {
     /// For up to `n_rows` rows and a vocabulary of `n_vocab`.
-    pub fn new(n_rows: usize, n_vocab: usize) -> ClassifierScratch {
-        ClassifierScratch {
-            logits: Tensor::zeros([chunk_rows(n_rows).min(n_rows), n_vocab]),
-            losses: vec![0.0; n_rows],
-        }
+    pub fn new(n_rows: usize, n_vocab: usize, rooms: &mut Rooms) -> ClassifierScratch {
+        ClassifierScratch { logits: rooms.zeros([chunk_rows(n_rows).min(n_rows), n_vocab]), losses: rooms.list(n_rows) }
     }
 
     /// The loss of each of the first `n_rows` rows of the last call.

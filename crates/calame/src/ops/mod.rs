@@ -9,7 +9,9 @@ mod device;
 mod linear;
 mod roofline;
 
-pub use calame_kernels::{AdamW as AdamWStep, AttentionShape, Isa, Keep, KvPages, Precision};
+pub use calame_kernels::{
+    AdamW as AdamWStep, AttentionShape, Isa, Keep, KvPages, Precision, WorkRoom, attention_room, gemm_room,
+};
 pub use classifier::{ClassifierScratch, chunk_rows, classifier_forward, classifier_forward_backward};
 pub use device::{Clock, Device, Phase, PhaseTotal, Work};
 pub use linear::{

@@ -118,7 +118,7 @@ impl Checkpoints {
     /// # Errors
     /// What the system said; those before it stand.
     pub fn wait(&mut self) -> Result<(), CheckpointError> {
-        self.background.as_mut().map_or(Ok(()), |background| background.wait())
+        self.background.as_mut().map_or(Ok(()), Background::wait)
     }
 
     /// The newest one that is whole; None where there is none.

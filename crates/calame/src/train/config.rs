@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoints::CheckpointConfig;
 use super::early_stopping::EarlyStoppingConfig;
 use super::guard::{GuardConfig, Remedy};
+use super::log_config::LogConfig;
 use super::recipe::Recipe;
 use super::schedule::ScheduleConfig;
 use crate::checkpoint::CheckpointError;
@@ -189,6 +190,9 @@ pub struct RunConfig {
     pub checkpoint: CheckpointConfig,
     /// The text after every epoch.
     pub sample: SampleConfig,
+    /// What is written for other programs to watch it by.
+    #[serde(default)]
+    pub log: LogConfig,
     /// Device and numbers.
     pub device: DeviceConfig,
 }
@@ -227,6 +231,7 @@ impl RunConfig {
             guard: GuardConfig::default(),
             checkpoint: CheckpointConfig::default(),
             sample: SampleConfig::default(),
+            log: LogConfig::default(),
             device: DeviceConfig::default(),
         };
         if preset == Preset::Tiny {

@@ -71,6 +71,21 @@ pub enum Record {
         /// The prompt and what the model added.
         text: String,
     },
+    /// How much of the last sample stands word for word in the training text; see [`memorisation`](super::memorisation).
+    Memorisation {
+        /// The last step.
+        step: u64,
+        /// The last epoch.
+        epoch: u64,
+        /// Tokens that the model added to the prompt.
+        n_tokens: usize,
+        /// Those of them that lie in a copied run.
+        n_copied: usize,
+        /// Tokens of the longest copied passage, the prompt's included.
+        longest: usize,
+        /// That passage.
+        passage: String,
+    },
     /// The run has done all its epochs.
     End {
         /// The last step.
@@ -109,6 +124,7 @@ impl Record {
             | Self::Evaluation { step, .. }
             | Self::Sample { step, .. }
             | Self::Trouble { step, .. }
+            | Self::Memorisation { step, .. }
             | Self::End { step, .. } => step,
         }
     }
@@ -120,17 +136,18 @@ impl Record {
             | Self::Evaluation { epoch, .. }
             | Self::Sample { epoch, .. }
             | Self::Trouble { epoch, .. }
+            | Self::Memorisation { epoch, .. }
             | Self::End { epoch, .. } => epoch,
         }
     }
 
-    /// Input tokens trained on when the record was written; a sample does not say.
+    /// Input tokens trained on when the record was written; a sample and what is found in it do not say.
     pub fn n_tokens_seen(&self) -> Option<u64> {
         match *self {
             Self::Step { n_tokens_seen, .. }
             | Self::Evaluation { n_tokens_seen, .. }
             | Self::End { n_tokens_seen, .. } => Some(n_tokens_seen),
-            Self::Sample { .. } | Self::Trouble { .. } => None,
+            Self::Sample { .. } | Self::Memorisation { .. } | Self::Trouble { .. } => None,
         }
     }
 }
@@ -427,6 +444,14 @@ mod tests {
                 prompt: "Every effort moves you".into(),
                 text: "Every effort moves you, the\n\"the\"".into(),
             },
+            Record::Memorisation {
+                step: 79,
+                epoch: 10,
+                n_tokens: 50,
+                n_copied: 30,
+                longest: 21,
+                passage: "one of the axioms".into(),
+            },
             Record::End {
                 step: 79,
                 epoch: 10,
@@ -444,7 +469,7 @@ mod tests {
         assert_eq!(read(&path).expect("read back"), records);
         let text = std::fs::read_to_string(&path).expect("text");
         assert!(text.starts_with(r#"{"event":"step","step":0,"epoch":1,"loss":11.01189,"lr":0.0004,"#));
-        assert_eq!(text.lines().count(), 4);
+        assert_eq!(text.lines().count(), 5);
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Training: the loop, its optimizer, what it measures and where it leaves things.
 //!
-//! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`Checkpoints`], [`metrics`], [`plot`], [`RunFolder`].
+//! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`Checkpoints`], [`plan`] (what a run will take), [`metrics`], [`plot`],
+//! [`tensorboard`], [`memorisation`], [`RunFolder`].
 
 mod checkpoints;
 pub mod config;
 mod early_stopping;
 mod evaluation;
 mod guard;
+mod log_config;
+pub mod memorisation;
 pub mod metrics;
 mod optimizer;
+pub mod plan;
 pub mod plot;
 mod recipe;
 mod report;
@@ -16,6 +20,7 @@ mod run_folder;
 mod schedule;
 mod splits;
 mod step;
+pub mod tensorboard;
 mod trainer;
 
 pub use checkpoints::{CheckpointConfig, Checkpoints};
@@ -25,6 +30,7 @@ pub use config::{
 pub use early_stopping::EarlyStoppingConfig;
 pub use evaluation::{TextLoss, text_loss};
 pub use guard::{GuardConfig, Remedy, Trouble};
+pub use log_config::LogConfig;
 pub use optimizer::AdamW;
 pub use recipe::{Recipe, UnknownRecipe};
 pub use report::{EvaluationReport, Observer, Outcome, StepReport};

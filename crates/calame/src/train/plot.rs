@@ -6,6 +6,7 @@
 
 mod axis;
 mod canvas;
+mod compare;
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use plotters_backend::{BackendCoord, DrawingErrorKind};
 use self::axis::Axis;
 use self::canvas::{Canvas, UNITS_PER_INCH};
 use super::metrics::Record;
+
+pub use self::compare::{ComparedRun, compare};
 
 /// Names of the files that [`draw`] writes.
 pub const FILE_NAMES: [&str; 3] = ["loss-plot.pdf", "loss-plot.svg", "loss-plot.png"];
@@ -55,6 +58,12 @@ pub enum PlotError {
     NoFiniteLoss {
         /// Evaluations looked at.
         n_evaluations: usize,
+    },
+    /// A figure of another kind was asked for.
+    #[error("{}: a figure ends in .svg, .png or .pdf", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
     },
     /// A file could not be written; the one that stood there before stands.
     #[error("{}: cannot write it: {source}", path.display())]
@@ -95,13 +104,22 @@ pub fn draw(records: &[Record], title: Option<&str>, folder: &Path) -> Result<[P
     let title = title.map(shorten);
     let canvas = paint(&curves, title.as_deref())?;
     let name = title.as_deref().unwrap_or("Loss");
-    let png = canvas.to_png(PIXELS_PER_INCH).map_err(|reason| PlotError::Png { reason })?;
-    let files = [canvas.to_pdf(name), canvas.to_svg(name).into_bytes(), png];
     let paths = FILE_NAMES.map(|name| folder.join(name));
-    for (path, bytes) in paths.iter().zip(&files) {
-        write_beside_and_rename(path, bytes)?;
+    for path in &paths {
+        write_canvas(&canvas, name, path)?;
     }
     Ok(paths)
+}
+
+/// Writes a figure in the format that the path's ending names.
+fn write_canvas(canvas: &Canvas, title: &str, path: &Path) -> Result<(), PlotError> {
+    let bytes = match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
+        Some("pdf") => canvas.to_pdf(title),
+        Some("svg") => canvas.to_svg(title).into_bytes(),
+        Some("png") => canvas.to_png(PIXELS_PER_INCH).map_err(|reason| PlotError::Png { reason })?,
+        _ => return Err(PlotError::Format { path: path.to_owned() }),
+    };
+    write_beside_and_rename(path, &bytes)
 }
 
 fn shorten(title: &str) -> String {

@@ -6,6 +6,7 @@
 //! metrics.jsonl       one line for each step, evaluation and sample
 //! samples.txt         the texts written after each epoch
 //! loss-plot.{pdf,svg,png}
+//! tensorboard/        event files, one for each start of the program
 //! checkpoints/        a training state, while the training is not finished
 //! model/              the result, in Hugging Face's layout
 //! ```
@@ -159,6 +160,11 @@ impl RunFolder {
     /// `checkpoints/`.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
+    }
+
+    /// `tensorboard/`.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
     }
 
     /// `model/`.

@@ -10,6 +10,7 @@ use calame::checkpoint::{load_model, save_model};
 use calame::data::{Loader, Windows};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
+use calame::train::plan::{Machine, MemoryKind, Plan, TextSize};
 use calame::train::{Rng, RunConfig, Splits, Trainer};
 
 struct Counting;
@@ -154,6 +155,41 @@ fn neither_evaluation_nor_save_costs_a_step_anything() {
     }
 }
 
+/// The plan counts what a training then asks the allocator for, to the bytes that alignment and small lists take.
+fn a_plan_counts_what_a_training_takes() {
+    for (tied_head, n_threads) in [(true, 1), (false, 2)] {
+        let mut config = run_config(tied_head);
+        (config.data.batch_size, config.data.window, config.data.stride) = (6, 48, 48);
+        config.data = config.data.resolved();
+        let dev = Device::cpu(n_threads, Isa::detect(), Precision::F32);
+        let mut text = TextSize { n_windows: 24, n_validation_windows: 24, ..TextSize::default() };
+        text.use_tokens(&(0..101).collect::<Vec<u32>>(), config.model.vocab_size);
+        let (isa, precision) = (dev.isa(), dev.precision());
+        let machine = Machine { isa, precision, n_threads, page_bytes: 4096, program_bytes: 0 };
+        let plan = Plan::of(&config, &text, &machine, 0);
+        let planned = |kinds: &[MemoryKind]| -> usize {
+            plan.memory.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, bytes)| *bytes as usize).sum()
+        };
+        use MemoryKind::{Activations, Evaluation, Gradients, Logits, Moments, Scratch, Weights, WorkSpace};
+        let near = |what: &str, planned: usize, seen: usize| {
+            assert!(
+                planned <= seen && seen <= planned + planned / 20 + 20_000,
+                "{what}: {planned} planned, {seen} seen"
+            );
+        };
+        let (gpt, seen) = counted(|| Gpt::zeros(&config.model));
+        near("weights", planned(&[Weights]), seen.n_bytes);
+        let splits = splits(&config, 24);
+        let (mut trainer, seen) = counted(|| Trainer::new(&dev, &config, gpt, splits));
+        let kinds = [Gradients, Moments, Activations, Evaluation, Scratch, Logits];
+        near("training", planned(&kinds), seen.n_bytes);
+        // The pool grows by and by, and what it grew out of is counted too.
+        let (_, seen) = counted(|| trainer.step());
+        let pool = planned(&[WorkSpace]);
+        assert!(pool <= seen.n_bytes && seen.largest <= pool, "{pool} planned, {seen:?}");
+    }
+}
+
 fn files_that_lie_cost_no_memory() {
     let folder = tempfile::tempdir().unwrap();
     let config = ModelConfig { vocab_size: 101, n_positions: 64, n_embd: 48, n_head: 3, ..Preset::Tiny.config() };
@@ -196,6 +232,7 @@ fn files_that_lie_cost_no_memory() {
 fn main() {
     a_step_allocates_nothing_after_the_first();
     neither_evaluation_nor_save_costs_a_step_anything();
+    a_plan_counts_what_a_training_takes();
     files_that_lie_cost_no_memory();
     println!("allocations: a step allocates nothing after the first, files that lie cost no memory");
 }

@@ -183,7 +183,10 @@ fn decay_takes_from_all_or_from_matrices() {
         let expected = if is_matrix { all } else { none };
         assert!(matrices.as_slice() == expected.as_slice(), "{name}");
         // Biases are zero at first, where decay takes nothing.
-        assert!(!path.ends_with("weight") || all.is_empty() || all.as_slice() != none.as_slice(), "{name}: decay shows");
+        assert!(
+            !path.ends_with("weight") || all.is_empty() || all.as_slice() != none.as_slice(),
+            "{name}: decay shows"
+        );
     }
 }
 

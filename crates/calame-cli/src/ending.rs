@@ -1,0 +1,152 @@
+//! What becomes of a training at its end: the model, what it has learnt by heart, the plot; or the state of one that stops.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use calame::checkpoint::{Best, Progress, load_model, save_model, take_best};
+use calame::ops::Device;
+use calame::train::memorisation::{CopySearch, Memorised, RUN_LENGTH};
+use calame::train::metrics::Record;
+use calame::train::{Checkpoints, Observer, Outcome, Trainer};
+
+use crate::observer::{Follower, sample_tokens};
+use crate::output::{duration, quoted};
+use crate::runs;
+
+/// Tokens of a text of about a megabyte.
+const SMALL_TOKENS: usize = 250_000;
+/// Nats a token by which validation must have turned up to be spoken of.
+const NOTICEABLE: f32 = 0.02;
+
+/// Saves the model of a training that has ended and tells what it gave; `text` is what it was trained on.
+pub fn finish(
+    follower: &mut Follower,
+    trainer: &Trainer<'_>,
+    dev: &Device,
+    text: &[u32],
+    ended: Outcome,
+) -> Result<ExitCode> {
+    let total_seconds = follower.seconds();
+    let best = save_result(follower, trainer)?;
+    let memorised = memorised(follower, trainer, dev, text, best.is_some())?;
+    if let Some(record) = &memorised {
+        follower.record(record)?;
+    }
+    let Progress { n_steps, epoch, n_tokens_seen, .. } = *trainer.progress();
+    let (step, epoch) = (n_steps.saturating_sub(1), epoch + 1);
+    let (best_step, best_val_loss) = (best.map(|best| best.step), best.map(|best| best.val_loss));
+    // After the model: a run whose metrics have an end has a result.
+    follower.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss })?;
+    follower.folder.remove_checkpoints()?;
+    follower.draw().context("the model is saved, but the plot could not be drawn")?;
+    let (run, model) = (follower.folder.path().to_owned(), follower.folder.model());
+    if follower.json {
+        let result = serde_json::json!({ "event": "result", "run": run, "model": model });
+        follower.line(&result.to_string());
+        return Ok(ExitCode::SUCCESS);
+    }
+    follower.line(&format!("\ndone in {}", duration(total_seconds)));
+    if ended == Outcome::StoppedEarly {
+        let patience = trainer.config().early_stopping.patience;
+        follower.line(&format!("ended early: {patience} evaluations in a row without a lower validation loss"));
+    }
+    memorised.iter().for_each(|record| tell_memorised(follower, record));
+    let which = best.map_or_else(String::new, |Best { step, val_loss, .. }| {
+        format!(": the one with the best validation loss, {val_loss:.3} after step {step}")
+    });
+    follower.line(&format!("model  {}{which}", model.display()));
+    suggest_early_stopping(follower, trainer);
+    follower.line(&format!("plot   {}", run.join("loss-plot.pdf").display()));
+    let (run, prompt) = (quoted(&run.display().to_string()), quoted(&follower.sample.prompt));
+    follower.line(&format!("next   calame generate --model {run} --context {prompt}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Saves the state of a training that was asked to stop.
+pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<ExitCode> {
+    // What became of the one before is of no interest once this one is complete.
+    if let Err(error) = checkpoints.wait() {
+        follower.checkpoint_failed(&error);
+    }
+    checkpoints.save(trainer)?;
+    checkpoints.wait()?;
+    follower.metrics.sync()?;
+    let run = follower.folder.path().to_owned();
+    let n_steps = trainer.progress().n_steps;
+    if follower.json {
+        let result = serde_json::json!({ "event": "stopped", "run": run, "n_steps": n_steps });
+        follower.line(&result.to_string());
+    } else {
+        follower.line(&format!("\nstopped after step {n_steps}; everything is saved. To go on:"));
+        follower.line(&format!("  {}", runs::resume_command(&run)));
+    }
+    Ok(follower.signals.exit_code())
+}
+
+/// The model that the run results in: that of the best evaluation, which is given, where early stopping is on, else the last.
+fn save_result(follower: &Follower, trainer: &Trainer<'_>) -> Result<Option<Best>> {
+    let (checkpoints, model) = (follower.folder.checkpoints(), follower.folder.model());
+    let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
+    match best {
+        Some(best) => take_best(&checkpoints, best.step, &model)?,
+        None => save_model(&model, trainer.gpt(), Some(follower.tokenizer.as_ref()))?,
+    }
+    Ok(best)
+}
+
+/// How much of a sample stands word for word in the text that was trained on; None where there are no samples. The sample is
+/// the last one, or, where the result is an earlier model, one of that.
+fn memorised(
+    follower: &Follower,
+    trainer: &Trainer<'_>,
+    dev: &Device,
+    text: &[u32],
+    earlier: bool,
+) -> Result<Option<Record>> {
+    let (tokenizer, sample) = (follower.tokenizer.as_ref(), &follower.sample);
+    let (tokens, n_prompt) = match follower.last_sample() {
+        _ if sample.max_tokens == 0 => return Ok(None),
+        _ if earlier => sample_tokens(dev, &load_model(&follower.folder.model())?.gpt, tokenizer, sample)?,
+        Some(last) => last.clone(),
+        // The program that wrote it was stopped after it.
+        None => sample_tokens(dev, trainer.gpt(), tokenizer, sample)?,
+    };
+    let mut search = CopySearch::new(&tokens, n_prompt);
+    search.pass(text);
+    let Memorised { n_tokens, n_copied, longest } = search.found();
+    let Progress { n_steps, epoch, .. } = *trainer.progress();
+    let (step, longest, passage) =
+        (n_steps.saturating_sub(1), longest.len(), tokenizer.decode(&tokens[longest.clone()])?);
+    Ok(Some(Record::Memorisation { step, epoch: epoch + 1, n_tokens, n_copied, longest, passage }))
+}
+
+/// The same for people.
+fn tell_memorised(follower: &mut Follower, record: &Record) {
+    let Record::Memorisation { n_tokens, n_copied, longest, passage, .. } = record else { return };
+    let found = match *longest {
+        0 => format!("no {RUN_LENGTH} tokens of the last sample in a row stand in the training text"),
+        n => {
+            let passage = passage.replace('\n', " ");
+            format!(
+                "{n_copied} of the last sample's {n_tokens} tokens stand word for word in the training text; the longest \
+                 passage has {n}: \"{}\"",
+                passage.trim()
+            )
+        }
+    };
+    follower.line(&format!("copied {found}"));
+}
+
+/// Says so if a small text was learnt by heart at validation's expense.
+fn suggest_early_stopping(follower: &mut Follower, trainer: &Trainer<'_>) {
+    let Some(best) = trainer.progress().best else { return };
+    let last = follower.last_val_loss.unwrap_or(best.val_loss);
+    let small = trainer.n_train_tokens() < SMALL_TOKENS;
+    if small && !trainer.config().early_stopping.is_on() && last > best.val_loss + NOTICEABLE {
+        follower.line(&format!(
+            "note   validation was best after step {}, {:.3}, and is {last:.3} now: the text is small, and is being learnt \
+             by heart; --recipe small-data keeps the best model",
+            best.step, best.val_loss
+        ));
+    }
+}

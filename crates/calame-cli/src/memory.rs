@@ -1,0 +1,68 @@
+//! What the system tells about memory, where it tells: Linux, by /proc and /sys.
+
+use std::fs;
+
+/// A line `Name:   1234 kB` of such a file, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+fn of_this_process(name: &str) -> Option<u64> {
+    field(&fs::read_to_string("/proc/self/status").ok()?, name)
+}
+
+/// The most memory that this process has held at a time.
+pub fn peak_bytes() -> Option<u64> {
+    of_this_process("VmHWM")
+}
+
+/// The memory that this process holds.
+pub fn held_bytes() -> Option<u64> {
+    of_this_process("VmRSS")
+}
+
+/// Memory that a program may take before the system runs out of it: what is free or can be freed, and no more than a
+/// container's limit leaves.
+pub fn available_bytes() -> Option<u64> {
+    let system = field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")?;
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let limit = number("/sys/fs/cgroup/memory.max");
+    let left = limit.map(|limit| limit.saturating_sub(number("/sys/fs/cgroup/memory.current").unwrap_or(0)));
+    Some(left.map_or(system, |left| left.min(system)))
+}
+
+/// Bytes that the system hands out at a time where a large buffer is touched.
+pub fn page_bytes() -> u64 {
+    const SMALL: u64 = 4096;
+    let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    if setting.contains("[always]") || setting.contains("[madvise]") {
+        let size = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").unwrap_or_default();
+        return size.trim().parse().unwrap_or(2 << 20);
+    }
+    SMALL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_their_whole_name() {
+        let text =
+            "MemTotal:       24536496 kB\nMemFree:  1 kB\nMemAvailable:   20000000 kB\nHugePages_Total:       0\n";
+        assert_eq!(field(text, "MemAvailable"), Some(20_000_000 * 1024));
+        assert_eq!(field(text, "Mem"), None);
+        assert_eq!(field(text, "HugePages_Total"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_is_known() {
+        let (held, peak) = (held_bytes().unwrap(), peak_bytes().unwrap());
+        assert!(held > 1 << 20 && peak >= held, "{held} of {peak}");
+        assert!(available_bytes().unwrap() > 1 << 20);
+        assert!(page_bytes().is_power_of_two());
+    }
+}
