@@ -217,14 +217,14 @@ pub fn gguf(data: &[u8]) -> bool {
     in_folder(|folder| {
         let (path, again) = (folder.join("model.gguf"), folder.join("again.gguf"));
         write(&path, data);
-        let mut model = match ModelFile::open(&path) {
+        let model = match ModelFile::open(&path) {
             Ok(model) => model,
             Err(error) => return names(&error, &path),
         };
         assert_eq!(model.config().validate(), Ok(()));
         let stored: u64 = model.stored().iter().map(|tensor| tensor.file_bytes).sum();
         assert!(stored <= data.len() as u64, "{stored} bytes of tensors out of {}", data.len());
-        match write_gguf(&again, &mut model) {
+        match write_gguf(&again, &model) {
             Ok(_) => {}
             // Numbers that are not finite, or not zero where a bias should not be.
             Err(error) => return names(&error, &path),

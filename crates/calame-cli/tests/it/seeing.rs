@@ -56,7 +56,7 @@ fn a_plan_of_a_stopped_run_is_of_what_is_left() {
         sums.insert(file.to_owned(), serde_json::json!({ "file_bytes": bytes.len(), "crc32": crc32 }));
         place.write(&format!("run/checkpoints/step-000010/{file}"), bytes);
     }
-    place.write("run/checkpoints/step-000010/checksums.json", serde_json::Value::from(sums).to_string());
+    place.write("run/checkpoints/step-000010/checksums.json", Value::from(sums).to_string());
     let plan = json_lines(&place.succeeds(&["plan", "--resume", "run", "--json"]).stdout).remove(0);
     assert_eq!((&plan["n_steps"], &plan["n_steps_done"]), (&16.into(), &10.into()));
     assert_eq!((&plan["n_evaluations"], &plan["n_samples"]), (&2.into(), &1.into()));

@@ -593,7 +593,7 @@ fn a_legacy_file_that_is_cut_or_lies_is_an_error() {
     const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
     let huge = 1_000_000_000_000_000_000;
     let good = legacy(&MAGIC, 1001, true, &["9"], 6, 6);
-    assert_eq!(read(&mut open_bytes(&good).unwrap(), 0), [0.0; 6]);
+    assert_eq!(read(&open_bytes(&good).unwrap(), 0), [0.0; 6]);
     assert_error(&legacy(&[7; 10], 1001, true, &["9"], 6, 6), &["expected a file written by torch.save"]);
     assert_error(&legacy(&MAGIC, 1000, true, &["9"], 6, 6), &["protocol", "expected 1001"]);
     assert_error(&legacy(&MAGIC, 1001, false, &["9"], 6, 6), &["big-endian"]);
