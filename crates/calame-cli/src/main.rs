@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod data;
 mod device;
 mod download;
 mod eval;
@@ -21,6 +22,7 @@ mod signals;
 mod space;
 mod text;
 mod tokenize;
+mod tokenizer;
 mod train;
 
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ enum Command {
     Generate(generate::Args),
     Eval(eval::Args),
     Tokenize(tokenize::Args),
+    Tokenizer(tokenizer::Args),
+    Data(data::Args),
     Logits(logits::Args),
     Inspect(inspect::Args),
     Export(export::Args),
@@ -60,6 +64,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
         Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Tokenizer(args) => tokenizer::run(args),
+        Command::Data(args) => data::run(args),
         Command::Logits(args) => logits::run(args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Export(args) => export::run(&args).map(|()| ExitCode::SUCCESS),

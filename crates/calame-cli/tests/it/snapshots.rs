@@ -27,9 +27,23 @@ fn check(name: &str, outcome: &Outcome) {
 fn help() {
     let place = Place::new();
     check("help", &place.run(&["--help"]));
-    for verb in ["train", "generate", "eval", "tokenize", "inspect", "export", "plot", "reproduce", "bench"] {
+    for verb in [
+        "train",
+        "generate",
+        "eval",
+        "tokenize",
+        "tokenizer",
+        "data",
+        "inspect",
+        "export",
+        "plot",
+        "reproduce",
+        "bench",
+    ] {
         check(&format!("help_{verb}"), &place.run(&[verb, "--help"]));
     }
+    check("help_data_prepare", &place.run(&["data", "prepare", "--help"]));
+    check("help_tokenizer_train", &place.run(&["tokenizer", "train", "--help"]));
     check("version", &place.run(&["--version"]));
     check("nothing", &place.run::<&str>(&[]));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::config::{Rng, RunConfig};
 use super::optimizer::AdamW;
 use crate::checkpoint::{CheckpointError, Progress};
-use crate::data::{DataConfig, Loader, LoaderError, Windows};
+use crate::data::{DataConfig, Loader, LoaderError, ShardError, Windows};
 use crate::model::{Dropout, Gpt, Masks, Saved, Scratch};
 use crate::ops::Device;
 use crate::rng::torch::{Generator, Script};
@@ -66,8 +66,8 @@ pub enum Outcome {
 
 /// Who follows a training: tells the time, asks it to stop, writes things down, samples.
 pub trait Observer {
-    /// What its methods may fail with.
-    type Error;
+    /// What its methods may fail with, and what a training becomes whose tokens cannot be read any more.
+    type Error: From<ShardError>;
     /// Time since some fixed moment.
     fn now(&mut self) -> Duration;
     /// Whether the training should end after the step under way.
@@ -293,7 +293,7 @@ impl<'a> Trainer<'a> {
     /// Trains to the end of the last epoch, or until the observer asks to stop.
     ///
     /// # Errors
-    /// What the observer fails with.
+    /// What the observer fails with; a file with tokens that cannot be read any more.
     pub fn run<O: Observer>(&mut self, observer: &mut O) -> Result<Outcome, O::Error> {
         loop {
             if !self.progress.settled {
@@ -306,7 +306,7 @@ impl<'a> Trainer<'a> {
                 return Ok(Outcome::Stopped);
             }
             let start = observer.now();
-            let mut report = self.step();
+            let mut report = self.step()?;
             if !report.loss.is_finite() {
                 return Ok(Outcome::Diverged { step: report.step, loss: report.loss });
             }
@@ -323,7 +323,7 @@ impl<'a> Trainer<'a> {
         let step = self.progress.n_steps - 1;
         if step.is_multiple_of(self.config.train.eval_every) {
             let start = observer.now();
-            let mut report = self.evaluate();
+            let mut report = self.evaluate()?;
             report.seconds = (observer.now() - start).as_secs_f64();
             observer.evaluation(&report)?;
         }
@@ -338,10 +338,13 @@ impl<'a> Trainer<'a> {
     /// nothing after the first of each size.
     ///
     /// If the loss is not finite, neither weights, moments nor the place in the data and in what is drawn change.
-    pub fn step(&mut self) -> StepReport {
+    ///
+    /// # Errors
+    /// If the batch cannot be read, which happens only where its tokens are in files.
+    pub fn step(&mut self) -> Result<StepReport, ShardError> {
         let script = self.progress.torch.clone();
         self.begin_epoch_if_due();
-        let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets);
+        let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets)?;
         let n_tokens = self.inputs.len();
         let Progress { n_steps, epoch, .. } = self.progress;
         let (config, seed) = (&self.config.train, self.config.train.seed);
@@ -375,7 +378,8 @@ impl<'a> Trainer<'a> {
             self.progress.torch = script;
         }
         let n_tokens_seen = self.progress.n_tokens_seen;
-        StepReport { step: n_steps, epoch: epoch + 1, loss, lr: config.lr, n_tokens, n_tokens_seen, step_seconds: 0.0 }
+        let lr = config.lr;
+        Ok(StepReport { step: n_steps, epoch: epoch + 1, loss, lr, n_tokens, n_tokens_seen, step_seconds: 0.0 })
     }
 
     /// Takes back what a step without an update has left: the head's gradient, and a loader one batch further on.
@@ -412,16 +416,19 @@ impl<'a> Trainer<'a> {
     /// The losses now.
     ///
     /// Where the run follows a PyTorch script this draws, as there: what comes after it changes.
-    pub fn evaluate(&mut self) -> EvaluationReport {
-        let train_loss = self.evaluate_split(|splits| &mut splits.train_evaluated, self.config.data.shuffle);
-        let val_loss = self.evaluate_split(|splits| &mut splits.validation, false);
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn evaluate(&mut self) -> Result<EvaluationReport, ShardError> {
+        let train_loss = self.evaluate_split(|splits| &mut splits.train_evaluated, self.config.data.shuffle)?;
+        let val_loss = self.evaluate_split(|splits| &mut splits.validation, false)?;
         let Progress { n_steps, epoch, n_tokens_seen, .. } = self.progress;
         let step = n_steps.saturating_sub(1);
-        EvaluationReport { step, epoch: epoch + 1, train_loss, val_loss, n_tokens_seen, seconds: 0.0 }
+        Ok(EvaluationReport { step, epoch: epoch + 1, train_loss, val_loss, n_tokens_seen, seconds: 0.0 })
     }
 
     /// The mean of the means of a split's first batches; only PyTorch's script shuffles.
-    fn evaluate_split(&mut self, split: fn(&mut Splits) -> &mut Loader, shuffle: bool) -> f32 {
+    fn evaluate_split(&mut self, split: fn(&mut Splits) -> &mut Loader, shuffle: bool) -> Result<f32, ShardError> {
         let loader = split(&mut self.splits);
         if let Some(script) = &mut self.progress.torch {
             script.evaluation_pass(loader.n_windows(), shuffle, &mut self.order);
@@ -431,7 +438,7 @@ impl<'a> Trainer<'a> {
         }
         let (mut sum, mut n) = (0.0, 0);
         while n < self.config.train.eval_batches {
-            let n_sequences = loader.next_batch(&mut self.inputs, &mut self.targets);
+            let n_sequences = loader.next_batch(&mut self.inputs, &mut self.targets)?;
             if n_sequences == 0 {
                 break;
             }
@@ -440,6 +447,6 @@ impl<'a> Trainer<'a> {
             sum += loss / self.targets.len() as f64;
             n += 1;
         }
-        (sum / f64::from(n as u32)) as f32
+        Ok((sum / f64::from(n as u32)) as f32)
     }
 }

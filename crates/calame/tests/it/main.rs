@@ -11,6 +11,7 @@ mod llmc;
 mod model;
 mod onnx;
 mod plot;
+mod prepare;
 mod shards;
 mod tidy;
 mod tokenizer;
