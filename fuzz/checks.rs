@@ -8,7 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use calame::checkpoint::{Format, ModelFile, OnnxFile, Progress, TorchFile, load_model, load_training, write_gguf};
-use calame::data::Corpus;
+use calame::data::documents::{Meter, PIECE_BYTES};
+use calame::data::prepare::{PrepareOptions, Texts};
+use calame::data::{Corpus, Manifest, Part, ShardSet, find_sources};
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{self, Special};
 use calame::train::metrics::{self, MetricsWriter};
@@ -161,6 +163,55 @@ pub fn corpus(data: &[u8]) -> bool {
             }
             (Err(error), None) => names(&error, &path),
             (loaded, text) => panic!("{loaded:?} of {text:?}"),
+        }
+    })
+}
+
+/// A folder's `manifest.json`.
+pub fn manifest(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let path = folder.join("manifest.json");
+        write(&path, data);
+        let (manifest, _) = match Manifest::read(folder) {
+            Ok(read) => read,
+            Err(error) => return names(&error, &path),
+        };
+        for part in [Part::Train, Part::Val] {
+            // None of the shards is there.
+            let has_shards = manifest.shards.iter().any(|shard| shard.split == part);
+            assert_eq!(ShardSet::open(folder, &manifest, part).is_err(), has_shards);
+        }
+        let written = serde_json::to_vec(&manifest).expect("a manifest that was read can be written");
+        write(&path, &written);
+        assert_same(&Manifest::read(folder).expect("what was written can be read").0, &manifest);
+        true
+    })
+}
+
+/// Documents: the first byte says in which kind of file.
+pub fn documents(data: &[u8]) -> bool {
+    const NAMES: [&str; 6] = ["a.txt", "a.txt.gz", "a.txt.zst", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst"];
+    let Some((kind, data)) = data.split_first() else { return false };
+    in_folder(|folder| {
+        let path = folder.join(NAMES[usize::from(*kind) % NAMES.len()]);
+        write(&path, data);
+        let sources = find_sources(&[path.to_str().expect("UTF-8")], folder).expect("a file of a known kind");
+        let options = PrepareOptions { strip_gutenberg: true, dedup: true, ..PrepareOptions::default() };
+        let mut texts = Texts::new(&sources, &options, Meter::default());
+        let mut n_texts = 0;
+        loop {
+            match texts.next_text() {
+                Ok(Some(text)) => {
+                    assert!(!text.is_empty() && text.len() <= PIECE_BYTES, "a piece of {} bytes", text.len());
+                    n_texts += 1;
+                }
+                Ok(None) => return n_texts > 0,
+                Err(error) => return names(&error, &path),
+            }
+            // A few bytes may stand for gigabytes; these are read in pieces as any others.
+            if n_texts > 64 {
+                return true;
+            }
         }
     })
 }

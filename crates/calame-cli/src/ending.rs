@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use calame::checkpoint::{Best, Progress, load_model, save_model, take_best};
+use calame::data::Windows;
 use calame::ops::Device;
 use calame::train::memorisation::{CopySearch, Memorised, RUN_LENGTH};
 use calame::train::metrics::Record;
@@ -23,7 +24,7 @@ pub fn finish(
     follower: &mut Follower,
     trainer: &Trainer<'_>,
     dev: &Device,
-    text: &[u32],
+    text: &Windows,
     ended: Outcome,
 ) -> Result<ExitCode> {
     let total_seconds = follower.seconds();
@@ -100,7 +101,7 @@ fn memorised(
     follower: &Follower,
     trainer: &Trainer<'_>,
     dev: &Device,
-    text: &[u32],
+    text: &Windows,
     earlier: bool,
 ) -> Result<Option<Record>> {
     let (tokenizer, sample) = (follower.tokenizer.as_ref(), &follower.sample);
@@ -112,7 +113,7 @@ fn memorised(
         None => sample_tokens(dev, trainer.gpt(), tokenizer, sample)?,
     };
     let mut search = CopySearch::new(&tokens, n_prompt);
-    search.pass(text);
+    text.for_each_piece(|tokens| search.pass(tokens))?;
     let Memorised { n_tokens, n_copied, longest } = search.found();
     let Progress { n_steps, epoch, .. } = *trainer.progress();
     let (step, longest, passage) =

@@ -63,7 +63,7 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
     }
     let given = source.as_ref().and_then(|source| source.tokenizer.clone());
     let prepared = text::prepare(&config, given)?;
-    if source.is_none() && config.tokenizer.kind != "gpt2" && !settings.was_set("model.vocab_size") {
+    if source.is_none() && prepared.tokenizer.kind() != "gpt2" && !settings.was_set("model.vocab_size") {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
     }
     config.model.validate().map_err(UsageError::from)?;

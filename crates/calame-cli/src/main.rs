@@ -3,6 +3,7 @@
 
 mod bench;
 mod compare;
+mod data;
 mod device;
 mod download;
 mod ending;
@@ -27,6 +28,7 @@ mod signals;
 mod space;
 mod text;
 mod tokenize;
+mod tokenizer;
 mod train;
 mod tui;
 
@@ -56,6 +58,8 @@ enum Command {
     Generate(generate::Args),
     Eval(eval::Args),
     Tokenize(tokenize::Args),
+    Tokenizer(tokenizer::Args),
+    Data(data::Args),
     Logits(logits::Args),
     Inspect(inspect::Args),
     Export(export::Args),
@@ -73,6 +77,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
         Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Tokenizer(args) => tokenizer::run(args),
+        Command::Data(args) => data::run(args),
         Command::Logits(args) => logits::run(args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Export(args) => export::run(&args).map(|()| ExitCode::SUCCESS),

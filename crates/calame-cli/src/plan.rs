@@ -53,7 +53,7 @@ impl Planned {
             precision: dev.precision(),
             n_threads: dev.n_threads(),
             page_bytes: memory::page_bytes(),
-            program_bytes: held.saturating_sub(4 * (text.n_train_tokens + text.n_validation_tokens)),
+            program_bytes: held.saturating_sub(4 * text.n_in_memory()),
         };
         let plan = Plan::of(&ready.config, &text, &machine, n_steps_done(&ready.place));
         // What the program holds is in the plan too.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use calame::data::Windows;
+use calame::data::{ShardError, Windows};
 use calame::infer::{Generation, Sampler, SamplerConfig};
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{self, Device, Phase, PhaseTotal};
@@ -59,13 +59,13 @@ pub fn rehearse(config: &RunConfig, text: &TextSize, machine: &Machine) -> Resul
         Device::cpu(machine.n_threads, machine.isa, machine.precision).profiled(Box::new(move || clock.elapsed()));
     let (small, scale) = smaller(config);
     let mut trainer = Trainer::new(&dev, &small, Gpt::fresh(&dev, &small.model, 1), splits(&small)?);
-    let first = timed(&mut || _ = trainer.step());
+    let first = timed(&mut || trainer.step().map(drop))?;
     dev.take_profile();
     let mut seconds = Vec::new();
     while seconds.len() < *STEPS.start() as usize
         || (seconds.len() < *STEPS.end() as usize && seconds.iter().sum::<f64>() < ENOUGH_SECONDS)
     {
-        seconds.push(timed(&mut || _ = trainer.step()));
+        seconds.push(timed(&mut || trainer.step().map(drop))?);
     }
     let phases = dev.take_profile();
     let median = crate::bench::median(seconds.clone());
@@ -74,9 +74,9 @@ pub fn rehearse(config: &RunConfig, text: &TextSize, machine: &Machine) -> Resul
     let adamw = adamw_bytes(&config.model, text) / (work_of(&phases, Phase::AdamW) / n).max(1.0);
     let step_seconds = steady * scaled(&phases, seconds.iter().sum(), &scale, adamw) / n;
 
-    trainer.evaluate();
+    trainer.evaluate()?;
     dev.take_profile();
-    let evaluation = timed(&mut || _ = trainer.evaluate());
+    let evaluation = timed(&mut || trainer.evaluate().map(drop))?;
     let a_pair = scaled(&dev.take_profile(), evaluation, &Scale { rows: 1.0, ..scale }, 1.0);
     let evaluation_seconds = a_pair / 2.0 * evaluated_batches(config, text, small.data.eval_batch_size);
 
@@ -91,10 +91,10 @@ pub fn rehearse(config: &RunConfig, text: &TextSize, machine: &Machine) -> Resul
     Ok(Rehearsal { pace, peak: peak.operations_per_second() })
 }
 
-fn timed(work: &mut dyn FnMut()) -> f64 {
+fn timed(work: &mut dyn FnMut() -> Result<(), ShardError>) -> Result<f64> {
     let start = Instant::now();
-    work();
-    start.elapsed().as_secs_f64()
+    work()?;
+    Ok(start.elapsed().as_secs_f64())
 }
 
 /// The settings of the model that is rehearsed.

@@ -1,10 +1,11 @@
 //! From inputs to batches: the text, its tokenizer, its splits.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use calame::data::{Corpus, Windows, split_by_characters};
+use calame::data::manifest::{MANIFEST, TOKENIZER};
+use calame::data::{Corpus, DataConfig, Manifest, Part, ShardSet, Windows, split_by_characters};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
 use calame::train::plan::TextSize;
 use calame::train::{RunConfig, Splits};
@@ -12,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::download;
 use crate::output::{UsageError, WithHint, grouped};
+use crate::tokenize::open_tokenizer;
 
 /// A text ready to train on.
 pub struct Prepared {
@@ -30,14 +32,20 @@ pub struct Prepared {
 /// Loads a text; what has a name and is not there yet is downloaded.
 pub fn load(inputs: &[String]) -> Result<Corpus> {
     let cache = download::cache_dir()?;
+    fetch(inputs, &cache)?;
+    Ok(Corpus::load(inputs, &cache)?)
+}
+
+/// Downloads the texts that have names and are not there yet.
+pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{msg} {bytes}").context("progress")?);
-    download::fetch_missing(&download::agent(), inputs, &cache, &mut |text, n_bytes| {
+    download::fetch_missing(&download::agent(), inputs, cache, &mut |text, n_bytes| {
         bar.set_message(format!("downloading {}", text.name));
         bar.set_position(n_bytes);
     })?;
     bar.finish_and_clear();
-    Ok(Corpus::load(inputs, &cache)?)
+    Ok(())
 }
 
 /// Tokenises a text and cuts it into batches as the run says; `tokenizer` is a given model's.
@@ -55,6 +63,9 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>) -> Res
             format!("use --window {} or less, or --set model.n_positions={}", config.model.n_positions, data.window),
         ));
     }
+    if let Some(folder) = prepared_folder(&data.inputs)? {
+        return of_shards(&folder, &data, &config.tokenizer.kind, tokenizer);
+    }
     let corpus = load(&data.inputs)?;
     let tokenizer = match tokenizer {
         Some(tokenizer) => tokenizer,
@@ -68,21 +79,97 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>) -> Res
     let (in_training, in_validation) = ("the training part", "the validation part");
     let (train, validation) = (windows(train, in_training)?, windows(validation, in_validation)?);
     let description = describe(&corpus, &train, &validation);
-    let size = size_of(&train, &validation, tokenizer.n_vocab());
+    let size = size_of(&train, &validation, tokenizer.n_vocab())?;
     let splits = Splits::new(train.clone(), validation, &data)?;
     Ok(Prepared { tokenizer, splits, train, size, description, sha256: corpus.sha256() })
 }
 
-fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> TextSize {
+fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
+    /// A longer text has every token, or nearly.
+    const LONG: usize = 20_000_000;
     let mut size = TextSize {
-        n_train_tokens: train.tokens().len() as u64,
-        n_validation_tokens: validation.tokens().len() as u64,
+        n_train_tokens: train.n_tokens() as u64,
+        n_validation_tokens: validation.n_tokens() as u64,
         n_windows: train.len() as u64,
         n_validation_windows: validation.len() as u64,
-        is_used: Vec::new(),
+        is_in_files: train.tokens().is_none(),
+        is_used: vec![train.n_tokens() > LONG; n_vocab],
     };
-    size.use_tokens(train.tokens(), n_vocab);
-    size
+    if train.n_tokens() <= LONG {
+        train.for_each_piece(|tokens| size.use_tokens(tokens, n_vocab))?;
+    }
+    Ok(size)
+}
+
+/// The folder of shards that the inputs are, if they are one.
+fn prepared_folder(inputs: &[String]) -> Result<Option<PathBuf>> {
+    let folder = |input: &String| {
+        let path = Path::new(input);
+        let is_manifest = path.file_name().is_some_and(|name| name == MANIFEST) && path.is_file();
+        let folder = if is_manifest { path.parent()?.to_owned() } else { path.to_owned() };
+        folder.join(MANIFEST).is_file().then_some(folder)
+    };
+    match (inputs.iter().find_map(folder), inputs.len()) {
+        (Some(folder), n) if n > 1 => bail!(WithHint::usage(
+            format!("{} is a prepared text, and there are other inputs beside it", folder.display()),
+            "give it alone, or prepare all of them together by calame data prepare"
+        )),
+        (found, _) => Ok(found),
+    }
+}
+
+/// Batches of a prepared text, whose tokens stay in their files.
+fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn Tokenizer>>) -> Result<Prepared> {
+    let (manifest, sha256) = Manifest::read(folder)?;
+    let expected = &manifest.tokenizer;
+    let tokenizer = match given {
+        Some(given) => given,
+        None => open_tokenizer(&folder.join(TOKENIZER).display().to_string())?,
+    };
+    if tokenizer.hash() != expected.sha256 {
+        bail!(WithHint::new(
+            format!(
+                "{} was prepared with another tokenizer: '{}' of {} tokens, SHA-256 {}; this one is '{}' of {} tokens, SHA-256 {}",
+                folder.display(),
+                expected.kind,
+                grouped(expected.vocab_size as u64),
+                expected.sha256,
+                tokenizer.kind(),
+                grouped(tokenizer.n_vocab() as u64),
+                tokenizer.hash()
+            ),
+            "prepare the text again with --tokenizer of this model, or start from a model with that tokenizer"
+        ));
+    }
+    // `gpt2` is the default, which nobody need have meant.
+    if kind != "gpt2" && kind != tokenizer.kind() {
+        bail!(WithHint::usage(
+            format!("tokenizer.kind is '{kind}', {} was prepared with '{}'", folder.display(), tokenizer.kind()),
+            "leave tokenizer.kind out: a prepared text brings its tokenizer along"
+        ));
+    }
+    let windows = |part, name: &'static str| -> Result<Windows> {
+        let shards = ShardSet::open(folder, &manifest, part)?;
+        if shards.n_tokens() == 0 {
+            bail!(WithHint::new(
+                format!("{name} of {} has no tokens", folder.display()),
+                "prepare the text again: with another --val-fraction, or --split characters where documents are few"
+            ));
+        }
+        Ok(Windows::of_shards(Arc::new(shards), data.window, data.stride).map_err(|e| e.in_part(name))?)
+    };
+    let train = windows(Part::Train, "the training part")?;
+    let validation = windows(Part::Val, "the validation part")?;
+    let description = format!(
+        "{}, prepared: {} documents, {} tokens to train on, {} to validate",
+        folder.display(),
+        grouped(manifest.n_documents),
+        grouped(train.n_tokens() as u64),
+        grouped(validation.n_tokens() as u64)
+    );
+    let size = size_of(&train, &validation, tokenizer.n_vocab())?;
+    let splits = Splits::new(train.clone(), validation, data)?;
+    Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 
 fn build_tokenizer(kind: &str, text: &str) -> Result<Arc<dyn Tokenizer>> {
@@ -90,9 +177,11 @@ fn build_tokenizer(kind: &str, text: &str) -> Result<Arc<dyn Tokenizer>> {
         "gpt2" => Bpe::gpt2(),
         "simple-v1" => Arc::new(SimpleTokenizer::v1(text)?),
         "simple-v2" => Arc::new(SimpleTokenizer::v2(text)?),
-        other => {
-            bail!(WithHint::usage(format!("tokenizer.kind is '{other}'"), "there are gpt2, simple-v1 and simple-v2"))
-        }
+        other if Path::new(other).exists() => open_tokenizer(other)?,
+        other => bail!(WithHint::usage(
+            format!("tokenizer.kind is '{other}'"),
+            "there are gpt2, simple-v1 and simple-v2, or the path of a tokenizer.json"
+        )),
     })
 }
 
@@ -113,7 +202,7 @@ fn describe(corpus: &Corpus, train: &Windows, validation: &Windows) -> String {
     format!(
         "{sources}: {} characters, {} tokens to train on, {} to validate",
         grouped(corpus.n_characters() as u64),
-        grouped(train.tokens().len() as u64),
-        grouped(validation.tokens().len() as u64)
+        grouped(train.n_tokens() as u64),
+        grouped(validation.n_tokens() as u64)
     )
 }

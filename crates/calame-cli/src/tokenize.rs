@@ -86,7 +86,8 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
+/// `gpt2`, or the tokenizer of a file, run or model.
+pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
     if name == "gpt2" {
         return Ok(Bpe::gpt2());
     }

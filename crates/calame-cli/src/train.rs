@@ -174,7 +174,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 // The result is about to be saved, and needs no checkpoint.
                 follower.checkpoint_failed(&error);
             }
-            ending::finish(&mut follower, &trainer, &dev, prepared.train.tokens(), ended)
+            ending::finish(&mut follower, &trainer, &dev, &prepared.train, ended)
                 .map_err(|error| rescue(&follower, &trainer, &mut checkpoints, error))
         }
         Outcome::Stopped => ending::stop(&mut follower, &trainer, &mut checkpoints),

@@ -78,7 +78,7 @@ fn measure(dev: &Device, trainer: &mut Trainer<'_>, n_steps: u32) -> Result<Meas
     let mut timed = |trainer: &mut Trainer<'_>| {
         peak.run(dev);
         let start = Instant::now();
-        let report = trainer.step();
+        let report = trainer.step()?;
         // Such a step has no backward: its time would pass for a fast one.
         anyhow::ensure!(report.loss.is_finite(), "the loss of step {} is {}", report.step, report.loss);
         Ok(start.elapsed().as_secs_f64())

@@ -5,6 +5,7 @@ mod bad_model;
 mod bad_settings;
 mod bad_text;
 mod bench;
+mod data;
 mod disk;
 mod eval;
 mod export;

@@ -36,6 +36,8 @@ fn help() {
         "generate",
         "eval",
         "tokenize",
+        "tokenizer",
+        "data",
         "inspect",
         "export",
         "plot",
@@ -44,6 +46,8 @@ fn help() {
     ] {
         check(&format!("help_{verb}"), &place.run(&[verb, "--help"]));
     }
+    check("help_data_prepare", &place.run(&["data", "prepare", "--help"]));
+    check("help_tokenizer_train", &place.run(&["tokenizer", "train", "--help"]));
     check("version", &place.run(&["--version"]));
     check("nothing", &place.run::<&str>(&[]));
 }

@@ -61,7 +61,7 @@ impl Corpus {
             let input = input.as_ref();
             match Input::of(input)? {
                 Input::File => corpus.push_file(Path::new(input))?,
-                Input::Folder => corpus.push_files(&files_below(Path::new(input))?)?,
+                Input::Folder => corpus.push_files(&files_below(Path::new(input), is_text)?)?,
                 Input::Builtin => corpus.push_builtin(),
                 Input::Named(text) => corpus.push_file(&names::check(text, cache_dir)?)?,
                 Input::Glob => corpus.push_files(&files_matching(input)?)?,
@@ -142,7 +142,7 @@ pub fn named_inputs<S: AsRef<str>>(inputs: &[S]) -> Result<Vec<&'static NamedTex
 }
 
 /// What an input is.
-enum Input {
+pub(super) enum Input {
     File,
     Folder,
     Builtin,
@@ -151,7 +151,7 @@ enum Input {
 }
 
 impl Input {
-    fn of(input: &str) -> Result<Self, CorpusError> {
+    pub(super) fn of(input: &str) -> Result<Self, CorpusError> {
         let path = Path::new(input);
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => return Ok(Self::Folder),
@@ -179,8 +179,13 @@ fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CorpusError + use<> {
     move |reason| CorpusError::Unreadable { path, reason }
 }
 
-/// The .txt and .md files below `folder`, sorted by path.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
+/// Whether a folder's file is a text.
+fn is_text(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| TEXT_EXTENSIONS.iter().any(|text| extension.eq_ignore_ascii_case(text)))
+}
+
+/// The files below `folder` that are wanted, sorted by path.
+pub(super) fn files_below(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, CorpusError> {
     let mut files = Vec::new();
     // Links are not followed, so that no loop of folders is walked; a link to a file is taken
     // below.
@@ -190,10 +195,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
             CorpusError::Unreadable { path, reason: error.into() }
         })?;
         let path = entry.path();
-        let is_text = path
-            .extension()
-            .is_some_and(|extension| TEXT_EXTENSIONS.iter().any(|text| extension.eq_ignore_ascii_case(text)));
-        if is_text && fs::metadata(path).map_err(unreadable(path))?.is_file() {
+        if is_wanted(path) && fs::metadata(path).map_err(unreadable(path))?.is_file() {
             files.push(entry.into_path());
         }
     }
@@ -205,7 +207,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, CorpusError> {
 }
 
 /// The files that match `pattern`, whatever their endings, sorted by path.
-fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError> {
+pub(super) fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError> {
     let matches = glob::glob(pattern).map_err(|error| CorpusError::BadPattern {
         pattern: pattern.to_owned(),
         reason: error.msg,
@@ -275,7 +277,7 @@ fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
 }
 
 /// What is wrong at byte `at`, the first that is not UTF-8.
-fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
+pub(super) fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
     // The mark of UTF-32LE begins with that of UTF-16LE.
     const MARKS: [(&[u8], &str); 3] =
         [(&[0xFF, 0xFE, 0, 0], "UTF-32"), (&[0xFF, 0xFE], "UTF-16"), (&[0xFE, 0xFF], "UTF-16")];

@@ -1,5 +1,6 @@
 //! Samples in batches, epoch after epoch, in an order that comes from outside.
 
+use super::shards::ShardError;
 use super::windows::Windows;
 
 /// Why samples cannot be given in batches.
@@ -124,7 +125,7 @@ impl Loader {
 
     /// Tokens that the samples are cut from.
     pub fn n_tokens(&self) -> usize {
-        self.windows.tokens().len()
+        self.windows.n_tokens()
     }
 
     /// Tokens of a sample (T).
@@ -174,11 +175,16 @@ impl Loader {
     /// the epoch.
     ///
     /// Once the two have held a batch, nothing is allocated.
-    pub fn next_batch(&mut self, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// If a file with the tokens cannot be read any more, which those in memory never give; the
+    /// loader stands before the batch then.
+    pub fn next_batch(&mut self, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> Result<usize, ShardError> {
         inputs.clear();
         targets.clear();
         if self.next == self.n_batches {
-            return 0;
+            return Ok(0);
         }
         // As much as a full batch from the start: after a seek the first batch may be a short one.
         let capacity = self.batch_size.min(self.order.len()) * self.windows.window();
@@ -187,12 +193,10 @@ impl Loader {
         let start = self.next * self.batch_size;
         let end = start.saturating_add(self.batch_size).min(self.order.len());
         for &i in &self.order[start..end] {
-            let (input, target) = self.windows.get(i as usize);
-            inputs.extend_from_slice(input);
-            targets.extend_from_slice(target);
+            self.windows.read(i as usize, inputs, targets)?;
         }
         self.next += 1;
-        end - start
+        Ok(end - start)
     }
 
     fn assert_permutation(&mut self, order: &[u32]) {

@@ -1,18 +1,24 @@
-//! Shards of token ids as llm.c writes them (`fineweb_train_000001.bin`): a header of 256 numbers, then u16 ids.
+//! Shards of token ids: llm.c's, a header of 256 numbers and then the ids, and nanoGPT's, the ids alone.
 //!
-//! Source: karpathy/llm.c, `dev/data/data_common.py` (`write_datafile`) and `llmc/dataloader.h`.
+//! Numbers are little-endian. llm.c's header has a magic number, a version and the number of ids; ids of GPT-2 have 16 bits
+//! (magic 20240520, version 1), those of larger vocabularies 32 (magic 20240801, version 7).
+//!
+//! Sources: karpathy/llm.c, `dev/data/data_common.py` (`write_datafile`) and `llmc/dataloader.h`; karpathy/nanoGPT,
+//! `data/openwebtext/prepare.py`.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The first number of the header, and the version of GPT-2's ids.
-const MAGIC: u32 = 20_240_520;
-const VERSION: u32 = 1;
-const HEADER_BYTES: u64 = 4 * 256;
-/// Ids that are read at a time.
-const PIECE_TOKENS: usize = 1 << 16;
+use super::manifest::IdWidth;
+
+/// Magic number and version of the header, by the width of the ids.
+const KINDS: [(u32, u32, IdWidth); 2] = [(20_240_520, 1, IdWidth::U16), (20_240_801, 7, IdWidth::U32)];
+/// Length of llm.c's header.
+pub(super) const HEADER_BYTES: u64 = 4 * 256;
+/// Bytes that are read at a time, on the stack.
+const PIECE_BYTES: usize = 1 << 13;
 
 /// Why a shard cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +34,7 @@ pub enum ShardError {
         source: io::Error,
     },
     /// A file of another kind.
-    #[error("{}: {key} is {found}: expected {expected}; tokenize the text again with llm.c's dev/data scripts for GPT-2", .path.display())]
+    #[error("{}: {key} is {found}: expected {expected}; tokenize the text again, by calame data prepare or with llm.c's dev/data scripts", .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -37,9 +43,9 @@ pub enum ShardError {
         /// What stands there.
         found: u32,
         /// What stands there in a shard.
-        expected: u32,
+        expected: &'static str,
     },
-    /// More or fewer bytes than the header speaks of.
+    /// More or fewer bytes than the header or the manifest speaks of.
     #[error("{}: {found} bytes, expected {expected}; the file is damaged or incomplete: copy or download it again", .path.display())]
     Size {
         /// The file.
@@ -49,6 +55,29 @@ pub enum ShardError {
         /// Bytes that header and ids take.
         expected: u64,
     },
+    /// An id that the tokenizer does not have.
+    #[error("{}: token {at} has the id {id}, expected ids below {n_vocab}; the file is damaged or was made with another tokenizer: prepare or copy it again", .path.display())]
+    UnknownId {
+        /// The file.
+        path: PathBuf,
+        /// Which token of the file, from 0.
+        at: usize,
+        /// Its id.
+        id: u32,
+        /// Ids of the tokenizer.
+        n_vocab: usize,
+    },
+}
+
+/// The bytes that stand before the ids in llm.c's format.
+pub(super) fn header(width: IdWidth, n_tokens: u32) -> [u8; HEADER_BYTES as usize] {
+    let mut bytes = [0; HEADER_BYTES as usize];
+    for (magic, version, _) in KINDS.iter().filter(|(_, _, of)| *of == width) {
+        bytes[..4].copy_from_slice(&magic.to_le_bytes());
+        bytes[4..8].copy_from_slice(&version.to_le_bytes());
+    }
+    bytes[8..12].copy_from_slice(&n_tokens.to_le_bytes());
+    bytes
 }
 
 /// An open shard whose size is what its header says; only what is read takes memory.
@@ -56,17 +85,19 @@ pub enum ShardError {
 pub struct TokenShard {
     path: PathBuf,
     file: File,
+    width: IdWidth,
+    /// Where the ids begin.
+    start: u64,
     n_tokens: usize,
 }
 
 impl TokenShard {
-    /// Opens a shard.
+    /// Opens a shard of llm.c's format.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<TokenShard, ShardError> {
-        let mut file = File::open(path).map_err(io_error("open", path))?;
-        let found = file.metadata().map_err(io_error("read", path))?.len();
+        let (mut file, found) = open(path)?;
         let size = |expected| ShardError::Size { path: path.to_owned(), found, expected };
         if found < HEADER_BYTES {
             return Err(size(HEADER_BYTES));
@@ -74,17 +105,34 @@ impl TokenShard {
         let mut bytes = [0; 12];
         file.read_exact(&mut bytes).map_err(io_error("read", path))?;
         let header = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
-        for (i, key, expected) in [(0, "the header's first number", MAGIC), (4, "the header's version", VERSION)] {
-            if header(i) != expected {
-                return Err(ShardError::Foreign { path: path.to_owned(), key, found: header(i), expected });
-            }
+        let foreign = |key, found, expected| ShardError::Foreign { path: path.to_owned(), key, found, expected };
+        let Some((_, version, width)) = KINDS.into_iter().find(|(magic, ..)| *magic == header(0)) else {
+            let expected = "20240520 (ids of 16 bits) or 20240801 (32 bits)";
+            return Err(foreign("the header's first number", header(0), expected));
+        };
+        if header(4) != version {
+            let expected = if width == IdWidth::U16 { "1" } else { "7" };
+            return Err(foreign("the header's version", header(4), expected));
         }
-        let n_tokens = header(8);
-        let expected = HEADER_BYTES + 2 * u64::from(n_tokens);
+        let expected = HEADER_BYTES + width.n_bytes() * u64::from(header(8));
         if found != expected {
             return Err(size(expected));
         }
-        Ok(TokenShard { path: path.to_owned(), file, n_tokens: n_tokens as usize })
+        Ok(TokenShard { path: path.to_owned(), file, width, start: HEADER_BYTES, n_tokens: header(8) as usize })
+    }
+
+    /// Opens a shard of nanoGPT's format, which is nothing but `n_tokens` ids.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn open_bare(path: &Path, width: IdWidth, n_tokens: u64) -> Result<TokenShard, ShardError> {
+        let (file, found) = open(path)?;
+        let expected = n_tokens.saturating_mul(width.n_bytes());
+        if found != expected {
+            return Err(ShardError::Size { path: path.to_owned(), found, expected });
+        }
+        // A file of that size exists, so that the number is far below 2⁶³.
+        Ok(TokenShard { path: path.to_owned(), file, width, start: 0, n_tokens: n_tokens as usize })
     }
 
     /// The number of its ids.
@@ -92,35 +140,72 @@ impl TokenShard {
         self.n_tokens
     }
 
-    /// Reads the ids at `range` over all of `out`.
+    /// The bits of its ids.
+    pub fn width(&self) -> IdWidth {
+        self.width
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the ids at `range` over all of `out`; allocates nothing.
     ///
     /// # Errors
     /// If the system refuses.
     ///
     /// # Panics
     /// If `range` is not in the shard, or `out` has not its length.
-    pub fn read(&mut self, range: Range<usize>, out: &mut [u32]) -> Result<(), ShardError> {
+    pub fn read(&self, range: Range<usize>, out: &mut [u32]) -> Result<(), ShardError> {
         assert!(
             range.end <= self.n_tokens && range.len() == out.len() && range.start <= range.end,
             "TokenShard::read: {range:?} of {} tokens into {}",
             self.n_tokens,
             out.len()
         );
-        let at = HEADER_BYTES + 2 * range.start as u64;
-        self.file.seek(SeekFrom::Start(at)).map_err(io_error("read", &self.path))?;
-        let mut piece = vec![0; 2 * out.len().min(PIECE_TOKENS)];
-        for out in out.chunks_mut(PIECE_TOKENS) {
-            let piece = &mut piece[..2 * out.len()];
-            self.file.read_exact(piece).map_err(io_error("read", &self.path))?;
-            for (id, bytes) in out.iter_mut().zip(piece.chunks_exact(2)) {
-                *id = u32::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        let id_bytes = self.width.n_bytes();
+        let mut at = self.start + id_bytes * range.start as u64;
+        let mut piece = [0; PIECE_BYTES];
+        for out in out.chunks_mut(PIECE_BYTES / id_bytes as usize) {
+            let piece = &mut piece[..out.len() * id_bytes as usize];
+            read_exact_at(&self.file, piece, at).map_err(io_error("read", &self.path))?;
+            at += piece.len() as u64;
+            match self.width {
+                IdWidth::U16 => {
+                    let ids = piece.chunks_exact(2).map(|id| u32::from(u16::from_le_bytes([id[0], id[1]])));
+                    out.iter_mut().zip(ids).for_each(|(out, id)| *out = id);
+                }
+                IdWidth::U32 => {
+                    let ids = piece.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]]));
+                    out.iter_mut().zip(ids).for_each(|(out, id)| *out = id);
+                }
             }
         }
         Ok(())
     }
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ShardError {
+fn open(path: &Path) -> Result<(File, u64), ShardError> {
+    let file = File::open(path).map_err(io_error("open", path))?;
+    let n_bytes = file.metadata().map_err(io_error("read", path))?.len();
+    Ok((file, n_bytes))
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, at)
+}
+
+#[cfg(not(unix))]
+fn read_exact_at(mut file: &File, out: &mut [u8], at: u64) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    // One thread reads a training's batches, so that nobody moves the place in between.
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(out)
+}
+
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ShardError + use<> {
     let path = path.to_owned();
     move |source| ShardError::Io { action, path, source }
 }

@@ -8,6 +8,9 @@
 
 use std::sync::Arc;
 
+use super::shard_set::ShardSet;
+use super::shards::ShardError;
+
 /// Why tokens could not be cut into windows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WindowsError {
@@ -73,12 +76,19 @@ pub fn split_by_characters(text: &str, train_fraction: f64) -> (&str, &str) {
     text.split_at(cut)
 }
 
-/// Samples of `window` tokens, `stride` apart; they share one buffer of tokens.
+/// Samples of `window` tokens, `stride` apart; they share one source of tokens.
 #[derive(Clone, Debug)]
 pub struct Windows {
-    tokens: Arc<[u32]>,
+    tokens: Tokens,
     window: usize,
     stride: usize,
+}
+
+/// Where tokens are.
+#[derive(Clone, Debug)]
+enum Tokens {
+    Memory(Arc<[u32]>),
+    Files(Arc<ShardSet>),
 }
 
 impl Windows {
@@ -89,22 +99,37 @@ impl Windows {
     ///
     /// Not one whole sample: fewer than `window` + 1 tokens. A window or stride of zero.
     pub fn new(tokens: Arc<[u32]>, window: usize, stride: usize) -> Result<Self, WindowsError> {
+        Self::of(Tokens::Memory(tokens), window, stride)
+    }
+
+    /// As [`new`](Self::new), for tokens that stay in their files and are read when a sample is asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn of_shards(shards: Arc<ShardSet>, window: usize, stride: usize) -> Result<Self, WindowsError> {
+        Self::of(Tokens::Files(shards), window, stride)
+    }
+
+    fn of(tokens: Tokens, window: usize, stride: usize) -> Result<Self, WindowsError> {
         if window == 0 {
             return Err(WindowsError::Zero { key: "data.window" });
         }
         if stride == 0 {
             return Err(WindowsError::Zero { key: "data.stride" });
         }
-        if tokens.len() <= window {
-            return Err(WindowsError::TooShort { part: "the text", n_tokens: tokens.len(), window });
+        let windows = Self { tokens, window, stride };
+        let n_tokens = windows.n_tokens();
+        if n_tokens <= window {
+            return Err(WindowsError::TooShort { part: "the text", n_tokens, window });
         }
-        Ok(Self { tokens, window, stride })
+        Ok(windows)
     }
 
     /// Number of samples, one at least.
     #[expect(clippy::len_without_is_empty, reason = "there is always a sample")]
     pub fn len(&self) -> usize {
-        (self.tokens.len() - self.window).div_ceil(self.stride)
+        (self.n_tokens() - self.window).div_ceil(self.stride)
     }
 
     /// Tokens of a sample (T).
@@ -117,20 +142,78 @@ impl Windows {
         self.stride
     }
 
-    /// All tokens that the samples are cut from.
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+    /// Tokens that the samples are cut from.
+    pub fn n_tokens(&self) -> usize {
+        match &self.tokens {
+            Tokens::Memory(tokens) => tokens.len(),
+            Tokens::Files(shards) => shards.n_tokens(),
+        }
     }
 
-    /// Input and target of sample `i`, `window` tokens each.
+    /// Gives all tokens, in their order, piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// If a file with them cannot be read any more.
+    pub fn for_each_piece(&self, mut visit: impl FnMut(&[u32])) -> Result<(), ShardError> {
+        const PIECE_TOKENS: usize = 1 << 18;
+        match &self.tokens {
+            Tokens::Memory(tokens) => visit(tokens),
+            Tokens::Files(shards) => {
+                let mut piece = vec![0; PIECE_TOKENS.min(shards.n_tokens())];
+                for start in (0..shards.n_tokens()).step_by(PIECE_TOKENS) {
+                    let end = (start + PIECE_TOKENS).min(shards.n_tokens());
+                    let piece = &mut piece[..end - start];
+                    shards.read(start..end, piece)?;
+                    visit(piece);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All tokens that the samples are cut from, where they are in memory.
+    pub fn tokens(&self) -> Option<&[u32]> {
+        match &self.tokens {
+            Tokens::Memory(tokens) => Some(tokens),
+            Tokens::Files(_) => None,
+        }
+    }
+
+    /// Adds input and target of sample `i`, `window` tokens each, to the ends of `inputs` and `targets`. Where they have
+    /// room for them, nothing is allocated.
+    ///
+    /// # Errors
+    ///
+    /// If a file with the tokens cannot be read any more; nothing has been added then.
     ///
     /// # Panics
     ///
     /// If there is no sample `i`.
-    pub fn get(&self, i: usize) -> (&[u32], &[u32]) {
+    pub fn read(&self, i: usize, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> Result<(), ShardError> {
         assert!(i < self.len(), "windows: sample {i} of {}", self.len());
-        let start = i * self.stride;
-        let sample = &self.tokens[start..start + self.window + 1];
-        (&sample[..self.window], &sample[1..])
+        let (start, window) = (i * self.stride, self.window);
+        match &self.tokens {
+            Tokens::Memory(tokens) => {
+                let sample = &tokens[start..start + window + 1];
+                inputs.extend_from_slice(&sample[..window]);
+                targets.extend_from_slice(&sample[1..]);
+            }
+            Tokens::Files(shards) => {
+                let at = inputs.len();
+                inputs.resize(at + window, 0);
+                let mut last = [0];
+                let read = shards
+                    .read(start..start + window, &mut inputs[at..])
+                    .and_then(|()| shards.read(start + window..start + window + 1, &mut last));
+                if let Err(error) = read {
+                    inputs.truncate(at);
+                    return Err(error);
+                }
+                targets.extend_from_slice(&inputs[at + 1..]);
+                targets.extend(last);
+            }
+        }
+        Ok(())
     }
 }

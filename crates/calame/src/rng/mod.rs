@@ -18,6 +18,8 @@ pub enum Purpose {
     Dropout,
     /// Tokens drawn in generation; the index is the sequence.
     Sampling,
+    /// Whether a document is for validation; the index is its number in the text.
+    Split,
 }
 
 /// The key of one stream of a seed.

@@ -16,13 +16,15 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use rustc_hash::FxHashMap;
 use tiktoken_rs::CoreBPE;
 
+use super::encoder::Pieces;
 use super::json::{File, shorten};
 use super::{END_OF_TEXT, Special, Tokenizer, TokenizerError, gpt2_json, hash_vocabulary};
 
 /// Number of ids of GPT-2, `<|endoftext|>` included.
 const N_GPT2: u32 = 50_257;
 
-/// GPT-2's pattern of a piece, less its lookahead `\s+(?!\S)`, for which [`segments`] stands in.
+/// GPT-2's pattern of a piece, less its lookahead `\s+(?!\S)`: only single pieces, which [`pieces`](super::pieces) has cut,
+/// are given to the expression.
 ///
 /// With the lookahead a backtracking engine is needed, whose stack a long run of white space exhausts; without it
 /// the search is linear in any text.
@@ -111,15 +113,45 @@ impl Bpe {
         &self.tokens
     }
 
+    /// The texts of the special tokens, in the order of the ids.
+    pub fn special_texts(&self) -> impl Iterator<Item = &str> {
+        self.specials.iter().map(|(text, _)| text.as_str())
+    }
+
     /// Text and id of each special token, in the order of the ids.
     pub(super) fn specials(&self) -> &[(String, u32)] {
         &self.specials
     }
 
-    fn encode_ordinary(&self, text: &str, ids: &mut Vec<u32>) {
-        for segment in segments(text) {
-            ids.extend(self.core.encode_ordinary(segment));
+    /// The ids of one piece.
+    pub(super) fn merge(&self, piece: &str) -> Vec<u32> {
+        self.core.encode_ordinary(piece)
+    }
+
+    /// Adds the ids of a text to `ids`; what it knows of pieces comes from `seen` and goes there.
+    pub(super) fn encode_with(
+        &self,
+        text: &str,
+        special: Special,
+        seen: &mut Pieces,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let mut start = 0;
+        if let Some(finder) = &self.special_finder
+            && special != Special::AsText
+        {
+            for found in finder.find_iter(text) {
+                let (token, id) = &self.specials[found.pattern().as_usize()];
+                if special == Special::Forbid {
+                    return Err(TokenizerError::ForbiddenSpecial { token: shorten(token), at: found.start() });
+                }
+                seen.encode(self, &text[start..found.start()], ids);
+                ids.push(*id);
+                start = found.end();
+            }
         }
+        seen.encode(self, &text[start..], ids);
+        Ok(())
     }
 }
 
@@ -138,21 +170,7 @@ impl Tokenizer for Bpe {
 
     fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
-        let mut start = 0;
-        if let Some(finder) = &self.special_finder
-            && special != Special::AsText
-        {
-            for found in finder.find_iter(text) {
-                let (token, id) = &self.specials[found.pattern().as_usize()];
-                if special == Special::Forbid {
-                    return Err(TokenizerError::ForbiddenSpecial { token: shorten(token), at: found.start() });
-                }
-                self.encode_ordinary(&text[start..found.start()], &mut ids);
-                ids.push(*id);
-                start = found.end();
-            }
-        }
-        self.encode_ordinary(&text[start..], &mut ids);
+        self.encode_with(text, special, &mut Pieces::default(), &mut ids)?;
         Ok(ids)
     }
 
@@ -223,50 +241,9 @@ fn special_finder(specials: &[(String, u32)]) -> Option<AhoCorasick> {
     Some(finder.expect("bpe: the special tokens are few"))
 }
 
-/// Cuts a text where GPT-2's `\s+(?!\S)` would: before the last character of a run of white space of two or more
-/// that something follows. No other piece begins before such a place and ends after it.
-fn segments(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (segment, tail) = rest.split_at(segment_end(rest));
-        rest = tail;
-        Some(segment)
-    })
-}
-
-fn segment_end(text: &str) -> usize {
-    let mut n_spaces = 0;
-    let mut last_space = 0;
-    for (i, c) in text.char_indices() {
-        if c.is_whitespace() {
-            n_spaces += 1;
-            last_space = i;
-        } else if n_spaces > 1 {
-            return last_space;
-        } else {
-            n_spaces = 0;
-        }
-    }
-    text.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn segments_leave_one_space_to_what_follows() {
-        let cut = |text| segments(text).collect::<Vec<_>>();
-        assert_eq!(cut(""), [""; 0]);
-        assert_eq!(cut("a b\nc"), ["a b\nc"]);
-        assert_eq!(cut("a  b"), ["a ", " b"]);
-        assert_eq!(cut("\n\n\u{3000}b  \t"), ["\n\n", "\u{3000}b  \t"]);
-        assert_eq!(cut("  a\r\n b"), [" ", " a\r\n", " b"]);
-        assert_eq!(cut("   "), ["   "]);
-    }
 
     #[test]
     fn the_longest_special_token_is_found() {

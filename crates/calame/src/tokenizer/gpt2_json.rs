@@ -284,7 +284,7 @@ fn merged_tokens<'a>(
 }
 
 /// Merges the bytes of a token with the ids below its own; the length of the first part where two are left.
-fn last_cut(ranks: &FxHashMap<Vec<u8>, u32>, token: &[u8], id: u32) -> Option<usize> {
+pub(super) fn last_cut(ranks: &FxHashMap<Vec<u8>, u32>, token: &[u8], id: u32) -> Option<usize> {
     // The starts of the parts, then the end; beside each the id of its union with the next part, if below `id`.
     let mut starts: Vec<usize> = (0..=token.len()).collect();
     let union = |starts: &[usize], i: usize| {

@@ -4,14 +4,17 @@
 //! (its vocabulary is inside the program), and [`SimpleTokenizer`], the two word tokenizers built from a text.
 //! A tokenizer is saved as a `tokenizer.json` in Hugging Face's format and read back by [`read_json`];
 //! [`Tokenizer::hash`] tells whether two of them are the same.
-//! [`StreamDecoder`] gives the text of ids that arrive one by one.
+//! [`Encoder`] encodes text after text, [`train`] learns a byte-level BPE, [`StreamDecoder`] gives the text of ids that arrive one by one.
 
 mod byte_level;
+mod encoder;
 mod gpt2;
 mod gpt2_json;
 mod json;
+mod pieces;
 mod simple;
 mod stream;
+mod train;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,9 +22,11 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+pub use encoder::Encoder;
 pub use gpt2::{Bpe, BpeLists};
 pub use simple::SimpleTokenizer;
 pub use stream::StreamDecoder;
+pub use train::{MAX_VOCAB, MIN_VOCAB, TrainError, train};
 
 /// The text that stands between two documents, in every tokenizer that has such a token.
 pub const END_OF_TEXT: &str = "<|endoftext|>";

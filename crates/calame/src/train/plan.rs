@@ -16,11 +16,18 @@ pub struct TextSize {
     pub n_windows: u64,
     /// Samples of validation.
     pub n_validation_windows: u64,
+    /// Whether the tokens stay in their files.
+    pub is_in_files: bool,
     /// For each token of the vocabulary, whether it stands in the text that is trained on.
     pub is_used: Vec<bool>,
 }
 
 impl TextSize {
+    /// Tokens that are in memory while a training runs.
+    pub fn n_in_memory(&self) -> u64 {
+        if self.is_in_files { 0 } else { self.n_train_tokens.saturating_add(self.n_validation_tokens) }
+    }
+
     /// Notes which tokens stand in a piece of the text that is trained on; larger ids than `vocab_size` are passed over.
     pub fn use_tokens(&mut self, tokens: &[u32], vocab_size: usize) {
         self.is_used.resize(vocab_size, false);
@@ -260,7 +267,7 @@ fn memory(
     let other_blocks = parameters.block.saturating_mul(n_taking_turns);
     let gradients = parameters.all - other_blocks - untouched;
     let n_order = text.n_windows.saturating_mul(2).saturating_add(text.n_validation_windows);
-    let n_tokens = text.n_train_tokens.saturating_add(text.n_validation_tokens);
+    let n_tokens = text.n_in_memory();
     let sample = match config.sample.max_tokens {
         0 => 0,
         // A token is hardly ever shorter than three bytes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::guard::Trouble;
 use crate::checkpoint::{CheckpointError, Progress};
+use crate::data::ShardError;
 use crate::model::Gpt;
 use crate::ops::Device;
 
@@ -68,8 +69,8 @@ pub enum Outcome {
 
 /// Who follows a training: tells the time, asks it to stop, writes things down, samples.
 pub trait Observer {
-    /// What its methods may fail with.
-    type Error;
+    /// What its methods may fail with, and what a training becomes whose tokens cannot be read any more.
+    type Error: From<ShardError>;
     /// Time since some fixed moment.
     fn now(&mut self) -> Duration;
     /// Whether the training should end after the step under way.

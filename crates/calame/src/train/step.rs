@@ -5,6 +5,7 @@ use super::config::LossAverage;
 use super::guard::{self, Trouble};
 use super::report::StepReport;
 use crate::checkpoint::Progress;
+use crate::data::ShardError;
 use crate::model::{Dropout, Gpt, Part};
 use crate::ops;
 use crate::rng::{self, Purpose};
@@ -18,14 +19,25 @@ impl Trainer<'_> {
     ///
     /// If the step went bad, the report says so, and neither weights, moments nor the place in the data and in what is drawn
     /// change.
-    pub fn step(&mut self) -> StepReport {
+    ///
+    /// # Errors
+    /// If a batch cannot be read, which happens only where its tokens are in files; nothing has changed then either.
+    pub fn step(&mut self) -> Result<StepReport, ShardError> {
         let script = self.progress.torch.clone();
         self.begin_epoch_if_due();
         let (n_batches, n_tokens) = self.size_of_step();
         let Progress { n_steps, n_skipped, epoch, .. } = self.progress;
         let lr = self.lr();
         self.optimizer.begin_step(n_steps - n_skipped, lr);
-        let (whole, loss) = (self.config.looks_at_gradients(), self.gradients(n_batches, n_tokens));
+        let whole = self.config.looks_at_gradients();
+        let loss = match self.gradients(n_batches, n_tokens) {
+            Ok(loss) => loss,
+            Err(error) => {
+                self.forget_step();
+                self.progress.torch = script;
+                return Err(error);
+            }
+        };
         let mut grad_norm = None;
         let trouble = if !loss.is_finite() {
             Some(Trouble::Loss(loss))
@@ -52,7 +64,7 @@ impl Trainer<'_> {
         }
         let n_tokens_seen = self.progress.n_tokens_seen;
         let (step, epoch, step_seconds) = (n_steps, epoch + 1, 0.0);
-        StepReport { step, epoch, loss, lr, grad_norm, trouble, n_tokens, n_tokens_seen, step_seconds }
+        Ok(StepReport { step, epoch, loss, lr, grad_norm, trouble, n_tokens, n_tokens_seen, step_seconds })
     }
 
     /// The learning rate of the next step.
@@ -73,11 +85,11 @@ impl Trainer<'_> {
 
     /// Forward and backward of the step's batches; the loss of all of them. After a loss that is not finite the gradients are
     /// of no use.
-    fn gradients(&mut self, n_batches: usize, n_tokens: usize) -> f32 {
+    fn gradients(&mut self, n_batches: usize, n_tokens: usize) -> Result<f32, ShardError> {
         let (config, whole) = (&self.config.train, self.config.looks_at_gradients());
         let (mut loss, mut first_sequence) = (0.0, 0);
         for i in 0..n_batches {
-            let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets);
+            let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets)?;
             let n_here = self.inputs.len();
             let divisor = match config.loss_average {
                 LossAverage::Token => n_tokens,
@@ -112,7 +124,7 @@ impl Trainer<'_> {
             }
             first_sequence += n_sequences as u32;
         }
-        loss as f32
+        Ok(loss as f32)
     }
 
     /// The norm of the whole gradient.

@@ -10,7 +10,7 @@ use super::optimizer::AdamW;
 use super::report::{EvaluationReport, Observer, Outcome, StepReport};
 use super::splits::Splits;
 use crate::checkpoint::{CheckpointError, Progress, TrainingState};
-use crate::data::Loader;
+use crate::data::{Loader, ShardError};
 use crate::model::{Gpt, Masks, Saved, Scratch};
 use crate::ops::Device;
 use crate::rng::torch::{Generator, Script};
@@ -210,7 +210,7 @@ impl<'a> Trainer<'a> {
     /// Trains to the end of the last epoch, or until the observer asks to stop; writes no checkpoints.
     ///
     /// # Errors
-    /// What the observer fails with.
+    /// What the observer fails with; a file with tokens that cannot be read any more.
     pub fn run<O: Observer>(&mut self, observer: &mut O) -> Result<Outcome, O::Error> {
         self.run_with(None, observer)
     }
@@ -218,7 +218,7 @@ impl<'a> Trainer<'a> {
     /// As [`Trainer::run`], with checkpoints whenever they are due; one that cannot be written does not end the training.
     ///
     /// # Errors
-    /// What the observer fails with.
+    /// As [`Trainer::run`].
     pub fn run_saving<O: Observer>(
         &mut self,
         checkpoints: &mut Checkpoints,
@@ -246,7 +246,7 @@ impl<'a> Trainer<'a> {
                 return Ok(Outcome::Stopped);
             }
             let start = observer.now();
-            let mut report = self.step();
+            let mut report = self.step()?;
             if report.trouble.is_some() {
                 if let Some(outcome) = self.remedy(&report, checkpoints.as_deref_mut(), observer)? {
                     return Ok(outcome);
@@ -313,7 +313,7 @@ impl<'a> Trainer<'a> {
         let step = self.progress.n_steps - 1;
         if step.is_multiple_of(self.config.train.eval_every) {
             let start = observer.now();
-            let mut report = self.evaluate();
+            let mut report = self.evaluate()?;
             report.seconds = (observer.now() - start).as_secs_f64();
             observer.evaluation(&report)?;
             let stopping = &self.config.early_stopping;
@@ -333,16 +333,19 @@ impl<'a> Trainer<'a> {
     /// The losses now.
     ///
     /// Where the run follows a PyTorch script this draws, as there: what comes after it changes.
-    pub fn evaluate(&mut self) -> EvaluationReport {
-        let train_loss = self.evaluate_split(|splits| &mut splits.train_evaluated, self.config.data.shuffle);
-        let val_loss = self.evaluate_split(|splits| &mut splits.validation, false);
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn evaluate(&mut self) -> Result<EvaluationReport, ShardError> {
+        let train_loss = self.evaluate_split(|splits| &mut splits.train_evaluated, self.config.data.shuffle)?;
+        let val_loss = self.evaluate_split(|splits| &mut splits.validation, false)?;
         let Progress { n_steps, epoch, n_tokens_seen, .. } = self.progress;
         let step = n_steps.saturating_sub(1);
-        EvaluationReport { step, epoch: epoch + 1, train_loss, val_loss, n_tokens_seen, seconds: 0.0 }
+        Ok(EvaluationReport { step, epoch: epoch + 1, train_loss, val_loss, n_tokens_seen, seconds: 0.0 })
     }
 
     /// The mean of the means of a split's first batches; only PyTorch's script shuffles.
-    fn evaluate_split(&mut self, split: fn(&mut Splits) -> &mut Loader, shuffle: bool) -> f32 {
+    fn evaluate_split(&mut self, split: fn(&mut Splits) -> &mut Loader, shuffle: bool) -> Result<f32, ShardError> {
         let loader = split(&mut self.splits);
         if let Some(script) = &mut self.progress.torch {
             script.evaluation_pass(loader.n_windows(), shuffle, &mut self.order);
@@ -352,7 +355,7 @@ impl<'a> Trainer<'a> {
         }
         let (mut sum, mut n) = (0.0, 0);
         while n < self.config.train.eval_batches {
-            let n_sequences = loader.next_batch(&mut self.inputs, &mut self.targets);
+            let n_sequences = loader.next_batch(&mut self.inputs, &mut self.targets)?;
             if n_sequences == 0 {
                 break;
             }
@@ -361,6 +364,6 @@ impl<'a> Trainer<'a> {
             sum += loss / self.targets.len() as f64;
             n += 1;
         }
-        (sum / f64::from(n as u32)) as f32
+        Ok((sum / f64::from(n as u32)) as f32)
     }
 }

@@ -93,7 +93,7 @@ fn training_allocates_nothing(config: &RunConfig, n_windows: usize, n_threads: u
     let n_steps = 2 * trainer.steps_per_epoch() + 1;
     assert!(n_first <= trainer.steps_per_epoch());
     for step in 0..n_steps {
-        let (report, seen) = counted(|| trainer.step());
+        let (report, seen) = counted(|| trainer.step().unwrap());
         assert!(report.loss.is_finite() && report.step == step);
         let what = format!("step {step} of {n_steps}, {n_threads} threads, tied head: {}", config.model.tied_head);
         if step >= n_first {
@@ -147,9 +147,9 @@ fn neither_evaluation_nor_save_costs_a_step_anything() {
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, 23));
     for step in 0..7 {
-        let (_, seen) = counted(|| trainer.step());
+        let (_, seen) = counted(|| trainer.step().unwrap());
         assert!(step == 0 || seen == NOTHING, "step {step}: {seen:?}");
-        trainer.evaluate();
+        trainer.evaluate().unwrap();
         let checkpoint = trainer.save(folder.path()).unwrap();
         trainer.resume(&checkpoint).unwrap();
     }

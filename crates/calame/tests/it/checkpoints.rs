@@ -1,12 +1,11 @@
 //! Checkpoints while a training runs: when, how many, damaged ones, copies in memory.
 
-use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use calame::checkpoint::{latest_checkpoint, save_best, sound_checkpoint, take_best, verify_checkpoint};
-use calame::data::Windows;
+use calame::data::{ShardError, Windows};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::Bpe;
@@ -17,7 +16,7 @@ use calame::train::{
 struct Silent(u64);
 
 impl Observer for Silent {
-    type Error = Infallible;
+    type Error = ShardError;
 
     fn now(&mut self) -> Duration {
         self.0 += 1;
@@ -28,15 +27,15 @@ impl Observer for Silent {
         false
     }
 
-    fn step(&mut self, _: &StepReport) -> Result<(), Infallible> {
+    fn step(&mut self, _: &StepReport) -> Result<(), ShardError> {
         Ok(())
     }
 
-    fn evaluation(&mut self, _: &EvaluationReport) -> Result<(), Infallible> {
+    fn evaluation(&mut self, _: &EvaluationReport) -> Result<(), ShardError> {
         Ok(())
     }
 
-    fn epoch_end(&mut self, _: &Device, _: &Gpt, _: u64, _: u64) -> Result<(), Infallible> {
+    fn epoch_end(&mut self, _: &Device, _: &Gpt, _: u64, _: u64) -> Result<(), ShardError> {
         Ok(())
     }
 }
@@ -70,7 +69,7 @@ fn train(folder: &Path, keep: usize, copy: bool) -> PathBuf {
     let settings = CheckpointConfig { every_steps: 2, every_minutes: 0.0, every_epoch: false, keep, copy };
     let folder = folder.join("checkpoints");
     let mut checkpoints = Checkpoints::new(&folder, &settings);
-    assert_eq!(trainer.run_saving(&mut checkpoints, &mut Silent(0)), Ok(Outcome::Finished));
+    assert_eq!(trainer.run_saving(&mut checkpoints, &mut Silent(0)).unwrap(), Outcome::Finished);
     checkpoints.wait().unwrap();
     folder
 }
@@ -152,7 +151,7 @@ fn a_save_removes_what_belongs_to_another_course() {
     let (dev, config) = (device(), config());
     let mut trainer = Trainer::new(&dev, &config, Gpt::zeros(&config.model), splits(&config));
     trainer.resume(&checkpoints.join("step-000004")).unwrap();
-    trainer.step();
+    trainer.step().unwrap();
     let settings = CheckpointConfig { keep: 3, ..CheckpointConfig::default() };
     Checkpoints::new(&checkpoints, &settings).save(&trainer).unwrap();
     assert_eq!(names(&checkpoints), ["step-000002", "step-000004", "step-000005"]);
@@ -169,7 +168,7 @@ fn the_best_model_stays_while_a_checkpoint_speaks_of_it() {
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config));
     save_best(&checkpoints, trainer.gpt(), Bpe::gpt2().as_ref(), 0).unwrap();
     save_best(&checkpoints, trainer.gpt(), Bpe::gpt2().as_ref(), 3).unwrap();
-    assert_eq!(trainer.run(&mut Silent(0)), Ok(Outcome::Finished));
+    assert_eq!(trainer.run(&mut Silent(0)).unwrap(), Outcome::Finished);
     assert_eq!(trainer.progress().best.unwrap().step, 0);
     trainer.save(&checkpoints).unwrap();
     assert_eq!(names(&checkpoints), ["best-000000", "step-000010"]);
@@ -190,11 +189,11 @@ fn a_copy_is_of_the_moment() {
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config));
     let settings = CheckpointConfig { copy: true, ..CheckpointConfig::default() };
     let mut checkpoints = Checkpoints::new(&folder.path().join("a"), &settings);
-    trainer.step();
+    trainer.step().unwrap();
     checkpoints.save(&trainer).unwrap();
     let direct = trainer.save(&folder.path().join("b")).unwrap();
     for _ in 0..5 {
-        trainer.step();
+        trainer.step().unwrap();
     }
     checkpoints.wait().unwrap();
     let copied = latest_checkpoint(&folder.path().join("a")).unwrap().unwrap();

@@ -6,11 +6,15 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use calame::checkpoint::{
     ModelFile, Progress, TrainingState, load_model, save_model, save_training, write_gguf, write_onnx, write_torch,
 };
+use calame::data::prepare::{Beginning, PrepareObserver, PrepareOptions, prepare};
+use calame::data::{self, ShardFormat, find_sources};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
 use calame::train::metrics::{MetricsWriter, Record};
@@ -30,13 +34,15 @@ mod checks;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target of `fuzz/`.
-const TARGETS: [(&str, Check); 10] = [
+const TARGETS: [(&str, Check); 12] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
     ("tokenizer_json", checks::tokenizer_json),
     ("metrics", checks::metrics),
     ("run_config", checks::run_config),
     ("corpus", checks::corpus),
+    ("documents", checks::documents),
+    ("manifest", checks::manifest),
     ("torch_file", checks::torch_file),
     ("llmc", checks::llmc),
     ("gguf", checks::gguf),
@@ -393,6 +399,44 @@ fn corpus_seeds() -> [(&'static str, Vec<u8>); 2] {
     [("lines", lines.into()), ("marked", marked.into())]
 }
 
+/// Each after the byte that says in which kind of file.
+fn documents_seeds() -> [(&'static str, Vec<u8>); 4] {
+    let lines = "{\"text\": \"The reed\"}\n{\"text\": \"wrote.\\n\"}\n\n{\"other\": 1}\n";
+    let book =
+        "Head\n*** START OF THE PROJECT GUTENBERG EBOOK A ***\nThe reed.\n*** END OF THE PROJECT GUTENBERG EBOOK A ***";
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gzip.write_all(lines.as_bytes()).unwrap();
+    let zstd = ruzstd::encoding::compress_to_vec(book.as_bytes(), ruzstd::encoding::CompressionLevel::Uncompressed);
+    let of_kind = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
+    [
+        ("book", of_kind(0, book.as_bytes())),
+        ("book-zstd", of_kind(2, &zstd)),
+        ("lines", of_kind(3, lines.as_bytes())),
+        ("lines-gzip", of_kind(4, &gzip.finish().unwrap())),
+    ]
+}
+
+fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
+    struct Silent;
+    impl PrepareObserver for Silent {
+        fn begins(&mut self, _: Beginning) {}
+        fn progress(&mut self, _: &data::prepare::Progress) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+    }
+    let tokenizer = tokenizer::read_json(&bpe(), Path::new("tokenizer.json")).unwrap();
+    [("llmc", ShardFormat::Llmc), ("nanogpt", ShardFormat::Nanogpt)].map(|(name, format)| {
+        let (text, out) = (folder.join(format!("{name}.jsonl")), folder.join(name));
+        fs::write(&text, "{\"text\": \"The reed, the pen\"}\n{}\n").unwrap();
+        let sources = find_sources(&[text.to_str().unwrap()], folder).unwrap();
+        let options = PrepareOptions { format, shard_tokens: 8, val_fraction: 0.0, ..PrepareOptions::default() };
+        prepare(&sources, tokenizer.as_ref(), &options, &out, 1, &mut Silent).unwrap();
+        // The folder's name changes from run to run.
+        let json = fs::read_to_string(out.join("manifest.json")).unwrap();
+        (name, json.replace(folder.to_str().unwrap(), "texts").into_bytes())
+    })
+}
+
 /// PyTorch wrote the first four, calame the last.
 fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 5] {
     let config = ModelConfig { qkv_bias: false, tied_head: true, ..checks::tiny_model() };
@@ -476,6 +520,8 @@ fn the_fuzz_seeds_are_what_the_code_writes() {
     check("metrics", &metrics_seeds(folder.path()));
     check("run_config", &run_config_seeds(folder.path()));
     check("corpus", &corpus_seeds());
+    check("documents", &documents_seeds());
+    check("manifest", &manifest_seeds(folder.path()));
     check("torch_file", &torch_file_seeds(folder.path()));
     check("llmc", &llmc_seeds());
     check("gguf", &gguf_seeds(&folder.path().join("gguf")));

@@ -13,6 +13,7 @@ mod model;
 mod onnx;
 mod optimisation;
 mod plot;
+mod prepare;
 mod shards;
 mod tidy;
 mod tokenizer;

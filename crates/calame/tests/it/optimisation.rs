@@ -1,11 +1,10 @@
 //! What a step makes of its batches: accumulation, clipping, decay, schedules, steps that go bad, the end of a training.
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use calame::checkpoint::{CheckpointError, Progress, load_training};
-use calame::data::Windows;
+use calame::data::{ShardError, Windows};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
@@ -80,7 +79,7 @@ fn first_step(dropout: f32, tied_head: bool, n_windows: usize, batch_size: usize
     (config.data.batch_size, config.train.accumulate) = (batch_size, accumulate);
     let dev = device();
     let mut trainer = trainer(&dev, &config, n_windows);
-    let report = trainer.step();
+    let report = trainer.step().unwrap();
     assert_eq!(report.n_tokens, n_windows.min(batch_size * accumulate) * WINDOW);
     (report.loss, mean_of_gradients(&trainer))
 }
@@ -114,7 +113,7 @@ fn steps_of_an_epoch_take_what_batches_are_left() {
     // Seven batches, the last of one window.
     let mut trainer = trainer(&dev, &config, 13);
     assert_eq!((trainer.steps_per_epoch(), trainer.n_steps_in_all()), (3, 6));
-    let tokens: Vec<usize> = (0..6).map(|_| trainer.step().n_tokens / WINDOW).collect();
+    let tokens: Vec<usize> = (0..6).map(|_| trainer.step().unwrap().n_tokens / WINDOW).collect();
     assert_eq!(tokens, [6, 6, 1, 6, 6, 1]);
     let Progress { n_steps, epoch, batch, n_tokens_seen, .. } = *trainer.progress();
     assert_eq!((n_steps, epoch, batch, n_tokens_seen), (6, 1, 7, 26 * WINDOW as u64));
@@ -129,7 +128,7 @@ fn the_books_average_is_the_mean_of_means() {
         // So small a rate that the weights stay.
         (config.train.loss_average, config.train.lr) = (average, 1e-12);
         let mut trainer = trainer(&dev, &config, 3);
-        (0..n_steps).map(|_| trainer.step().loss).collect::<Vec<f32>>()
+        (0..n_steps).map(|_| trainer.step().unwrap().loss).collect::<Vec<f32>>()
     };
     let [two, one] = loss_of(LossAverage::Token, 1, 2)[..] else { panic!("two steps") };
     let (book, token) = (loss_of(LossAverage::Book, 2, 1)[0], loss_of(LossAverage::Token, 2, 1)[0]);
@@ -150,7 +149,7 @@ fn a_large_gradient_is_clipped_to_its_norm_and_a_small_one_left_alone() {
         let mut config = config();
         config.train.clip_norm = clip_norm;
         let mut trainer = trainer(&dev, &config, 4);
-        let report = trainer.step();
+        let report = trainer.step().unwrap();
         (report, mean_of_gradients(&trainer))
     };
     let (plain, gradients) = step(0.0);
@@ -172,7 +171,7 @@ fn decay_takes_from_all_or_from_matrices() {
         let mut config = config();
         (config.train.decayed, config.train.weight_decay) = (decayed, weight_decay);
         let mut trainer = trainer(&dev, &config, 4);
-        trainer.step();
+        trainer.step().unwrap();
         trainer.gpt().clone()
     };
     let (all, matrices, none) =
@@ -204,7 +203,7 @@ struct Notes {
 }
 
 impl Observer for Notes {
-    type Error = Infallible;
+    type Error = ShardError;
 
     fn now(&mut self) -> Duration {
         self.seconds += 1;
@@ -215,32 +214,32 @@ impl Observer for Notes {
         false
     }
 
-    fn step(&mut self, report: &StepReport) -> Result<(), Infallible> {
+    fn step(&mut self, report: &StepReport) -> Result<(), ShardError> {
         self.lr.push(report.lr);
         self.steps.push(report.step);
         Ok(())
     }
 
-    fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), Infallible> {
+    fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), ShardError> {
         self.evaluations.push((report.step, report.val_loss));
         Ok(())
     }
 
-    fn epoch_end(&mut self, _: &Device, _: &Gpt, _: u64, _: u64) -> Result<(), Infallible> {
+    fn epoch_end(&mut self, _: &Device, _: &Gpt, _: u64, _: u64) -> Result<(), ShardError> {
         Ok(())
     }
 
-    fn skipped(&mut self, report: &StepReport) -> Result<(), Infallible> {
+    fn skipped(&mut self, report: &StepReport) -> Result<(), ShardError> {
         self.skipped.push((report.step, report.trouble.unwrap()));
         Ok(())
     }
 
-    fn went_back(&mut self, _: &StepReport, folder: &Path, progress: &Progress) -> Result<(), Infallible> {
+    fn went_back(&mut self, _: &StepReport, folder: &Path, progress: &Progress) -> Result<(), ShardError> {
         self.backs.push((folder.file_name().unwrap().into(), progress.n_steps));
         Ok(())
     }
 
-    fn improved(&mut self, _: &Gpt, report: &EvaluationReport) -> Result<(), Infallible> {
+    fn improved(&mut self, _: &Gpt, report: &EvaluationReport) -> Result<(), ShardError> {
         self.improved.push(report.step);
         Ok(())
     }
@@ -259,7 +258,7 @@ fn the_rate_follows_its_schedule() {
     let dev = device();
     let mut notes = Notes::default();
     let outcome = trainer(&dev, &config, 20).run(&mut notes);
-    assert_eq!(outcome, Ok(Outcome::Finished));
+    assert_eq!(outcome.unwrap(), Outcome::Finished);
     let expected = [0.5e-3, 1e-3, 1e-3, 0.75e-3, 0.5e-3];
     assert!(notes.lr.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{:?}", notes.lr);
     assert_eq!(notes.lr.len(), 5);
@@ -289,7 +288,7 @@ fn an_outlier_is_passed_over_without_a_trace() {
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits_of(&config, text_with_an_outlier()));
     let mut notes = Notes::default();
-    assert_eq!(trainer.run(&mut notes), Ok(Outcome::Finished));
+    assert_eq!(trainer.run(&mut notes).unwrap(), Outcome::Finished);
     let [(130, Trouble::LossOutlier { z, .. })] = notes.skipped[..] else { panic!("{:?}", notes.skipped) };
     assert!(z > 6.0);
     assert_eq!(notes.steps, (0..140).filter(|step| *step != 130).collect::<Vec<u64>>());
@@ -300,7 +299,7 @@ fn an_outlier_is_passed_over_without_a_trace() {
     without.drain(OUTLIER * WINDOW..(OUTLIER + 1) * WINDOW);
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut other = Trainer::new(&dev, &config, gpt, splits_of(&config, without));
-    assert_eq!(other.run(&mut Notes::default()), Ok(Outcome::Finished));
+    assert_eq!(other.run(&mut Notes::default()).unwrap(), Outcome::Finished);
     let bits = |gpt: &Gpt| gpt.tensors().flat_map(|(_, t)| t.as_slice()).map(|x| x.to_bits()).collect::<Vec<u32>>();
     assert!(bits(trainer.gpt()) == bits(other.gpt()), "the step has left a trace");
 }
@@ -342,7 +341,7 @@ fn the_first_gradient_that_is_not_finite_is_named_and_reaches_nothing() {
     gpt.lm_head.as_mut_slice().iter_mut().for_each(|x| *x *= 1e25);
     let before = gpt.clone();
     let mut trainer = Trainer::new(&dev, &config, gpt, splits_of(&config, random_tokens(8 * WINDOW + 1, 1)));
-    let report = trainer.step();
+    let report = trainer.step().unwrap();
     assert!(report.loss.is_finite(), "{report:?}");
     let Some(trouble @ Trouble::Gradient(name)) = report.trouble else { panic!("{report:?}") };
     assert_eq!(name.to_string(), "wte.weight");
@@ -361,7 +360,7 @@ fn a_training_whose_validation_gets_no_better_ends_early() {
     let dev = device();
     // Random tokens can only be learnt by heart.
     let (mut trainer, mut notes) = (trainer(&dev, &config, 8), Notes::default());
-    assert_eq!(trainer.run(&mut notes), Ok(Outcome::StoppedEarly));
+    assert_eq!(trainer.run(&mut notes).unwrap(), Outcome::StoppedEarly);
     let (best_step, best_loss) =
         notes.evaluations.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).expect("evaluations");
     let best = trainer.progress().best.unwrap();

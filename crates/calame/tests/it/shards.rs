@@ -29,7 +29,7 @@ fn ids_are_read_by_position() {
     // More than are read at a time, the largest id among them.
     let ids: Vec<u16> = (0..200_000u32).map(|i| (i * 31 % 65_536) as u16).collect();
     let (_folder, path) = shard([20_240_520, 1, 200_000], &ids);
-    let mut shard = TokenShard::open(&path).unwrap();
+    let shard = TokenShard::open(&path).unwrap();
     assert_eq!(shard.n_tokens(), 200_000);
     for range in [0..200_000, 199_999..200_000, 70_000..70_001, 5..140_000, 3..3, 0..1] {
         let mut found = vec![u32::MAX; range.len()];
@@ -45,9 +45,9 @@ fn other_files_are_refused() {
         let error = refused(header, n_ids);
         assert!(matches!(error, ShardError::Foreign { .. }) && error.to_string().contains(expected), "{error}");
     };
-    foreign([20_240_326, 1, 4], 4, "20240326: expected 20240520");
-    // LLaMA's ids have 32 bits.
-    foreign([20_240_801, 7, 4], 8, "20240801");
+    foreign([20_240_326, 1, 4], 4, "20240326: expected 20240520 (ids of 16 bits)");
+    // Ids of 32 bits have a header of their own.
+    foreign([20_240_801, 1, 4], 8, "the header's version is 1: expected 7");
     foreign([20_240_520, 7, 4], 8, "the header's version is 7: expected 1");
 }
 

@@ -1,13 +1,12 @@
 //! The training loop: that it learns, that it goes on to the bit, that it ends where it should, and the folder of a run.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use calame::checkpoint::CheckpointError;
-use calame::data::Windows;
+use calame::data::{ShardError, Windows};
 use calame::model::{Dropout, Gpt, ModelConfig, Preset, Saved, Scratch};
 use calame::ops::{AdamWStep, Device, Isa, Precision, adamw};
 use calame::rng::{Key, Sequence};
@@ -119,7 +118,7 @@ impl Recorder {
 }
 
 impl Observer for Recorder {
-    type Error = Infallible;
+    type Error = ShardError;
 
     fn now(&mut self) -> Duration {
         self.seconds += 1;
@@ -136,26 +135,26 @@ impl Observer for Recorder {
         }
     }
 
-    fn step(&mut self, report: &StepReport) -> Result<(), Infallible> {
+    fn step(&mut self, report: &StepReport) -> Result<(), ShardError> {
         self.events.push(Event::Step(*report));
         self.n_steps += 1;
         self.n_questions = 0;
         Ok(())
     }
 
-    fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), Infallible> {
+    fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), ShardError> {
         self.events.push(Event::Evaluation(*report));
         Ok(())
     }
 
-    fn epoch_end(&mut self, _: &Device, gpt: &Gpt, epoch: u64, step: u64) -> Result<(), Infallible> {
+    fn epoch_end(&mut self, _: &Device, gpt: &Gpt, epoch: u64, step: u64) -> Result<(), ShardError> {
         self.events.push(Event::EpochEnd { epoch, step, bits: bits(gpt) });
         Ok(())
     }
 }
 
 fn run(trainer: &mut Trainer<'_>, recorder: &mut Recorder) -> Outcome {
-    trainer.run(recorder).unwrap_or_else(|never| match never {})
+    trainer.run(recorder).unwrap()
 }
 
 /// A whole training: what the observer saw, and the weights at its end.
@@ -175,7 +174,7 @@ fn one_batch_is_overfitted() {
         let gpt = Gpt::fresh(&dev, &config.model, 1);
         let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, 1));
         assert_eq!(trainer.steps_per_epoch(), 1);
-        let losses: Vec<f32> = (0..200).map(|_| trainer.step().loss).collect();
+        let losses: Vec<f32> = (0..200).map(|_| trainer.step().unwrap().loss).collect();
         let ln_v = (VOCAB as f32).ln();
         assert!((losses[0] - ln_v).abs() < 0.5, "untrained {}, ln V = {ln_v}", losses[0]);
         let last = losses[199];
@@ -201,8 +200,8 @@ fn steps_are_those_of_plain_adamw() {
     loader.start_epoch(None);
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     for t in 1..=STEPS_PER_EPOCH as i32 {
-        trainer.step();
-        let n_sequences = loader.next_batch(&mut inputs, &mut targets);
+        trainer.step().unwrap();
+        let n_sequences = loader.next_batch(&mut inputs, &mut targets).unwrap();
         let (drop, scale) = (Dropout::Off, 1.0 / inputs.len() as f32);
         let ready = &mut |_, _: &mut Gpt, _: &mut Gpt| {};
         gpt.forward_backward(
@@ -337,7 +336,7 @@ fn a_checkpoint_of_another_generator_is_an_error() {
     // A state that no generator can have, and one in another epoch than the run.
     let mut first = trainer(&dev, &torch);
     for _ in 0..7 {
-        first.step();
+        first.step().unwrap();
     }
     let checkpoint = first.save(folder.path()).unwrap();
     let state: serde_json::Value =
@@ -364,10 +363,10 @@ fn a_diverging_step_leaves_torchs_generator_where_it_was() {
     // Of one batch an epoch, so that the step that diverges draws an order too.
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, 1));
-    assert!(trainer.step().loss.is_finite());
+    assert!(trainer.step().unwrap().loss.is_finite());
     let script = trainer.progress().torch.clone();
     for _ in 0..2 {
-        assert!(!trainer.step().loss.is_finite());
+        assert!(!trainer.step().unwrap().loss.is_finite());
         assert_eq!(trainer.progress().torch, script);
     }
 }
@@ -473,7 +472,7 @@ fn a_diverging_training_ends_with_the_weights_before_it() {
     config.train.lr = 1e30;
     let mut once = trainer(&dev, &config);
     let start = once.save(&folder.path().join("checkpoints")).unwrap();
-    assert!(once.step().loss.is_finite());
+    assert!(once.step().unwrap().loss.is_finite());
     assert_eq!(once.gpt().first_not_finite(), None);
 
     let (mut trainer, mut recorder) = (trainer(&dev, &config), Recorder::new(Stop::Never, 0));
@@ -491,7 +490,7 @@ fn a_diverging_training_ends_with_the_weights_before_it() {
 
     // The diverged trainer goes back to an earlier state and leaves nothing behind.
     trainer.resume(&start).unwrap();
-    trainer.step();
+    trainer.step().unwrap();
     assert_eq!(bits(trainer.gpt()), bits(once.gpt()));
 }
 
@@ -518,8 +517,8 @@ fn an_evaluation_is_the_mean_of_the_batches_means() {
         config.train.eval_batches = n_batches;
         config.data.eval_batch_size = eval_batch_size;
         let mut trainer = trainer(&dev, &config);
-        trainer.step();
-        let report = trainer.evaluate();
+        trainer.step().unwrap();
+        let report = trainer.evaluate().unwrap();
         let size = if eval_batch_size == 0 { BATCH } else { eval_batch_size };
         let by_hand = |n_windows: usize, seed| {
             let ids = tokens_of_windows(n_windows, seed);
@@ -558,7 +557,7 @@ fn a_seed_decides_everything() {
         let mut config = config();
         config.train.seed = seed;
         let mut trainer = Trainer::new(&dev, &config, Gpt::fresh(&dev, &config.model, 7), splits(&config, 5));
-        trainer.step().loss
+        trainer.step().unwrap().loss
     };
     assert_eq!(from_the_same_weights(1), from_the_same_weights(1));
     assert_ne!(from_the_same_weights(1), from_the_same_weights(2));
@@ -567,8 +566,15 @@ fn a_seed_decides_everything() {
 #[test]
 fn an_observers_error_ends_the_training() {
     struct Full(u64);
+    #[derive(Debug, PartialEq)]
+    struct Failure(String);
+    impl From<ShardError> for Failure {
+        fn from(error: ShardError) -> Failure {
+            Failure(error.to_string())
+        }
+    }
     impl Observer for Full {
-        type Error = &'static str;
+        type Error = Failure;
         fn now(&mut self) -> Duration {
             Duration::ZERO
         }
@@ -576,7 +582,7 @@ fn an_observers_error_ends_the_training() {
             false
         }
         fn step(&mut self, report: &StepReport) -> Result<(), Self::Error> {
-            if report.step == self.0 { Err("disk full") } else { Ok(()) }
+            if report.step == self.0 { Err(Failure("disk full".to_owned())) } else { Ok(()) }
         }
         fn evaluation(&mut self, _: &EvaluationReport) -> Result<(), Self::Error> {
             Ok(())
@@ -587,7 +593,7 @@ fn an_observers_error_ends_the_training() {
     }
     let (dev, config) = (device(), config());
     let mut trainer = trainer(&dev, &config);
-    assert_eq!(trainer.run(&mut Full(3)), Err("disk full"));
+    assert_eq!(trainer.run(&mut Full(3)), Err(Failure("disk full".to_owned())));
     assert_eq!((trainer.progress().n_steps, trainer.progress().settled), (4, false));
 }
 

@@ -1,0 +1,62 @@
+//! Where a long text may be cut so that its pieces are tokenised as the whole is.
+
+/// A place in `text` at or before byte `max` where it may be cut, never 0.
+///
+/// The place is before white space that something else stands before: no token of a tokenizer here goes across such a
+/// place, and what comes after it does not depend on what comes before. A line break is preferred to other white space.
+/// Only where the first `max` bytes have no such place is the cut at the last character before `max`.
+///
+/// # Panics
+/// If the text is not longer than `max`, or `max` is less than the longest character, 4.
+pub(crate) fn cut_place(text: &str, max: usize) -> usize {
+    assert!(text.len() > max && max >= 4, "cut_place: {} bytes at {max}", text.len());
+    let bytes = text.as_bytes();
+    let is_space = |byte: &u8| byte.is_ascii_whitespace();
+    let is_line_break = |byte: &u8| *byte == b'\n';
+    last_place(text, &bytes[..=max], is_line_break)
+        .or_else(|| last_place(text, &bytes[..=max], is_space))
+        .unwrap_or_else(|| (1..=max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(max))
+}
+
+/// The start of the last run of white space within `bytes` that has a byte of the kind and does not begin the text.
+fn last_place(text: &str, bytes: &[u8], is_wanted: impl Fn(&u8) -> bool) -> Option<usize> {
+    let mut end = bytes.len();
+    while let Some(at) = bytes[..end].iter().rposition(&is_wanted) {
+        let start = text[..at].trim_end().len();
+        if start > 0 {
+            return Some(start);
+        }
+        end = at;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(mut text: &str, max: usize) -> Vec<&str> {
+        let mut pieces = Vec::new();
+        while text.len() > max {
+            let (piece, rest) = text.split_at(cut_place(text, max));
+            pieces.push(piece);
+            text = rest;
+        }
+        pieces.push(text);
+        pieces
+    }
+
+    #[test]
+    fn texts_are_cut_before_white_space() {
+        assert_eq!(pieces("one two three", 8), ["one two", " three"]);
+        assert_eq!(pieces("one\ntwo three", 10), ["one", "\ntwo three"]);
+        assert_eq!(pieces("one\r\n\r\ntwo three", 11), ["one", "\r\n\r\ntwo", " three"]);
+        assert_eq!(pieces("   one two", 8), ["   one", " two"]);
+    }
+
+    #[test]
+    fn without_a_place_a_character_stays_whole() {
+        assert_eq!(pieces("ééééé", 5), ["éé", "éé", "é"]);
+        assert_eq!(pieces("         x", 4), ["    ", "    ", " x"]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Files as streams of bytes, decompressed.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use super::error::DocumentError;
+use super::source::{Compression, DocumentSource};
+
+/// Bytes of a file that are read at a time.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Counts the bytes that were read of files, for whoever looks on from another thread.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    /// Bytes so far.
+    pub fn n_bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts some more.
+    pub(crate) fn add(&self, n_bytes: u64) {
+        self.0.fetch_add(n_bytes, Ordering::Relaxed);
+    }
+}
+
+struct Metered<R> {
+    inner: R,
+    meter: Meter,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(out)?;
+        self.meter.add(n as u64);
+        Ok(n)
+    }
+}
+
+/// A stream of bytes that a thread may take along.
+pub(super) type Bytes = Box<dyn Read + Send>;
+
+/// Opens a text or JSON file and takes its compression away.
+pub(super) fn open(source: &DocumentSource, meter: &Meter) -> Result<Bytes, DocumentError> {
+    let file = open_file(&source.path)?;
+    let file = BufReader::with_capacity(BUFFER_BYTES, Metered { inner: file, meter: meter.clone() });
+    Ok(match source.compression {
+        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(file)),
+        Compression::Zstd => Box::new(ZstdFrames { file, decoder: FrameDecoder::new(), is_inside: false }),
+    })
+}
+
+pub(super) fn open_file(path: &Path) -> Result<File, DocumentError> {
+    File::open(path).map_err(DocumentError::unreadable(path))
+}
+
+/// The frames of a .zst file, of which there may be several.
+struct ZstdFrames {
+    file: BufReader<Metered<File>>,
+    decoder: FrameDecoder,
+    is_inside: bool,
+}
+
+impl Read for ZstdFrames {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let invalid = |error: FrameDecoderError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        loop {
+            if !self.is_inside && !self.next_frame()? {
+                return Ok(0);
+            }
+            while !self.decoder.is_finished() && self.decoder.can_collect() < out.len() {
+                let wanted = BlockDecodingStrategy::UptoBytes(out.len() - self.decoder.can_collect());
+                self.decoder.decode_blocks(&mut self.file, wanted).map_err(invalid)?;
+            }
+            let n = self.decoder.read(out)?;
+            if n > 0 || out.is_empty() {
+                return Ok(n);
+            }
+            self.check_frame()?;
+            self.is_inside = false;
+        }
+    }
+}
+
+impl ZstdFrames {
+    /// Goes to the next frame with data, past those that the format lets others put in between; false at the end.
+    fn next_frame(&mut self) -> io::Result<bool> {
+        while !self.file.fill_buf()?.is_empty() {
+            let length = match self.decoder.reset(&mut self.file) {
+                Ok(()) => {
+                    self.is_inside = true;
+                    return Ok(true);
+                }
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => length,
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+            };
+            let skipped = io::copy(&mut self.file.by_ref().take(u64::from(length)), &mut io::sink())?;
+            if skipped < u64::from(length) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(false)
+    }
+
+    /// Compares the checksum that a finished frame may have.
+    fn check_frame(&self) -> io::Result<()> {
+        match (self.decoder.get_checksum_from_data(), self.decoder.get_calculated_checksum()) {
+            (Some(expected), Some(found)) if expected != found => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "a frame's checksum is another"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! From inputs to files, each with how it is read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::super::corpus::{self, Input};
+use super::super::corpus_error::CorpusError;
+use super::super::names;
+use super::error::DocumentError;
+
+/// What a file's documents are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceKind {
+    /// The whole file is one document: .txt, .md.
+    Text,
+    /// Each line is a JSON object with the document in a field: .jsonl.
+    JsonLines,
+    /// Each row is a document: .parquet.
+    Parquet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// A file of documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentSource {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length in bytes, as it lies on the disk.
+    pub file_bytes: u64,
+    /// What its documents are.
+    pub kind: SourceKind,
+    pub(super) compression: Compression,
+}
+
+impl DocumentSource {
+    /// A file, by its ending.
+    fn of(path: PathBuf) -> Result<DocumentSource, DocumentError> {
+        let Some((kind, compression)) = kind_of(&path) else {
+            return Err(DocumentError::UnknownKind { path });
+        };
+        let meta = fs::metadata(&path).map_err(DocumentError::unreadable(&path))?;
+        if !meta.is_file() {
+            return Err(CorpusError::NotAFile { path }.into());
+        }
+        Ok(DocumentSource { path, file_bytes: meta.len(), kind, compression })
+    }
+}
+
+/// The files that `inputs` name, in this order.
+///
+/// An input is a file (.txt, .md or .jsonl, each also with .gz or .zst after it, or .parquet), a folder (all such files
+/// below it, sorted by path; links to folders are not followed), a glob (all such files that match, sorted by path), or a
+/// name of [`names`] that lies in `cache_dir`.
+///
+/// # Errors
+/// The first input that is missing, gives no file, or is a file of another kind.
+pub fn find_sources<S: AsRef<str>>(inputs: &[S], cache_dir: &Path) -> Result<Vec<DocumentSource>, DocumentError> {
+    let is_known = |path: &Path| kind_of(path).is_some();
+    let mut sources = Vec::new();
+    for input in inputs {
+        let input = input.as_ref();
+        let paths = match Input::of(input)? {
+            Input::File => vec![PathBuf::from(input)],
+            Input::Folder => match corpus::files_below(Path::new(input), is_known) {
+                Err(CorpusError::EmptyFolder { path }) => return Err(DocumentError::EmptyFolder { path }),
+                found => found?,
+            },
+            Input::Named(text) => vec![names::check(text, cache_dir).map_err(CorpusError::from)?],
+            Input::Glob => {
+                let mut paths = corpus::files_matching(input)?;
+                paths.retain(|path| is_known(path));
+                if paths.is_empty() {
+                    return Err(CorpusError::NoMatch { pattern: input.to_owned() }.into());
+                }
+                paths
+            }
+            Input::Builtin => return Err(DocumentError::Builtin),
+        };
+        for path in paths {
+            sources.push(DocumentSource::of(path)?);
+        }
+    }
+    Ok(sources)
+}
+
+fn kind_of(path: &Path) -> Option<(SourceKind, Compression)> {
+    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let (name, compression) = if let Some(name) = name.strip_suffix(".gz") {
+        (name, Compression::Gzip)
+    } else if let Some(name) = name.strip_suffix(".zst") {
+        (name, Compression::Zstd)
+    } else {
+        (name.as_str(), Compression::None)
+    };
+    let kind = match Path::new(name).extension()?.to_str()? {
+        "txt" | "md" => SourceKind::Text,
+        "jsonl" => SourceKind::JsonLines,
+        "parquet" if compression == Compression::None => SourceKind::Parquet,
+        _ => return None,
+    };
+    Some((kind, compression))
+}

@@ -1,0 +1,108 @@
+//! A text file as one document, in pieces.
+
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use super::super::corpus::ill_formed;
+use super::super::corpus_error::IllFormed;
+use super::PIECE_BYTES;
+use super::cut::cut_place;
+use super::error::DocumentError;
+use super::open::{Bytes, Meter, open};
+use super::source::DocumentSource;
+
+/// Bytes that are read at a time.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Reads a text of any length in pieces of at most [`PIECE_BYTES`]; a byte order mark of UTF-8 is left out.
+pub(crate) struct TextStream {
+    path: PathBuf,
+    bytes: Bytes,
+    chunk: Vec<u8>,
+    /// Text that was read and not given yet.
+    text: String,
+    /// The beginning of a character whose end was not read yet, at most three bytes.
+    begun: Vec<u8>,
+    /// Bytes and line breaks before `begun`.
+    n_bytes: usize,
+    n_line_breaks: usize,
+    at_end: bool,
+}
+
+impl TextStream {
+    pub(super) fn open(source: &DocumentSource, meter: &Meter) -> Result<TextStream, DocumentError> {
+        Ok(TextStream {
+            path: source.path.clone(),
+            bytes: open(source, meter)?,
+            chunk: vec![0; CHUNK_BYTES],
+            text: String::new(),
+            begun: Vec::new(),
+            n_bytes: 0,
+            n_line_breaks: 0,
+            at_end: false,
+        })
+    }
+
+    /// The next piece, and whether the document ends with it; none after the last.
+    pub(super) fn next_piece(&mut self) -> Result<Option<(String, bool)>, DocumentError> {
+        while !self.at_end && self.text.len() <= PIECE_BYTES {
+            self.read_more()?;
+        }
+        if self.text.len() > PIECE_BYTES {
+            let rest = self.text.split_off(cut_place(&self.text, PIECE_BYTES));
+            return Ok(Some((std::mem::replace(&mut self.text, rest), false)));
+        }
+        let last = std::mem::take(&mut self.text);
+        Ok(if last.is_empty() { None } else { Some((last, true)) })
+    }
+
+    fn read_more(&mut self) -> Result<(), DocumentError> {
+        let n = loop {
+            match self.bytes.read(&mut self.chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read.map_err(DocumentError::unreadable(&self.path))?,
+            }
+        };
+        if n == 0 {
+            self.at_end = true;
+            return match self.begun.is_empty() {
+                true => Ok(()),
+                false => Err(self.not_utf8(IllFormed::CutOff { at: self.n_bytes })),
+            };
+        }
+        self.begun.extend_from_slice(&self.chunk[..n]);
+        let valid = match std::str::from_utf8(&self.begun) {
+            Ok(text) => text,
+            Err(error) if error.error_len().is_none() => {
+                std::str::from_utf8(&self.begun[..error.valid_up_to()]).unwrap_or_default()
+            }
+            Err(error) => return Err(self.not_utf8(self.place_of(error.valid_up_to()))),
+        };
+        let n_valid = valid.len();
+        let is_first = self.n_bytes == 0;
+        self.n_bytes += n_valid;
+        self.n_line_breaks += valid.bytes().filter(|&byte| byte == b'\n').count();
+        self.text.push_str(if is_first { valid.strip_prefix('\u{FEFF}').unwrap_or(valid) } else { valid });
+        self.begun.drain(..n_valid);
+        Ok(())
+    }
+
+    /// What is wrong at byte `at` of what was just read.
+    fn place_of(&self, at: usize) -> IllFormed {
+        match ill_formed(&self.begun, at, false) {
+            IllFormed::Byte { byte, at, line } => {
+                IllFormed::Byte { byte, at: at + self.n_bytes, line: line + self.n_line_breaks }
+            }
+            IllFormed::ByteOrderMark { .. } if self.n_bytes > 0 => IllFormed::Byte {
+                byte: self.begun[at],
+                at: at + self.n_bytes,
+                line: self.n_line_breaks + 1 + self.begun[..at].iter().filter(|byte| **byte == b'\n').count(),
+            },
+            other => other,
+        }
+    }
+
+    fn not_utf8(&self, found: IllFormed) -> DocumentError {
+        DocumentError::NotUtf8 { path: self.path.clone(), found }
+    }
+}

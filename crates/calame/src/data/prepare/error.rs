@@ -1,0 +1,88 @@
+//! Why a text cannot be prepared.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::documents::DocumentError;
+use super::super::manifest::ManifestError;
+use crate::tokenizer::TokenizerError;
+
+/// Why a preparation ended without its shards.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// A source that cannot be read.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A manifest that cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// An option that cannot be what it is.
+    #[error("{key} is {value}: expected {expected}")]
+    Option {
+        /// The option.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be, or what to do.
+        expected: String,
+    },
+    /// A folder with something else in it.
+    #[error("{}: expected an empty folder, or one of a stopped preparation, found {found}; choose another folder", .path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What is in it.
+        found: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A text that the tokenizer refuses.
+    #[error("{}: {source}", .path.display())]
+    Tokenizer {
+        /// The file that the text came from.
+        path: PathBuf,
+        /// Why.
+        source: TokenizerError,
+    },
+    /// Lines or rows, and none of them a document.
+    #[error(
+        "no line or row is a document, {n_bad} were looked at; the first, {first}; name the field by --field, the column by --column"
+    )]
+    AllBad {
+        /// Lines and rows that are none.
+        n_bad: u64,
+        /// The first of them.
+        first: String,
+    },
+    /// No text in any file.
+    #[error("no text in {n_files} files: all are empty, or nothing but white space; give files with text")]
+    NoText {
+        /// Files that were read.
+        n_files: usize,
+    },
+    /// What a stopped preparation left is not as its state says.
+    #[error("{}: expected {expected}, found {found}; remove the folder and prepare the text again", .path.display())]
+    Left {
+        /// The file.
+        path: PathBuf,
+        /// What its state says.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+}
+
+impl PrepareError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError + use<> {
+        let path = path.to_owned();
+        move |source| PrepareError::Io { action, path, source }
+    }
+}

@@ -1,0 +1,203 @@
+//! Threads: one reads, some tokenise, the caller writes in the order of the text.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+
+use super::super::documents::{DocumentSource, Meter};
+use super::super::manifest::{Part, ShardFormat};
+use super::feed::{Feed, FeedState, Piece};
+use super::{Grain, Job, PrepareError, PrepareObserver, PrepareOptions, Progress};
+use crate::tokenizer::{Encoder, Special, Tokenizer};
+
+/// Batches between reading and writing, for each thread that tokenises.
+const BATCHES_A_THREAD: usize = 3;
+
+/// Pieces that follow one another, and where the feed stands after them.
+struct Batch {
+    number: u64,
+    pieces: Vec<Piece>,
+    after: After,
+}
+
+/// Where the feed stands, and what it has seen.
+struct After {
+    feed: FeedState,
+    place: (FeedState, u64),
+    hashes: Vec<u128>,
+    kept: Vec<(usize, u64)>,
+}
+
+/// A batch's ids.
+struct Encoded {
+    number: u64,
+    train: Vec<u32>,
+    val: Vec<u32>,
+    after: After,
+}
+
+/// Reads, tokenises and writes all that is left; false where the observer ended it.
+pub(super) fn run(
+    job: &mut Job,
+    sources: &[DocumentSource],
+    tokenizer: &dyn Tokenizer,
+    options: &PrepareOptions,
+    n_threads: usize,
+    grain: Grain,
+    observer: &mut dyn PrepareObserver,
+) -> Result<bool, PrepareError> {
+    assert!(n_threads > 0, "prepare: no thread to tokenise");
+    let meter = Meter::default();
+    let state = &job.state;
+    let seen = std::mem::take(&mut job.seen);
+    let start = state.source_start.clone();
+    let feed = Feed::new(sources, options, start, seen, state.n_train_characters, state.n_pieces, meter.clone());
+    let coder = Coder { tokenizer, options, end_of_text: job.end_of_text, paths: sources };
+    let n_batches = BATCHES_A_THREAD * n_threads;
+    // A batch needs a permit from when it is read until it is written: that bounds what is in memory.
+    let (permit, permits) = sync_channel(n_batches);
+    (0..n_batches).for_each(|_| permit.send(()).expect("the other end is here"));
+    let (read, batches) = sync_channel(n_batches);
+    let (done, encoded) = channel();
+    let batches = Mutex::new(batches);
+    thread::scope(|scope| {
+        scope.spawn(move || read_all(feed, grain, &read, &permits));
+        for _ in 0..n_threads {
+            let (done, batches, coder) = (done.clone(), &batches, &coder);
+            scope.spawn(move || coder.encode_all(batches, &done));
+        }
+        drop(done);
+        // Both are dropped with this call, so that the other threads end whatever it returns.
+        write_all(job, encoded, permit, &meter, grain, observer)
+    })
+}
+
+type Read = Result<Batch, PrepareError>;
+
+/// Reads batch after batch until there is no more, an error, or nobody who takes them.
+fn read_all(mut feed: Feed<'_>, grain: Grain, out: &SyncSender<Read>, permits: &Receiver<()>) {
+    for number in 0.. {
+        if permits.recv().is_err() {
+            return;
+        }
+        let batch = next_batch(&mut feed, number, grain);
+        let is_end = !matches!(&batch, Ok(batch) if !batch.pieces.is_empty());
+        if out.send(batch).is_err() || is_end {
+            return;
+        }
+    }
+}
+
+/// The next pieces; none at the end, where what was seen last is told still.
+fn next_batch(feed: &mut Feed<'_>, number: u64, grain: Grain) -> Read {
+    let (mut pieces, mut n_bytes) = (Vec::new(), 0);
+    while n_bytes < grain.batch_bytes {
+        let Some(piece) = feed.next()? else { break };
+        n_bytes += piece.text.len();
+        pieces.push(piece);
+    }
+    let (state, place) = (feed.state().clone(), feed.place());
+    let after = After { feed: state, place, hashes: feed.take_hashes(), kept: feed.take_kept() };
+    Ok(Batch { number, pieces, after })
+}
+
+/// What turns batches into ids.
+struct Coder<'a> {
+    tokenizer: &'a dyn Tokenizer,
+    options: &'a PrepareOptions,
+    end_of_text: Option<u32>,
+    paths: &'a [DocumentSource],
+}
+
+impl Coder<'_> {
+    fn encode_all(&self, batches: &Mutex<Receiver<Read>>, out: &Sender<Result<Encoded, PrepareError>>) {
+        let mut encoder = Encoder::new(self.tokenizer);
+        loop {
+            // A poisoned lock is that of a thread that panicked, which ends the whole call.
+            let Ok(batches) = batches.lock() else { return };
+            let Ok(batch) = batches.recv() else { return };
+            drop(batches);
+            let encoded = batch.and_then(|batch| self.encode(&mut encoder, batch));
+            if out.send(encoded).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn encode(&self, encoder: &mut Encoder<'_>, batch: Batch) -> Result<Encoded, PrepareError> {
+        let special = if self.options.allow_special { Special::Allow } else { Special::AsText };
+        let (mut train, mut val) = (Vec::new(), Vec::new());
+        for piece in &batch.pieces {
+            let ids = if piece.part == Part::Train { &mut train } else { &mut val };
+            if piece.begins && self.options.format == ShardFormat::Llmc {
+                ids.extend(self.end_of_text);
+            }
+            encoder.encode(&piece.text, special, ids).map_err(|source| {
+                let path: PathBuf = self.paths[piece.source].path.clone();
+                PrepareError::Tokenizer { path, source }
+            })?;
+            if piece.ends && self.options.format == ShardFormat::Nanogpt {
+                ids.extend(self.end_of_text);
+            }
+        }
+        Ok(Encoded { number: batch.number, train, val, after: batch.after })
+    }
+}
+
+/// Writes batches in their order; false where the observer ended it. The state is that of the last batch written.
+fn write_all(
+    job: &mut Job,
+    encoded: Receiver<Result<Encoded, PrepareError>>,
+    permit: SyncSender<()>,
+    meter: &Meter,
+    grain: Grain,
+    observer: &mut dyn PrepareObserver,
+) -> Result<bool, PrepareError> {
+    let mut waiting: BTreeMap<u64, Encoded> = BTreeMap::new();
+    let mut next = 0;
+    let mut n_bytes_at_checkpoint = job.state.feed.n_text_bytes;
+    for batch in encoded {
+        let batch = batch?;
+        waiting.insert(batch.number, batch);
+        while let Some(batch) = waiting.remove(&next) {
+            next += 1;
+            write(job, batch)?;
+            // Nobody takes it when all is read.
+            let _ = permit.send(());
+            let n_text_bytes = job.state.feed.n_text_bytes;
+            if n_text_bytes - n_bytes_at_checkpoint.min(n_text_bytes) >= grain.checkpoint_bytes
+                || job.n_shards() > job.n_shards_at_checkpoint
+            {
+                job.checkpoint()?;
+                n_bytes_at_checkpoint = n_text_bytes;
+            }
+            let progress = Progress {
+                counting: false,
+                n_file_bytes: meter.n_bytes(),
+                n_documents: job.state.feed.n_kept,
+                n_text_bytes,
+                n_tokens: job.n_tokens(),
+            };
+            if observer.progress(&progress).is_break() {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn write(job: &mut Job, batch: Encoded) -> Result<(), PrepareError> {
+    job.writer(Part::Train).push(&batch.train)?;
+    job.writer(Part::Val).push(&batch.val)?;
+    job.workplace.add_seen(&batch.after.hashes)?;
+    for (source, n_kept) in batch.after.kept {
+        let counts = &mut job.state.n_documents_of;
+        counts.resize(counts.len().max(source + 1), 0);
+        counts[source] = n_kept;
+    }
+    job.state.feed = batch.after.feed;
+    (job.state.source_start, job.state.n_pieces) = batch.after.place;
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! How far a preparation is, beside its shards: what makes it possible to go on.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::documents::DocumentSource;
+use super::super::manifest::{MANIFEST, Manifest, ShardEntry, TOKENIZER};
+use super::super::names::sha256_hex;
+use super::feed::FeedState;
+use super::{Beginning, PrepareError, PrepareOptions, remove_if_there};
+use crate::tokenizer::Tokenizer;
+
+const STATE: &str = "prepare-state.json";
+const SEEN: &str = "prepare-seen.bin";
+/// Bytes of a hash in the file of those seen.
+const HASH_BYTES: u64 = 16;
+/// Changes when a preparation of the same text with the same options would give other shards.
+const PROGRAM: &str = "calame data prepare 1";
+
+/// How far a preparation is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    /// Of sources, tokenizer and options: see [`fingerprint`].
+    fingerprint: String,
+    /// Whether the characters are counted, if they must be, and shards may have been begun.
+    pub is_ready: bool,
+    /// Characters of the text that are trained on, in a split by characters.
+    pub n_train_characters: Option<u64>,
+    /// What had been seen at the start of the source under way, and the pieces of it that are written.
+    pub source_start: FeedState,
+    pub n_pieces: u64,
+    /// What has been seen now.
+    pub feed: FeedState,
+    /// Documents kept of each source so far.
+    pub n_documents_of: Vec<u64>,
+    /// The shards that are complete, and the tokens of those that were begun.
+    pub shards: Vec<ShardEntry>,
+    pub n_train_begun: u64,
+    pub n_val_begun: u64,
+}
+
+impl State {
+    pub(super) fn fresh(fingerprint: &str) -> State {
+        State {
+            fingerprint: fingerprint.to_owned(),
+            is_ready: false,
+            n_train_characters: None,
+            source_start: FeedState::default(),
+            n_pieces: 0,
+            feed: FeedState::default(),
+            n_documents_of: Vec::new(),
+            shards: Vec::new(),
+            n_train_begun: 0,
+            n_val_begun: 0,
+        }
+    }
+}
+
+/// Of all that decides what the shards are: options, tokenizer, and of each file path, length and time of change.
+pub(super) fn fingerprint(sources: &[DocumentSource], tokenizer: &dyn Tokenizer, options: &PrepareOptions) -> String {
+    let options = serde_json::to_string(options).expect("options are plain values");
+    let mut text = format!("{PROGRAM}\n{}\n{options}\n", tokenizer.hash());
+    for source in sources {
+        text.push_str(&format!("{:?} {} {}\n", source.path, source.file_bytes, changed(&source.path)));
+    }
+    sha256_hex(text.as_bytes())
+}
+
+/// When a file was changed, where the system tells.
+fn changed(path: &Path) -> String {
+    #[cfg(unix)]
+    if let Ok(meta) = fs::metadata(path) {
+        use std::os::unix::fs::MetadataExt;
+        return format!("{}.{}", meta.mtime(), meta.mtime_nsec());
+    }
+    let _ = path;
+    String::new()
+}
+
+/// The folder of a preparation under way.
+pub(super) struct Workplace {
+    folder: PathBuf,
+    fingerprint: String,
+    seen: Option<BufWriter<File>>,
+}
+
+impl Workplace {
+    /// Makes the folder, or takes up what a stopped preparation left in it; what one of another fingerprint left is removed.
+    pub(super) fn enter(folder: &Path, fingerprint: String) -> Result<(Workplace, Beginning), PrepareError> {
+        fs::create_dir_all(folder).map_err(PrepareError::io("create", folder))?;
+        let workplace = Workplace { folder: folder.to_owned(), fingerprint, seen: None };
+        let state = folder.join(STATE);
+        let beginning = match fs::read(&state) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                workplace.check_empty()?;
+                Beginning::Fresh
+            }
+            Err(error) => return Err(PrepareError::io("read", &state)(error)),
+            Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
+                Ok(left) if left.fingerprint != workplace.fingerprint => Beginning::StartsOver,
+                Ok(left) if left.is_ready => Beginning::GoesOn,
+                Ok(_) => Beginning::Fresh,
+                Err(_) => Beginning::StartsOver,
+            },
+        };
+        if beginning == Beginning::StartsOver {
+            workplace.remove_shards()?;
+        }
+        if beginning != Beginning::GoesOn {
+            // Before anything else: a folder with it is known to be a preparation's.
+            workplace.write_state(&State::fresh(&workplace.fingerprint))?;
+        }
+        Ok((workplace, beginning))
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn check_empty(&self) -> Result<(), PrepareError> {
+        let entries = fs::read_dir(&self.folder).map_err(PrepareError::io("read", &self.folder))?;
+        for entry in entries {
+            let name = entry.map_err(PrepareError::io("read", &self.folder))?.file_name();
+            // The state's own first file, of a program that was killed at its first line.
+            if name.to_string_lossy() != format!("{STATE}.partial") {
+                let found = name.to_string_lossy().into_owned();
+                return Err(PrepareError::Occupied { path: self.folder.clone(), found });
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a stopped preparation left, by the names that it gives.
+    fn remove_shards(&self) -> Result<(), PrepareError> {
+        let entries = fs::read_dir(&self.folder).map_err(PrepareError::io("read", &self.folder))?;
+        for entry in entries {
+            let path = entry.map_err(PrepareError::io("read", &self.folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if is_shard(name.trim_end_matches(".partial")) || name == SEEN || name == TOKENIZER {
+                remove_if_there(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The state that was left, if it is of this text and these options.
+    pub(super) fn read_state(&self) -> Result<Option<State>, PrepareError> {
+        let path = self.folder.join(STATE);
+        let bytes = fs::read(&path).map_err(PrepareError::io("read", &path))?;
+        let state = serde_json::from_slice::<State>(&bytes).ok();
+        Ok(state.filter(|state| state.is_ready && state.fingerprint == self.fingerprint))
+    }
+
+    pub(super) fn write_state(&self, state: &State) -> Result<(), PrepareError> {
+        let json = serde_json::to_vec(state).expect("a state is plain values");
+        self.replace(STATE, &json)
+    }
+
+    pub(super) fn write_tokenizer(&self, json: &str) -> Result<(), PrepareError> {
+        self.replace(TOKENIZER, json.as_bytes())
+    }
+
+    pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), PrepareError> {
+        let mut json = serde_json::to_vec_pretty(manifest).expect("a manifest is plain values");
+        json.push(b'\n');
+        self.replace(MANIFEST, &json)
+    }
+
+    /// Writes a file beside its place, syncs it and puts it there.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), PrepareError> {
+        let (path, partial) = (self.folder.join(name), self.folder.join(format!("{name}.partial")));
+        let mut file = File::create(&partial).map_err(PrepareError::io("create", &partial))?;
+        file.write_all(bytes).map_err(PrepareError::io("write", &partial))?;
+        file.sync_all().map_err(PrepareError::io("sync", &partial))?;
+        put(&partial, &path)
+    }
+
+    /// Opens the file of hashes for those that come after the first `n`; gives these.
+    pub(super) fn resume_seen(&self, n: u64) -> Result<Vec<u128>, PrepareError> {
+        let path = self.folder.join(SEEN);
+        if n == 0 {
+            remove_if_there(&path)?;
+            return Ok(Vec::new());
+        }
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(PrepareError::io("open", &path))?;
+        let found = file.metadata().map_err(PrepareError::io("read", &path))?.len();
+        if found / HASH_BYTES < n {
+            let (expected, found) = (format!("{n} hashes"), format!("{}", found / HASH_BYTES));
+            return Err(PrepareError::Left { path, expected, found });
+        }
+        file.set_len(n * HASH_BYTES).map_err(PrepareError::io("write", &path))?;
+        let mut bytes = Vec::new();
+        (&file).read_to_end(&mut bytes).map_err(PrepareError::io("read", &path))?;
+        let hash = |bytes: &[u8]| bytes.iter().rev().fold(0u128, |hash, byte| hash << 8 | u128::from(*byte));
+        Ok(bytes.chunks_exact(HASH_BYTES as usize).map(hash).collect())
+    }
+
+    /// Writes down hashes of documents.
+    pub(super) fn add_seen(&mut self, hashes: &[u128]) -> Result<(), PrepareError> {
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        let path = self.folder.join(SEEN);
+        let file = match self.seen.take() {
+            Some(file) => file,
+            None => {
+                let file = OpenOptions::new().create(true).append(true).open(&path);
+                BufWriter::new(file.map_err(PrepareError::io("open", &path))?)
+            }
+        };
+        let file = self.seen.insert(file);
+        hashes.iter().try_for_each(|hash| file.write_all(&hash.to_le_bytes())).map_err(PrepareError::io("write", &path))
+    }
+
+    pub(super) fn sync_seen(&mut self) -> Result<(), PrepareError> {
+        let path = self.folder.join(SEEN);
+        let Some(file) = &mut self.seen else { return Ok(()) };
+        file.flush().and_then(|()| file.get_ref().sync_data()).map_err(PrepareError::io("write", &path))
+    }
+
+    /// Removes what only a preparation under way needs.
+    pub(super) fn clear(folder: &Path) -> Result<(), PrepareError> {
+        [SEEN, STATE].iter().try_for_each(|name| remove_if_there(&folder.join(name)))
+    }
+}
+
+/// Whether a name is one that shards are given: `train-000000.bin`, `val.bin`.
+fn is_shard(name: &str) -> bool {
+    let Some(name) = name.strip_suffix(".bin") else { return false };
+    let number = name.strip_prefix("train").or_else(|| name.strip_prefix("val"));
+    number.is_some_and(|n| n.is_empty() || n.strip_prefix('-').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit())))
+}
+
+/// Renames a file that is synced and syncs its folder, so that the new name is there after a power cut too.
+pub(super) fn put(partial: &Path, path: &Path) -> Result<(), PrepareError> {
+    fs::rename(partial, path).map_err(PrepareError::io("rename", partial))?;
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(PrepareError::io("sync", folder))
+}

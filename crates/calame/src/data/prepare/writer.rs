@@ -1,0 +1,193 @@
+//! One part's shards, written one after another.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::super::manifest::{IdWidth, Part, ShardEntry, ShardFormat, sha256_of};
+use super::super::shards::{HEADER_BYTES, header};
+use super::state::put;
+use super::{PrepareError, PrepareOptions};
+
+/// Writes the ids of a part into shards of one length. A shard is `NAME.bin.partial` until it is full; then its header is
+/// written, it is synced, read again for its checksum, and renamed.
+pub(super) struct ShardWriter {
+    folder: PathBuf,
+    part: Part,
+    format: ShardFormat,
+    width: IdWidth,
+    shard_tokens: u64,
+    shards: Vec<ShardEntry>,
+    begun: Option<BufWriter<File>>,
+    n_begun: u64,
+    bytes: Vec<u8>,
+}
+
+impl ShardWriter {
+    /// Goes on after `shards` that are complete and a begun one of `n_begun` tokens; what was written after that is cut off.
+    pub(super) fn resume(
+        folder: &Path,
+        part: Part,
+        options: &PrepareOptions,
+        width: IdWidth,
+        shards: Vec<ShardEntry>,
+        n_begun: u64,
+    ) -> Result<ShardWriter, PrepareError> {
+        let shard_tokens = match options.format {
+            ShardFormat::Llmc => options.shard_tokens,
+            ShardFormat::Nanogpt => u64::MAX,
+        };
+        let mut writer = ShardWriter {
+            folder: folder.to_owned(),
+            part,
+            format: options.format,
+            width,
+            shard_tokens,
+            shards,
+            begun: None,
+            n_begun: 0,
+            bytes: Vec::new(),
+        };
+        for shard in &writer.shards {
+            let path = folder.join(&shard.file);
+            let found = fs::metadata(&path).map_err(PrepareError::io("read", &path))?.len();
+            writer.check_length(&path, found, shard.n_tokens)?;
+        }
+        if n_begun > 0 {
+            writer.reopen(n_begun)?;
+        }
+        Ok(writer)
+    }
+
+    /// The shards that are complete.
+    pub(super) fn shards(&self) -> &[ShardEntry] {
+        &self.shards
+    }
+
+    /// Tokens of the shard that was begun.
+    pub(super) fn n_begun(&self) -> u64 {
+        self.n_begun
+    }
+
+    /// Tokens of all shards.
+    pub(super) fn n_tokens(&self) -> u64 {
+        self.n_begun + self.shards.iter().map(|shard| shard.n_tokens).sum::<u64>()
+    }
+
+    /// Adds ids; shards that become full are closed.
+    pub(super) fn push(&mut self, mut ids: &[u32]) -> Result<(), PrepareError> {
+        while !ids.is_empty() {
+            let room = self.shard_tokens - self.n_begun;
+            let (now, later) = ids.split_at(usize::try_from(room).unwrap_or(usize::MAX).min(ids.len()));
+            self.write(now)?;
+            if self.n_begun == self.shard_tokens {
+                self.close()?;
+            }
+            ids = later;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that what is written is on the disk.
+    pub(super) fn sync(&mut self) -> Result<(), PrepareError> {
+        let partial = self.partial();
+        let Some(file) = &mut self.begun else { return Ok(()) };
+        file.flush().and_then(|()| file.get_ref().sync_data()).map_err(PrepareError::io("write", &partial))
+    }
+
+    /// Closes the last shard; gives all.
+    pub(super) fn finish(mut self) -> Result<Vec<ShardEntry>, PrepareError> {
+        if self.n_begun > 0 {
+            self.close()?;
+        }
+        Ok(self.shards)
+    }
+
+    fn name(&self) -> String {
+        match self.format {
+            ShardFormat::Llmc => format!("{}-{:06}.bin", self.part.name(), self.shards.len()),
+            ShardFormat::Nanogpt => format!("{}.bin", self.part.name()),
+        }
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.folder.join(format!("{}.partial", self.name()))
+    }
+
+    fn header_bytes(&self) -> u64 {
+        if self.format == ShardFormat::Llmc { HEADER_BYTES } else { 0 }
+    }
+
+    fn write(&mut self, ids: &[u32]) -> Result<(), PrepareError> {
+        let partial = self.partial();
+        if self.begun.is_none() {
+            let file = File::create(&partial).map_err(PrepareError::io("create", &partial))?;
+            let mut file = BufWriter::with_capacity(1 << 20, file);
+            // The header's place; how many tokens there are is known at the end.
+            let place = vec![0; self.header_bytes() as usize];
+            file.write_all(&place).map_err(PrepareError::io("write", &partial))?;
+            self.begun = Some(file);
+        }
+        self.bytes.clear();
+        match self.width {
+            // No id is larger: the width is the vocabulary's.
+            IdWidth::U16 => self.bytes.extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes())),
+            IdWidth::U32 => self.bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+        }
+        if let Some(file) = &mut self.begun {
+            file.write_all(&self.bytes).map_err(PrepareError::io("write", &partial))?;
+        }
+        self.n_begun += ids.len() as u64;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), PrepareError> {
+        let (name, partial) = (self.name(), self.partial());
+        let Some(mut file) = self.begun.take() else { return Ok(()) };
+        let failed = |error| PrepareError::io("write", &partial)(error);
+        if self.format == ShardFormat::Llmc {
+            // At most 2³¹ − 1, as the options say.
+            let header = header(self.width, self.n_begun as u32);
+            file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).map_err(failed)?;
+        }
+        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
+        drop(file);
+        let sha256 = sha256_of(&partial, &mut |_| {}).map_err(PrepareError::io("read", &partial))?;
+        put(&partial, &self.folder.join(&name))?;
+        self.shards.push(ShardEntry { file: name, split: self.part, n_tokens: self.n_begun, sha256 });
+        self.n_begun = 0;
+        Ok(())
+    }
+
+    /// Opens the begun shard again and cuts it where its state says.
+    fn reopen(&mut self, n_begun: u64) -> Result<(), PrepareError> {
+        let (partial, path) = (self.partial(), self.folder.join(self.name()));
+        if !partial.exists() && path.exists() {
+            // It was full before the state could say so.
+            fs::rename(&path, &partial).map_err(PrepareError::io("rename", &path))?;
+        }
+        let file =
+            OpenOptions::new().read(true).write(true).open(&partial).map_err(PrepareError::io("open", &partial))?;
+        let length = self.header_bytes() + n_begun * self.width.n_bytes();
+        let found = file.metadata().map_err(PrepareError::io("read", &partial))?.len();
+        if found < length {
+            let (expected, found) = (format!("at least {length} bytes"), found.to_string());
+            return Err(PrepareError::Left { path: partial, expected, found });
+        }
+        file.set_len(length).map_err(PrepareError::io("write", &partial))?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        file.seek(SeekFrom::End(0)).map_err(PrepareError::io("write", &partial))?;
+        self.begun = Some(file);
+        self.n_begun = n_begun;
+        Ok(())
+    }
+
+    fn check_length(&self, path: &Path, found: u64, n_tokens: u64) -> Result<(), PrepareError> {
+        let expected = self.header_bytes() + n_tokens.saturating_mul(self.width.n_bytes());
+        if found == expected {
+            return Ok(());
+        }
+        let (expected, found) = (format!("{expected} bytes"), found.to_string());
+        Err(PrepareError::Left { path: path.to_owned(), expected, found })
+    }
+}

@@ -1,0 +1,782 @@
+//! Text at any scale: documents, shards and their manifest, and training on them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use calame::data::documents::Meter;
+use calame::data::manifest::{MANIFEST, TOKENIZER};
+use calame::data::prepare::{
+    Beginning, Grain, Normalisation, PrepareError, PrepareObserver, PrepareOptions, Prepared, Progress, SplitBy, Texts,
+    prepare_with,
+};
+use calame::data::{
+    DocumentError, IdWidth, Loader, Manifest, ManifestError, Part, ShardError, ShardFormat, ShardSet, TokenShard,
+    Windows, find_sources, split_by_characters,
+};
+use calame::tokenizer::{self, Bpe, BpeLists, SimpleTokenizer, Special, Tokenizer};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A folder with inputs, and the place of what is made of them.
+struct Place {
+    folder: TempDir,
+    options: PrepareOptions,
+    grain: Grain,
+    n_threads: usize,
+    tokenizer: Arc<dyn Tokenizer>,
+}
+
+/// Follows without a word; stops, or fails as a killed program does, at some call.
+#[derive(Default)]
+struct Watcher {
+    n_calls: u64,
+    stop_at: Option<u64>,
+    die_at: Option<u64>,
+    beginning: Option<Beginning>,
+    last: Progress,
+}
+
+impl PrepareObserver for Watcher {
+    fn begins(&mut self, beginning: Beginning) {
+        self.beginning = Some(beginning);
+    }
+
+    fn progress(&mut self, progress: &Progress) -> ControlFlow<()> {
+        self.last = *progress;
+        if progress.counting {
+            // What is counted is not saved: who stops there begins again.
+            return ControlFlow::Continue(());
+        }
+        self.n_calls += 1;
+        assert!(self.die_at != Some(self.n_calls), "killed, as the test wants it");
+        if self.stop_at == Some(self.n_calls) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+impl Place {
+    fn new() -> Place {
+        let options = PrepareOptions { val_fraction: 0.0, ..PrepareOptions::default() };
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("in")).unwrap();
+        Place { folder, options, grain: Grain::default(), n_threads: 2, tokenizer: Bpe::gpt2() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.path("in").join(name), bytes).unwrap();
+    }
+
+    fn inputs(&self) -> String {
+        self.path("in").display().to_string()
+    }
+
+    fn watched(&self, out: &str, watcher: &mut Watcher) -> Result<Prepared, PrepareError> {
+        let sources = find_sources(&[self.inputs()], self.folder.path())?;
+        let (options, out) = (&self.options, self.path(out));
+        prepare_with(&sources, self.tokenizer.as_ref(), options, &out, self.n_threads, self.grain, watcher)
+    }
+
+    fn prepared(&self, out: &str) -> Manifest {
+        match self.watched(out, &mut Watcher::default()).unwrap() {
+            Prepared::Done(manifest) => manifest,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(&self, parts: &[&str]) {
+        let error = self.watched("refused", &mut Watcher::default()).unwrap_err().to_string();
+        parts.iter().for_each(|part| assert!(error.contains(part), "{error:?} lacks {part:?}"));
+    }
+
+    /// All ids of a part.
+    fn ids(&self, out: &str, part: Part) -> Vec<u32> {
+        let (manifest, _) = Manifest::read(&self.path(out)).unwrap();
+        let shards = ShardSet::open(&self.path(out), &manifest, part).unwrap();
+        let mut ids = vec![0; shards.n_tokens()];
+        shards.read(0..ids.len(), &mut ids).unwrap();
+        ids
+    }
+
+    fn text(&self, out: &str, part: Part) -> String {
+        self.tokenizer.decode(&self.ids(out, part)).unwrap()
+    }
+
+    /// Every file of a folder.
+    fn files(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
+        let entries = fs::read_dir(self.path(out)).unwrap().map(|entry| entry.unwrap());
+        entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
+    }
+}
+
+/// A text of `n` words that do not repeat in the same order, in lines.
+fn words(n: usize, salt: usize) -> String {
+    const WORDS: [&str; 9] = ["the reed", "a pen", "écrit", "ink,", "who writes", "1908", "it's", "\"No!\"", "Tolstoy"];
+    let word = |i: usize| WORDS[(i * i + i / 7 + salt) % WORDS.len()];
+    (0..n).map(|i| format!("{}{}", word(i), if i % 11 == 10 { "\n" } else { " " })).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+/// A Parquet file of rows of text, some without one, and a column of numbers.
+fn parquet(rows: &[Option<&[u8]>]) -> Vec<u8> {
+    use parquet::basic::Compression;
+    use parquet::column::writer::ColumnWriter;
+    use parquet::data_type::ByteArray;
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+    let schema = "message m { OPTIONAL BYTE_ARRAY body (UTF8); REQUIRED INT64 id; }";
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut file = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties)).unwrap();
+    // Row groups of four rows.
+    for rows in rows.chunks(4) {
+        let mut group = file.next_row_group().unwrap();
+        let values: Vec<ByteArray> = rows.iter().flatten().map(|text| text.to_vec().into()).collect();
+        let levels: Vec<i16> = rows.iter().map(|row| i16::from(row.is_some())).collect();
+        while let Some(mut column) = group.next_column().unwrap() {
+            match column.untyped() {
+                ColumnWriter::ByteArrayColumnWriter(to) => drop(to.write_batch(&values, Some(&levels), None).unwrap()),
+                ColumnWriter::Int64ColumnWriter(to) => drop(to.write_batch(&vec![7; rows.len()], None, None).unwrap()),
+                _ => unreachable!("the schema has two columns"),
+            }
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+    }
+    file.into_inner().unwrap()
+}
+
+fn json_lines(texts: &[&str]) -> String {
+    texts.iter().map(|text| format!("{}\n", json!({ "id": 1, "text": text }))).collect()
+}
+
+// The formats.
+
+/// llm.c's dev/data/data_common.py, write_datafile: 256 numbers of 32 bits, then the ids; 20240520 and 1 for GPT-2.
+#[test]
+fn shards_are_llm_cs_to_the_byte() {
+    let mut place = Place::new();
+    place.write("tea.txt", "Hello, do you like tea?");
+    place.options.shard_tokens = 5;
+    let manifest = place.prepared("out");
+    let expected = |ids: &[u16]| {
+        // 20240520 = 0x0134d888.
+        let mut bytes = vec![0x88, 0xd8, 0x34, 0x01, 1, 0, 0, 0, ids.len() as u8, 0, 0, 0];
+        bytes.resize(1024, 0);
+        ids.iter().for_each(|id| bytes.extend([*id as u8, (*id >> 8) as u8]));
+        bytes
+    };
+    let files = place.files("out");
+    assert_eq!(files["train-000000.bin"], expected(&[50256, 15496, 11, 466, 345]));
+    assert_eq!(files["train-000001.bin"], expected(&[588, 8887, 30]));
+    let names: Vec<&String> = files.keys().collect();
+    assert_eq!(names, [MANIFEST, TOKENIZER, "train-000000.bin", "train-000001.bin"]);
+    assert_eq!((manifest.id_bytes, manifest.n_tokens(Part::Train), manifest.n_tokens(Part::Val)), (2, 8, 0));
+    assert_eq!(manifest.tokenizer.sha256, Bpe::gpt2().hash());
+    assert_eq!(manifest.tokenizer.end_of_text, Some(50256));
+}
+
+/// nanoGPT's data/openwebtext/prepare.py: the ids as numpy's uint16, the end-of-text token after each document.
+#[test]
+fn nanogpts_files_are_the_ids_alone() {
+    let mut place = Place::new();
+    place.write("a.txt", "Hello, do");
+    place.write("b.txt", "tea?");
+    place.options.format = ShardFormat::Nanogpt;
+    place.prepared("out");
+    let ids = [15496u16, 11, 466, 50256, 660, 64, 30, 50256];
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| [*id as u8, (*id >> 8) as u8]).collect();
+    assert_eq!(place.files("out")["train.bin"], bytes);
+    assert_eq!(place.ids("out", Part::Train), ids.map(u32::from));
+}
+
+/// All pairs of bytes as tokens: 65,793 ids.
+fn wide() -> Arc<dyn Tokenizer> {
+    let bytes = Bpe::gpt2().to_lists().tokens[..256].to_vec();
+    let pairs = bytes.iter().flat_map(|a| bytes.iter().map(move |b| (a, b)));
+    let mut tokens = bytes.clone();
+    tokens.extend(pairs.clone().map(|(a, b)| format!("{a}{b}")));
+    tokens.push("<|endoftext|>".to_owned());
+    let merges = pairs.map(|(a, b)| format!("{a} {b}")).collect();
+    let specials = vec![tokens.len() as u32 - 1];
+    Bpe::from_lists(BpeLists { tokens, merges, specials }, Path::new("wide.json")).unwrap()
+}
+
+/// llm.c's header for larger vocabularies: 20240801, version 7, ids of 32 bits.
+#[test]
+fn large_vocabularies_have_ids_of_32_bits() {
+    let mut place = Place::new();
+    place.tokenizer = wide();
+    place.write("tea.txt", "tea");
+    let manifest = place.prepared("out");
+    let mut expected: Vec<u8> = [20_240_801u32, 7, 3].iter().flat_map(|n| n.to_le_bytes()).collect();
+    expected.resize(1024, 0);
+    let ids = place.tokenizer.encode("tea", Special::AsText).unwrap();
+    assert_eq!(ids.len(), 2);
+    [65_792, ids[0], ids[1]].iter().for_each(|id| expected.extend(id.to_le_bytes()));
+    assert_eq!(place.files("out")["train-000000.bin"], expected);
+    assert_eq!((manifest.id_bytes, manifest.width()), (4, IdWidth::U32));
+    assert_eq!(place.text("out", Part::Train), "<|endoftext|>tea");
+    place.options.format = ShardFormat::Nanogpt;
+    place.prepared("bare");
+    assert_eq!(place.files("bare")["train.bin"][..8], [ids[0].to_le_bytes(), ids[1].to_le_bytes()].concat());
+}
+
+// What is trained on.
+
+/// The windows of a prepared text are those of the same text in memory, whatever the shards and however long the text.
+#[test]
+fn windows_of_shards_are_those_of_memory() {
+    let mut place = Place::new();
+    // More than one piece of a megabyte, with white space of all kinds where it may be cut.
+    let text = words(300_000, 1).replace("1908", " \t 1908\r\n\n");
+    assert!(text.len() > 3 << 19);
+    place.write("long.txt", &text);
+    let gpt2 = Bpe::gpt2();
+    place.options = PrepareOptions {
+        val_fraction: 0.1,
+        split: SplitBy::Characters,
+        end_of_text: false,
+        shard_tokens: 70_001,
+        ..PrepareOptions::default()
+    };
+    let manifest = place.prepared("out");
+    assert!(manifest.shards.len() > 5);
+    let (train, val) = split_by_characters(&text, 0.9);
+    for (part, text) in [(Part::Train, train), (Part::Val, val)] {
+        let ids: Arc<[u32]> = gpt2.encode(text, Special::AsText).unwrap().into();
+        assert!(place.ids("out", part) == *ids);
+        let shards = Arc::new(ShardSet::open(&place.path("out"), &manifest, part).unwrap());
+        let mut loaders = [Windows::new(ids, 5000, 3333).unwrap(), Windows::of_shards(shards, 5000, 3333).unwrap()]
+            .map(|windows| Loader::new(windows, 4, false).unwrap());
+        let order: Vec<u32> = (0..loaders[0].n_windows() as u32).rev().collect();
+        let batches = loaders.each_mut().map(|loader| {
+            loader.start_epoch(Some(&order));
+            let (mut inputs, mut targets, mut all) = (Vec::new(), Vec::new(), Vec::new());
+            while loader.next_batch(&mut inputs, &mut targets).unwrap() > 0 {
+                all.push((inputs.clone(), targets.clone()));
+            }
+            all
+        });
+        assert!(!batches[0].is_empty() && batches[0] == batches[1]);
+    }
+}
+
+#[test]
+fn a_window_may_lie_in_several_shards() {
+    let mut place = Place::new();
+    place.write("tea.txt", "Hello, do you like tea?");
+    (place.options.shard_tokens, place.options.end_of_text) = (2, false);
+    let manifest = place.prepared("out");
+    let shards = ShardSet::open(&place.path("out"), &manifest, Part::Train).unwrap();
+    let ids = [15496, 11, 466, 345, 588, 8887, 30];
+    for start in 0..=7 {
+        for end in start..=7 {
+            let mut found = vec![0; end - start];
+            shards.read(start..end, &mut found).unwrap();
+            assert_eq!(found, ids[start..end]);
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_changes_under_a_training_is_an_error() {
+    let mut place = Place::new();
+    place.write("tea.txt", "Hello, do you like tea?");
+    place.options.end_of_text = false;
+    let manifest = place.prepared("out");
+    let path = place.path("out").join("train-000000.bin");
+    let whole = fs::read(&path).unwrap();
+    let next_batch = || {
+        let shards = ShardSet::open(&place.path("out"), &manifest, Part::Train)?;
+        let mut loader = Loader::new(Windows::of_shards(Arc::new(shards), 3, 3).unwrap(), 2, true).unwrap();
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1032).unwrap();
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        loader.next_batch(&mut inputs, &mut targets).map(|_| ())
+    };
+    // Cut off while it is open.
+    let error = next_batch().unwrap_err();
+    assert!(
+        matches!(&error, ShardError::Io { action: "read", .. }) && error.to_string().contains("train-000000"),
+        "{error}"
+    );
+    // And before.
+    assert!(matches!(next_batch().unwrap_err(), ShardError::Size { found: 1032, .. }));
+    // An id that the tokenizer lacks, in a file of the right length.
+    let mut bytes = whole.clone();
+    bytes[1029] = 0xff;
+    fs::write(&path, &bytes).unwrap();
+    let shards = ShardSet::open(&place.path("out"), &manifest, Part::Train).unwrap();
+    let error = shards.read(1..4, &mut [0; 3]).unwrap_err().to_string();
+    assert!(error.contains("token 2 has the id") && error.contains("below 50257"), "{error}");
+    // Any other flip is found by the checksum.
+    for at in [0, 9, 1024, 1030] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let error = manifest.verify(&place.path("out"), &mut |_| {}).unwrap_err();
+        assert!(matches!(error, ManifestError::Damaged { .. }) && error.to_string().contains("train-000000"));
+    }
+    fs::write(&path, &whole).unwrap();
+    let mut n_bytes = 0;
+    manifest.verify(&place.path("out"), &mut |n| n_bytes += n).unwrap();
+    assert_eq!(n_bytes, whole.len() as u64);
+}
+
+// Documents.
+
+#[test]
+fn documents_come_out_of_all_kinds_of_files() {
+    let mut place = Place::new();
+    let long = words(200_000, 2);
+    place.write("a.txt", "\u{feff}A text.");
+    place.write("b.md", "# A page");
+    place.write("c.jsonl", json_lines(&["line one", "line two"]) + "\n\n");
+    place.write(
+        "d.jsonl.gz",
+        [gzip(json_lines(&["packed one"]).as_bytes()), gzip(json_lines(&["two"]).as_bytes())].concat(),
+    );
+    // Two frames and between them one that others put there.
+    let skipped = [&0x184D_2A53u32.to_le_bytes()[..], &3u32.to_le_bytes(), b"abc"].concat();
+    place.write("e.txt.zst", [zstd(long.as_bytes()), skipped, zstd(b" end")].concat());
+    place.write("f.parquet", parquet(&[Some(b"row one"), None, Some(b"row two"), Some(b""), Some(b"row three"), None]));
+    place.write("g.md.gz", gzip(b"last"));
+    place.write("not.a.text.png", [0xff; 9]);
+    place.options.column = "body".to_owned();
+    let manifest = place.prepared("out");
+    let documents = [
+        "A text.",
+        "# A page",
+        "line one",
+        "line two",
+        "packed one",
+        "two",
+        &format!("{long} end"),
+        "row one",
+        "row two",
+        "row three",
+        "last",
+    ];
+    let expected: String = documents.iter().map(|text| format!("<|endoftext|>{text}")).collect();
+    assert!(place.text("out", Part::Train) == expected);
+    assert_eq!(manifest.n_documents, documents.len() as u64);
+    assert_eq!(manifest.n_text_bytes, documents.iter().map(|text| text.len() as u64).sum::<u64>());
+    let counts: Vec<u64> = manifest.sources.iter().map(|source| source.n_documents).collect();
+    assert_eq!(counts, [1, 1, 2, 2, 1, 3, 1]);
+    assert_eq!((manifest.dropped.empty, manifest.dropped.bad), (1, 2));
+    assert!(manifest.dropped.first_bad.unwrap().ends_with("f.parquet, row 2: no value"));
+}
+
+#[test]
+fn bad_lines_are_counted_and_the_first_is_named() {
+    let mut place = Place::new();
+    place.options.field = "body".to_owned();
+    let lines = "{\"body\": \"one\"}\n{\"text\": \"no\"}\nnot json\n{\"body\": 7}\n\n{\"body\": \"two\"}";
+    place.write("a.jsonl", [lines.as_bytes(), b"\n{\"body\": \"\xff\"}\n"].concat());
+    let manifest = place.prepared("out");
+    assert_eq!((manifest.n_documents, manifest.dropped.bad), (2, 4));
+    assert!(manifest.dropped.first_bad.unwrap().ends_with("a.jsonl, line 2: no field \"body\""));
+    place.options.field = "content".to_owned();
+    place.error(&[
+        "no line or row is a document, 6 were looked at",
+        "a.jsonl, line 1: no field \"content\"",
+        "--field",
+    ]);
+}
+
+#[test]
+fn files_that_give_no_documents_are_named() {
+    let place = |name: &str, bytes: &[u8]| {
+        let place = Place::new();
+        place.write(name, bytes);
+        place
+    };
+    place("a.png", b"x").error(&["/in: expected .txt, .md, .jsonl or .parquet files", "found none"]);
+    place("a.txt", b"").error(&["no text in 1 files"]);
+    place("a.txt", b" \n\t ").error(&["no text in 1 files"]);
+    place("a.txt", b"caf\xe9 au lait").error(&["a.txt", "expected UTF-8, found byte 0xE9 at byte 3 (line 1)", "iconv"]);
+    let far = [words(60_000, 0).as_bytes(), b"\n\n\xff"].concat();
+    let (at, line) = (far.len() - 1, far.iter().filter(|byte| **byte == b'\n').count() + 1);
+    place("a.txt", &far).error(&[&format!("byte 0xFF at byte {at} (line {line})")]);
+    place("a.txt", b"\xff\xfea\0").error(&["the byte order mark of UTF-16"]);
+    place("a.txt", "calam\u{e9}".as_bytes().split_last().unwrap().1).error(&[
+        "a.txt",
+        "an end inside the character",
+        "byte 5",
+    ]);
+    let packed = gzip(words(20_000, 0).as_bytes());
+    place("a.txt.gz", &packed[..packed.len() / 2]).error(&["a.txt.gz", "damaged or cut off", "fetch it again"]);
+    place("a.jsonl.gz", b"{\"text\": 1}").error(&["a.jsonl.gz", "damaged or cut off"]);
+    let packed = zstd(words(20_000, 0).as_bytes());
+    place("a.txt.zst", &packed[..packed.len() / 2]).error(&["a.txt.zst", "damaged or cut off"]);
+    place("a.txt.zst", b"no frame").error(&["a.txt.zst", "damaged or cut off"]);
+    place("a.parquet", b"PAR1 no, it is not PAR1").error(&["a.parquet", "cannot be read as a Parquet file"]);
+    place("a.parquet", &parquet(&[Some(b"row")])).error(&["a column of text named \"text\", found body", "--column"]);
+    let mut other = place("a.parquet", &parquet(&[Some(b"row")]));
+    other.options.column = "id".to_owned();
+    other.error(&["found a column of another type"]);
+    let unknown = |input: &str| find_sources(&[input], Path::new(".")).unwrap_err().to_string();
+    assert!(unknown("/no/such/file.txt").contains("/no/such/file.txt: no such file or folder"));
+    assert!(unknown("builtin").contains("the story inside the program"));
+    assert!(unknown(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).contains("give it its true ending"));
+}
+
+/// Damaged Parquet files: an error or fewer rows, never a panic that goes further.
+#[test]
+fn damaged_parquet_files_never_panic() {
+    let whole = parquet(&[Some(b"row one"), None, Some(b"row two"), Some(b"row three"), Some(b"row four")]);
+    // The crate's panics are caught; their messages would only fill the test's output.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let place = Place::new();
+    let options = PrepareOptions { column: "body".to_owned(), ..PrepareOptions::default() };
+    let mut n_refused = 0;
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x5a;
+        place.write("a.parquet", &bytes);
+        let sources = find_sources(&[place.inputs()], place.folder.path()).unwrap();
+        let read = || {
+            let mut texts = Texts::new(&sources, &options, Meter::default());
+            while texts.next_text()?.is_some() {}
+            Ok::<(), DocumentError>(())
+        };
+        n_refused += usize::from(std::panic::catch_unwind(read).expect("no panic comes out").is_err());
+    }
+    std::panic::set_hook(hook);
+    assert!(n_refused > whole.len() / 20, "{n_refused} of {} flips were refused", whole.len());
+}
+
+#[test]
+fn gutenbergs_header_and_licence_come_off() {
+    let mut place = Place::new();
+    let book = words(250_000, 3);
+    let wrapped = format!(
+        "Licence.\r\n*** START OF THE PROJECT GUTENBERG EBOOK PENS ***\r\n\r\n{book}\n*** END OF THE PROJECT GUTENBERG EBOOK PENS ***\nMore."
+    );
+    assert!(wrapped.len() > 1 << 20);
+    place.write("a.txt", &wrapped);
+    place.write("b.jsonl", json_lines(&[&wrapped, "plain"]));
+    place.options.strip_gutenberg = true;
+    assert_eq!(place.prepared("out").n_documents, 3);
+    let book = book.trim_end();
+    let expected = format!("<|endoftext|>{book}<|endoftext|>{book}<|endoftext|>plain");
+    assert!(place.text("out", Part::Train) == expected);
+}
+
+#[test]
+fn duplicates_are_dropped_after_normalisation() {
+    let mut place = Place::new();
+    let long = words(150_000, 4);
+    place.write("a.jsonl", json_lines(&["one", "calame\u{301}", "one", "two", "calam\u{e9}", &long]));
+    place.write("b.txt", &long);
+    place.write("c.txt", "one");
+    place.write("d.txt", format!("{long}."));
+    for (dedup, normalise, n_kept, n_duplicates) in
+        [(false, Normalisation::None, 9, 0), (true, Normalisation::None, 6, 3), (true, Normalisation::Nfc, 5, 4)]
+    {
+        (place.options.dedup, place.options.normalise) = (dedup, normalise);
+        let out = format!("out-{dedup}-{normalise:?}");
+        let manifest = place.prepared(&out);
+        assert_eq!((manifest.n_documents, manifest.dropped.duplicates), (n_kept, n_duplicates), "{out}");
+        let text = place.text(&out, Part::Train);
+        assert_eq!(text.contains("e\u{301}"), normalise == Normalisation::None);
+    }
+}
+
+#[test]
+fn special_tokens_in_a_text_are_text_unless_they_are_allowed() {
+    let mut place = Place::new();
+    place.write("a.txt", "one<|endoftext|>two");
+    place.options.end_of_text = false;
+    place.prepared("text");
+    assert!(!place.ids("text", Part::Train).contains(&50256));
+    place.options.allow_special = true;
+    place.prepared("ids");
+    assert_eq!(place.ids("ids", Part::Train), [505, 50256, 11545]);
+}
+
+#[test]
+fn documents_are_dealt_by_the_seed() {
+    let mut place = Place::new();
+    let texts: Vec<String> = (0..400).map(|i| format!("document {i}.")).collect();
+    place.write("a.jsonl", json_lines(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
+    place.options.val_fraction = 0.25;
+    let mut parts = Vec::new();
+    for seed in [1, 1, 2] {
+        place.options.seed = seed;
+        let out = format!("out-{}", parts.len());
+        place.prepared(&out);
+        let documents = |part| {
+            let text = place.text(&out, part);
+            text.split("<|endoftext|>").filter(|text| !text.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (train, val) = (documents(Part::Train), documents(Part::Val));
+        assert!((60..140).contains(&val.len()), "{} of 400 for validation", val.len());
+        let mut all = [train, val.clone()].concat();
+        all.sort_by_key(|text| texts.iter().position(|t| t == text));
+        assert_eq!(all, texts);
+        parts.push(val);
+    }
+    assert!(parts[0] == parts[1] && parts[0] != parts[2]);
+}
+
+// The work.
+
+/// Documents of every kind, with duplicates, in files of several pieces.
+fn mixed() -> Place {
+    let mut place = Place::new();
+    // A small tokenizer is written and read in no time.
+    place.tokenizer = tokenizer::train([words(5000, 0)].into_iter(), 320, 2).unwrap();
+    let lines: Vec<String> = (0..2000).map(|i| format!("{} {}", i % 1500, words(i % 50 + 1, i % 1500))).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    place.write("a.jsonl.gz", gzip(json_lines(&lines[..1000]).as_bytes()));
+    place.write("b.txt", words(200_000, 5));
+    place.write("c.jsonl", json_lines(&lines[800..]) + "bad\n");
+    place.write("d.parquet", parquet(&lines[..9].iter().map(|text| Some(text.as_bytes())).collect::<Vec<_>>()));
+    place.write("e.txt", words(1000, 6));
+    place.options = PrepareOptions {
+        val_fraction: 0.2,
+        shard_tokens: 100_000,
+        dedup: true,
+        column: "body".to_owned(),
+        ..PrepareOptions::default()
+    };
+    place.grain = Grain { batch_bytes: 4000, checkpoint_bytes: 30_000 };
+    place
+}
+
+#[test]
+fn the_shards_do_not_depend_on_threads_or_grain() {
+    for (split, format) in [(SplitBy::Documents, ShardFormat::Llmc), (SplitBy::Characters, ShardFormat::Nanogpt)] {
+        let mut place = mixed();
+        (place.options.split, place.options.format) = (split, format);
+        place.prepared("two");
+        let expected = place.files("two");
+        place.n_threads = 1;
+        place.prepared("one");
+        assert!(place.files("one") == expected);
+        (place.n_threads, place.grain) = (3, Grain { batch_bytes: 1, checkpoint_bytes: 1 << 30 });
+        place.prepared("three");
+        assert!(place.files("three") == expected);
+    }
+}
+
+/// Stopped by its observer or ended at any line, and gone on with: the files are those of an unbroken preparation.
+#[test]
+fn a_stopped_preparation_goes_on_to_the_same_bytes() {
+    for (split, format) in [(SplitBy::Documents, ShardFormat::Llmc), (SplitBy::Characters, ShardFormat::Nanogpt)] {
+        let mut place = mixed();
+        (place.options.split, place.options.format) = (split, format);
+        let mut whole = Watcher::default();
+        place.watched("whole", &mut whole).unwrap();
+        let expected = place.files("whole");
+        let n_calls = whole.n_calls;
+        assert!(n_calls > 40, "{n_calls}");
+        for step in [7, 29] {
+            let mut beginnings = Vec::new();
+            let mut n_tries = 0;
+            loop {
+                n_tries += 1;
+                let at = Some(step + n_tries % 2);
+                let mut watcher = match n_tries % 2 {
+                    0 => Watcher { stop_at: at, ..Watcher::default() },
+                    _ => Watcher { die_at: at, ..Watcher::default() },
+                };
+                let run = std::panic::AssertUnwindSafe(|| place.watched(&format!("{step}"), &mut watcher));
+                let ended = std::panic::catch_unwind(run);
+                beginnings.extend(watcher.beginning);
+                match ended {
+                    Ok(Ok(Prepared::Done(_))) => break,
+                    Ok(Ok(Prepared::Stopped)) | Err(_) => {}
+                    other => panic!("{other:?}"),
+                }
+                assert!(n_tries < 200, "step {step} gets nowhere");
+            }
+            assert!(place.files(&format!("{step}")) == expected, "{split:?}, stopped every {step} calls");
+            assert!(beginnings.contains(&Beginning::GoesOn) && !beginnings.contains(&Beginning::StartsOver));
+        }
+    }
+}
+
+#[test]
+fn the_same_command_again_does_nothing_and_another_is_refused() {
+    let mut place = Place::new();
+    place.write("a.txt", "Hello, do you like tea?");
+    let manifest = place.prepared("out");
+    let before = place.files("out");
+    let mut watcher = Watcher::default();
+    assert_eq!(place.watched("out", &mut watcher).unwrap(), Prepared::WasDone(manifest));
+    assert_eq!(watcher.n_calls, 0);
+    let refused = |place: &Place, part: &str| {
+        let error = place.watched("out", &mut Watcher::default()).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("choose another folder"), "{error}");
+    };
+    place.options.seed = 7;
+    refused(&place, "prepared with other options");
+    place.options.seed = PrepareOptions::default().seed;
+    place.tokenizer = Arc::new(SimpleTokenizer::v2("Hello, do you like tea?").unwrap());
+    refused(&place, "prepared with another tokenizer");
+    place.tokenizer = Bpe::gpt2();
+    place.write("b.txt", "More.");
+    refused(&place, "prepared from other files");
+    assert!(place.files("out") == before);
+    fs::create_dir(place.path("full")).unwrap();
+    fs::write(place.path("full").join("letter.txt"), "mine").unwrap();
+    let error = place.watched("full", &mut Watcher::default()).unwrap_err().to_string();
+    assert!(error.contains("expected an empty folder") && error.contains("letter.txt"), "{error}");
+    assert_eq!(place.files("full").len(), 1);
+}
+
+#[test]
+fn what_was_begun_with_other_options_is_started_over() {
+    let mut place = mixed();
+    let stopped = place.watched("out", &mut Watcher { stop_at: Some(9), ..Watcher::default() });
+    assert_eq!(stopped.unwrap(), Prepared::Stopped);
+    place.options.seed = 7;
+    let mut watcher = Watcher::default();
+    place.watched("out", &mut watcher).unwrap();
+    assert_eq!(watcher.beginning, Some(Beginning::StartsOver));
+    place.prepared("fresh");
+    assert!(place.files("out") == place.files("fresh"));
+}
+
+#[test]
+fn a_state_that_the_shards_do_not_bear_out_is_an_error() {
+    let mut place = mixed();
+    place.options.shard_tokens = 20_000;
+    let stop = || place.watched("out", &mut Watcher { stop_at: Some(30), ..Watcher::default() });
+    assert_eq!(stop().unwrap(), Prepared::Stopped);
+    let shard = place.path("out").join("train-000000.bin");
+    fs::OpenOptions::new().write(true).open(&shard).unwrap().set_len(2000).unwrap();
+    let error = place.watched("out", &mut Watcher::default()).unwrap_err().to_string();
+    assert!(error.contains("train-000000.bin: expected 41024 bytes, found 2000"), "{error}");
+}
+
+#[test]
+fn options_that_cannot_be_are_told() {
+    let mut place = Place::new();
+    place.write("a.txt", "tea");
+    for share in [-0.1, 1.0, f64::NAN] {
+        place.options.val_fraction = share;
+        place.error(&["the share for validation is", "from 0 to below 1"]);
+    }
+    place.options.val_fraction = 0.0;
+    for n in [0, 1 << 31] {
+        place.options.shard_tokens = n;
+        place.error(&["the tokens of a shard is", "2147483647"]);
+    }
+    place.options.shard_tokens = 100;
+    place.tokenizer = Arc::new(SimpleTokenizer::v1("tea").unwrap());
+    place.error(&["end of text is true", "--end-of-text false"]);
+    place.options.end_of_text = false;
+    place.write("b.txt", "coffee");
+    place.error(&["b.txt", "\"coffee\" is not in the vocabulary"]);
+}
+
+// The manifest.
+
+#[test]
+fn foreign_manifests_are_refused() {
+    let place = Place::new();
+    place.write("a.txt", "Hello, do you like tea?");
+    place.prepared("out");
+    let path = place.path("out").join(MANIFEST);
+    let whole: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let refused = |text: &str, part: &str| {
+        fs::write(&path, text).unwrap();
+        let error = Manifest::read(&place.path("out")).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("manifest.json"), "{error}");
+    };
+    refused("", "EOF");
+    refused("{\"files\": []}", "unknown field");
+    let changed = |pointer: &str, value: Value| {
+        let mut manifest = whole.clone();
+        *manifest.pointer_mut(pointer).unwrap() = value;
+        manifest.to_string()
+    };
+    refused(&changed("/version", json!(2)), "version 2");
+    refused(&changed("/id_bytes", json!(4)), "ids of 4 bytes for 50257 tokens");
+    refused(&changed("/shards/0/file", json!("../in/a.txt")), "a shard named \"../in/a.txt\"");
+    refused(&changed("/shards/0/file", json!("..")), "a shard named \"..\"");
+    refused(&changed("/shards/0/n_tokens", json!(-1)), "expected u64");
+    let twice = json!([whole["shards"][0], whole["shards"][0]]);
+    refused(&changed("/shards", twice), "the shard train-000000.bin twice");
+    // A number of tokens that the file does not have is found when it is opened.
+    fs::write(&path, changed("/shards/0/n_tokens", json!(u64::MAX))).unwrap();
+    let (manifest, _) = Manifest::read(&place.path("out")).unwrap();
+    let error = ShardSet::open(&place.path("out"), &manifest, Part::Train).unwrap_err();
+    assert!(matches!(error, ShardError::Size { .. }), "{error}");
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(Manifest::read(&place.path("out")), Err(ManifestError::Io { .. })));
+}
+
+#[test]
+fn bare_shards_have_the_length_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.bin");
+    fs::write(&path, [1, 0, 2, 0, 3, 0, 4, 0]).unwrap();
+    let shard = TokenShard::open_bare(&path, IdWidth::U16, 4).unwrap();
+    let mut ids = [0; 3];
+    shard.read(1..4, &mut ids).unwrap();
+    assert_eq!(ids, [2, 3, 4]);
+    TokenShard::open_bare(&path, IdWidth::U32, 2).unwrap().read(1..2, &mut ids[..1]).unwrap();
+    assert_eq!(ids[0], 0x0004_0003);
+    for n in [3, 5, u64::MAX] {
+        assert!(matches!(TokenShard::open_bare(&path, IdWidth::U16, n).unwrap_err(), ShardError::Size { .. }));
+    }
+}
+
+// A tokenizer of one's own.
+
+#[test]
+fn a_tokenizer_is_learnt_read_back_and_prepared_with() {
+    let text = words(20_000, 8);
+    let learnt = tokenizer::train([text.clone()].into_iter(), 300, 2).unwrap();
+    assert!((280..=300).contains(&learnt.n_vocab()), "{}", learnt.n_vocab());
+    assert_eq!(learnt.end_of_text(), Some(learnt.n_vocab() as u32 - 1));
+    let ids = learnt.encode(&text, Special::AsText).unwrap();
+    assert_eq!(learnt.decode(&ids).unwrap(), text);
+    assert!(text.len() > 3 * ids.len(), "{} bytes, {} tokens", text.len(), ids.len());
+    // Any text has ids, what was never seen too.
+    let odd = "\u{58a8}\u{1f58b}\0 \r\n";
+    assert_eq!(learnt.decode(&learnt.encode(odd, Special::AsText).unwrap()).unwrap(), odd);
+    let again = tokenizer::read_json(&learnt.to_json(), Path::new("tokenizer.json")).unwrap();
+    assert_eq!(again.hash(), learnt.hash());
+    assert_eq!(
+        tokenizer::train([text.clone()].into_iter(), 300, 2).unwrap().hash(),
+        learnt.hash(),
+        "the same text again"
+    );
+    let halves = [text[..text.len() / 2].to_owned(), text[text.len() / 2..].to_owned()];
+    let _ = tokenizer::train(halves.into_iter(), 300, 2).unwrap();
+    let mut place = Place::new();
+    place.tokenizer = again;
+    place.write("a.txt", &text);
+    let manifest = place.prepared("out");
+    assert_eq!(manifest.tokenizer.kind, "bpe");
+    assert_eq!(place.ids("out", Part::Train)[1..], ids);
+    // A pair must come often enough.
+    let rare = tokenizer::train([text].into_iter(), 300, 1 << 40).unwrap();
+    assert_eq!(rare.n_vocab(), tokenizer::MIN_VOCAB);
+    for n in [0, 256, (1 << 20) + 1] {
+        assert!(tokenizer::train([String::new()].into_iter(), n, 2).unwrap_err().to_string().contains("257"));
+    }
+    assert!(tokenizer::train(std::iter::empty(), 300, 2).unwrap_err().to_string().contains("no text"));
+}

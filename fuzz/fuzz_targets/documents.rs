@@ -1,0 +1,11 @@
+//! Documents, in the kind of file that the first byte says.
+#![no_main]
+#![forbid(unsafe_code)]
+
+#[path = "../checks.rs"]
+#[allow(dead_code, reason = "each target runs one check")]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::documents(data);
+});

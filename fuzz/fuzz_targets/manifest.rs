@@ -1,0 +1,11 @@
+//! A folder's manifest.json.
+#![no_main]
+#![forbid(unsafe_code)]
+
+#[path = "../checks.rs"]
+#[allow(dead_code, reason = "each target runs one check")]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::manifest(data);
+});
