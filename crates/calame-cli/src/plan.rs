@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::launch::{self, Place, Ready};
 use crate::output::{WithHint, duration, grouped, note, print, print_json};
-use crate::rehearsal::{Rehearsal, rehearse};
+use crate::rehearsal::{Rehearsal, estimate, rehearse};
 use crate::train::{self, describe_device};
 use crate::{memory, space};
 
@@ -61,11 +61,19 @@ impl Planned {
         Planned { plan, text, machine, available_bytes }
     }
 
-    /// Measures how long it takes.
+    /// Measures how long it takes, in a second or two.
     pub fn rehearse(&self, config: &RunConfig) -> Result<Timed> {
-        let rehearsal = rehearse(config, &self.text, &self.machine)?;
+        Ok(self.timed(rehearse(config, &self.text, &self.machine)?))
+    }
+
+    /// About how long it takes, without holding up a long training's first step.
+    pub fn estimate(&self, config: &RunConfig) -> Result<Timed> {
+        Ok(self.timed(estimate(config, &self.text, &self.machine, &self.plan)?))
+    }
+
+    fn timed(&self, rehearsal: Rehearsal) -> Timed {
         let share_of_peak = self.plan.step_operations / rehearsal.pace.step_seconds / rehearsal.peak;
-        Ok(Timed { seconds: self.plan.seconds(&rehearsal.pace), share_of_peak, rehearsal })
+        Timed { seconds: self.plan.seconds(&rehearsal.pace), share_of_peak, rehearsal }
     }
 
     /// Whether the machine's memory suffices; where the system does not tell, it does.

@@ -2,7 +2,7 @@
 //!
 //! A step of one block and a short vocabulary is timed phase by phase, and each phase is taken as often as the model has it:
 //! the blocks' work for every block, the head's for the whole vocabulary, AdamW's for every byte. A model whose own step is
-//! short is rehearsed as it is.
+//! short is rehearsed as it is. A training that begins does not wait for that: [`estimate`] takes the peak alone.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,6 +36,15 @@ const BEYOND_CACHE_FLOATS: usize = 32 << 20;
 /// What a disk writes and syncs: a modest one, since it is not measured.
 const DISK_BYTES_PER_SECOND: f64 = 4e8;
 
+/// Of the machine's peak, what steps of a model that is not rehearsed usually reach: LOG.md has 0.79 to 0.87 in f32 and 0.70 to
+/// 0.78 in bf16.
+const USUAL_SHARE: f64 = 0.78;
+/// Bytes a second of a model's weights while a token is made, likewise.
+const USUAL_WEIGHT_BYTES_PER_SECOND: f64 = 2e10;
+/// Seconds a byte of touching memory for the first time: small where the memory is there, a second for a gigabyte where the
+/// machine is a guest that must ask for it.
+const USUAL_TOUCH_SECONDS_PER_BYTE: f64 = 0.3e-9;
+
 /// What the rehearsal found.
 #[derive(Clone, Copy, Debug)]
 pub struct Rehearsal {
@@ -50,6 +59,31 @@ struct Scale {
     head: f64,
     /// Of a step's batches.
     rows: f64,
+}
+
+/// How fast the machine trains the run's model, without holding up its first step: a short step is rehearsed, of a long one
+/// the operations are held against the machine's peak of the moment.
+pub fn estimate(config: &RunConfig, text: &TextSize, machine: &Machine, plan: &Plan) -> Result<Rehearsal> {
+    let data = config.data.resolved();
+    if config.model.step_operations(data.batch_size, data.window) <= SHORT_STEP_OPERATIONS {
+        return rehearse(config, text, machine);
+    }
+    let dev = Device::cpu(machine.n_threads, machine.isa, machine.precision);
+    let mut peak = Peak::new(dev.precision());
+    (0..4).for_each(|_| peak.run(&dev));
+    let peak = peak.operations_per_second();
+    // Forward is a third of forward and backward.
+    let batch_seconds = config.model.step_operations(data.batch_size, data.window) / 3.0 / (USUAL_SHARE * peak);
+    let n_rows = data.batch_size as f64 / data.eval_batch_size as f64;
+    let token_seconds = 4.0 * plan.n_parameters as f64 / USUAL_WEIGHT_BYTES_PER_SECOND;
+    let pace = Pace {
+        step_seconds: plan.step_operations / (USUAL_SHARE * peak),
+        first_touch_seconds: plan.memory_bytes() as f64 * USUAL_TOUCH_SECONDS_PER_BYTE,
+        evaluation_seconds: batch_seconds / n_rows * evaluated_batches(config, text, data.eval_batch_size),
+        sample_seconds: token_seconds * config.sample.max_tokens as f64,
+        disk_bytes_per_second: DISK_BYTES_PER_SECOND,
+    };
+    Ok(Rehearsal { pace, peak })
 }
 
 /// Trains a few steps of a model like the run's on random tokens.
@@ -255,5 +289,25 @@ mod tests {
         assert!(pace.first_touch_seconds >= 0.0 && peak > 1e6);
         config.sample.max_tokens = 0;
         assert_eq!(rehearse(&config, &text, &machine).unwrap().pace.sample_seconds, 0.0);
+    }
+
+    #[test]
+    fn a_long_steps_estimate_is_of_the_peak_and_a_short_one_is_rehearsed() {
+        let text = TextSize { n_train_tokens: 9000, n_windows: 70, n_validation_windows: 7, ..TextSize::default() };
+        let isa = Isa::detect();
+        let machine = Machine { isa, precision: Precision::F32, n_threads: 1, page_bytes: 4096, program_bytes: 0 };
+        let config = RunConfig::of_preset(Preset::Book);
+        let plan = Plan::of(&config, &text, &machine, 0);
+        let Rehearsal { pace, peak } = estimate(&config, &text, &machine, &plan).unwrap();
+        let share = plan.step_operations / pace.step_seconds / peak;
+        assert!((share - USUAL_SHARE).abs() < 1e-9, "{share}");
+        // Five batches of one split and seven windows of the other, forward only.
+        let in_steps = pace.evaluation_seconds / pace.step_seconds;
+        assert!((in_steps - (20.0 + 7.0) / 4.0 / 3.0).abs() < 1e-9, "{in_steps}");
+        let mut tiny = RunConfig::of_preset(Preset::Tiny);
+        (tiny.model.vocab_size, tiny.data.window) = (101, 16);
+        let plan = Plan::of(&tiny, &text, &machine, 0);
+        let pace = estimate(&tiny, &text, &machine, &plan).unwrap().pace;
+        assert!(pace.step_seconds > 0.0 && pace.step_seconds < 1.0, "{pace:?}");
     }
 }

@@ -142,7 +142,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     planned.check(&ready.config)?;
     // A program that reads JSON asks `calame plan --json`.
-    let timed = if args.json { None } else { Some(planned.rehearse(&ready.config)?) };
+    let timed = if args.json { None } else { Some(planned.estimate(&ready.config)?) };
     let Ready { config, place, gpt, prepared } = ready;
     let description = prepared.description;
     // Before the folder: a run that does not fit into memory must not have replaced another one.
