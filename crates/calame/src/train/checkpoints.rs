@@ -21,7 +21,7 @@ pub struct CheckpointConfig {
     pub every_steps: u64,
     /// Minutes from one to the next; 0 looks at no clock.
     pub every_minutes: f64,
-    /// Whether one is written at the end of an epoch, if the last is more than a fifth of `every_minutes` old.
+    /// Whether one is written at the end of an epoch, if the last is more than half of `every_minutes` old.
     pub every_epoch: bool,
     /// The newest ones that are kept.
     pub keep: usize,
@@ -74,8 +74,13 @@ impl Checkpoints {
     pub(super) fn save_if_due<O: Observer>(&mut self, trainer: &Trainer<'_>, observer: &mut O) {
         let (now, n_steps) = (observer.now(), trainer.progress().n_steps);
         let Some(last) = self.last else {
-            // The state that the training began with needs no checkpoint.
+            // The state that the training began with needs no checkpoint; memory for copies is touched while it runs.
             self.last = Some((n_steps, now));
+            if self.config.copy
+                && let Err(error) = self.background(trainer)
+            {
+                observer.checkpoint_failed(&error);
+            }
             return;
         };
         if !self.is_due(n_steps, n_steps.is_multiple_of(trainer.steps_per_epoch()), last, now) {
@@ -94,7 +99,7 @@ impl Checkpoints {
         n_new > 0
             && (every_steps > 0 && n_steps.is_multiple_of(every_steps)
                 || every_minutes > 0.0 && minutes >= every_minutes
-                || every_epoch && ends_epoch && minutes >= every_minutes / 5.0)
+                || every_epoch && ends_epoch && minutes >= every_minutes / 2.0)
     }
 
     /// Writes a checkpoint now, or has it written while the training goes on.
@@ -106,11 +111,15 @@ impl Checkpoints {
         if !self.config.copy {
             return save_training(&self.folder, state, &config, self.config.keep).map(|_| ());
         }
-        let background = match &mut self.background {
+        self.background(trainer)?.save(trainer.dev, state, config)
+    }
+
+    /// The thread that writes copies, which is started when it is first wanted.
+    fn background(&mut self, trainer: &Trainer<'_>) -> Result<&mut Background, CheckpointError> {
+        Ok(match &mut self.background {
             Some(background) => background,
             none => none.insert(Background::start(&self.folder, &trainer.gpt().config, self.config.keep)?),
-        };
-        background.save(trainer.dev, state, config)
+        })
     }
 
     /// Waits until the one that is being written is complete.
@@ -141,6 +150,19 @@ struct Snapshot {
     config: String,
 }
 
+impl Snapshot {
+    /// Room for a state, every page of which the system has handed out.
+    fn touched(model: &ModelConfig) -> Snapshot {
+        let room = || {
+            let mut tree = Gpt::zeros(model);
+            // Zeros that are written, where those of a fresh buffer are only promised.
+            tree.tensors_mut().for_each(|(_, tensor)| std::hint::black_box(tensor.as_mut_slice()).fill(0.0));
+            tree
+        };
+        Snapshot { weights: room(), m: room(), v: room(), progress: Progress::default(), config: String::new() }
+    }
+}
+
 /// A thread that writes copies.
 #[derive(Debug)]
 struct Background {
@@ -148,7 +170,7 @@ struct Background {
     copy: Option<Box<Snapshot>>,
     /// Absent once the thread is to end.
     to_write: Option<SyncSender<Box<Snapshot>>>,
-    written: Receiver<(Box<Snapshot>, Result<PathBuf, CheckpointError>)>,
+    written: Receiver<(Box<Snapshot>, Result<(), CheckpointError>)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -156,20 +178,22 @@ impl Background {
     fn start(folder: &Path, model: &ModelConfig, n_kept: usize) -> Result<Background, CheckpointError> {
         let (to_write, orders) = sync_channel::<Box<Snapshot>>(1);
         let (done, written) = sync_channel(1);
-        let path = folder.to_owned();
+        let (path, model) = (folder.to_owned(), model.clone());
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
+            // Made here, so that the training does not wait while gigabytes are touched for the first time.
+            if done.send((Box::new(Snapshot::touched(&model)), Ok(()))).is_err() {
+                return;
+            }
             for copy in orders {
                 let Snapshot { weights, m, v, progress, config } = &*copy;
                 let saved = save_training(&path, TrainingState { weights, m, v, progress }, config, n_kept);
-                if done.send((copy, saved)).is_err() {
+                if done.send((copy, saved.map(drop))).is_err() {
                     return;
                 }
             }
         });
         let thread = Some(thread.map_err(CheckpointError::io("start a thread for", folder))?);
-        let [weights, m, v] = [(); 3].map(|()| Gpt::zeros(model));
-        let copy = Snapshot { weights, m, v, progress: Progress::default(), config: String::new() };
-        Ok(Background { copy: Some(Box::new(copy)), to_write: Some(to_write), written, thread })
+        Ok(Background { copy: None, to_write: Some(to_write), written, thread })
     }
 
     fn save(&mut self, dev: &Device, state: TrainingState<'_>, config: String) -> Result<(), CheckpointError> {
@@ -193,7 +217,7 @@ impl Background {
         }
         let (copy, outcome) = self.written.recv().expect("the thread that writes checkpoints runs");
         self.copy = Some(copy);
-        outcome.map(|_| ())
+        outcome
     }
 }
 
@@ -230,7 +254,7 @@ mod tests {
         let by_clock = || CheckpointConfig { every_minutes: 15.0, ..none() };
         assert!(due(by_clock(), 11, false, 15) && !due(by_clock(), 11, false, 14));
         let by_epoch = || CheckpointConfig { every_epoch: true, ..by_clock() };
-        assert!(due(by_epoch(), 16, true, 3) && !due(by_epoch(), 16, true, 2) && !due(by_epoch(), 16, false, 3));
+        assert!(due(by_epoch(), 16, true, 8) && !due(by_epoch(), 16, true, 7) && !due(by_epoch(), 16, false, 8));
         assert!(due(CheckpointConfig { every_minutes: 0.0, ..by_epoch() }, 16, true, 0), "each, where no clock counts");
     }
 }
