@@ -1,7 +1,12 @@
 //! Samples in batches, epoch after epoch, in an order that comes from outside.
 
+use super::order::Order;
 use super::shards::ShardError;
 use super::windows::Windows;
+use crate::rng::Shuffle;
+
+/// Of more samples in files no order is listed: this many take four megabytes.
+pub const LISTED_WINDOWS: usize = 1 << 20;
 
 /// Why samples cannot be given in batches.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,10 +73,8 @@ pub struct Loader {
     windows: Windows,
     batch_size: usize,
     n_batches: usize,
-    /// The sample at each place of the epoch; one entry for each sample.
-    order: Vec<u32>,
-    /// One bit for each sample, to check that an order names each of them once.
-    seen: Vec<u64>,
+    n_windows: u32,
+    order: Order,
     next: usize,
 }
 
@@ -94,8 +97,12 @@ impl Loader {
             return Err(LoaderError::TooMany { part: "the text", n_windows });
         };
         let n_batches = if drop_last { n_windows / batch_size } else { n_windows.div_ceil(batch_size) };
-        let seen = vec![0; n_windows.div_ceil(64)];
-        Ok(Self { windows, batch_size, n_batches, order: (0..end).collect(), seen, next: 0 })
+        let order = if windows.tokens().is_some() || n_windows <= LISTED_WINDOWS {
+            Order::listed(end)
+        } else {
+            Order::Ascending
+        };
+        Ok(Self { windows, batch_size, n_batches, n_windows: end, order, next: 0 })
     }
 
     /// Batches of an epoch, one at least.
@@ -105,7 +112,13 @@ impl Loader {
 
     /// Samples of an epoch, those of a batch that is left out included; the length of an order.
     pub fn n_windows(&self) -> usize {
-        self.order.len()
+        self.n_windows as usize
+    }
+
+    /// Whether orders are worked out rather than listed: of very many samples in files, so that memory does not grow with
+    /// them.
+    pub fn is_long(&self) -> bool {
+        !matches!(self.order, Order::Listed { .. })
     }
 
     /// Samples of a full batch (B).
@@ -120,7 +133,7 @@ impl Loader {
     /// If the epoch has no such batch.
     pub fn n_rows(&self, batch: usize) -> usize {
         assert!(batch < self.n_batches, "loader: batch {batch} of {}", self.n_batches);
-        self.batch_size.min(self.order.len() - batch * self.batch_size)
+        self.batch_size.min(self.n_windows() - batch * self.batch_size)
     }
 
     /// Tokens that the samples are cut from.
@@ -141,19 +154,27 @@ impl Loader {
 
     /// Goes to the start of an epoch whose samples come in `order`; `None` is 0, 1, 2, …
     ///
-    /// Allocates nothing.
+    /// Allocates nothing, but for an order of a [long](Self::is_long) epoch, which has none listed yet.
     ///
     /// # Panics
     ///
     /// If `order` does not name each sample once.
     pub fn start_epoch(&mut self, order: Option<&[u32]>) {
         match order {
-            Some(order) => {
-                self.assert_permutation(order);
-                self.order.copy_from_slice(order);
-            }
-            None => (0..).zip(&mut self.order).for_each(|(i, place)| *place = i),
+            Some(order) => self.order.list(self.n_windows, order),
+            None => self.order.ascend(),
         }
+        self.next = 0;
+    }
+
+    /// Goes to the start of an epoch whose samples come in an order that is worked out place by place.
+    ///
+    /// # Panics
+    ///
+    /// If it is not one of as many samples.
+    pub fn start_shuffled(&mut self, shuffle: Shuffle) {
+        assert_eq!(shuffle.n(), u64::from(self.n_windows), "loader: the samples of a shuffle");
+        self.order = Order::Shuffled(shuffle);
         self.next = 0;
     }
 
@@ -187,27 +208,15 @@ impl Loader {
             return Ok(0);
         }
         // As much as a full batch from the start: after a seek the first batch may be a short one.
-        let capacity = self.batch_size.min(self.order.len()) * self.windows.window();
+        let capacity = self.batch_size.min(self.n_windows()) * self.windows.window();
         inputs.reserve_exact(capacity);
         targets.reserve_exact(capacity);
         let start = self.next * self.batch_size;
-        let end = start.saturating_add(self.batch_size).min(self.order.len());
-        for &i in &self.order[start..end] {
-            self.windows.read(i as usize, inputs, targets)?;
+        let end = start.saturating_add(self.batch_size).min(self.n_windows());
+        for place in start..end {
+            self.windows.read(self.order.at(place), inputs, targets)?;
         }
         self.next += 1;
         Ok(end - start)
-    }
-
-    fn assert_permutation(&mut self, order: &[u32]) {
-        let n_windows = self.order.len();
-        assert_eq!(order.len(), n_windows, "loader: the length of an order is the number of samples");
-        self.seen.fill(0);
-        for &i in order {
-            assert!((i as usize) < n_windows, "loader: an order names sample {i} of {n_windows}");
-            let (word, bit) = (i as usize / 64, 1 << (i % 64));
-            assert!(self.seen[word] & bit == 0, "loader: an order names sample {i} twice");
-            self.seen[word] |= bit;
-        }
     }
 }

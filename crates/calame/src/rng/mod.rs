@@ -79,9 +79,83 @@ pub fn permute(seed: u64, epoch: u64, n: usize, order: &mut Vec<u32>) {
     }
 }
 
+/// 0..n in the order of an epoch, as [`permute`] gives it in kind, but worked out place by place and never stored.
+///
+/// A Feistel network on the least even number of bits that n fits into, its rounds by Philox; what falls outside 0..n goes
+/// through it again (J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", 2002, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shuffle {
+    key: Key,
+    n: u64,
+    half_bits: u32,
+}
+
+impl Shuffle {
+    /// Luby and Rackoff ask for four.
+    const ROUNDS: u32 = 6;
+
+    /// The order of an epoch.
+    pub fn of_epoch(seed: u64, epoch: u64, n: u64) -> Shuffle {
+        let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
+        Shuffle { key: stream(seed, Purpose::Shuffle, epoch), n, half_bits: bits.div_ceil(2).max(1) }
+    }
+
+    /// Places.
+    pub fn n(&self) -> u64 {
+        self.n
+    }
+
+    /// What stands at place `i`.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub fn at(&self, i: u64) -> u64 {
+        assert!(i < self.n, "Shuffle::at: place {i} of {}", self.n);
+        let mut x = i;
+        loop {
+            x = self.network(x);
+            if x < self.n {
+                return x;
+            }
+        }
+    }
+
+    fn network(&self, x: u64) -> u64 {
+        let mask = (1u64 << self.half_bits) - 1;
+        let (mut left, mut right) = (x >> self.half_bits, x & mask);
+        for round in 0..Self::ROUNDS {
+            let [a, b, ..] = philox([right as u32, (right >> 32) as u32, round, 1], self.key);
+            (left, right) = (right, left ^ ((u64::from(a) << 32 | u64::from(b)) & mask));
+        }
+        left << self.half_bits | right
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shuffle_is_a_permutation_and_looks_like_none() {
+        for n in [1u64, 2, 3, 7, 64, 1000, 4097] {
+            let shuffle = Shuffle::of_epoch(1, 0, n);
+            let order: Vec<u64> = (0..n).map(|i| shuffle.at(i)).collect();
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..n).collect::<Vec<u64>>());
+            if n > 60 {
+                let differs =
+                    |other: Shuffle| (0..n).filter(|&i| other.at(i) != order[i as usize]).count() as u64 > n / 2;
+                assert!(differs(Shuffle::of_epoch(1, 1, n)) && differs(Shuffle::of_epoch(2, 0, n)));
+                // Neighbours are not neighbours any more: of n − 1 pairs about two are by chance.
+                let n_pairs = order.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
+                assert!(n_pairs < 12, "{n}: {n_pairs} pairs");
+            }
+        }
+        // Beyond 32 bits.
+        let large = Shuffle::of_epoch(3, 0, 1 << 40);
+        assert!((0..1000).all(|i| large.at(i) < 1 << 40));
+    }
 
     fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
         let mut order = vec![7];

@@ -2,6 +2,7 @@
 //! measured how fast the machine is.
 
 use super::config::{Rng, RunConfig};
+use crate::data::LISTED_WINDOWS;
 use crate::model::{ParameterBytes, TrainingRoom, TrainingSizes, generation_bytes};
 use crate::ops::{Isa, Precision};
 
@@ -266,7 +267,10 @@ fn memory(
     let n_taking_turns = if config.keeps_whole_gradient() { 0 } else { (model.n_layer as u64).saturating_sub(1) };
     let other_blocks = parameters.block.saturating_mul(n_taking_turns);
     let gradients = parameters.all - other_blocks - untouched;
-    let n_order = text.n_windows.saturating_mul(2).saturating_add(text.n_validation_windows);
+    let is_listed = |n: u64| !text.is_in_files || n <= LISTED_WINDOWS as u64;
+    let listed = |n: u64| if is_listed(n) { n } else { 0 };
+    let n_train_order = listed(text.n_windows);
+    let n_order = n_train_order.saturating_mul(2).saturating_add(listed(text.n_validation_windows));
     let n_tokens = text.n_in_memory();
     let sample = match config.sample.max_tokens {
         0 => 0,
@@ -286,7 +290,7 @@ fn memory(
         (MemoryKind::Masks, room.masks),
         // Ids of four bytes; two loaders over the training text and one over validation have an order each, of ids and bits,
         // and the trainer has one more.
-        (MemoryKind::Text, 4 * n_tokens + 4 * (n_order + text.n_windows) + n_order / 8),
+        (MemoryKind::Text, 4 * n_tokens + 4 * (n_order + n_train_order) + n_order / 8),
         (MemoryKind::Sample, sample),
         (MemoryKind::Copy, if config.checkpoint.copy { parameters.all.saturating_mul(3) } else { 0 }),
         (MemoryKind::Program, machine.program_bytes),

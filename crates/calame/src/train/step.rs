@@ -185,6 +185,8 @@ impl Trainer<'_> {
         if let Some(script) = &mut self.progress.torch {
             script.begin_epoch(epoch, n, shuffle, &mut self.order);
             loader.start_epoch(Some(&self.order));
+        } else if shuffle && loader.is_long() {
+            loader.start_shuffled(rng::Shuffle::of_epoch(self.config.train.seed, epoch, n as u64));
         } else if shuffle {
             rng::permute(self.config.train.seed, epoch, n, &mut self.order);
             loader.start_epoch(Some(&self.order));
