@@ -164,7 +164,7 @@ pub fn copy(pool: &Pool, x: &[f32], y: &mut [f32]) {
     for_rows(pool, y, 1, |first, y| y.copy_from_slice(&x[first..first + y.len()]));
 }
 
-/// Σ x[i]², in f64: the square of a gradient's norm, not finite where an element is not.
+/// The sum of the squares of `x`, in f64: the square of a gradient's norm, not finite where an element is not.
 ///
 /// Lanes of f32 sum 4,096 elements at a time, f64 the rest; the order depends on the length alone.
 pub fn sum_of_squares(pool: &Pool, x: &[f32]) -> f64 {
