@@ -6,6 +6,11 @@
 With its defaults this is the report's run (163M parameters, ten epochs; 13 minutes on two cores),
 which `calame reproduce` repeats; report.json is the trace. make.py says where the vocabulary comes
 from. What was read is written on after every epoch, so a run that is stopped has given its part.
+
+  time report.py --r50k r50k_base.tiktoken --text the-verdict.txt --out trace.json --files DIR
+
+also leaves the report's files in DIR, loss-plot.pdf and gpt-model.pt: its whole job, to be timed
+beside `time calame train --data the-verdict.txt`. Needs matplotlib for that.
 """
 
 import argparse
@@ -64,6 +69,33 @@ class Trace:
         self.out.write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 
+def write_files(folder, trace, model):
+    """The plot and the weights that the report's script leaves."""
+    import matplotlib
+
+    matplotlib.use("pdf")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluations = trace["evaluations"]
+    steps = [evaluation["step"] for evaluation in evaluations]
+    epochs = [step * len(trace["samples"]) / len(trace["losses"]) for step in steps]
+    figure, axis = plt.subplots(figsize=(5, 3))
+    axis.plot(epochs, [evaluation["train"] for evaluation in evaluations], label="Training loss")
+    axis.plot(epochs, [evaluation["val"] for evaluation in evaluations], linestyle="-.", label="Validation loss")
+    axis.set_xlabel("Epochs")
+    axis.set_ylabel("Loss")
+    axis.legend(loc="upper right")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    tokens = axis.twiny()
+    tokens.plot([(step + 1) * 4 * 256 for step in steps], [0] * len(steps), alpha=0)
+    tokens.set_xlabel("Tokens seen")
+    figure.tight_layout()
+    figure.savefig(folder / "loss-plot.pdf")
+    torch.save(model.state_dict(), folder / "gpt-model.pt")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--r50k", type=Path, required=True, metavar="FILE")
@@ -73,6 +105,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "report.json")
+    parser.add_argument("--files", type=Path, metavar="DIR", help="leave the plot and the weights there")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -100,6 +133,8 @@ def main():
     }
     trace = Trace(args.out, head, sample)
     train(model, optimizer, train_loader, val_loader, args.epochs, 5, 5, trace)
+    if args.files:
+        write_files(args.files, trace.trace, model)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ impl Planned {
                 return format!("--batch-size 1 --window {} would fit", smaller.data.window);
             }
         }
-        let presets = [Preset::Gpt2Large, Preset::Gpt2Medium, Preset::Book, Preset::Gpt2, Preset::Tiny];
+        let presets =
+            [Preset::Gpt2Large, Preset::Gpt2Medium, Preset::Book, Preset::Gpt2, Preset::Small, Preset::Tiny];
         let fitting = presets.into_iter().find(|preset| {
             let model = preset.config();
             model.n_parameters() < config.model.n_parameters() && fits(&RunConfig { model, ..smaller.clone() })
@@ -317,7 +318,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_what_would() {
         assert_eq!(refusal(Preset::Book, 64, 4_000_000_000), "--batch-size 16 would fit");
-        assert!(refusal(Preset::Book, 4, 1_500_000_000).contains("--preset tiny"));
+        assert!(refusal(Preset::Book, 4, 1_500_000_000).contains("--preset small"));
         assert!(refusal(Preset::Gpt2Xl, 4, 8_000_000_000).contains("smaller model would fit: --preset gpt2-medium"));
         assert!(refusal(Preset::Tiny, 4, 1_000_000).starts_with("free some memory"));
         let config = RunConfig::of_preset(Preset::Book);

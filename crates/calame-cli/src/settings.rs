@@ -75,6 +75,11 @@ pub fn resolve(asked: &Asked) -> Result<Settings> {
     };
     let mut defaults = RunConfig::of_preset(preset);
     if let Some(recipe) = layers.iter().rev().find_map(|(_, layer)| layer.get("recipe")?.as_str()) {
+        // A recipe's stride may follow the window.
+        let window = layers.iter().rev().find_map(|(_, layer)| lookup(layer, "data.window")?.as_integer());
+        if let Some(window) = window.and_then(|window| usize::try_from(window).ok()) {
+            defaults.data.window = window;
+        }
         recipe.parse::<Recipe>().map_err(UsageError::from)?.apply(&mut defaults);
     }
     let base = Table::try_from(defaults).context("the preset's defaults")?;
@@ -192,6 +197,19 @@ mod tests {
         assert_eq!((config.train.lr, config.train.epochs, config.train.seed), (1.0, 3, 9));
         assert_eq!(config.sample.prompt, "I said");
         assert!(settings.was_set("train.epochs") && !settings.was_set("train.weight_decay"));
+    }
+
+    #[test]
+    fn the_stride_of_a_recipe_follows_the_window() {
+        let strides = |assignments: &[&str]| {
+            let config = set(assignments).unwrap().config;
+            (config.data.window, config.data.stride)
+        };
+        assert_eq!(strides(&["recipe=long"]), (256, 256));
+        assert_eq!(strides(&["recipe=long", "data.window=512"]), (512, 512));
+        assert_eq!(strides(&["recipe=long", "data.window=512", "data.stride=64"]), (512, 64));
+        assert_eq!(strides(&["data.window=512"]), (512, 128));
+        assert!(set(&["recipe=long", "data.window=-1"]).is_err());
     }
 
     #[test]

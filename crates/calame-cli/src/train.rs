@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     pub data: Vec<String>,
 
-    /// Shape of the model: book, gpt2, gpt2-medium, gpt2-large, gpt2-xl or tiny [default: book]
+    /// Shape of the model: book, gpt2, gpt2-medium, gpt2-large, gpt2-xl, small or tiny [default: book]
     #[arg(long, value_name = "NAME", conflicts_with = "init_from")]
     pub preset: Option<String>,
 
@@ -84,7 +84,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub stride: Option<usize>,
 
-    /// Learning rate [default: 4e-4; tiny: 3e-3]
+    /// Learning rate [default: 4e-4; small: 1e-3; tiny: 3e-3]
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
 

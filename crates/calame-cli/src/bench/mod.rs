@@ -52,7 +52,7 @@ struct MachineArgs {
 
 #[derive(clap::Args, Debug)]
 struct StepArgs {
-    /// Shape of the model: book, gpt2, gpt2-medium, gpt2-large, gpt2-xl or tiny
+    /// Shape of the model: book, gpt2, gpt2-medium, gpt2-large, gpt2-xl, small or tiny
     #[arg(long, value_name = "NAME", default_value = "book")]
     preset: String,
 

@@ -80,7 +80,7 @@ fn numbers_out_of_range() {
 
 #[test]
 fn unknown_names() {
-    refused(&["--preset", "gpt9"], 2, &["'gpt9'", "book, gpt2, gpt2-medium, gpt2-large, gpt2-xl and tiny"]);
+    refused(&["--preset", "gpt9"], 2, &["'gpt9'", "book, gpt2, gpt2-medium, gpt2-large, gpt2-xl, small and tiny"]);
     refused(&["--precision", "fp8"], 2, &["device.precision is 'fp8'", "hint: ", "f32, bf16 or auto"]);
     refused(&["--device", "cuda"], 2, &["device.device is 'cuda'", "hint: ", "cpu"]);
     refused(&["--set", "tokenizer.kind=bpe"], 2, &["tokenizer.kind is 'bpe'", "gpt2, simple-v1 and simple-v2"]);

@@ -214,7 +214,7 @@ pub struct TrainConfigError {
 }
 
 impl RunConfig {
-    /// A preset's defaults: the report's, but for `tiny`, whose small model learns in seconds at a larger rate.
+    /// A preset's defaults: the report's, but for `small` and `tiny`, whose models learn at larger rates.
     pub fn of_preset(preset: Preset) -> RunConfig {
         let mut config = RunConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -234,11 +234,15 @@ impl RunConfig {
             log: LogConfig::default(),
             device: DeviceConfig::default(),
         };
-        if preset == Preset::Tiny {
-            config.data.window = 64;
-            config.data.stride = 16;
-            config.train.lr = 3e-3;
-            config.train.eval_every = 20;
+        match preset {
+            Preset::Small => config.train.lr = 1e-3,
+            Preset::Tiny => {
+                config.data.window = 64;
+                config.data.stride = 16;
+                config.train.lr = 3e-3;
+                config.train.eval_every = 20;
+            }
+            _ => {}
         }
         config
     }
