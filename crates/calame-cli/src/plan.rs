@@ -111,8 +111,7 @@ impl Planned {
                 return format!("--batch-size 1 --window {} would fit", smaller.data.window);
             }
         }
-        let presets =
-            [Preset::Gpt2Large, Preset::Gpt2Medium, Preset::Book, Preset::Gpt2, Preset::Small, Preset::Tiny];
+        let presets = [Preset::Gpt2Large, Preset::Gpt2Medium, Preset::Book, Preset::Gpt2, Preset::Small, Preset::Tiny];
         let fitting = presets.into_iter().find(|preset| {
             let model = preset.config();
             model.n_parameters() < config.model.n_parameters() && fits(&RunConfig { model, ..smaller.clone() })
