@@ -307,8 +307,12 @@ impl Observer for Follower {
         self.trouble(report, &format!("going on from {} with a smaller learning rate", folder.display()))
     }
 
-    fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<()> {
-        Ok(save_best(&self.folder.checkpoints(), gpt, self.tokenizer.as_ref(), report.step)?)
+    fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool> {
+        let saved = save_best(&self.folder.checkpoints(), gpt, self.tokenizer.as_ref(), report.step);
+        if let Err(error) = &saved {
+            self.warn(&format!("{error}; this best model is not kept, the one before it stands, the training goes on"));
+        }
+        Ok(saved.is_ok())
     }
 
     fn checkpoint_failed(&mut self, error: &CheckpointError) {

@@ -259,7 +259,7 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
     follower.line(&format!("model  {}: {n_parameters} parameters{from}, {device}", config.preset));
     follower.line(&format!("text   {text}"));
     let (per_epoch, epochs) = (trainer.steps_per_epoch(), config.train.epochs);
-    let n_tokens = config.data.batch_size * config.data.window;
+    let n_tokens = config.data.batch_size * config.data.window * config.train.accumulate;
     follower.line(&format!(
         "steps  {per_epoch} an epoch, {} in all over {epochs} epoch{}, {} tokens each",
         grouped(per_epoch * epochs),

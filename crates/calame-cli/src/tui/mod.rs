@@ -131,13 +131,14 @@ enum Asked {
 impl Shown {
     fn run(self, mut terminal: Terminal<CrosstermBackend<Stdout>>) {
         while !self.end.load(Ordering::SeqCst) {
-            let drawn = {
+            // A copy, so that a terminal that does not take what is written holds up no step.
+            let screen = {
                 let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
                 screen.look_around();
                 screen.is_stopping |= self.signals.stop_requested();
-                terminal.draw(|frame| draw::draw(frame, &screen)).is_ok()
+                screen.clone()
             };
-            if !drawn {
+            if terminal.draw(|frame| draw::draw(frame, &screen)).is_err() {
                 // The terminal is gone; the training goes on, and a signal still ends it.
                 return give_back();
             }

@@ -98,9 +98,12 @@ fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), Che
     // One whose state cannot be read speaks of no best model; that it is damaged is told when it is to be taken.
     let kept = all[..n_kept].iter().filter_map(|(_, path)| read_progress(path).ok());
     best.extend(kept.filter_map(|progress| progress.best).map(|best| best.step));
-    let models = list(checkpoints, "best-", "")?.into_iter().filter(|(step, _)| !best.contains(step));
+    // A state that is written while its training goes on does not know of models that were written since.
+    let is_past = |(step, _): &(u64, PathBuf)| *step < newest.n_steps;
+    let models = list(checkpoints, "best-", "")?.into_iter().filter(|(step, _)| !best.contains(step)).filter(is_past);
     // A program that is killed while it writes leaves a folder under a name that no later step has.
-    let partial = list(checkpoints, ".step-", ".partial")?.into_iter().chain(list(checkpoints, ".best-", ".partial")?);
+    let states = list(checkpoints, ".step-", ".partial")?.into_iter();
+    let partial = states.chain(list(checkpoints, ".best-", ".partial")?.into_iter().filter(is_past));
     for (_, path) in all[n_kept..].iter().cloned().chain(models).chain(partial) {
         fs::remove_dir_all(&path).map_err(CheckpointError::io("remove", &path))?;
     }
@@ -196,14 +199,28 @@ fn best_folder(checkpoints: &Path, step: u64) -> PathBuf {
     checkpoints.join(format!("best-{step:06}"))
 }
 
-/// Writes the model of the best evaluation, that after `step`, into a run's folder `checkpoints`. An earlier one goes when
-/// no checkpoint speaks of it any more.
+/// Writes the model of the best evaluation, that after `step`, into a run's folder `checkpoints`. Earlier ones go that no
+/// checkpoint speaks of, but for the last: a checkpoint that is about to be written may.
 ///
 /// # Errors
 /// What the system says, with the file's name.
 pub fn save_best(checkpoints: &Path, gpt: &Gpt, tokenizer: &dyn Tokenizer, step: u64) -> Result<(), CheckpointError> {
     fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
-    save_model(&best_folder(checkpoints, step), gpt, Some(tokenizer))
+    save_model(&best_folder(checkpoints, step), gpt, Some(tokenizer))?;
+    if !list(checkpoints, ".step-", ".partial")?.is_empty() {
+        return Ok(());
+    }
+    let states = list(checkpoints, "step-", "")?;
+    let spoken_of = states.iter().filter_map(|(_, path)| read_progress(path).ok()?.best).map(|best| best.step);
+    let spoken_of: BTreeSet<u64> = spoken_of.collect();
+    let mut earlier = list(checkpoints, "best-", "")?;
+    earlier.retain(|(of, _)| *of < step);
+    earlier.sort_unstable();
+    earlier.pop();
+    for (_, path) in earlier.iter().filter(|(of, _)| !spoken_of.contains(of)) {
+        fs::remove_dir_all(path).map_err(CheckpointError::io("remove", path))?;
+    }
+    Ok(())
 }
 
 /// Puts the model of the best evaluation, that after `step`, at `model`; where a program was killed right after it had done

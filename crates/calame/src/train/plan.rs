@@ -196,8 +196,10 @@ impl Plan {
             _ => samples_of(n_steps) - samples_of(n_steps_done.min(n_steps)),
         };
         let tokens_per_batch = b * data.window as u64;
-        // The newest ones, the one that is written before the oldest is removed, and two best models likewise.
-        let n_models = 3 * (config.checkpoint.keep as u64 + 1) + if config.early_stopping.is_on() { 2 } else { 0 };
+        // The newest ones, and the one that is written before the oldest is removed; best models: one that each of them speaks
+        // of, and the one that is written.
+        let n_states = config.checkpoint.keep as u64 + 1;
+        let n_models = 3 * n_states + if config.early_stopping.is_on() { n_states + 1 } else { 0 };
         let n_evaluations = evaluations_of(n_steps) - evaluations_of(n_steps_done.min(n_steps));
         Plan {
             n_parameters: config.model.n_parameters(),
@@ -384,7 +386,7 @@ mod tests {
         assert_eq!(of(&plan, MemoryKind::Copy), 12 * plan.n_parameters as u64);
         assert_eq!(plan.disk.checkpoints, 9 * 4 * plan.n_parameters as u64);
         config.early_stopping.patience = 3;
-        assert_eq!(Plan::of(&config, &text(), &machine(), 0).disk.checkpoints, 11 * 4 * plan.n_parameters as u64);
+        assert_eq!(Plan::of(&config, &text(), &machine(), 0).disk.checkpoints, 13 * 4 * plan.n_parameters as u64);
     }
 
     #[test]

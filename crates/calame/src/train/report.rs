@@ -106,13 +106,14 @@ pub trait Observer {
         let _ = (report, folder, progress);
         Ok(())
     }
-    /// The validation loss of the evaluation just reported is the lowest so far, and early stopping is on.
+    /// The validation loss of the evaluation just reported is the lowest so far, and early stopping is on. Whether the
+    /// model is kept: if it is not, as on a full disk, the best stays the one before.
     ///
     /// # Errors
     /// Ends the training.
-    fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<(), Self::Error> {
+    fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool, Self::Error> {
         let _ = (gpt, report);
-        Ok(())
+        Ok(true)
     }
     /// A checkpoint could not be written, or not be read when the training had to go back; those before it stand.
     fn checkpoint_failed(&mut self, error: &CheckpointError) {

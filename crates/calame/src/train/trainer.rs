@@ -308,8 +308,18 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// What follows a step: the evaluation and the end of the epoch, where they are due.
+    /// What follows a step: the evaluation and the end of the epoch, where they are due. After an error the progress is that
+    /// before it, so that a state which is saved then does all of it again.
     fn settle<O: Observer>(&mut self, observer: &mut O) -> Result<(), O::Error> {
+        let before = self.progress.clone();
+        let settled = self.evaluate_and_tell(observer);
+        if settled.is_err() {
+            self.progress = before;
+        }
+        settled
+    }
+
+    fn evaluate_and_tell<O: Observer>(&mut self, observer: &mut O) -> Result<(), O::Error> {
         let step = self.progress.n_steps - 1;
         if step.is_multiple_of(self.config.train.eval_every) {
             let start = observer.now();
@@ -318,10 +328,9 @@ impl<'a> Trainer<'a> {
             observer.evaluation(&report)?;
             let stopping = &self.config.early_stopping;
             let (best, is_new) = best_after(self.progress.best, step, report.val_loss, stopping.min_change);
-            if is_new && stopping.is_on() {
-                observer.improved(&self.gpt, &report)?;
+            if !is_new || !stopping.is_on() || observer.improved(&self.gpt, &report)? {
+                self.progress.best = best;
             }
-            self.progress.best = best;
         }
         if self.progress.n_steps.is_multiple_of(self.steps_per_epoch()) {
             observer.epoch_end(self.dev, &self.gpt, self.progress.n_steps / self.steps_per_epoch(), step)?;

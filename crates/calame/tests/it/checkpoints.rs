@@ -180,6 +180,31 @@ fn the_best_model_stays_while_a_checkpoint_speaks_of_it() {
     take_best(&checkpoints, 0, &model).unwrap();
 }
 
+#[test]
+fn a_best_model_outlives_an_older_state_that_is_complete_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = folder.path().join("checkpoints");
+    let (dev, config) = (device(), config());
+    let gpt = Gpt::fresh(&dev, &config.model, 1);
+    let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config));
+    trainer.step().unwrap();
+    // The order in which a slow disk has them end.
+    save_best(&checkpoints, trainer.gpt(), Bpe::gpt2().as_ref(), 3).unwrap();
+    trainer.save(&checkpoints).unwrap();
+    assert_eq!(names(&checkpoints), ["best-000003", "step-000001"]);
+}
+
+#[test]
+fn best_models_do_not_pile_up_between_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dev, config) = (device(), config());
+    let gpt = Gpt::fresh(&dev, &config.model, 1);
+    for step in 0..5 {
+        save_best(folder.path(), &gpt, Bpe::gpt2().as_ref(), step).unwrap();
+    }
+    assert_eq!(names(folder.path()), ["best-000003", "best-000004"]);
+}
+
 /// Twice the state is not twice the pause: what is saved is what was, while the training goes on.
 #[test]
 fn a_copy_is_of_the_moment() {

@@ -239,9 +239,9 @@ impl Observer for Notes {
         Ok(())
     }
 
-    fn improved(&mut self, _: &Gpt, report: &EvaluationReport) -> Result<(), ShardError> {
+    fn improved(&mut self, _: &Gpt, report: &EvaluationReport) -> Result<bool, ShardError> {
         self.improved.push(report.step);
-        Ok(())
+        Ok(true)
     }
 
     fn checkpoint_failed(&mut self, error: &CheckpointError) {
