@@ -15,7 +15,7 @@ use calame::tokenizer::{Special, Tokenizer};
 use calame::train::metrics::{self, MetricsWriter, Record};
 use calame::train::plot::{self, PlotError};
 use calame::train::tensorboard::EventWriter;
-use calame::train::{EvaluationReport, Observer, RunFolder, SampleConfig, StepReport};
+use calame::train::{EvaluationReport, Observer, RunFolder, SampleConfig, StepReport, Trainer, Trouble};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::{duration, is_closed_pipe, message, note, print};
@@ -180,6 +180,18 @@ impl Follower {
         let what = trouble.map(|trouble| trouble.to_string()).unwrap_or_default();
         self.warn(&format!("step {step}: {what}; {remedy}"));
         self.record(&Record::Trouble { step, epoch, what, remedy: remedy.to_owned() })
+    }
+
+    /// The step that ended the training, in the metrics.
+    pub fn ended_by(&mut self, trainer: &Trainer<'_>, step: u64, trouble: Trouble) -> Result<()> {
+        let epoch = trainer.progress().epoch + 1;
+        self.record(&Record::Trouble {
+            step,
+            epoch,
+            what: trouble.to_string(),
+            remedy: "the training ended".to_owned(),
+        })?;
+        Ok(self.metrics.sync()?)
     }
 
     /// Takes the progress bar or the dashboard away; what the latter has kept is printed.

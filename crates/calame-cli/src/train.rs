@@ -5,12 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use calame::checkpoint::save_model;
 use calame::infer::GenerateError;
 use calame::tokenizer::Tokenizer;
 use calame::train::metrics::{self, MetricsWriter};
 use calame::train::plan::Plan;
-use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, RunFolder, Trainer};
+use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, RunFolder, Trainer, Trouble};
 use clap::builder::TypedValueParser;
 
 use crate::ending;
@@ -178,7 +177,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 .map_err(|error| rescue(&follower, &trainer, &mut checkpoints, error))
         }
         Outcome::Stopped => ending::stop(&mut follower, &trainer, &mut checkpoints),
-        Outcome::Diverged { step, loss } => Err(diverged(&follower, &trainer, prepared.tokenizer.as_ref(), step, loss)),
+        Outcome::Diverged { step, trouble } => Err(diverged(&mut follower, &trainer, &mut checkpoints, step, trouble)),
+        Outcome::Lost { step, trouble } => Err(lost(&follower, step, trouble)),
     }
 }
 
@@ -205,28 +205,43 @@ fn open(
     }
 }
 
-/// The weights are those before the step that failed: they are kept as the run's model, if they are numbers.
+/// Weights and moments are those before the step that failed: they are saved, if they are numbers.
 fn diverged(
-    follower: &Follower,
+    follower: &mut Follower,
     trainer: &Trainer<'_>,
-    tokenizer: &dyn Tokenizer,
+    checkpoints: &mut Checkpoints,
     step: u64,
-    loss: f32,
+    trouble: Trouble,
 ) -> anyhow::Error {
-    let model = follower.folder.model();
-    let weights = match trainer.gpt().first_not_finite() {
-        Some(name) => format!("{name} is not finite any more"),
-        None if step == 0 => "nothing was learnt yet".to_owned(),
-        None if save_model(&model, trainer.gpt(), Some(tokenizer)).is_ok() => {
-            format!("the weights before it are saved as {}", model.display())
-        }
-        None => "the weights before it could not be saved".to_owned(),
+    let recorded = follower.ended_by(trainer, step, trouble);
+    let mut save = || checkpoints.wait().and_then(|()| checkpoints.save(trainer)).and_then(|()| checkpoints.wait());
+    let (state, is_saved) = match trainer.gpt().first_not_finite() {
+        Some(name) => (format!("{name} is not finite any more"), false),
+        None if step == 0 => ("nothing was learnt yet".to_owned(), false),
+        None => match save() {
+            Ok(()) => ("the training's state before it is saved".to_owned(), true),
+            Err(error) => (format!("the training's state before it could not be saved: {error}"), false),
+        },
     };
-    WithHint::new(
-        format!("the loss of step {step} is {loss}: the training diverged; {weights}"),
-        "start again with a smaller learning rate, by --lr",
-    )
-    .into()
+    let again = "start again with a smaller learning rate, by --lr";
+    let hint = if is_saved {
+        let (run, resume) = (follower.folder.path(), runs::resume_command(follower.folder.path()));
+        format!("set a smaller train.lr in {} and go on: {resume}; or {again}", run.join("config.toml").display())
+    } else {
+        again.to_owned()
+    };
+    let error = WithHint::new(format!("step {step}: {trouble}; the training diverged; {state}"), hint);
+    match recorded {
+        Ok(()) => error.into(),
+        Err(unrecorded) => anyhow::Error::from(error).context(message(&unrecorded)),
+    }
+}
+
+/// Neither the weights nor a state to go back to are there: what checkpoints stand can be resumed.
+fn lost(follower: &Follower, step: u64, trouble: Trouble) -> anyhow::Error {
+    let problem = format!("step {step}: {trouble}, and the checkpoint to go back to could not be read");
+    let hint = format!("when that is mended: {}", runs::resume_command(follower.folder.path()));
+    WithHint::new(problem, hint).into()
 }
 
 /// What a training that ends by an error has learnt is not lost with it: its state is saved, if that can be.

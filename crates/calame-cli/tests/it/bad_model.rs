@@ -152,7 +152,7 @@ fn a_training_that_diverges() {
     outcome.is_error(
         1,
         &[
-            "the loss of step 0 is ",
+            "step 0: the loss is ",
             "diverged",
             "nothing was learnt yet",
             "hint: start again with a smaller learning rate",
@@ -163,6 +163,28 @@ fn a_training_that_diverges() {
     assert!(!place.exists("new/model") && !place.exists("new/checkpoints"));
     // The same weights give no token either.
     place.fails(&["generate", "--model", "run"], 1, &["logits are not finite", "weights are damaged"]);
+}
+
+/// A step that goes bad after others went well: weights and moments before it are there to go on from.
+#[test]
+fn a_training_that_goes_bad_later() {
+    let place = Place::with_run();
+    let same = "The reed is cut, the reed is cut again. ";
+    place.write("odd.txt", [&same.repeat(200), " Quartz jocks vex BDFGH 0123456789! ", &same.repeat(60)].concat());
+    let args = ["train", "--config", "tiny.toml", "--run", "new", "--data", "odd.txt", "--set", "data.shuffle=false"];
+    let outcome =
+        place.run(&[&args[..], &["--set", "guard.z_score=6", "--set", "guard.remedy=back", "--epochs", "1"]].concat());
+    let expected =
+        ["standard deviations above", "diverged", "state before it is saved", "config.toml", "train --resume new"];
+    outcome.is_error(1, &expected);
+    assert!(place.exists("new/checkpoints") && !place.exists("new/model"));
+    let metrics = String::from_utf8(place.read("new/metrics.jsonl")).unwrap();
+    assert!(metrics.lines().last().unwrap().contains("the training ended"), "{metrics}");
+    // What the hint says: the step is made at a rate that nothing goes bad at, here by looking for nothing bad.
+    let config = String::from_utf8(place.read("new/config.toml")).unwrap();
+    place.write("new/config.toml", config.replace("z_score = 6.0", "z_score = 0.0"));
+    place.succeeds(&["train", "--resume", "new"]);
+    assert!(place.exists("new/model/model.safetensors"));
 }
 
 #[test]

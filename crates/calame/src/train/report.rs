@@ -62,8 +62,15 @@ pub enum Outcome {
     Diverged {
         /// The step, from 0.
         step: u64,
-        /// The loss.
-        loss: f32,
+        /// What was wrong with it.
+        trouble: Trouble,
+    },
+    /// A step went bad, and the checkpoint to go back to could not be read to its end: weights and moments are of no use.
+    Lost {
+        /// The step, from 0.
+        step: u64,
+        /// What was wrong with it.
+        trouble: Trouble,
     },
 }
 

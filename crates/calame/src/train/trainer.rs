@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoints::Checkpoints;
 use super::config::{Rng, RunConfig};
 use super::early_stopping::best_after;
-use super::guard::Remedy;
+use super::guard::{Remedy, Trouble};
 use super::optimizer::AdamW;
 use super::report::{EvaluationReport, Observer, Outcome, StepReport};
 use super::splits::Splits;
@@ -247,8 +247,8 @@ impl<'a> Trainer<'a> {
             }
             let start = observer.now();
             let mut report = self.step()?;
-            if report.trouble.is_some() {
-                if let Some(outcome) = self.remedy(&report, checkpoints.as_deref_mut(), observer)? {
+            if let Some(trouble) = report.trouble {
+                if let Some(outcome) = self.remedy(&report, trouble, checkpoints.as_deref_mut(), observer)? {
                     return Ok(outcome);
                 }
                 continue;
@@ -275,10 +275,12 @@ impl<'a> Trainer<'a> {
     fn remedy<O: Observer>(
         &mut self,
         report: &StepReport,
+        trouble: Trouble,
         checkpoints: Option<&mut Checkpoints>,
         observer: &mut O,
     ) -> Result<Option<Outcome>, O::Error> {
-        let diverged = Outcome::Diverged { step: report.step, loss: report.loss };
+        let step = report.step;
+        let diverged = Outcome::Diverged { step, trouble };
         match self.config.guard.remedy {
             Remedy::Skip if self.progress.n_skipped_in_a_row < MOST_REMEDIES => {
                 self.pass_over();
@@ -288,21 +290,21 @@ impl<'a> Trainer<'a> {
             Remedy::Back if self.progress.n_backs < MOST_REMEDIES => {
                 let Some(checkpoints) = checkpoints else { return Ok(Some(diverged)) };
                 let n_backs = self.progress.n_backs + 1;
-                match checkpoints
-                    .newest()
-                    .and_then(|found| found.map(|folder| self.resume(&folder).map(|()| folder)).transpose())
-                {
-                    Ok(Some(folder)) => {
-                        self.progress.n_backs = n_backs;
-                        observer.went_back(report, &folder, &self.progress)?;
-                        Ok(None)
-                    }
-                    Ok(None) => Ok(Some(diverged)),
+                let folder = match checkpoints.newest() {
+                    Ok(Some(folder)) => folder,
+                    Ok(None) => return Ok(Some(diverged)),
                     Err(error) => {
                         observer.checkpoint_failed(&error);
-                        Ok(Some(diverged))
+                        return Ok(Some(diverged));
                     }
+                };
+                if let Err(error) = self.resume(&folder) {
+                    observer.checkpoint_failed(&error);
+                    return Ok(Some(Outcome::Lost { step, trouble }));
                 }
+                self.progress.n_backs = n_backs;
+                observer.went_back(report, &folder, &self.progress)?;
+                Ok(None)
             }
             _ => Ok(Some(diverged)),
         }

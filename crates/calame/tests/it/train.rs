@@ -12,6 +12,7 @@ use calame::ops::{AdamWStep, Device, Isa, Precision, adamw};
 use calame::rng::{Key, Sequence};
 use calame::train::{
     EvaluationReport, Observer, Outcome, Rng, RunConfig, RunFolder, RunFolderError, Splits, StepReport, Trainer,
+    Trouble,
 };
 
 const VOCAB: u64 = 101;
@@ -478,7 +479,7 @@ fn a_diverging_training_ends_with_the_weights_before_it() {
     let (mut trainer, mut recorder) = (trainer(&dev, &config), Recorder::new(Stop::Never, 0));
     for attempt in 0..3 {
         // A second attempt meets the same batch and says the same.
-        let Outcome::Diverged { step: 1, loss } = run(&mut trainer, &mut recorder) else {
+        let Outcome::Diverged { step: 1, trouble: Trouble::Loss(loss) } = run(&mut trainer, &mut recorder) else {
             panic!("attempt {attempt} did not diverge at step 1");
         };
         assert!(!loss.is_finite());
