@@ -5,10 +5,11 @@ Loads MODEL (`calame export … --to pt`) by torch.load(weights_only=True), with
 map, and by the book's GPTModel (book_gpt.py) with load_state_dict(strict=True); the model's shape is
 taken from the entry calame.json, which PyTorch itself passes over. Computes the logits [T, V] of
 the ids in f32; with --logits, compares them with the tensor `logits` of that safetensors file and
-fails above 1e-3 absolute.
+fails above 1e-3 absolute. With --generated, its greedy continuation of the ids must be calame's own.
 
   calame logits runs/story --ids 15496,11,466 --out logits.safetensors
-  check_torch.py gpt-model.pt --ids 15496,11,466 --logits logits.safetensors
+  calame generate --model runs/story --context "Hello, do" --tokens 40 --json > generated.json
+  check_torch.py gpt-model.pt --ids 15496,11,466 --logits logits.safetensors --generated generated.json
 
 Exit code 0: all checks passed. 1: one failed. 2: wrong usage.
 """
@@ -24,6 +25,7 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from book_gpt import GPTModel  # noqa: E402
+from generated import check_generated  # noqa: E402
 
 TOLERANCE = 1e-3
 
@@ -83,6 +85,7 @@ def main():
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("--ids", default="15496,11,466", help="token ids, comma between them")
     parser.add_argument("--logits", type=Path, metavar="FILE", help="what `calame logits --out` wrote")
+    parser.add_argument("--generated", type=Path, metavar="FILE", help="what `calame generate --json` printed")
     args = parser.parse_args()
     try:
         model = load_model(args.model, read_record(args.model)["config"])
@@ -92,6 +95,10 @@ def main():
         print(f"logits: {list(logits.shape)}, argmax at each position {logits.argmax(-1).tolist()}")
         if args.logits:
             compare(logits, args.logits)
+        if args.generated:
+            difference = check_generated(args.generated, ids[0].tolist(), model)
+            if difference:
+                raise Failed(difference)
     except Failed as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1

@@ -5,7 +5,8 @@ Loads MODEL_DIR (config.json, model.safetensors) by GPT2LMHeadModel.from_pretrai
 where a key of the model is missing, left over or of another shape. Where the folder has a
 tokenizer.json, loads it by PreTrainedTokenizerFast, encodes a sentence and decodes it back.
 Computes the logits [T, V] of the prompt in f32; with --logits, compares them with the tensor
-`logits` of that safetensors file and fails above 1e-4 absolute.
+`logits` of that safetensors file and fails above 1e-4 absolute. With --generated, the model's greedy
+continuation of the prompt must be calame's own.
 
   check_transformers.py runs/story/model
   check_transformers.py runs/story/model --prompt-ids 15496,11,466 --logits logits.safetensors
@@ -19,6 +20,9 @@ import sys
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+sys.path.insert(0, str(Path(__file__).parent))
+from generated import check_generated  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -136,6 +140,7 @@ def main():
         help="token ids, comma between them (15496,11,466: `Hello, do` in GPT-2's vocabulary)",
     )
     parser.add_argument("--logits", type=Path, metavar="FILE", help="safetensors with `logits` [T, V]")
+    parser.add_argument("--generated", type=Path, metavar="FILE", help="what `calame generate --json` printed")
     args = parser.parse_args()
     try:
         model = load_model(args.model_dir)
@@ -143,6 +148,10 @@ def main():
         logits = compute_logits(model, args.prompt_ids)
         if args.logits is not None:
             compare(logits, args.logits)
+        if args.generated is not None:
+            difference = check_generated(args.generated, args.prompt_ids, lambda ids: model(ids).logits)
+            if difference:
+                raise Failed(difference)
     except (Failed, OSError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
