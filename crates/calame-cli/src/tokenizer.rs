@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use calame::checkpoint::replace_text;
 use calame::data::DocumentError;
 use calame::data::DocumentSource;
 use calame::data::documents::Meter;
@@ -99,7 +100,7 @@ fn train(args: &TrainArgs) -> Result<()> {
     bar.set_message("comparing with GPT-2's");
     let comparison = compare(&sources, &options, args.max_bytes as f64 / n_bytes.max(1) as f64, learnt.as_ref())?;
     bar.finish_and_clear();
-    write(&file, &learnt.to_json())?;
+    replace_text(&file, &learnt.to_json())?;
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
     let (own, gpt2) = (per_token(comparison.n_own), per_token(comparison.n_gpt2));
     if args.json {
@@ -137,18 +138,26 @@ fn measure(sources: &[DocumentSource], options: &PrepareOptions) -> Result<u64, 
     Ok(n_bytes)
 }
 
-/// A share of the pieces of a text, at even distances.
+/// A share of a text, in pieces at even distances, the first among them.
 struct Sample<'a> {
     texts: Texts<'a>,
     share: f64,
+    /// Bytes of the pieces that were passed, and of those that were taken.
     n_seen: u64,
+    n_taken: u64,
     /// Ends the sample.
     error: Option<DocumentError>,
 }
 
 impl<'a> Sample<'a> {
     fn new(sources: &'a [DocumentSource], options: &'a PrepareOptions, share: f64) -> Sample<'a> {
-        Sample { texts: Texts::new(sources, options, Meter::default()), share: share.min(1.0), n_seen: 0, error: None }
+        Sample {
+            texts: Texts::new(sources, options, Meter::default()),
+            share: share.min(1.0),
+            n_seen: 0,
+            n_taken: 0,
+            error: None,
+        }
     }
 }
 
@@ -160,9 +169,10 @@ impl Iterator for Sample<'_> {
             match self.texts.next_text() {
                 Ok(text) => {
                     let text = text?;
-                    let place = |n: u64| (n as f64 * self.share).floor();
-                    self.n_seen += 1;
-                    if place(self.n_seen) > place(self.n_seen - 1) {
+                    let is_due = self.n_taken as f64 <= self.n_seen as f64 * self.share;
+                    self.n_seen += text.len() as u64;
+                    if is_due {
+                        self.n_taken += text.len() as u64;
                         return Some(text);
                     }
                 }
@@ -205,19 +215,4 @@ fn compare(
         Some(error) => Err(error.into()),
         None => Ok(comparison),
     }
-}
-
-/// Puts a file in its place whole.
-fn write(file: &std::path::Path, json: &str) -> Result<()> {
-    let folder = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let failed = || format!("cannot write {}", file.display());
-    let mut partial = tempfile::NamedTempFile::new_in(&folder).with_context(failed)?;
-    std::io::Write::write_all(&mut partial, json.as_bytes()).with_context(failed)?;
-    partial.as_file().sync_all().with_context(failed)?;
-    partial.persist(file).with_context(failed)?;
-    Ok(())
 }

@@ -59,6 +59,14 @@ pub(super) fn replace_file(
     written
 }
 
+/// Puts a text file at `path`, whole; what stood there stands until the new one is complete.
+///
+/// # Errors
+/// What the system says, with the file's name.
+pub fn replace_text(path: &Path, text: &str) -> Result<(), CheckpointError> {
+    replace_file(path, |file| file.write_all(text.as_bytes()).map_err(CheckpointError::io("write", path)))
+}
+
 fn sibling(folder: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(folder.file_name().unwrap_or_default());

@@ -26,6 +26,7 @@ mod torch_write;
 mod training;
 
 pub(crate) use atomic::put_in_place;
+pub use atomic::replace_text;
 pub use error::CheckpointError;
 pub use gguf::write_gguf;
 pub use hugging_face::{save_model, write_hugging_face};

@@ -437,6 +437,20 @@ fn files_that_give_no_documents_are_named() {
     assert!(unknown(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).contains("give it its true ending"));
 }
 
+/// Thirty bytes that claim two thousand millions of row groups: an error, not the end of the program.
+#[test]
+fn a_parquet_file_that_claims_more_than_it_has() {
+    let place = Place::new();
+    // Field 2, the schema: a list of one object with a name and no children. Field 4, the row groups.
+    let footer = [0x29, 0x1c, 0x48, 1, b'm', 0x15, 0, 0, 0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 7, 0, 0];
+    let bytes = [&b"PAR1"[..], &footer, &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat();
+    place.write("a.parquet", &bytes);
+    let sources = find_sources(&[place.inputs()], place.folder.path()).unwrap();
+    let options = PrepareOptions::default();
+    let error = Texts::new(&sources, &options, Meter::default()).next_text().unwrap_err().to_string();
+    assert!(error.contains("a.parquet") && error.contains("a list of 2147483647"), "{error}");
+}
+
 /// Damaged Parquet files: an error or fewer rows, never a panic that goes further.
 #[test]
 fn damaged_parquet_files_never_panic() {
@@ -634,6 +648,10 @@ fn the_same_command_again_does_nothing_and_another_is_refused() {
     place.tokenizer = Arc::new(SimpleTokenizer::v2("Hello, do you like tea?").unwrap());
     refused(&place, "prepared with another tokenizer");
     place.tokenizer = Bpe::gpt2();
+    // A word of the same length.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    place.write("a.txt", "Hello, do you like ale?");
+    refused(&place, "a.txt was changed");
     place.write("b.txt", "More.");
     refused(&place, "prepared from other files");
     assert!(place.files("out") == before);

@@ -5,6 +5,7 @@
 
 mod cut;
 mod error;
+mod footer;
 mod gutenberg;
 mod lines;
 mod open;

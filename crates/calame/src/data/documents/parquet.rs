@@ -13,6 +13,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::error::DocumentError;
+use super::footer::false_claim;
 use super::open::{Meter, open_file};
 use super::source::DocumentSource;
 use super::{Document, Found, MAX_DOCUMENT_BYTES};
@@ -39,7 +40,11 @@ pub(crate) struct Rows {
 impl Rows {
     pub(super) fn open(source: &DocumentSource, column: &str, meter: &Meter) -> Result<Rows, DocumentError> {
         let path = &source.path;
-        let file = open_file(path)?;
+        let mut file = open_file(path)?;
+        let claim = false_claim(&mut file);
+        if let Some(reason) = claim.map_err(|reason| DocumentError::Unreadable { path: path.clone(), reason })? {
+            return Err(DocumentError::Parquet { path: path.clone(), reason });
+        }
         let file = guarded(path, || SerializedFileReader::new(file))?;
         let column = find_column(&file, column).map_err(|found| DocumentError::NoColumn {
             path: path.clone(),

@@ -230,9 +230,9 @@ impl<'a> Feed<'a> {
         let again = match &document {
             Document::Whole(text) => Document::Whole(text.clone()),
             Document::Stream(_) => {
-                // The file is read twice; the second time is the one that counts as progress.
+                // The file is read twice; the first time is the one that counts as progress.
                 let source = &self.sources[self.state.source];
-                match Reader::open(source, &self.options.names(), &self.meter)?.next()? {
+                match Reader::open(source, &self.options.names(), &Meter::default())?.next()? {
                     Some(Found::Document(document)) => document,
                     _ => Document::Whole(String::new()),
                 }
