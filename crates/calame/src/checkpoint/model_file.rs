@@ -201,10 +201,9 @@ impl ModelFile {
         };
         thread::scope(|scope| {
             let readers: Vec<_> = (0..N_READERS).map(|_| scope.spawn(read_some)).collect();
-            // The first error in the readers' order; the others have ended by then, or read on in vain.
-            let mut outcomes =
-                readers.into_iter().map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            outcomes.find(Result::is_err).unwrap_or(Ok(()))
+            // All are joined, and the first error in their order is told.
+            let outcomes = readers.into_iter().map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            outcomes.fold(Ok(()), Result::and)
         })
     }
 

@@ -228,7 +228,7 @@ fn finished_before(
     if sources.len() != manifest.sources.len() || !sources.iter().zip(&manifest.sources).all(is_same) {
         return Err(occupied("a text prepared from other files"));
     }
-    let changed = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let prepared = changed(&folder.join(MANIFEST));
     if let Some(newer) = sources.iter().find(|source| changed(&source.path) > prepared) {
         return Err(occupied(&format!("a text prepared before {} was changed", newer.path.display())));
