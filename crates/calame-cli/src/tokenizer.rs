@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use calame::checkpoint::replace_text;
 use calame::data::DocumentError;
 use calame::data::DocumentSource;
