@@ -32,6 +32,16 @@ pub enum Place {
     Stopped(RunFolder, PathBuf),
 }
 
+impl Place {
+    /// The run's folder.
+    pub fn path(&self) -> &Path {
+        match self {
+            Place::New(path) => path,
+            Place::Stopped(folder, _) => folder.path(),
+        }
+    }
+}
+
 /// The run that is asked for: a new one, or the rest of a stopped one.
 pub fn ready(args: &Args) -> Result<(Device, Ready)> {
     match &args.resume {

@@ -179,10 +179,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     print(&text)?;
     planned.check(&ready.config)?;
-    match &ready.place {
-        Place::New(path) => space::check(path, ready.config.model.n_parameters()),
-        Place::Stopped(..) => Ok(()),
-    }
+    space::check(ready.place.path(), &planned.plan.disk)
 }
 
 fn memory_table(planned: &Planned) -> String {

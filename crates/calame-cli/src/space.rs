@@ -3,25 +3,23 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use calame::train::plan::Disk;
 
 use crate::output::{WithHint, note};
 
-/// Metrics, samples, tokenizer and plot, in bytes, generously.
-const OTHER_FILES_BYTES: u64 = 16 << 20;
-
 /// Refuses a run whose model will not fit on the disk of `folder` (which need not exist yet), and warns where there is
-/// room for the model, but not for the state of a training that is stopped: weights and two moments.
+/// room for the model, but not for the checkpoints beside it.
 ///
-/// What a run that is to be replaced takes up is counted as free. Where the system does not tell, nothing is refused.
-pub fn check(folder: &Path, n_parameters: usize) -> Result<()> {
+/// What a run that is to be replaced or gone on with takes up is counted as free. Where the system does not tell, nothing is
+/// refused.
+pub fn check(folder: &Path, disk: &Disk) -> Result<()> {
     let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let Some(free_bytes) = free_bytes(existing) else {
         return Ok(());
     };
     let free_bytes = free_bytes.saturating_add(bytes_below(folder));
-    let model_bytes = (n_parameters as u64).saturating_mul(4);
-    let needed_bytes = model_bytes.saturating_add(OTHER_FILES_BYTES);
-    let stopped_bytes = model_bytes.saturating_mul(3).saturating_add(OTHER_FILES_BYTES);
+    let whole_bytes = disk.total();
+    let needed_bytes = Disk { checkpoints: 0, ..*disk }.total();
     let free = free_bytes / 1_000_000;
     if free_bytes < needed_bytes {
         bail!(WithHint::new(
@@ -33,12 +31,12 @@ pub fn check(folder: &Path, n_parameters: usize) -> Result<()> {
             "free some space, or choose another folder with --run"
         ));
     }
-    if free_bytes < stopped_bytes {
+    if free_bytes < whole_bytes {
         note(&format!(
-            "warning: the disk of {} has {free} MB free: enough for the model, but a stop by Ctrl-C needs {} MB to save what a \
-             resume goes on from",
+            "warning: the disk of {} has {free} MB free: enough for the model, but with its checkpoints the run takes up to {} \
+             MB; a state that finds no room is not saved",
             folder.display(),
-            megabytes(stopped_bytes)
+            megabytes(whole_bytes)
         ));
     }
     Ok(())
@@ -79,8 +77,9 @@ mod tests {
     fn a_model_beyond_any_disk_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("not/yet/there");
-        check(&run, 1).unwrap();
-        let message = check(&run, usize::MAX).unwrap_err().to_string();
+        let disk = |model| Disk { model, checkpoints: 0, records: 0, plot: 0 };
+        check(&run, &disk(4)).unwrap();
+        let message = check(&run, &disk(u64::MAX)).unwrap_err().to_string();
         assert!(message.contains("not/yet/there") && message.contains("MB free"), "{message}");
     }
 

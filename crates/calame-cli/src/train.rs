@@ -9,7 +9,7 @@ use calame::infer::GenerateError;
 use calame::tokenizer::Tokenizer;
 use calame::train::metrics::{self, MetricsWriter};
 use calame::train::plan::Plan;
-use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, RunFolder, Trainer, Trouble};
+use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, RunFolder, RunLock, Trainer, Trouble};
 use clap::builder::TypedValueParser;
 
 use crate::ending;
@@ -136,9 +136,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let (dev, ready) = launch::ready(&args)?;
     let planned = Planned::of(&dev, &ready);
-    if let Place::New(path) = &ready.place {
-        space::check(path, ready.config.model.n_parameters())?;
-    }
+    space::check(ready.place.path(), &planned.plan.disk)?;
     planned.check(&ready.config)?;
     // A program that reads JSON asks `calame plan --json`.
     let timed = if args.json { None } else { Some(planned.estimate(&ready.config)?) };
@@ -149,7 +147,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(gpt) => Trainer::new(&dev, &config, gpt, prepared.splits),
         None => Trainer::fresh(&dev, &config, prepared.splits),
     };
-    let (folder, metrics) = open(place, &mut trainer, prepared.tokenizer.as_ref(), args.overwrite)?;
+    // Held to the end.
+    let (folder, _lock, metrics) = open(place, &mut trainer, prepared.tokenizer.as_ref(), args.overwrite)?;
     let steps = (trainer.progress().n_steps, trainer.n_steps_in_all());
     let sample = config.sample.clone();
     let tokenizer = Arc::clone(&prepared.tokenizer);
@@ -188,19 +187,21 @@ fn open(
     trainer: &mut Trainer<'_>,
     tokenizer: &dyn Tokenizer,
     overwrite: bool,
-) -> Result<(RunFolder, MetricsWriter)> {
+) -> Result<(RunFolder, RunLock, MetricsWriter)> {
     match place {
         Place::New(path) => {
             let folder = runs::create(&path, trainer.config(), &tokenizer.to_json(), overwrite)?;
+            let lock = folder.lock()?;
             let metrics = MetricsWriter::create(&folder.metrics())?;
-            Ok((folder, metrics))
+            Ok((folder, lock, metrics))
         }
         Place::Stopped(folder, checkpoint) => {
+            let lock = folder.lock()?;
             trainer.resume(&checkpoint)?;
             let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress())?;
             folder.write_config(trainer.config())?;
             folder.rewrite_samples(&metrics::read(&folder.metrics())?)?;
-            Ok((folder, metrics))
+            Ok((folder, lock, metrics))
         }
     }
 }

@@ -34,7 +34,7 @@ pub use log_config::LogConfig;
 pub use optimizer::AdamW;
 pub use recipe::{Recipe, UnknownRecipe};
 pub use report::{EvaluationReport, Observer, Outcome, StepReport};
-pub use run_folder::{RunFolder, RunFolderError};
+pub use run_folder::{RunFolder, RunFolderError, RunLock};
 pub use schedule::{Decay, ScheduleConfig};
 pub use splits::Splits;
 pub use trainer::Trainer;

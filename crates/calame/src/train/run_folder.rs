@@ -11,7 +11,7 @@
 //! model/              the result, in Hugging Face's layout
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,12 @@ pub enum RunFolderError {
     /// What stands there is no run: it is not removed.
     #[error("{} is not a run's folder (it has no config.toml and is not empty): --overwrite only replaces runs", .path.display())]
     NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another program trains in it.
+    #[error("another program is training in {}: wait for it or stop it by Ctrl-C, then go on; or choose another --run", .path.display())]
+    InUse {
         /// The folder.
         path: PathBuf,
     },
@@ -77,6 +83,13 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
+/// Keeps other programs from training in a run for as long as it lives; the system lets go of it with the program.
+#[derive(Debug)]
+pub struct RunLock {
+    /// None where the system has no such locks.
+    _folder: Option<File>,
+}
+
 fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunFolderError {
     let path = path.to_owned();
     move |source| RunFolderError::Io { action, path, source }
@@ -107,6 +120,9 @@ impl RunFolder {
         }
         if occupied && !path.join("config.toml").is_file() {
             return Err(RunFolderError::NotARun { path: path.to_owned() });
+        }
+        if occupied {
+            RunFolder { path: path.to_owned() }.lock()?;
         }
         let mut name = std::ffi::OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
@@ -145,6 +161,20 @@ impl RunFolder {
         let config =
             toml::from_str(&text).map_err(|source| RunFolderError::Toml { path: file, source: Box::new(source) })?;
         Ok((folder, config))
+    }
+
+    /// Takes the run for this program.
+    ///
+    /// # Errors
+    /// If another program has it.
+    pub fn lock(&self) -> Result<RunLock, RunFolderError> {
+        // The folder itself, so that no file is left; not every system can open or lock one.
+        let Ok(folder) = File::open(&self.path) else { return Ok(RunLock { _folder: None }) };
+        match folder.try_lock() {
+            Ok(()) => Ok(RunLock { _folder: Some(folder) }),
+            Err(TryLockError::WouldBlock) => Err(RunFolderError::InUse { path: self.path.clone() }),
+            Err(TryLockError::Error(_)) => Ok(RunLock { _folder: None }),
+        }
     }
 
     /// The folder itself.

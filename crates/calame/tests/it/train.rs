@@ -600,6 +600,21 @@ fn an_observers_error_ends_the_training() {
 
 // The folder of a run.
 
+#[cfg(unix)]
+#[test]
+fn a_run_is_trained_by_one_program_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let run = RunFolder::create(&path, &config(), "{}", false).unwrap();
+    let lock = run.lock().unwrap();
+    assert!(matches!(run.lock(), Err(RunFolderError::InUse { .. })));
+    let replaced = RunFolder::create(&path, &config(), "{}", true);
+    assert!(matches!(replaced, Err(RunFolderError::InUse { .. })), "nor replaced");
+    drop(lock);
+    run.lock().unwrap();
+    RunFolder::create(&path, &config(), "{}", true).unwrap();
+}
+
 #[test]
 fn a_run_folder_keeps_every_value() {
     let parent = tempfile::tempdir().unwrap();
