@@ -1,7 +1,9 @@
-//! The footer of a Parquet file, walked before the crate reads it: a list that claims more than the footer holds is refused.
+//! The footer of a Parquet file, walked before the crate reads it: one that claims more than it holds is refused.
 //!
-//! The crate takes memory for as many row groups as a footer claims; two thousand millions of them in thirty bytes would
-//! end the program, and nothing catches that. The footer is an object in Thrift's compact protocol.
+//! The crate takes memory for as many row groups, and for as many children of a column, as a footer claims; two thousand
+//! millions of them in thirty bytes would end the program, and nothing catches that. The footer is an object in Thrift's
+//! compact protocol. The crate goes by the number of a field and this walk by its type, so that a type which the format does
+//! not give to that field is refused too: the two would read different lists.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -10,8 +12,148 @@ use std::io::{self, Read, Seek, SeekFrom};
 const TAIL_BYTES: u64 = 8;
 /// Objects inside objects: a footer has about six.
 const MAX_DEPTH: usize = 64;
+/// Columns inside columns: the crate calls itself for each level.
+const MAX_COLUMN_DEPTH: usize = 100;
 
-/// What is wrong with the footer's lists; None where nothing is, or where it is no footer at all, which the crate tells better.
+/// What the format says of a field.
+#[derive(Clone, Copy)]
+enum Kind {
+    Bool,
+    Byte,
+    I16,
+    I32,
+    I64,
+    Double,
+    Binary,
+    List(&'static Kind),
+    Object(Fields),
+    /// An element of the flattened tree of columns, and in it the I32 that says how many of those that follow are in it.
+    Column(Fields),
+    NumChildren,
+}
+
+/// The fields of an object by their numbers.
+type Fields = &'static [(i16, Kind)];
+
+impl Kind {
+    /// Its number in Thrift's compact protocol; a bool's value is in it.
+    fn is(self, number: u8) -> bool {
+        match self {
+            Kind::Bool => matches!(number, 1 | 2),
+            Kind::Byte => number == 3,
+            Kind::I16 => number == 4,
+            Kind::I32 | Kind::NumChildren => number == 5,
+            Kind::I64 => number == 6,
+            Kind::Double => number == 7,
+            Kind::Binary => number == 8,
+            Kind::List(_) => number == 9,
+            Kind::Object(_) | Kind::Column(_) => number == 12,
+        }
+    }
+}
+
+// The format's parquet.thrift. Fields that a later version adds are walked by the type that they give themselves.
+const FOOTER: Fields = {
+    use Kind::*;
+    &[
+        (1, I32),
+        (2, List(&Column(SCHEMA_ELEMENT))),
+        (3, I64),
+        (4, List(&Object(ROW_GROUP))),
+        (5, List(&Object(KEY_VALUE))),
+        (6, Binary),
+        (7, List(&Object(&[(1, EMPTY)]))),
+        (9, Binary),
+    ]
+};
+const EMPTY: Kind = Kind::Object(&[]);
+const KEY_VALUE: Fields = &[(1, Kind::Binary), (2, Kind::Binary)];
+const SCHEMA_ELEMENT: Fields = {
+    use Kind::*;
+    &[
+        (1, I32),
+        (2, I32),
+        (3, I32),
+        (4, Binary),
+        (5, NumChildren),
+        (6, I32),
+        (7, I32),
+        (8, I32),
+        (9, I32),
+        (10, Object(LOGICAL_TYPE)),
+    ]
+};
+const TIME: Fields = &[(1, Kind::Bool), (2, Kind::Object(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))];
+const LOGICAL_TYPE: Fields = {
+    use Kind::*;
+    &[
+        (1, EMPTY),
+        (2, EMPTY),
+        (3, EMPTY),
+        (4, EMPTY),
+        (5, Object(&[(1, I32), (2, I32)])),
+        (6, EMPTY),
+        (7, Object(TIME)),
+        (8, Object(TIME)),
+        (10, Object(&[(1, Byte), (2, Bool)])),
+        (11, EMPTY),
+        (12, EMPTY),
+        (13, EMPTY),
+        (14, EMPTY),
+        (15, EMPTY),
+        (16, Object(&[(1, Byte)])),
+        (17, Object(&[(1, Binary)])),
+        (18, Object(&[(1, Binary), (2, I32)])),
+    ]
+};
+const ROW_GROUP: Fields = {
+    use Kind::*;
+    &[
+        (1, List(&Object(COLUMN_CHUNK))),
+        (2, I64),
+        (3, I64),
+        (4, List(&Object(&[(1, I32), (2, Bool), (3, Bool)]))),
+        (5, I64),
+        (6, I64),
+        (7, I16),
+    ]
+};
+const COLUMN_CHUNK: Fields = {
+    use Kind::*;
+    &[(1, Binary), (2, I64), (3, Object(COLUMN_METADATA)), (4, I64), (5, I32), (6, I64), (7, I32), (9, Binary)]
+};
+const COLUMN_METADATA: Fields = {
+    use Kind::*;
+    &[
+        (1, I32),
+        (2, List(&I32)),
+        (3, List(&Binary)),
+        (4, I32),
+        (5, I64),
+        (6, I64),
+        (7, I64),
+        (8, List(&Object(KEY_VALUE))),
+        (9, I64),
+        (10, I64),
+        (11, I64),
+        (12, Object(STATISTICS)),
+        (13, List(&Object(&[(1, I32), (2, I32), (3, I32)]))),
+        (14, I64),
+        (15, I32),
+        (16, Object(&[(1, I64), (2, List(&I64)), (3, List(&I64))])),
+        (17, Object(&[(1, Object(BOX)), (2, List(&I32))])),
+    ]
+};
+const STATISTICS: Fields = {
+    use Kind::*;
+    &[(1, Binary), (2, Binary), (3, I64), (4, I64), (5, Binary), (6, Binary), (7, Bool), (8, Bool)]
+};
+const BOX: Fields = {
+    use Kind::Double;
+    &[(1, Double), (2, Double), (3, Double), (4, Double), (5, Double), (6, Double), (7, Double), (8, Double)]
+};
+
+/// What is wrong with the footer's lists and columns; None where nothing is, or where it is no footer at all, which the crate tells better.
 ///
 /// # Errors
 /// What the system says.
@@ -31,12 +173,14 @@ pub(super) fn false_claim(file: &mut File) -> io::Result<Option<String>> {
     let mut footer = vec![0; n_bytes as usize];
     file.read_exact(&mut footer)?;
     file.rewind()?;
-    Ok(Walk { left: &footer }.object(0).err())
+    Ok(Walk { left: &footer, n_children: Vec::new() }.object(FOOTER, 0).err())
 }
 
 /// What is left of a footer.
 struct Walk<'a> {
     left: &'a [u8],
+    /// Of each column so far, how many of those that follow are in it.
+    n_children: Vec<u64>,
 }
 
 impl Walk<'_> {
@@ -65,59 +209,118 @@ impl Walk<'_> {
         Err("its footer has a number of more than 64 bits".to_owned())
     }
 
-    fn object(&mut self, depth: usize) -> Result<(), String> {
+    /// A number with a sign.
+    fn zigzag(&mut self) -> Result<i64, String> {
+        self.varint().map(|value| (value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    /// An object with these fields, and with others.
+    fn object(&mut self, fields: Fields, depth: usize) -> Result<(), String> {
+        let mut last = 0;
         loop {
             let header = self.byte()?;
-            if header == 0 {
+            let number = header & 0xf;
+            if number == 0 {
                 return Ok(());
             }
-            // No distance from the field before: the field's number follows.
-            if header >> 4 == 0 {
-                self.varint()?;
+            let field = match i16::from(header >> 4) {
+                // Too far from the field before: the field's own number follows.
+                0 => i16::try_from(self.zigzag()?).ok().filter(|&field| field > last && field - last > 15),
+                distance => last.checked_add(distance),
+            };
+            last = field.ok_or("its footer has fields in another order than the format's")?;
+            let kind = fields.iter().find(|(field, _)| *field == last).map(|(_, kind)| *kind);
+            if kind.is_some_and(|kind| !kind.is(number)) {
+                return Err(format!("its footer gives field {last} the type {number}, which is another in the format"));
             }
             // The value of a bool is its type.
-            if !matches!(header & 0xf, 1 | 2) {
-                self.value(header & 0xf, depth)?;
+            if !matches!(number, 1 | 2) {
+                self.value(number, kind, depth)?;
             }
         }
     }
 
-    fn value(&mut self, kind: u8, depth: usize) -> Result<(), String> {
+    fn value(&mut self, number: u8, kind: Option<Kind>, depth: usize) -> Result<(), String> {
         if depth > MAX_DEPTH {
             return Err(format!("its footer has objects and lists inside others, more than {MAX_DEPTH} deep"));
         }
-        match kind {
-            1..=3 => self.skip(1),
-            4..=6 => self.varint().map(drop),
-            7 => self.skip(8),
-            8 => {
+        match (number, kind) {
+            (3, _) => self.skip(1),
+            (5, Some(Kind::NumChildren)) => {
+                let n = u64::try_from(self.zigzag()?).map_err(|_| "its footer has a column of less than no columns")?;
+                if let Some(children) = self.n_children.last_mut() {
+                    *children = n;
+                }
+                Ok(())
+            }
+            (4..=6, _) => self.varint().map(drop),
+            (7, _) => self.skip(8),
+            (8, _) => {
                 let n_bytes = self.varint()?;
                 self.skip(n_bytes)
             }
-            9 | 10 => {
-                let header = self.byte()?;
-                let n = if header >> 4 == 15 { self.varint()? } else { u64::from(header >> 4) };
-                self.elements(n, &[header & 0xf], depth)
-            }
-            11 => match self.varint()? {
+            (9 | 10, _) => self.list(kind, depth),
+            (11, _) => match self.varint()? {
                 0 => Ok(()),
                 n => {
                     let kinds = self.byte()?;
-                    self.elements(n, &[kinds >> 4, kinds & 0xf], depth)
+                    self.elements(n, &[(kinds >> 4, None), (kinds & 0xf, None)], depth)
                 }
             },
-            12 => self.object(depth + 1),
-            other => Err(format!("its footer has a value of the unknown type {other}")),
+            (12, Some(Kind::Object(fields))) => self.object(fields, depth + 1),
+            (12, Some(Kind::Column(fields))) => {
+                self.n_children.push(0);
+                self.object(fields, depth + 1)
+            }
+            (12, _) => self.object(&[], depth + 1),
+            (other, _) => Err(format!("its footer has a value of the unknown type {other}")),
         }
     }
 
+    fn list(&mut self, kind: Option<Kind>, depth: usize) -> Result<(), String> {
+        let header = self.byte()?;
+        let n = if header >> 4 == 15 { self.varint()? } else { u64::from(header >> 4) };
+        let (number, of) = (header & 0xf, if let Some(Kind::List(&of)) = kind { Some(of) } else { None });
+        // Some writers give no type to what an empty list has none of.
+        if n > 0 && of.is_some_and(|of| !of.is(number)) {
+            return Err(format!("its footer has a list of the type {number}, which is another in the format"));
+        }
+        self.elements(n, &[(number, of)], depth)?;
+        if let Some(Kind::Column(_)) = of { self.check_columns() } else { Ok(()) }
+    }
+
     /// Each element takes a byte at least.
-    fn elements(&mut self, n: u64, kinds: &[u8], depth: usize) -> Result<(), String> {
+    fn elements(&mut self, n: u64, kinds: &[(u8, Option<Kind>)], depth: usize) -> Result<(), String> {
         if n > self.left.len() as u64 {
             return Err(format!("its footer claims a list of {n} where {} bytes are left", self.left.len()));
         }
         for _ in 0..n {
-            kinds.iter().try_for_each(|&kind| self.value(kind, depth + 1))?;
+            kinds.iter().try_for_each(|&(number, kind)| self.value(number, kind, depth + 1))?;
+        }
+        Ok(())
+    }
+
+    /// Whether there are as many columns as those above them say, at no great depth.
+    fn check_columns(&self) -> Result<(), String> {
+        // Of each column that is not complete, how many columns are still to come.
+        let mut open = Vec::new();
+        for (i, &n) in self.n_children.iter().enumerate() {
+            let n_left = self.n_children.len() - i - 1;
+            if n > n_left as u64 {
+                return Err(format!("its footer claims {n} columns in another where {n_left} are left"));
+            }
+            if let Some(above) = open.last_mut() {
+                *above -= 1;
+            }
+            if n > 0 {
+                open.push(n);
+            }
+            while open.last() == Some(&0) {
+                open.pop();
+            }
+            if open.len() > MAX_COLUMN_DEPTH {
+                return Err(format!("its footer has columns inside others, more than {MAX_COLUMN_DEPTH} deep"));
+            }
         }
         Ok(())
     }
@@ -140,19 +343,56 @@ mod tests {
 
     #[test]
     fn lists_are_as_long_as_they_say() {
-        // Field 1 a number, field 4 a list of two empty objects, field 9 a bool, the end.
-        assert_eq!(claim(&[0x15, 2, 0x39, 0x2c, 0, 0, 0x51, 0]), None);
+        // Field 1 a number, field 4 a list of two empty objects, a bool that the format does not know, the end.
+        assert_eq!(claim(&[0x15, 2, 0x39, 0x2c, 0, 0, 0x71, 0]), None);
         // Two thousand millions of objects.
         let huge = claim(&[0x15, 2, 0x39, 0xfc, 0xff, 0xff, 0xff, 0xff, 7, 0, 0]);
         assert_eq!(huge.unwrap(), "its footer claims a list of 2147483647 where 2 bytes are left");
-        let text = claim(&[0x18, 0x80, 0x80, 0x80, 0x80, 0x10, b'a', 0]);
+        let text = claim(&[0x68, 0x80, 0x80, 0x80, 0x80, 0x10, b'a', 0]);
         assert_eq!(text.unwrap(), "its footer claims 4294967296 bytes where 2 are left");
-        assert!(claim(&[0x1b, 0xff, 0xff, 3, 0x88, 0]).unwrap().contains("a list of 65535"), "a map");
-        assert!(claim(&[0x1c; 100]).unwrap().contains("deep"));
-        assert!(claim(&[0x19; 1 << 20]).unwrap().contains("deep"), "lists of lists");
+        assert!(claim(&[0xab, 0xff, 0xff, 3, 0x88, 0]).unwrap().contains("a list of 65535"), "a map");
+        assert!(claim(&[0xac; 100]).unwrap().contains("deep"));
+        assert!(claim(&[&[0xa9][..], &[0x19; 1 << 20]].concat()).unwrap().contains("deep"), "lists of lists");
         assert!(claim(&[0x1d, 0]).unwrap().contains("type 13"));
         assert!(claim(&[0x15]).unwrap().contains("too early"));
-        assert!(claim(&[0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]).unwrap().contains("64"));
+        assert!(claim(&[0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]).unwrap().contains("64"));
+    }
+
+    #[test]
+    fn types_are_the_formats() {
+        // Row groups that call themselves a number: the crate reads a list there.
+        let number = claim(&[0x15, 2, 0x35, 0xfc, 0xff, 0xff, 0xff, 7, 0]);
+        assert_eq!(number.unwrap(), "its footer gives field 4 the type 5, which is another in the format");
+        assert!(claim(&[0x15, 2, 0x39, 0x25, 0, 0, 0]).unwrap().contains("a list of the type 5"));
+        assert_eq!(claim(&[0x15, 2, 0x39, 0x00, 0]), None, "an empty list of nothing");
+        // In an element of the columns: a name that calls itself a number.
+        assert!(claim(&[0x15, 2, 0x19, 0x1c, 0x45, 2, 0, 0]).unwrap().contains("field 4 the type 5"));
+        // A field before the one before it.
+        assert!(claim(&[0x36, 2, 0x05, 2, 2, 0]).unwrap().contains("order"));
+        // A logical type's number is more than 15 from the start: Variant with its version.
+        assert_eq!(claim(&[0x29, 0x1c, 0xac, 0x0c, 32, 0x13, 1, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn columns_are_as_many_as_they_say() {
+        // Columns: a root that holds so many, and elements of which each holds the next.
+        let columns = |root: &[u8], n_inside: u16| {
+            let n = n_inside + 1;
+            let mut footer = vec![0x29, 0xfc, n as u8 | 0x80, (n >> 7) as u8 | 0x80, (n >> 14) as u8];
+            footer.extend([&[0x55][..], root, &[0]].concat());
+            for i in 1..=n_inside {
+                footer.extend(if i < n_inside { &[0x55, 2, 0][..] } else { &[0x48, 1, b'a', 0] });
+            }
+            footer.push(0);
+            claim(&footer)
+        };
+        assert_eq!(columns(&[2], 1), None);
+        assert_eq!(columns(&[2], 90), None);
+        let huge = columns(&[0xfe, 0xff, 0xff, 0xff, 0x0f], 1);
+        assert_eq!(huge.unwrap(), "its footer claims 2147483647 columns in another where 1 are left");
+        assert!(columns(&[4], 1).unwrap().contains("claims 2 columns"));
+        assert!(columns(&[1], 1).unwrap().contains("less than no"));
+        assert!(columns(&[2], 16_000).unwrap().contains("deep"));
     }
 
     #[test]
