@@ -75,7 +75,7 @@ fn sibling(folder: &Path, ending: &str) -> PathBuf {
     folder.with_file_name(name)
 }
 
-fn remove_if_there(folder: &Path) -> Result<(), CheckpointError> {
+pub(super) fn remove_if_there(folder: &Path) -> Result<(), CheckpointError> {
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(CheckpointError::io("remove", folder)(e)),
         _ => Ok(()),

@@ -38,6 +38,6 @@ pub use tensor_file::write_tensor;
 pub use torch_file::{PlainValue, TorchDtype, TorchFile, TorchFileError, TorchTensor};
 pub use torch_write::write_torch;
 pub use training::{
-    TrainingState, latest_checkpoint, load_training, save_best, save_training, sound_checkpoint, take_best,
-    verify_checkpoint,
+    TrainingState, clear_partial, latest_checkpoint, load_training, save_best, save_training, sound_checkpoint,
+    take_best, verify_checkpoint,
 };

@@ -104,10 +104,16 @@ fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), Che
     // A program that is killed while it writes leaves a folder under a name that no later step has.
     let states = list(checkpoints, ".step-", ".partial")?.into_iter();
     let partial = states.chain(list(checkpoints, ".best-", ".partial")?.into_iter().filter(is_past));
-    for (_, path) in all[n_kept..].iter().cloned().chain(models).chain(partial) {
-        fs::remove_dir_all(&path).map_err(CheckpointError::io("remove", &path))?;
-    }
-    Ok(())
+    all[n_kept..].iter().cloned().chain(models).chain(partial).try_for_each(|(_, path)| atomic::remove_if_there(&path))
+}
+
+/// Removes what a killed program has left half written in a run's folder `checkpoints`, into which nobody else writes now.
+///
+/// # Errors
+/// What the system says.
+pub fn clear_partial(checkpoints: &Path) -> Result<(), CheckpointError> {
+    let (states, models) = (list(checkpoints, ".step-", ".partial")?, list(checkpoints, ".best-", ".partial")?);
+    states.into_iter().chain(models).try_for_each(|(_, path)| atomic::remove_if_there(&path))
 }
 
 fn checksum(path: &Path) -> Result<Checksum, CheckpointError> {
@@ -207,6 +213,13 @@ fn best_folder(checkpoints: &Path, step: u64) -> PathBuf {
 pub fn save_best(checkpoints: &Path, gpt: &Gpt, tokenizer: &dyn Tokenizer, step: u64) -> Result<(), CheckpointError> {
     fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
     save_model(&best_folder(checkpoints, step), gpt, Some(tokenizer))?;
+    // The model is there; what cannot be removed now is tried again after the next one.
+    let _ = prune_best(checkpoints, step);
+    Ok(())
+}
+
+fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
+    // A state that is being written may speak of any.
     if !list(checkpoints, ".step-", ".partial")?.is_empty() {
         return Ok(());
     }
@@ -217,10 +230,8 @@ pub fn save_best(checkpoints: &Path, gpt: &Gpt, tokenizer: &dyn Tokenizer, step:
     earlier.retain(|(of, _)| *of < step);
     earlier.sort_unstable();
     earlier.pop();
-    for (_, path) in earlier.iter().filter(|(of, _)| !spoken_of.contains(of)) {
-        fs::remove_dir_all(path).map_err(CheckpointError::io("remove", path))?;
-    }
-    Ok(())
+    // Whoever writes states may remove the same ones now.
+    earlier.iter().filter(|(of, _)| !spoken_of.contains(of)).try_for_each(|(_, path)| atomic::remove_if_there(path))
 }
 
 /// Puts the model of the best evaluation, that after `step`, at `model`; where a program was killed right after it had done

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use calame::checkpoint::{latest_checkpoint, save_best, sound_checkpoint, take_best, verify_checkpoint};
+use calame::checkpoint::{clear_partial, latest_checkpoint, save_best, sound_checkpoint, take_best, verify_checkpoint};
 use calame::data::{ShardError, Windows};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
@@ -203,6 +203,16 @@ fn best_models_do_not_pile_up_between_checkpoints() {
         save_best(folder.path(), &gpt, Bpe::gpt2().as_ref(), step).unwrap();
     }
     assert_eq!(names(folder.path()), ["best-000003", "best-000004"]);
+    // A state that is being written may speak of any; what a killed program has left does not.
+    fs::create_dir(folder.path().join(".step-000005.partial")).unwrap();
+    fs::create_dir(folder.path().join(".best-000006.partial")).unwrap();
+    save_best(folder.path(), &gpt, Bpe::gpt2().as_ref(), 5).unwrap();
+    assert_eq!(names(folder.path()).len(), 5);
+    clear_partial(folder.path()).unwrap();
+    assert_eq!(names(folder.path()), ["best-000003", "best-000004", "best-000005"]);
+    save_best(folder.path(), &gpt, Bpe::gpt2().as_ref(), 6).unwrap();
+    assert_eq!(names(folder.path()), ["best-000005", "best-000006"]);
+    clear_partial(&folder.path().join("none")).unwrap();
 }
 
 /// Twice the state is not twice the pause: what is saved is what was, while the training goes on.
