@@ -1,7 +1,7 @@
 //! `calame runs`: the runs of a folder, and how they stand.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use calame::checkpoint::latest_checkpoint;
@@ -29,16 +29,12 @@ pub struct Args {
     json: bool,
 }
 
-/// A run whose metrics have grown within this time, or within a few of its steps, is taken to be running.
-const FRESH: Duration = Duration::from_secs(30);
-const FRESH_STEPS: f64 = 5.0;
-
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Its model is saved.
     Finished,
-    /// Its metrics are growing.
+    /// A program is training it.
     Running,
     /// It has a checkpoint to go on from.
     Stopped,
@@ -74,12 +70,10 @@ impl Summary {
         let (folder, config) = RunFolder::open(path)?;
         let metrics = folder.metrics();
         let records = if metrics.exists() { metrics::read(&metrics)? } else { Vec::new() };
-        let modified = metrics.metadata().and_then(|m| m.modified()).ok();
-        let age = modified.and_then(|time| SystemTime::now().duration_since(time).ok());
-        let state = if records.iter().any(|r| matches!(r, Record::End { .. })) && folder.model().exists() {
-            State::Finished
-        } else if age.is_some_and(|age| is_fresh(age, &records)) && !has_checkpoint_since(&folder, modified) {
+        let state = if folder.is_in_use() {
             State::Running
+        } else if records.iter().any(|r| matches!(r, Record::End { .. })) && folder.model().exists() {
+            State::Finished
         } else if latest_checkpoint(&folder.checkpoints())?.is_some() {
             State::Stopped
         } else {
@@ -136,21 +130,6 @@ impl Summary {
         let time = |name| self.path.join(name).metadata().and_then(|m| m.modified()).ok();
         time("metrics.jsonl").or_else(|| time("config.toml"))
     }
-}
-
-fn is_fresh(age: Duration, records: &[Record]) -> bool {
-    let step_seconds = records.iter().rev().find_map(|record| match record {
-        Record::Step { step_seconds, .. } => Some(*step_seconds),
-        _ => None,
-    });
-    age < FRESH.max(Duration::try_from_secs_f64(FRESH_STEPS * step_seconds.unwrap_or(0.0)).unwrap_or(FRESH))
-}
-
-/// A checkpoint that was written after the metrics' last line is one of a stop.
-fn has_checkpoint_since(folder: &RunFolder, metrics: Option<SystemTime>) -> bool {
-    let checkpoint = latest_checkpoint(&folder.checkpoints()).ok().flatten();
-    let written = checkpoint.and_then(|path| path.metadata().ok()?.modified().ok());
-    written.zip(metrics).is_some_and(|(written, metrics)| written >= metrics)
 }
 
 pub fn run(args: &Args) -> Result<()> {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use calame::checkpoint::{SavedModel, latest_checkpoint, load_model};
 use calame::tokenizer::Tokenizer;
 use calame::train::metrics::{self, Record};
-use calame::train::{RunConfig, RunFolder};
+use calame::train::{RunConfig, RunFolder, RunFolderError};
 use time::OffsetDateTime;
 
 use crate::hub;
@@ -46,6 +46,11 @@ pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
         let message = format!("{path_shown} exists already and is no run (it has no config.toml): it is not replaced");
         (message, "choose another --run".to_owned())
     } else if overwrite {
+        if let Ok((run, _)) = RunFolder::open(path)
+            && run.is_in_use()
+        {
+            return Err(RunFolderError::InUse { path: path.to_owned() }.into());
+        }
         return Ok(());
     } else if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) {
         let resume = resume_command(path);

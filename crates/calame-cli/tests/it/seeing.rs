@@ -166,6 +166,14 @@ fn runs_are_listed() {
     assert_eq!((&runs[1]["state"], &runs[1]["n_steps"]), (&"finished".into(), &16.into()));
     let best = runs[1]["best_val_loss"].as_f64().unwrap();
     assert!(best <= runs[1]["last_val_loss"].as_f64().unwrap() && runs[1]["file_bytes"].as_u64().unwrap() > 20_000);
+    #[cfg(unix)]
+    {
+        // As a program that trains it holds it.
+        let training = fs::File::open(place.path("runs/other")).unwrap();
+        training.lock().unwrap();
+        let outcome = place.succeeds(&["runs"]);
+        assert!(outcome.stdout.lines().any(|row| row.starts_with("other") && row.contains("running")), "{outcome:?}");
+    }
     let nothing = Place::new();
     let outcome = nothing.succeeds(&["runs"]);
     assert!(outcome.stdout.is_empty() && outcome.stderr.contains("there are no runs in runs"), "{outcome:?}");

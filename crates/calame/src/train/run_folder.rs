@@ -14,6 +14,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::RunConfig;
 use super::metrics::Record;
@@ -121,9 +123,8 @@ impl RunFolder {
         if occupied && !path.join("config.toml").is_file() {
             return Err(RunFolderError::NotARun { path: path.to_owned() });
         }
-        if occupied {
-            RunFolder { path: path.to_owned() }.lock()?;
-        }
+        // Until the new one is in its place.
+        let _old = if occupied { Some(RunFolder { path: path.to_owned() }.lock()?) } else { None };
         let mut name = std::ffi::OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
         name.push(".new");
@@ -170,11 +171,21 @@ impl RunFolder {
     pub fn lock(&self) -> Result<RunLock, RunFolderError> {
         // The folder itself, so that no file is left; not every system can open or lock one.
         let Ok(folder) = File::open(&self.path) else { return Ok(RunLock { _folder: None }) };
-        match folder.try_lock() {
+        // A look by `is_in_use` takes microseconds; another training does not end in the meantime.
+        let locked = folder.try_lock().or_else(|_| {
+            thread::sleep(Duration::from_millis(20));
+            folder.try_lock()
+        });
+        match locked {
             Ok(()) => Ok(RunLock { _folder: Some(folder) }),
             Err(TryLockError::WouldBlock) => Err(RunFolderError::InUse { path: self.path.clone() }),
             Err(TryLockError::Error(_)) => Ok(RunLock { _folder: None }),
         }
+    }
+
+    /// Whether a program has taken the run by [`lock`](RunFolder::lock); false where the system has no such locks.
+    pub fn is_in_use(&self) -> bool {
+        File::open(&self.path).is_ok_and(|folder| matches!(folder.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// The folder itself.

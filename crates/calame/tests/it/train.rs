@@ -606,11 +606,14 @@ fn a_run_is_trained_by_one_program_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run");
     let run = RunFolder::create(&path, &config(), "{}", false).unwrap();
+    assert!(!run.is_in_use());
     let lock = run.lock().unwrap();
+    assert!(run.is_in_use());
     assert!(matches!(run.lock(), Err(RunFolderError::InUse { .. })));
     let replaced = RunFolder::create(&path, &config(), "{}", true);
     assert!(matches!(replaced, Err(RunFolderError::InUse { .. })), "nor replaced");
     drop(lock);
+    assert!(!run.is_in_use());
     run.lock().unwrap();
     RunFolder::create(&path, &config(), "{}", true).unwrap();
 }
