@@ -3,15 +3,16 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use calame::checkpoint::{Best, Progress, load_model, save_model, take_best};
+use calame::checkpoint::{Best, Progress, load_model, save_model, sound_checkpoint, take_best};
 use calame::data::Windows;
+use calame::infer::GenerateError;
 use calame::ops::Device;
 use calame::train::memorisation::{CopySearch, Memorised, RUN_LENGTH};
 use calame::train::metrics::Record;
-use calame::train::{Checkpoints, Observer, Outcome, Trainer};
+use calame::train::{Checkpoints, Observer, Outcome, Remedy, Trainer, Trouble};
 
 use crate::observer::{Follower, sample_tokens};
-use crate::output::{duration, quoted};
+use crate::output::{WithHint, duration, message, quoted};
 use crate::runs;
 
 /// Tokens of a text of about a megabyte.
@@ -82,6 +83,94 @@ pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Ch
         follower.line(&format!("  {}", runs::resume_command(&run)));
     }
     Ok(follower.signals.exit_code())
+}
+
+/// Weights and moments are those before the step that failed, which would fail again from there: what can be gone on with is
+/// an earlier checkpoint, or, where there is none, this state without that step.
+pub fn diverged(
+    follower: &mut Follower,
+    trainer: &Trainer<'_>,
+    checkpoints: &mut Checkpoints,
+    step: u64,
+    trouble: Trouble,
+) -> anyhow::Error {
+    let recorded = follower.ended_by(trainer, step, trouble);
+    if let Err(error) = checkpoints.wait() {
+        follower.checkpoint_failed(&error);
+    }
+    let (run, resume) = (follower.folder.path(), runs::resume_command(follower.folder.path()));
+    let settings = run.join("config.toml").display().to_string();
+    let earlier = sound_checkpoint(&follower.folder.checkpoints()).ok().and_then(|(found, _)| found);
+    let skips = trainer.config().guard.remedy == Remedy::Skip;
+    let again = "start again with a smaller learning rate, by --lr";
+    let skip = "guard.remedy = \"skip\" passes over such steps";
+    let change = if skips { "a smaller train.lr".to_owned() } else { format!("a smaller train.lr ({skip})") };
+    let mut save = || checkpoints.save(trainer).and_then(|()| checkpoints.wait());
+    let (state, hint) = match (earlier, trainer.gpt().first_not_finite()) {
+        (Some(checkpoint), _) => (
+            format!("{} stands", checkpoint.display()),
+            format!("set {change} in {settings} and go on from there: {resume}; or {again}"),
+        ),
+        (None, Some(name)) => (format!("{name} is not finite any more"), again.to_owned()),
+        (None, None) if step == 0 => ("nothing was learnt yet".to_owned(), again.to_owned()),
+        (None, None) => match save() {
+            Ok(()) if skips => ("the training's state before it is saved".to_owned(), again.to_owned()),
+            Ok(()) => {
+                let hint = format!("{skip}: set it in {settings} and go on: {resume}; or {again}");
+                ("the training's state before it is saved".to_owned(), hint)
+            }
+            Err(error) => (format!("the training's state before it could not be saved: {error}"), again.to_owned()),
+        },
+    };
+    let error = WithHint::new(format!("step {step}: {trouble}; the training diverged; {state}"), hint);
+    with_unrecorded(error, recorded)
+}
+
+/// Neither the weights nor a state to go back to are there: what checkpoints stand can be resumed.
+pub fn lost(
+    follower: &mut Follower,
+    trainer: &Trainer<'_>,
+    step: u64,
+    trouble: Trouble,
+    reason: &str,
+) -> anyhow::Error {
+    let recorded = follower.ended_by(trainer, step, trouble);
+    let problem = format!("step {step}: {trouble}, and the checkpoint to go back to could not be read: {reason}");
+    let hint = format!("when that is mended: {}", runs::resume_command(follower.folder.path()));
+    with_unrecorded(WithHint::new(problem, hint), recorded)
+}
+
+/// How a training ended, and why that could not be written down, if it could not.
+fn with_unrecorded(error: WithHint, recorded: Result<()>) -> anyhow::Error {
+    match recorded {
+        Ok(()) => error.into(),
+        Err(unrecorded) => anyhow::Error::from(error).context(message(&unrecorded)),
+    }
+}
+
+/// What a training that ends by an error has learnt is not lost with it: its state is saved, if that can be.
+pub fn rescue(
+    follower: &Follower,
+    trainer: &Trainer<'_>,
+    checkpoints: &mut Checkpoints,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    if error.is::<GenerateError>() {
+        let hint = "start again with a smaller learning rate, by --lr";
+        return WithHint::new(format!("no sample can be written: {}", message(&error)), hint).into();
+    }
+    let n_steps = trainer.progress().n_steps;
+    // What became of the one before is of no interest once this one is complete.
+    let _ = checkpoints.wait();
+    let mut save = || checkpoints.save(trainer).and_then(|()| checkpoints.wait());
+    if n_steps == 0 || follower.folder.model().exists() || save().is_err() {
+        return error;
+    }
+    let hint = format!(
+        "the training's state after step {n_steps} is saved; when that is mended: {}",
+        runs::resume_command(follower.folder.path())
+    );
+    WithHint::new(message(&error), hint).into()
 }
 
 /// The model that the run results in: that of the best evaluation, which is given, where early stopping is on, else the last.

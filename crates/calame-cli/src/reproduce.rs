@@ -102,7 +102,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut comparison = Comparison::new(report, prepared.tokenizer, config.sample.clone(), args.json);
     comparison.introduce(&dev, trainer.n_steps_in_all())?;
     match trainer.run(&mut comparison)? {
-        Outcome::Diverged { step, trouble } | Outcome::Lost { step, trouble } => {
+        Outcome::Diverged { step, trouble } | Outcome::Lost { step, trouble, .. } => {
             bail!("step {step}: {trouble}; the training diverged")
         }
         Outcome::Finished | Outcome::StoppedEarly | Outcome::Stopped => comparison.finish(),

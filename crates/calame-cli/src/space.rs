@@ -8,7 +8,7 @@ use calame::train::plan::Disk;
 use crate::output::{WithHint, note};
 
 /// Refuses a run whose model will not fit on the disk of `folder` (which need not exist yet), and warns where there is
-/// room for the model, but not for the checkpoints beside it.
+/// room for the model, but not for the checkpoints and records beside it.
 ///
 /// What a run that is to be replaced or gone on with takes up is counted as free. Where the system does not tell, nothing is
 /// refused.
@@ -19,7 +19,8 @@ pub fn check(folder: &Path, disk: &Disk) -> Result<()> {
     };
     let free_bytes = free_bytes.saturating_add(bytes_below(folder));
     let whole_bytes = disk.total();
-    let needed_bytes = Disk { checkpoints: 0, ..*disk }.total();
+    // Records grow as the training does, and few trainings with very many epochs go through all of them.
+    let needed_bytes = Disk { checkpoints: 0, records: 0, ..*disk }.total();
     let free = free_bytes / 1_000_000;
     if free_bytes < needed_bytes {
         bail!(WithHint::new(
@@ -28,13 +29,13 @@ pub fn check(folder: &Path, disk: &Disk) -> Result<()> {
                 folder.display(),
                 megabytes(needed_bytes)
             ),
-            "free some space, or choose another folder with --run"
+            "free some space, or put the run on another disk"
         ));
     }
     if free_bytes < whole_bytes {
         note(&format!(
-            "warning: the disk of {} has {free} MB free: enough for the model, but with its checkpoints the run takes up to {} \
-             MB; a state that finds no room is not saved",
+            "warning: the disk of {} has {free} MB free: enough for the model, but with checkpoints and records the run takes \
+             up to {} MB; a state that finds no room is not saved",
             folder.display(),
             megabytes(whole_bytes)
         ));
@@ -79,6 +80,8 @@ mod tests {
         let run = folder.path().join("not/yet/there");
         let disk = |model| Disk { model, checkpoints: 0, records: 0, plot: 0 };
         check(&run, &disk(4)).unwrap();
+        // A training of very many epochs may end early.
+        check(&run, &Disk { records: u64::MAX, ..disk(4) }).unwrap();
         let message = check(&run, &disk(u64::MAX)).unwrap_err().to_string();
         assert!(message.contains("not/yet/there") && message.contains("MB free"), "{message}");
     }

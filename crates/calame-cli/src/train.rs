@@ -5,17 +5,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use calame::infer::GenerateError;
+use calame::checkpoint::clear_partial;
 use calame::tokenizer::Tokenizer;
 use calame::train::metrics::{self, MetricsWriter};
 use calame::train::plan::Plan;
-use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, RunFolder, RunLock, Trainer, Trouble};
+use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, RunFolder, RunLock, Trainer};
 use clap::builder::TypedValueParser;
 
 use crate::ending;
 use crate::launch::{self, Place, Ready};
 use crate::observer::Follower;
-use crate::output::{WithHint, grouped, message};
+use crate::output::grouped;
 use crate::plan::Planned;
 use crate::signals::Signals;
 use crate::tui::{self, About, Screen};
@@ -134,6 +134,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.tui {
         tui::check_terminal()?;
     }
+    // Before its newest checkpoint is looked for: another program may be about to write one.
+    let lock = args.resume.as_deref().map(|run| RunFolder::open(run)?.0.lock()).transpose()?;
     let (dev, ready) = launch::ready(&args)?;
     let planned = Planned::of(&dev, &ready);
     space::check(ready.place.path(), &planned.plan.disk)?;
@@ -147,8 +149,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(gpt) => Trainer::new(&dev, &config, gpt, prepared.splits),
         None => Trainer::fresh(&dev, &config, prepared.splits),
     };
-    // Held to the end.
-    let (folder, _lock, metrics) = open(place, &mut trainer, prepared.tokenizer.as_ref(), args.overwrite)?;
+    // The lock is held to the end.
+    let (folder, _lock, metrics) = open(place, lock, &mut trainer, prepared.tokenizer.as_ref(), args.overwrite)?;
     let steps = (trainer.progress().n_steps, trainer.n_steps_in_all());
     let sample = config.sample.clone();
     let tokenizer = Arc::clone(&prepared.tokenizer);
@@ -166,24 +168,28 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut checkpoints = Checkpoints::new(&follower.folder.checkpoints(), &config.checkpoint);
     let outcome = trainer.run_saving(&mut checkpoints, &mut follower);
     follower.finish();
-    match outcome.map_err(|error| rescue(&follower, &trainer, &mut checkpoints, error))? {
+    match outcome.map_err(|error| ending::rescue(&follower, &trainer, &mut checkpoints, error))? {
         ended @ (Outcome::Finished | Outcome::StoppedEarly) => {
             if let Err(error) = checkpoints.wait() {
                 // The result is about to be saved, and needs no checkpoint.
                 follower.checkpoint_failed(&error);
             }
             ending::finish(&mut follower, &trainer, &dev, &prepared.train, ended)
-                .map_err(|error| rescue(&follower, &trainer, &mut checkpoints, error))
+                .map_err(|error| ending::rescue(&follower, &trainer, &mut checkpoints, error))
         }
         Outcome::Stopped => ending::stop(&mut follower, &trainer, &mut checkpoints),
-        Outcome::Diverged { step, trouble } => Err(diverged(&mut follower, &trainer, &mut checkpoints, step, trouble)),
-        Outcome::Lost { step, trouble } => Err(lost(&follower, step, trouble)),
+        Outcome::Diverged { step, trouble } => {
+            Err(ending::diverged(&mut follower, &trainer, &mut checkpoints, step, trouble))
+        }
+        Outcome::Lost { step, trouble, reason } => Err(ending::lost(&mut follower, &trainer, step, trouble, &reason)),
     }
 }
 
-/// Makes the folder of a new run, or brings that of a stopped one, and the trainer, to where it was stopped.
+/// Makes the folder of a new run, or brings that of a stopped one, whose lock is given, and the trainer to where it was
+/// stopped.
 fn open(
     place: Place,
+    lock: Option<RunLock>,
     trainer: &mut Trainer<'_>,
     tokenizer: &dyn Tokenizer,
     overwrite: bool,
@@ -196,7 +202,8 @@ fn open(
             Ok((folder, lock, metrics))
         }
         Place::Stopped(folder, checkpoint) => {
-            let lock = folder.lock()?;
+            let lock = lock.map_or_else(|| folder.lock(), Ok)?;
+            clear_partial(&folder.checkpoints())?;
             trainer.resume(&checkpoint)?;
             let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress())?;
             folder.write_config(trainer.config())?;
@@ -206,68 +213,6 @@ fn open(
     }
 }
 
-/// Weights and moments are those before the step that failed: they are saved, if they are numbers.
-fn diverged(
-    follower: &mut Follower,
-    trainer: &Trainer<'_>,
-    checkpoints: &mut Checkpoints,
-    step: u64,
-    trouble: Trouble,
-) -> anyhow::Error {
-    let recorded = follower.ended_by(trainer, step, trouble);
-    let mut save = || checkpoints.wait().and_then(|()| checkpoints.save(trainer)).and_then(|()| checkpoints.wait());
-    let (state, is_saved) = match trainer.gpt().first_not_finite() {
-        Some(name) => (format!("{name} is not finite any more"), false),
-        None if step == 0 => ("nothing was learnt yet".to_owned(), false),
-        None => match save() {
-            Ok(()) => ("the training's state before it is saved".to_owned(), true),
-            Err(error) => (format!("the training's state before it could not be saved: {error}"), false),
-        },
-    };
-    let again = "start again with a smaller learning rate, by --lr";
-    let hint = if is_saved {
-        let (run, resume) = (follower.folder.path(), runs::resume_command(follower.folder.path()));
-        format!("set a smaller train.lr in {} and go on: {resume}; or {again}", run.join("config.toml").display())
-    } else {
-        again.to_owned()
-    };
-    let error = WithHint::new(format!("step {step}: {trouble}; the training diverged; {state}"), hint);
-    match recorded {
-        Ok(()) => error.into(),
-        Err(unrecorded) => anyhow::Error::from(error).context(message(&unrecorded)),
-    }
-}
-
-/// Neither the weights nor a state to go back to are there: what checkpoints stand can be resumed.
-fn lost(follower: &Follower, step: u64, trouble: Trouble) -> anyhow::Error {
-    let problem = format!("step {step}: {trouble}, and the checkpoint to go back to could not be read");
-    let hint = format!("when that is mended: {}", runs::resume_command(follower.folder.path()));
-    WithHint::new(problem, hint).into()
-}
-
-/// What a training that ends by an error has learnt is not lost with it: its state is saved, if that can be.
-fn rescue(
-    follower: &Follower,
-    trainer: &Trainer<'_>,
-    checkpoints: &mut Checkpoints,
-    error: anyhow::Error,
-) -> anyhow::Error {
-    if error.is::<GenerateError>() {
-        let hint = "start again with a smaller learning rate, by --lr";
-        return WithHint::new(format!("no sample can be written: {}", message(&error)), hint).into();
-    }
-    let n_steps = trainer.progress().n_steps;
-    let mut save = || checkpoints.save(trainer).and_then(|()| checkpoints.wait());
-    if n_steps == 0 || follower.folder.model().exists() || save().is_err() {
-        return error;
-    }
-    let hint = format!(
-        "the training's state after step {n_steps} is saved; when that is mended: {}",
-        runs::resume_command(follower.folder.path())
-    );
-    WithHint::new(message(&error), hint).into()
-}
-
 fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str, plan: &str) {
     let device = describe_device(&config.device);
     let n_parameters = grouped(config.model.n_parameters() as u64);
@@ -275,7 +220,7 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
     follower.line(&format!("model  {}: {n_parameters} parameters{from}, {device}", config.preset));
     follower.line(&format!("text   {text}"));
     let (per_epoch, epochs) = (trainer.steps_per_epoch(), config.train.epochs);
-    let n_tokens = config.data.batch_size * config.data.window * config.train.accumulate;
+    let n_tokens = config.data.batch_size.saturating_mul(config.data.window).saturating_mul(config.train.accumulate);
     follower.line(&format!(
         "steps  {per_epoch} an epoch, {} in all over {epochs} epoch{}, {} tokens each",
         grouped(per_epoch * epochs),

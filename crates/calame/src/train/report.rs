@@ -50,7 +50,7 @@ pub struct EvaluationReport {
 }
 
 /// How a training ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// All epochs are done.
     Finished,
@@ -71,6 +71,8 @@ pub enum Outcome {
         step: u64,
         /// What was wrong with it.
         trouble: Trouble,
+        /// What is wrong with the checkpoint.
+        reason: String,
     },
 }
 

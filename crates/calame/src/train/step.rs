@@ -78,7 +78,7 @@ impl Trainer<'_> {
     /// Batches and tokens of the next step.
     fn size_of_step(&self) -> (usize, usize) {
         let (loader, first) = (&self.splits.train, self.progress.batch);
-        let last = (first + self.config.train.accumulate).min(loader.n_batches());
+        let last = first.saturating_add(self.config.train.accumulate).min(loader.n_batches());
         let n_sequences: usize = (first..last).map(|batch| loader.n_rows(batch)).sum();
         (last - first, n_sequences * loader.window())
     }

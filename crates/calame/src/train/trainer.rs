@@ -153,7 +153,7 @@ impl<'a> Trainer<'a> {
         batch <= n_batches
             && (batch.is_multiple_of(accumulate) || batch == n_batches)
             && epoch.checked_mul(self.steps_per_epoch()).and_then(|n| n.checked_add(n_steps_of_epoch)) == Some(n_steps)
-            && n_steps.checked_mul(n_tokens_a_step * accumulate).is_some_and(|n| n_tokens_seen <= n)
+            && n_steps.checked_mul(n_tokens_a_step.saturating_mul(accumulate)).is_some_and(|n| n_tokens_seen <= n)
             && (settled || n_steps > 0)
     }
 
@@ -299,14 +299,17 @@ impl<'a> Trainer<'a> {
                     }
                 };
                 if let Err(error) = self.resume(&folder) {
-                    observer.checkpoint_failed(&error);
-                    return Ok(Some(Outcome::Lost { step, trouble }));
+                    return Ok(Some(Outcome::Lost { step, trouble, reason: error.to_string() }));
                 }
                 self.progress.n_backs = n_backs;
                 observer.went_back(report, &folder, &self.progress)?;
                 Ok(None)
             }
-            _ => Ok(Some(diverged)),
+            _ => {
+                // Who goes on from here is given as many again.
+                self.progress.n_skipped_in_a_row = 0;
+                Ok(Some(diverged))
+            }
         }
     }
 
