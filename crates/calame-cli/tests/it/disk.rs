@@ -122,7 +122,8 @@ fn a_disk_too_small_for_the_model() {
     let Some(outcome) = on_a_disk(&place, "size=1m", "echo precious > disk/file", &["--run", "disk/run"]) else {
         return;
     };
-    outcome.is_error(1, &["the disk of disk/run has 1 MB free", "hint: free some space, or choose another folder"]);
+    outcome
+        .is_error(1, &["the disk of disk/run has 1 MB free", "hint: free some space, or put the run on another disk"]);
     let left: Vec<_> = place.files().into_keys().filter(|path| path.starts_with("after")).collect();
     assert_eq!(left, [std::path::Path::new("after/file")]);
     assert_eq!(place.text("after/file"), "precious\n");
