@@ -10,7 +10,7 @@ use calame::tokenizer::{self, Special, Tokenizer};
 use calame::train::{Rng, RunConfig, RunFolder};
 use toml::{Table, Value};
 
-use crate::output::{UsageError, WithHint, note};
+use crate::output::{UsageError, WithHint, note, quoted};
 use crate::settings::{self, Asked, Settings};
 use crate::text::{self, Prepared};
 use crate::train::Args;
@@ -205,7 +205,9 @@ fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
     let (folder, mut config) = RunFolder::open(path)?;
     let Some(checkpoint) = checkpoint_to_go_on_from(&folder)? else {
         let hint = if folder.model().exists() {
-            format!("it is finished; to train its model further: calame train --init-from {}", path.display())
+            let text: String = config.data.inputs.iter().map(|input| format!(" --data {}", quoted(input))).collect();
+            let run = quoted(&path.display().to_string());
+            format!("it is finished; to train its model further: calame train --init-from {run}{text}")
         } else {
             "it was ended before it could save anything: start it again with --overwrite".to_owned()
         };

@@ -179,8 +179,8 @@ fn build_tokenizer(kind: &str, text: &str) -> Result<Arc<dyn Tokenizer>> {
         "simple-v2" => Arc::new(SimpleTokenizer::v2(text)?),
         other if Path::new(other).exists() => open_tokenizer(other)?,
         other => bail!(WithHint::usage(
-            format!("tokenizer.kind is '{other}'"),
-            "there are gpt2, simple-v1 and simple-v2, or the path of a tokenizer.json"
+            format!("tokenizer.kind is '{other}', and there is no file of that name"),
+            "there are gpt2, simple-v1 and simple-v2, or the path of a tokenizer.json; a run's own is RUN/tokenizer.json"
         )),
     })
 }

@@ -83,7 +83,11 @@ fn unknown_names() {
     refused(&["--preset", "gpt9"], 2, &["'gpt9'", "book, gpt2, gpt2-medium, gpt2-large, gpt2-xl, small and tiny"]);
     refused(&["--precision", "fp8"], 2, &["device.precision is 'fp8'", "hint: ", "f32, bf16 or auto"]);
     refused(&["--device", "cuda"], 2, &["device.device is 'cuda'", "hint: ", "cpu"]);
-    refused(&["--set", "tokenizer.kind=bpe"], 2, &["tokenizer.kind is 'bpe'", "gpt2, simple-v1 and simple-v2"]);
+    refused(
+        &["--set", "tokenizer.kind=bpe"],
+        2,
+        &["tokenizer.kind is 'bpe', and there is no file", "gpt2, simple-v1 and simple-v2", "RUN/tokenizer.json"],
+    );
     let place = Place::new();
     let before = place.files();
     let mut command = place.command(&train(&["--set", "device.instruction_set=sse"]));

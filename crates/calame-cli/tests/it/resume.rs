@@ -8,7 +8,7 @@ fn a_finished_run() {
     place.fails(
         &["train", "--resume", "run"],
         1,
-        &["run has no checkpoint", "hint: it is finished", "--init-from run"],
+        &["run has no checkpoint", "hint: it is finished", "--init-from run --data story.txt"],
     );
 }
 
