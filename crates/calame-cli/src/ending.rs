@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use calame::checkpoint::{Best, Progress, load_model, save_model, sound_checkpoint, take_best};
+use calame::checkpoint::{Best, CheckpointError, Progress, load_model, save_model, sound_checkpoint, take_best};
 use calame::data::Windows;
 use calame::infer::GenerateError;
 use calame::ops::Device;
@@ -19,6 +19,8 @@ use crate::runs;
 const SMALL_TOKENS: usize = 250_000;
 /// Nats a token by which validation must have turned up to be spoken of.
 const NOTICEABLE: f32 = 0.02;
+/// What helps a training that diverges.
+const START_AGAIN: &str = "start again with a smaller learning rate, by --lr";
 
 /// Saves the model of a training that has ended and tells what it gave; `text` is what it was trained on.
 pub fn finish(
@@ -70,8 +72,7 @@ pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Ch
     if let Err(error) = checkpoints.wait() {
         follower.checkpoint_failed(&error);
     }
-    checkpoints.save(trainer)?;
-    checkpoints.wait()?;
+    save_whole(trainer, checkpoints)?;
     follower.metrics.sync()?;
     let run = follower.folder.path().to_owned();
     let n_steps = trainer.progress().n_steps;
@@ -83,6 +84,12 @@ pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Ch
         follower.line(&format!("  {}", runs::resume_command(&run)));
     }
     Ok(follower.signals.exit_code())
+}
+
+/// Writes the state and waits until it is complete.
+fn save_whole(trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<(), CheckpointError> {
+    checkpoints.save(trainer)?;
+    checkpoints.wait()
 }
 
 /// Weights and moments are those before the step that failed, which would fail again from there: what can be gone on with is
@@ -102,26 +109,26 @@ pub fn diverged(
     let settings = run.join("config.toml").display().to_string();
     let earlier = sound_checkpoint(&follower.folder.checkpoints()).ok().and_then(|(found, _)| found);
     let skips = trainer.config().guard.remedy == Remedy::Skip;
-    let again = "start again with a smaller learning rate, by --lr";
     let skip = "guard.remedy = \"skip\" passes over such steps";
-    let change = if skips { "a smaller train.lr".to_owned() } else { format!("a smaller train.lr ({skip})") };
-    let mut save = || checkpoints.save(trainer).and_then(|()| checkpoints.wait());
-    let (state, hint) = match (earlier, trainer.gpt().first_not_finite()) {
-        (Some(checkpoint), _) => (
-            format!("{} stands", checkpoint.display()),
-            format!("set {change} in {settings} and go on from there: {resume}; or {again}"),
-        ),
-        (None, Some(name)) => (format!("{name} is not finite any more"), again.to_owned()),
-        (None, None) if step == 0 => ("nothing was learnt yet".to_owned(), again.to_owned()),
-        (None, None) => match save() {
-            Ok(()) if skips => ("the training's state before it is saved".to_owned(), again.to_owned()),
+    let (state, go_on) = match (earlier, trainer.gpt().first_not_finite()) {
+        (Some(checkpoint), _) => {
+            let change = if skips { "a smaller train.lr".to_owned() } else { format!("a smaller train.lr ({skip})") };
+            (
+                format!("{} stands", checkpoint.display()),
+                format!("set {change} in {settings} and go on from there: {resume}; or "),
+            )
+        }
+        (None, Some(name)) => (format!("{name} is not finite any more"), String::new()),
+        (None, None) if step == 0 => ("nothing was learnt yet".to_owned(), String::new()),
+        (None, None) => match save_whole(trainer, checkpoints) {
             Ok(()) => {
-                let hint = format!("{skip}: set it in {settings} and go on: {resume}; or {again}");
-                ("the training's state before it is saved".to_owned(), hint)
+                let go_on = format!("{skip}: set it in {settings} and go on: {resume}; or ");
+                ("the training's state before it is saved".to_owned(), if skips { String::new() } else { go_on })
             }
-            Err(error) => (format!("the training's state before it could not be saved: {error}"), again.to_owned()),
+            Err(error) => (format!("the training's state before it could not be saved: {error}"), String::new()),
         },
     };
+    let hint = format!("{go_on}{START_AGAIN}");
     let error = WithHint::new(format!("step {step}: {trouble}; the training diverged; {state}"), hint);
     with_unrecorded(error, recorded)
 }
@@ -156,14 +163,12 @@ pub fn rescue(
     error: anyhow::Error,
 ) -> anyhow::Error {
     if error.is::<GenerateError>() {
-        let hint = "start again with a smaller learning rate, by --lr";
-        return WithHint::new(format!("no sample can be written: {}", message(&error)), hint).into();
+        return WithHint::new(format!("no sample can be written: {}", message(&error)), START_AGAIN).into();
     }
     let n_steps = trainer.progress().n_steps;
     // What became of the one before is of no interest once this one is complete.
     let _ = checkpoints.wait();
-    let mut save = || checkpoints.save(trainer).and_then(|()| checkpoints.wait());
-    if n_steps == 0 || follower.folder.model().exists() || save().is_err() {
+    if n_steps == 0 || follower.folder.model().exists() || save_whole(trainer, checkpoints).is_err() {
         return error;
     }
     let hint = format!(

@@ -91,14 +91,15 @@ fn train(args: &TrainArgs) -> Result<()> {
     bar.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
     bar.set_message("counting words");
     let n_bytes: u64 = measure(&sources, &options)?;
-    let mut sample = Sample::new(&sources, &options, args.max_bytes as f64 / n_bytes.max(1) as f64);
+    let share = args.max_bytes as f64 / n_bytes.max(1) as f64;
+    let mut sample = Sample::new(&sources, &options, share);
     let learnt = tokenizer::train(&mut sample, args.vocab_size, args.min_frequency);
     if let Some(error) = sample.error {
         return Err(error.into());
     }
     let learnt = learnt?;
     bar.set_message("comparing with GPT-2's");
-    let comparison = compare(&sources, &options, args.max_bytes as f64 / n_bytes.max(1) as f64, learnt.as_ref())?;
+    let comparison = compare(&sources, &options, share, learnt.as_ref())?;
     bar.finish_and_clear();
     replace_text(&file, &learnt.to_json())?;
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
