@@ -4,7 +4,7 @@ use super::{AttentionShape, Head, QUERIES, carve};
 use crate::aligned::AlignedVec;
 use crate::dropout::Keep;
 use crate::gemm::MatRef;
-use crate::gemm::serial::Serial;
+use crate::gemm::serial::{Causal, Serial};
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, sum_of2};
 use crate::pool::{Pool, Shards};
@@ -79,11 +79,13 @@ impl HeadBackward<'_> {
         for from in (0..t).step_by(QUERIES) {
             let to = (from + QUERIES).min(t);
             let q = head.qkv(self.qkv, 0, from, to);
+            let (by_keys, over_keys) = (Causal::QueriesByKeys(from), Causal::QueriesOverKeys(from));
+            let over_queries = Causal::KeysOverQueries(from);
             let dy = MatRef::new(&self.dy[head.y_at(from)..], to - from, hs, head.shape.channels());
             // SAFETY: `weights` and `dscores` are this task's, QUERIES rows of at least t.
             unsafe {
-                serial.multiply(serial.pack_a(room_a, q), keys_t, to, weights.as_mut_ptr(), stride, false);
-                serial.multiply(serial.pack_a(room_a, dy), values_t, to, dscores.as_mut_ptr(), stride, false);
+                serial.multiply(serial.pack_a(room_a, q), keys_t, by_keys, to, weights.as_mut_ptr(), stride, false);
+                serial.multiply(serial.pack_a(room_a, dy), values_t, by_keys, to, dscores.as_mut_ptr(), stride, false);
             }
             score_gradients(self.isa, self, from, to, weights, dscores, factors);
             let weights = MatRef::new(weights, to - from, to, stride);
@@ -91,11 +93,11 @@ impl HeadBackward<'_> {
             // SAFETY: no other task touches this head's columns of dqkv.
             unsafe {
                 let dq = self.dqkv.at(head.qkv_at(0, from));
-                serial.multiply(serial.pack_a(room_a, dscores), keys, hs, dq, qkv_stride, false);
+                serial.multiply(serial.pack_a(room_a, dscores), keys, over_keys, hs, dq, qkv_stride, false);
                 let dy = serial.pack_b(room_b, dy);
-                serial.multiply(serial.pack_a(room_a, weights.t()), dy, hs, dv, qkv_stride, true);
+                serial.multiply(serial.pack_a(room_a, weights.t()), dy, over_queries, hs, dv, qkv_stride, true);
                 let q = serial.pack_b(room_b, q);
-                serial.multiply(serial.pack_a(room_a, dscores.t()), q, hs, dk, qkv_stride, true);
+                serial.multiply(serial.pack_a(room_a, dscores.t()), q, over_queries, hs, dk, qkv_stride, true);
             }
         }
     }

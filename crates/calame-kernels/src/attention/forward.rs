@@ -3,7 +3,7 @@
 use super::{AttentionShape, Head, QUERIES, carve};
 use crate::dropout::Keep;
 use crate::gemm::MatRef;
-use crate::gemm::serial::Serial;
+use crate::gemm::serial::{Causal, Serial};
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of};
 use crate::pool::{Pool, Shards};
@@ -37,13 +37,18 @@ pub fn attention_forward(
             let to = (from + QUERIES).min(t);
             let queries = serial.pack_a(room_a, head.qkv(qkv, 0, from, to));
             // SAFETY: `weights` is this task's, QUERIES rows of at least t.
-            unsafe { serial.multiply(queries, keys, to, weights.as_mut_ptr(), stride, false) };
+            unsafe {
+                serial.multiply(queries, keys, Causal::QueriesByKeys(from), to, weights.as_mut_ptr(), stride, false)
+            };
             // SAFETY: no other task has this head's lse.
             let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
             softmax_rows(pool.isa(), head, keep, from, to, weights, lse);
             let weights = serial.pack_a(room_a, MatRef::new(weights, to - from, to, stride));
             // SAFETY: no other task writes this head's columns of y.
-            unsafe { serial.multiply(weights, values, hs, y.at(head.y_at(from)), shape.channels(), false) };
+            unsafe {
+                let y = y.at(head.y_at(from));
+                serial.multiply(weights, values, Causal::QueriesOverKeys(from), hs, y, shape.channels(), false);
+            }
         }
     });
 }

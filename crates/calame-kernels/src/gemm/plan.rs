@@ -9,8 +9,6 @@ use crate::philox;
 use crate::pool::{Phases, Pool, Shards, Workspace};
 use crate::work_room::WorkRoom;
 
-/// Units of packed B that one task works on: they stay in the second-level cache.
-const B_GROUP_UNITS: usize = 100_000;
 /// Panels of A in one task.
 const A_GROUP_PANELS: usize = 8;
 /// Columns of B packed at a time, so that the packed copy stays in the last-level cache.
@@ -110,7 +108,7 @@ impl Product<'_> {
     fn group_len(&self) -> usize {
         let least = self.block_len();
         let panel = self.kernels.nr * self.kernels.units(self.kc);
-        (B_GROUP_UNITS / panel / least).max(1) * least
+        (self.kernels.b_group / panel / least).max(1) * least
     }
 
     /// Panels of B that hold a whole block of random numbers.

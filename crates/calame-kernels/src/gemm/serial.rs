@@ -1,5 +1,7 @@
 //! Small products inside one task, by the same micro-kernels: what attention is made of.
 
+use std::ops::Range;
+
 use super::MatRef;
 use super::kernels::{Kernels, Store};
 use crate::isa::Isa;
@@ -9,6 +11,30 @@ use crate::precision::Precision;
 #[derive(Clone, Copy)]
 pub(crate) struct Serial {
     kernels: Kernels,
+}
+
+/// What the causal mask leaves of a product over positions: a query sees the keys up to its own.
+///
+/// What a product leaves out is zero, or is not looked at, so that nothing changes but the time.
+#[derive(Clone, Copy)]
+pub(crate) enum Causal {
+    /// Rows are queries from this one on, columns keys: a panel of rows has the columns that its last query sees.
+    QueriesByKeys(usize),
+    /// Rows are queries from this one on, terms keys: a panel has the terms that its last query sees.
+    QueriesOverKeys(usize),
+    /// Rows are keys from 0 on, terms queries from this one on: a panel has the terms that see its first key.
+    KeysOverQueries(usize),
+}
+
+impl Causal {
+    /// The columns, of `n`, and the terms, of `k`, that rows `rows` have.
+    fn limits(self, rows: Range<usize>, n: usize, k: usize) -> (usize, Range<usize>) {
+        match self {
+            Causal::QueriesByKeys(first) => ((first + rows.end).min(n), 0..k),
+            Causal::QueriesOverKeys(first) => (n, 0..(first + rows.end).min(k)),
+            Causal::KeysOverQueries(first) => (n, rows.start.saturating_sub(first).min(k)..k),
+        }
+    }
 }
 
 /// An operand B packed for all of its k: panels `[units][nr]`.
@@ -57,7 +83,8 @@ impl Serial {
         PackedB { panels: room, k: b.rows }
     }
 
-    /// C = A·B (or C += A·B where `add`), for A's k: the first A.k rows and the first `cols` columns of B.
+    /// C = A·B (or C += A·B where `add`) as far as the mask goes, for A's k: the first A.k rows and the first `cols` columns
+    /// of B.
     ///
     /// # Safety
     /// C is A.rows × `cols` elements, rows `row_stride` apart, that nobody else touches meanwhile.
@@ -65,23 +92,26 @@ impl Serial {
         self,
         a: PackedA<'_>,
         b: PackedB<'_>,
+        causal: Causal,
         cols: usize,
         c: *mut f32,
         row_stride: usize,
         add: bool,
     ) {
-        let Kernels { mr, nr, tile, .. } = self.kernels;
+        let Kernels { mr, nr, k_step, tile, .. } = self.kernels;
         let (a_units, b_units) = (self.kernels.units(a.k), self.kernels.units(b.k));
         assert!(a.k <= b.k && cols.next_multiple_of(nr) * b_units <= b.panels.len(), "Serial::multiply: sizes");
         let store = if add { Store::Add } else { Store::Overwrite };
         for (i, a_panel) in a.panels.chunks_exact(mr * a_units).enumerate() {
-            let rows = mr.min(a.rows - i * mr);
+            let rows = i * mr..(i * mr + mr).min(a.rows);
+            let (cols, terms) = causal.limits(rows.clone(), cols, a.k);
+            let (first, n_units) = (terms.start / k_step, self.kernels.units(terms.end) - terms.start / k_step);
             for (j, b_panel) in b.panels.chunks_exact(nr * b_units).enumerate().take(cols.div_ceil(nr)) {
-                let width = nr.min(cols - j * nr);
-                // SAFETY: the tile lies inside the C that the caller promised; panels hold at least A's units.
+                let (a, b) = (&a_panel[first * mr..], &b_panel[first * nr..]);
+                // SAFETY: the tile lies inside the C that the caller promised; panels hold the units from `first` on.
                 unsafe {
-                    let c = c.add(i * mr * row_stride + j * nr);
-                    tile(a_units, a_panel.as_ptr(), b_panel.as_ptr(), c, row_stride, rows, width, store);
+                    let c = c.add(rows.start * row_stride + j * nr);
+                    tile(n_units, a.as_ptr(), b.as_ptr(), c, row_stride, rows.len(), nr.min(cols - j * nr), store);
                 }
             }
         }
