@@ -1,6 +1,6 @@
 //! The backward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve};
+use super::{AttentionShape, Head, QUERIES, carve, whole_vectors};
 use crate::aligned::AlignedVec;
 use crate::dropout::Keep;
 use crate::gemm::MatRef;
@@ -46,7 +46,7 @@ pub(super) fn backward_lengths(serial: Serial, shape: AttentionShape) -> [usize;
         serial.packed_a_len(QUERIES, t.max(hs)).max(serial.packed_a_len(t, QUERIES)),
         scores,
         scores,
-        t,
+        whole_vectors(t),
     ]
 }
 
@@ -139,7 +139,7 @@ fn score_gradients_body(
         let at = head.y_at(q);
         let d = sum_of2(&dy[at..at + head_size], &y[at..at + head_size], |a, b| a * b);
         let lse = lse[head.lse_at() + q];
-        let factors = &mut factors[..q + 1];
+        let factors = &mut factors[..whole_vectors(q + 1)];
         match keep {
             Some(keep) => keep.factors(head.sequence, head.drop_row(q), factors),
             None => factors.fill(1.0),

@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve};
+use super::{AttentionShape, Head, QUERIES, carve, whole_vectors};
 use crate::dropout::Keep;
 use crate::gemm::MatRef;
 use crate::gemm::serial::{Causal, Serial};
@@ -82,15 +82,17 @@ fn softmax_rows_body(
 ) {
     let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
     for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(stride)).zip(lse) {
-        let (seen, hidden) = row[..to].split_at_mut(q + 1);
+        // Whole vectors: e^−∞ is nothing beside the greatest weight's 1.
+        let seen = &mut row[..whole_vectors(q + 1)];
+        seen[q + 1..].fill(f32::NEG_INFINITY);
         let max = max_of(seen);
         let sum = exp_and_sum(seen, max, scale);
         *lse = scale * max + sum.ln();
         let inverse = 1.0 / sum;
-        seen.iter_mut().for_each(|w| *w *= inverse);
-        if let Some(keep) = keep {
-            keep.apply(head.sequence, head.drop_row(q), seen);
+        match keep {
+            Some(keep) => keep.each(head.sequence, head.drop_row(q), 0, seen, |w, factor| *w = *w * inverse * factor),
+            None => seen.iter_mut().for_each(|w| *w *= inverse),
         }
-        hidden.fill(0.0);
+        row[q + 1..to].fill(0.0);
     }
 }

@@ -21,11 +21,18 @@ use crate::aligned::AlignedVec;
 use crate::gemm::MatRef;
 use crate::gemm::serial::Serial;
 use crate::isa::Isa;
+use crate::math::LANES;
 use crate::precision::Precision;
 use crate::work_room::WorkRoom;
 
 /// Queries that are worked on together.
 const QUERIES: usize = 64;
+
+/// `n` keys and those after them that a vector reaches. What is computed of these is thrown away: up to fifteen elements at
+/// the end of each row would else be computed one by one.
+fn whole_vectors(n: usize) -> usize {
+    n.next_multiple_of(LANES)
+}
 
 /// The sizes of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +63,7 @@ impl AttentionShape {
     /// Floats from one row of scores to the next: whole cache lines, and one more, since rows that are 4 kB apart would meet
     /// in one set of the first-level cache.
     fn scores_stride(&self) -> usize {
-        self.n_positions.next_multiple_of(16) + 16
+        whole_vectors(self.n_positions) + LANES
     }
 
     fn scale(&self) -> f32 {

@@ -115,7 +115,13 @@ unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: Sourc
 
 unsafe fn turn(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
     // SAFETY: as in `copy`.
-    unsafe { turn_lanes(panel, panel_stride, width, source) }
+    unsafe {
+        match source.lanes {
+            8 => turn_lanes::<8>(panel, panel_stride, width, source),
+            MR => turn_lanes::<MR>(panel, panel_stride, width, source),
+            _ => turn_some_lanes(panel, panel_stride, width, source),
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -162,9 +168,32 @@ fn lanes_mask(lanes: usize) -> __m256i {
     _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), lane)
 }
 
-/// Tiles of 8 × 8 are turned in registers; terms beyond the block are masked.
+/// Tiles of L lanes × 8 terms are turned in registers. (With a number of lanes that the compiler does not know, the tile
+/// passes through memory.)
 #[target_feature(enable = "avx2,fma")]
-unsafe fn turn_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+unsafe fn turn_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+    let Source { at, lane_stride, kc, .. } = source;
+    let n_whole = kc / 8 * 8;
+    for k in (0..n_whole).step_by(8) {
+        let mut rows = [_mm256_setzero_ps(); 8];
+        for (lane, row) in rows[..L].iter_mut().enumerate() {
+            // SAFETY: the source has L lanes and these terms.
+            *row = unsafe { _mm256_loadu_ps(at.add(lane * lane_stride + k)) };
+        }
+        for (t, row) in transpose(rows).into_iter().enumerate() {
+            // SAFETY: the row is inside the panel.
+            unsafe { write_row(panel, panel_stride, width, k + t, kc, row) };
+        }
+    }
+    if kc > n_whole {
+        // SAFETY: what is left of source and panel.
+        unsafe { turn_some_lanes(panel.add(n_whole * panel_stride), panel_stride, width, source.terms_from(n_whole)) };
+    }
+}
+
+/// Any number of lanes and terms: those that are not there are masked.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn turn_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
     let Source { at, lane_stride, lanes, kc, .. } = source;
     for k in (0..kc).step_by(8) {
         let read = lanes_mask((kc - k).min(8));
