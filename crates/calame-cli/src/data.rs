@@ -343,7 +343,11 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
     if manifest.n_tokens(Part::Val) == 0 && manifest.options.val_fraction > 0.0 {
         note("warning: no document was drawn for validation; --split characters cuts any text in two");
     }
-    lines.push_str(&format!("next      calame train --data {}\n", quoted(&args.out.display().to_string())));
+    if manifest.n_tokens(Part::Val) > 0 {
+        lines.push_str(&format!("next      calame train --data {}\n", quoted(&args.out.display().to_string())));
+    } else if manifest.options.val_fraction == 0.0 {
+        note("note: there is no validation part, which calame train asks for");
+    }
     print(&lines)
 }
 

@@ -235,9 +235,11 @@ fn tell_memorised(follower: &mut Follower, record: &Record) {
 /// Says so if a small text was learnt by heart at validation's expense.
 fn suggest_early_stopping(follower: &mut Follower, trainer: &Trainer<'_>) {
     let Some(best) = trainer.progress().best else { return };
-    let last = follower.last_val_loss.unwrap_or(best.val_loss);
+    let Some((train, last)) = follower.last_losses else { return };
     let small = trainer.n_train_tokens() < SMALL_TOKENS;
-    if small && !trainer.config().early_stopping.is_on() && last > best.val_loss + NOTICEABLE {
+    // Where training's loss is no better than validation's, something else has gone wrong.
+    let by_heart = last > best.val_loss + NOTICEABLE && train < last - NOTICEABLE;
+    if small && by_heart && !trainer.config().early_stopping.is_on() {
         follower.line(&format!(
             "note   validation was best after step {}, {:.3}, and is {last:.3} now: the text is small, and is being learnt \
              by heart; --recipe small-data keeps the best model",

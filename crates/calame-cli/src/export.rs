@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
     if out.exists() && !args.force {
         bail!(WithHint::new(format!("{} exists", out.display()), "give another --out, or --force to replace it"));
     }
-    let notes = write(&model, args.to, &out)?;
+    let notes: Vec<String> = model.notes().iter().cloned().chain(write(&model, args.to, &out)?).collect();
     let checked = check(&dev, &model, args.to, &out)
         .with_context(|| format!("{} was written, but cannot be read back as it should", out.display()))?;
     let bytes = bytes_at(&out)?;
@@ -111,7 +111,7 @@ pub fn run(args: &Args) -> Result<()> {
         grouped(model.config().n_parameters() as u64),
         size(bytes)
     );
-    for note in model.notes().iter().chain(&notes) {
+    for note in &notes {
         text += &format!("note     {note}\n");
     }
     print(&format!("{text}ok       read back: {checked}\n"))

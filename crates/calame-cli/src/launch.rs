@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use calame::checkpoint::{SavedModel, load_model, sound_checkpoint};
+use calame::checkpoint::{SavedModel, sound_checkpoint};
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::{self, Special, Tokenizer};
@@ -14,7 +14,10 @@ use crate::output::{UsageError, WithHint, note, quoted};
 use crate::settings::{self, Asked, Settings};
 use crate::text::{self, Prepared};
 use crate::train::Args;
-use crate::{device, hub, runs};
+use crate::{device, runs};
+
+/// A run's tokenizer, beside its settings.
+const TOKENIZER: &str = "tokenizer.json";
 
 /// A run that is ready to train.
 pub struct Ready {
@@ -62,7 +65,7 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
     config.device = resolved;
     let source = match config.init_from.as_str() {
         "" => None,
-        model => Some(load_model(&hub::resolve(Path::new(model))?)?),
+        model => Some(runs::load(Path::new(model))?),
     };
     if let Some(source) = &source {
         adopt_shape(&mut config, source, &settings)?;
@@ -72,7 +75,8 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
         config.validate_fresh_weights().map_err(UsageError::from)?;
     }
     let given = source.as_ref().and_then(|source| source.tokenizer.clone());
-    let prepared = text::prepare(&config, given)?;
+    let of_run = args.config.as_ref().map(|file| file.with_file_name(TOKENIZER));
+    let prepared = text::prepare(&config, given, of_run.as_deref())?;
     if source.is_none() && prepared.tokenizer.kind() != "gpt2" && !settings.was_set("model.vocab_size") {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
     }
@@ -233,9 +237,9 @@ fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
         ));
     }
     let dev = reopen_device(&mut config, args)?;
-    let file = folder.path().join("tokenizer.json");
+    let file = folder.path().join(TOKENIZER);
     let tokenizer = tokenizer::read_json(&folder.tokenizer_json()?, &file)?;
-    let prepared = text::prepare(&config, Some(tokenizer))?;
+    let prepared = text::prepare(&config, Some(tokenizer), None)?;
     if prepared.sha256 != config.text_sha256 {
         bail!(WithHint::new(
             format!("the text is not the one that {} was trained on (its SHA-256 is another)", path.display()),

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use calame::checkpoint::{load_model, write_tensor};
+use calame::checkpoint::write_tensor;
 
 use crate::output::{UsageError, WithHint, print, print_json};
-use crate::{device, hub};
+use crate::{device, runs};
 
 /// Write a model's logits at every position of some token ids, to compare two programs.
 ///
@@ -36,7 +36,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
-    let saved = load_model(&hub::resolve(&args.model)?)?;
+    let saved = runs::load(&args.model)?;
     let config = &saved.gpt.config;
     if let Some(id) = args.ids.iter().find(|&&id| id as usize >= config.vocab_size) {
         bail!(UsageError(format!("--ids: {id} is not one of the model's {} tokens", config.vocab_size)));

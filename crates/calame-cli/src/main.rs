@@ -41,7 +41,7 @@ use output::{is_closed_pipe, report};
 /// Train, evaluate and run GPT models of the GPT-2 family on this machine, without Python.
 ///
 /// The first command needs nothing: `calame train` trains a GPT of 163M parameters on a built-in story, and
-/// `calame generate` then continues a prompt with it. `--preset tiny` does the same in seconds.
+/// `calame generate` then continues a prompt with it. `--preset tiny` does the same in a minute or two.
 #[derive(Parser)]
 #[command(name = "calame", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {

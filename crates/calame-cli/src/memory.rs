@@ -33,17 +33,6 @@ pub fn available_bytes() -> Option<u64> {
     Some(left.map_or(system, |left| left.min(system)))
 }
 
-/// Bytes that the system hands out at a time where a large buffer is touched.
-pub fn page_bytes() -> u64 {
-    const SMALL: u64 = 4096;
-    let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
-    if setting.contains("[always]") || setting.contains("[madvise]") {
-        let size = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").unwrap_or_default();
-        return size.trim().parse().unwrap_or(2 << 20);
-    }
-    SMALL
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +52,5 @@ mod tests {
         let (held, peak) = (held_bytes().unwrap(), peak_bytes().unwrap());
         assert!(held > 1 << 20 && peak >= held, "{held} of {peak}");
         assert!(available_bytes().unwrap() > 1 << 20);
-        assert!(page_bytes().is_power_of_two());
     }
 }

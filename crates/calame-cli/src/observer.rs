@@ -44,7 +44,8 @@ pub struct Follower {
     /// Standard output takes no more; the training goes on.
     unread: bool,
     /// Of the last evaluation.
-    pub last_val_loss: Option<f32>,
+    /// Training's and validation's of the last evaluation.
+    pub last_losses: Option<(f32, f32)>,
     events: Option<EventWriter>,
     dashboard: Option<Tui>,
     /// Printed when the dashboard is gone.
@@ -87,7 +88,7 @@ impl Follower {
             started,
             last_plain,
             unread: false,
-            last_val_loss: None,
+            last_losses: None,
             events: None,
             dashboard: None,
             later: Vec::new(),
@@ -277,7 +278,7 @@ impl Observer for Follower {
 
     fn evaluation(&mut self, report: &EvaluationReport) -> Result<()> {
         let EvaluationReport { step, epoch, train_loss, val_loss, n_tokens_seen, seconds } = *report;
-        self.last_val_loss = Some(val_loss);
+        self.last_losses = Some((train_loss, val_loss));
         self.record(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds })?;
         if !self.json {
             self.line(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"));

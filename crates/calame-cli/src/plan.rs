@@ -52,7 +52,6 @@ impl Planned {
             isa: dev.isa(),
             precision: dev.precision(),
             n_threads: dev.n_threads(),
-            page_bytes: memory::page_bytes(),
             program_bytes: held.saturating_sub(4 * text.n_in_memory()),
         };
         let plan = Plan::of(&ready.config, &text, &machine, n_steps_done(&ready.place));
@@ -296,8 +295,7 @@ mod tests {
     fn planned(config: &RunConfig, available_bytes: u64) -> Planned {
         let text =
             TextSize { n_train_tokens: 100_000, n_windows: 700, n_validation_windows: 70, ..TextSize::default() };
-        let machine =
-            Machine { isa: Isa::Portable, precision: Precision::F32, n_threads: 2, page_bytes: 4096, program_bytes: 0 };
+        let machine = Machine { isa: Isa::Portable, precision: Precision::F32, n_threads: 2, program_bytes: 0 };
         let plan = Plan::of(config, &text, &machine, 0);
         Planned { plan, text, machine, available_bytes: Some(available_bytes) }
     }

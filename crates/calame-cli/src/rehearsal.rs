@@ -277,13 +277,7 @@ mod tests {
         (config.model.vocab_size, config.model.n_embd, config.data.window) = (101, 16, 8);
         let mut text = TextSize { n_windows: 20, n_validation_windows: 2, ..TextSize::default() };
         text.use_tokens(&[1, 2, 3], 101);
-        let machine = Machine {
-            isa: Isa::Portable,
-            precision: Precision::F32,
-            n_threads: 1,
-            page_bytes: 4096,
-            program_bytes: 1 << 20,
-        };
+        let machine = Machine { isa: Isa::Portable, precision: Precision::F32, n_threads: 1, program_bytes: 1 << 20 };
         let Rehearsal { pace, peak } = rehearse(&config, &text, &machine).unwrap();
         assert!(pace.step_seconds > 0.0 && pace.evaluation_seconds > 0.0 && pace.sample_seconds > 0.0, "{pace:?}");
         assert!(pace.first_touch_seconds >= 0.0 && peak > 1e6);
@@ -295,7 +289,7 @@ mod tests {
     fn a_long_steps_estimate_is_of_the_peak_and_a_short_one_is_rehearsed() {
         let text = TextSize { n_train_tokens: 9000, n_windows: 70, n_validation_windows: 7, ..TextSize::default() };
         let isa = Isa::detect();
-        let machine = Machine { isa, precision: Precision::F32, n_threads: 1, page_bytes: 4096, program_bytes: 0 };
+        let machine = Machine { isa, precision: Precision::F32, n_threads: 1, program_bytes: 0 };
         let config = RunConfig::of_preset(Preset::Book);
         let plan = Plan::of(&config, &text, &machine, 0);
         let Rehearsal { pace, peak } = estimate(&config, &text, &machine, &plan).unwrap();

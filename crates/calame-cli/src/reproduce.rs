@@ -90,7 +90,7 @@ pub fn run(args: Args) -> Result<()> {
     let config = config(&args, &report);
     // f32 unless another precision is asked for.
     let (dev, _) = device::open(&config.device, device::Purpose::Inference)?;
-    let prepared = text::prepare(&config, None)?;
+    let prepared = text::prepare(&config, None, None)?;
     ensure!(
         prepared.sha256 == report.text_sha256,
         WithHint::new(

@@ -154,7 +154,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if summaries.is_empty() {
         note(&format!(
-            "there are no runs in {}; `calame train --preset tiny` makes one in seconds",
+            "there are no runs in {}; `calame train --preset tiny` makes one in a minute or two",
             args.folder.display()
         ));
         return Ok(());

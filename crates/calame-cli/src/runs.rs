@@ -12,7 +12,7 @@ use calame::train::{RunConfig, RunFolder, RunFolderError};
 use time::OffsetDateTime;
 
 use crate::hub;
-use crate::output::{WithHint, quoted};
+use crate::output::{WithHint, note, quoted};
 
 pub const RUNS: &str = "runs";
 
@@ -80,15 +80,24 @@ pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
     newest.map(|(_, path)| path).ok_or_else(|| {
         WithHint::new(
             "no --model was given, and there is no finished run under runs/",
-            "`calame train --preset tiny` makes one in seconds, `calame train` the report's in minutes; or give --model RUN_OR_FOLDER",
+            "`calame train --preset tiny` makes one in a minute or two, `calame train` the report's in five to fifteen; or give --model RUN_OR_FOLDER",
         )
         .into()
     })
 }
 
+/// Reads a model, given by its path or its name on the hub, and tells what of it had to be assumed.
+pub fn load(path: &Path) -> Result<SavedModel> {
+    let saved = load_model(&hub::resolve(path)?)?;
+    for found in &saved.notes {
+        note(&format!("note   {}: {found}", saved.path.display()));
+    }
+    Ok(saved)
+}
+
 /// Reads a model that is of no use without its tokenizer: `input` (a text, a prompt) is to be encoded.
 pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
-    let mut saved = load_model(&hub::resolve(path)?)?;
+    let mut saved = load(path)?;
     let tokenizer = saved.tokenizer.take().ok_or_else(|| {
         WithHint::new(
             format!("{} has no tokenizer.json, so a {input} cannot be encoded", saved.path.display()),

@@ -48,10 +48,11 @@ pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Tokenises a text and cuts it into batches as the run says; `tokenizer` is a given model's.
+/// Tokenises a text and cuts it into batches as the run says; `tokenizer` is a given model's, `of_run` where the one is that
+/// a run's own settings call `bpe`.
 ///
 /// Nothing of the model's size is allocated before it is known that the text is long enough.
-pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>) -> Result<Prepared> {
+pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run: Option<&Path>) -> Result<Prepared> {
     config.data.validate().map_err(UsageError::from)?;
     let data = config.data.resolved();
     if data.window > config.model.n_positions {
@@ -69,7 +70,7 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>) -> Res
     let corpus = load(&data.inputs)?;
     let tokenizer = match tokenizer {
         Some(tokenizer) => tokenizer,
-        None => build_tokenizer(&config.tokenizer.kind, corpus.text())?,
+        None => build_tokenizer(&config.tokenizer.kind, corpus.text(), of_run)?,
     };
     let (train, validation) = split_by_characters(corpus.text(), data.train_fraction);
     let windows = |text: &str, part: &'static str| -> Result<Windows> {
@@ -172,11 +173,12 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 
-fn build_tokenizer(kind: &str, text: &str) -> Result<Arc<dyn Tokenizer>> {
+fn build_tokenizer(kind: &str, text: &str, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {
     Ok(match kind {
         "gpt2" => Bpe::gpt2(),
         "simple-v1" => Arc::new(SimpleTokenizer::v1(text)?),
         "simple-v2" => Arc::new(SimpleTokenizer::v2(text)?),
+        "bpe" if let Some(file) = of_run.filter(|file| file.is_file()) => open_tokenizer(&file.display().to_string())?,
         other if Path::new(other).exists() => open_tokenizer(other)?,
         other => bail!(WithHint::usage(
             format!("tokenizer.kind is '{other}', and there is no file of that name"),

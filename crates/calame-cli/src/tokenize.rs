@@ -43,6 +43,10 @@ pub struct Args {
     #[arg(long)]
     allow_special: bool,
 
+    /// Encode special tokens in the text as any other text
+    #[arg(long, conflicts_with = "allow_special")]
+    special_as_text: bool,
+
     /// Print one JSON object for programs
     #[arg(long)]
     json: bool,
@@ -61,9 +65,14 @@ pub fn run(args: Args) -> Result<()> {
         }
         return Ok(());
     }
-    let special = if args.allow_special { Special::Allow } else { Special::Forbid };
+    let special = match (args.allow_special, args.special_as_text) {
+        (true, _) => Special::Allow,
+        (_, true) => Special::AsText,
+        _ => Special::Forbid,
+    };
     let ids = tokenizer.encode(&input, special).map_err(|e| {
-        let hint = "--allow-special lets special tokens in a text become their ids";
+        let hint =
+            "--allow-special lets special tokens in a text become their ids, --special-as-text encodes them as any other text";
         match e {
             tokenizer::TokenizerError::ForbiddenSpecial { .. } => anyhow::Error::new(WithHint::new(e, hint)),
             other => other.into(),

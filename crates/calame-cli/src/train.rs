@@ -33,7 +33,7 @@ use crate::{device, runs, space};
     allow_negative_numbers = true,
     after_help = "Examples:
   calame train                                    the report's training, on the built-in story
-  calame train --preset tiny                      a small model, in seconds
+  calame train --preset tiny                      a small model, in a minute or two
   calame train --data letters.txt --recipe small-data
                                                   until validation gets no better; the best model is kept
   calame train --data the-verdict                 the report's own text (downloaded once)

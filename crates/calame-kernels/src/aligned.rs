@@ -18,11 +18,21 @@ pub struct AlignedVec {
 impl AlignedVec {
     /// `len` zeros.
     pub fn zeros(len: usize) -> AlignedVec {
+        AlignedVec::zeros_in(len, Pages::Huge)
+    }
+
+    /// `len` zeros of which few may ever be touched, in pieces far from each other: they take 4 kB a piece then, where huge
+    /// pages would take 2 MB.
+    pub fn sparse_zeros(len: usize) -> AlignedVec {
+        AlignedVec::zeros_in(len, Pages::Small)
+    }
+
+    fn zeros_in(len: usize, pages: Pages) -> AlignedVec {
         if len == 0 {
             return AlignedVec::default();
         }
         let raw = vec![0.0; len + LINE];
-        ask_for_huge_pages(&raw);
+        ask_for_pages(&raw, pages);
         let start = raw.as_ptr().align_offset(64);
         assert!(start < LINE, "an f32 buffer cannot be aligned to a cache line");
         AlignedVec { raw, start, len }
@@ -37,10 +47,16 @@ impl AlignedVec {
     }
 }
 
-/// Asks the system to back a large fresh buffer by huge pages: at 4 kB each, the 2.6 GB of a 163M model's training are
-/// 640,000 page faults, and every pass over them misses the translation cache.
+#[derive(Clone, Copy)]
+enum Pages {
+    Huge,
+    Small,
+}
+
+/// Asks the system to back a large fresh buffer by pages of this kind. Huge ones, since at 4 kB each the 2.6 GB of a 163M
+/// model's training are 640,000 page faults, and every pass over them misses the translation cache.
 #[cfg(target_os = "linux")]
-fn ask_for_huge_pages(buffer: &[f32]) {
+fn ask_for_pages(buffer: &[f32], pages: Pages) {
     const PAGE: usize = 4096;
     const HUGE_PAGE: usize = 2 << 20;
     let bytes = size_of_val(buffer);
@@ -49,13 +65,17 @@ fn ask_for_huge_pages(buffer: &[f32]) {
     }
     let start = buffer.as_ptr() as usize;
     let (from, to) = (start.next_multiple_of(PAGE), (start + bytes) / PAGE * PAGE);
+    let advice = match pages {
+        Pages::Huge => libc::MADV_HUGEPAGE,
+        Pages::Small => libc::MADV_NOHUGEPAGE,
+    };
     // SAFETY: whole pages inside a live allocation; the advice changes how they are backed, not what they hold.
-    // That a system refuses it is no error: the pages are small then.
-    unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_HUGEPAGE) };
+    // That a system refuses it is no error: the pages are what they are then.
+    unsafe { libc::madvise(from as *mut libc::c_void, to - from, advice) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages(_: &[f32]) {}
+fn ask_for_pages(_: &[f32], _: Pages) {}
 
 impl Deref for AlignedVec {
     type Target = [f32];

@@ -62,6 +62,12 @@ impl Tensor {
         Tensor { buf: Buf::F32(AlignedVec::zeros(dims.n_elements())), dims }
     }
 
+    /// All zeros, of which few rows may ever be touched: memory is taken for these, not for large pieces around them.
+    pub fn sparse_zeros(dims: impl Into<Dims>) -> Tensor {
+        let dims = dims.into();
+        Tensor { buf: Buf::F32(AlignedVec::sparse_zeros(dims.n_elements())), dims }
+    }
+
     /// A tensor that is not there.
     pub fn absent() -> Tensor {
         Tensor::zeros([0])

@@ -16,6 +16,7 @@ fn inputs_that_give_no_text() {
     place.write("empty.txt", "");
     place.write("blank.txt", " \n\n ");
     place.write("latin.txt", b"un caf\xe9 au lait");
+    place.write("book.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n");
     place.write("folder/image.png", "no text");
     let data = |input: &str, parts: &[&str]| {
         refused(&place, &["--data", input], parts);
@@ -25,6 +26,7 @@ fn inputs_that_give_no_text() {
     data("empty.txt", &["empty.txt", "empty file", "give another one, or leave it out"]);
     data("blank.txt", &["blank.txt", "only white space", "give another file"]);
     data("latin.txt", &["latin.txt", "expected UTF-8, found byte 0xE9 at byte 6", "iconv"]);
+    data("book.pdf", &["book.pdf", "the beginning of a PDF document", "pdftotext FILE.pdf FILE.txt"]);
     data("missing.txt", &["missing.txt", "no such file or folder", "check the path", "builtin, the-verdict"]);
     data("the-verdikt", &["the-verdikt", "not the name of a text", "builtin, the-verdict"]);
     data("folder", &["folder", "found none", "name the files themselves"]);

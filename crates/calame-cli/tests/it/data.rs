@@ -146,6 +146,7 @@ fn a_part_without_tokens_is_told() {
     let place = place();
     let outcome = place.succeeds(&prepare(&["story.txt", "--split", "documents", "--val-fraction", "0.001"]));
     assert!(outcome.stderr.contains("warning: no document was drawn for validation"), "{outcome:#?}");
+    assert!(!outcome.stdout.contains("next "), "{outcome:#?}");
     place.fails(
         &train_on("prepared", "run"),
         1,
@@ -197,6 +198,9 @@ fn a_tokenizer_is_learnt_and_used() {
         assert_eq!(config["model"]["vocab_size"].as_integer(), Some(300));
         place.succeeds(&["generate", "--model", run, "--context", "The lamp", "--tokens", "3"]);
     }
+    // A run's own file names its tokenizer by kind; it stands beside the file.
+    place.succeeds(&["train", "--config", "b/config.toml", "--run", "c"]);
+    assert_eq!(place.text("c/tokenizer.json"), place.text("b/tokenizer.json"));
 }
 
 /// Stopped by a signal in the middle, and gone on with.

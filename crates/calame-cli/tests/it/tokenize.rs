@@ -60,6 +60,9 @@ fn special_tokens_must_be_allowed() {
     place.fails(&["tokenize", TEA], 1, &parts);
     place.write("tea.txt", TEA);
     place.fails(&["tokenize", "--count", "--file", "tea.txt"], 1, &parts);
+    place.fails(&["tokenize", "--allow-special", "--special-as-text", TEA], 2, &["cannot be used with"]);
+    let as_text = place.succeeds(&["tokenize", "--special-as-text", "<|endoftext|>"]);
+    assert_eq!(as_text.stdout, "27 91 437 1659 5239 91 29\n");
 }
 
 #[test]

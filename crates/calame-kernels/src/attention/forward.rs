@@ -83,16 +83,19 @@ fn softmax_rows_body(
     let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
     for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(stride)).zip(lse) {
         // Whole vectors: e^−∞ is nothing beside the greatest weight's 1.
-        let seen = &mut row[..whole_vectors(q + 1)];
+        let n_seen = whole_vectors(q + 1);
+        let seen = &mut row[..n_seen];
         seen[q + 1..].fill(f32::NEG_INFINITY);
         let max = max_of(seen);
         let sum = exp_and_sum(seen, max, scale);
         *lse = scale * max + sum.ln();
         let inverse = 1.0 / sum;
+        // Before they are multiplied on, into numbers so small that some processors take a hundred cycles over each.
+        row[q + 1..to.max(n_seen)].fill(0.0);
+        let seen = &mut row[..n_seen];
         match keep {
             Some(keep) => keep.each(head.sequence, head.drop_row(q), 0, seen, |w, factor| *w = *w * inverse * factor),
             None => seen.iter_mut().for_each(|w| *w *= inverse),
         }
-        row[q + 1..to].fill(0.0);
     }
 }

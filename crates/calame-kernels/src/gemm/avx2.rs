@@ -15,7 +15,7 @@ const UNROLL: usize = 4;
 const PACKING: Packing = Packing { copy, turn, turn_lanes: 8, gather };
 
 pub(super) const KERNELS: Kernels =
-    Kernels { mr: MR, nr: NR, k_step: 1, b_group: 50_000, tile, packing: PACKING, rounds: None };
+    Kernels { mr: MR, nr: NR, k_step: 1, b_group_units: 50_000, tile, packing: PACKING, rounds: None };
 
 unsafe fn tile(
     kc: usize,

@@ -75,9 +75,9 @@ pub(super) struct Kernels {
     pub nr: usize,
     /// Terms in a unit.
     pub k_step: usize,
-    /// Units of packed B that one task works on: they stay in the second-level cache, which has 1 MB and more beside
+    /// Units of packed B that one task works on: they stay in the second-level cache, which mostly has 1 MB and more beside
     /// AVX-512 and often no more than 512 kB elsewhere.
-    pub b_group: usize,
+    pub b_group_units: usize,
     pub tile: Tile,
     pub packing: Packing,
     /// Whether panels of f32 are rounded to bf16 once they are packed, for want of a kernel that multiplies bf16; and the

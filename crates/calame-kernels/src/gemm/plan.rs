@@ -108,7 +108,7 @@ impl Product<'_> {
     fn group_len(&self) -> usize {
         let least = self.block_len();
         let panel = self.kernels.nr * self.kernels.units(self.kc);
-        (self.kernels.b_group / panel / least).max(1) * least
+        (self.kernels.b_group_units / panel / least).max(1) * least
     }
 
     /// Panels of B that hold a whole block of random numbers.

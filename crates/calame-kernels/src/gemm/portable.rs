@@ -8,7 +8,7 @@ const NR: usize = 8;
 const PACKING: Packing = Packing { copy, turn: gather, turn_lanes: NR, gather };
 
 pub(super) const KERNELS: Kernels =
-    Kernels { mr: MR, nr: NR, k_step: 1, b_group: 50_000, tile, packing: PACKING, rounds: None };
+    Kernels { mr: MR, nr: NR, k_step: 1, b_group_units: 50_000, tile, packing: PACKING, rounds: None };
 
 unsafe fn tile(
     kc: usize,

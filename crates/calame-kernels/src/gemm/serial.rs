@@ -15,7 +15,8 @@ pub(crate) struct Serial {
 
 /// What the causal mask leaves of a product over positions: a query sees the keys up to its own.
 ///
-/// What a product leaves out is zero, or is not looked at, so that nothing changes but the time.
+/// Terms that are left out are zero. Columns that are left out keep what C held, and whoever reads C looks at what the mask
+/// leaves alone.
 #[derive(Clone, Copy)]
 pub(crate) enum Causal {
     /// Rows are queries from this one on, columns keys: a panel of rows has the columns that its last query sees.

@@ -1,5 +1,7 @@
 //! Kernels against their reference, and the reference's gradients against central differences.
 
+#[cfg(target_os = "linux")]
+mod aligned;
 mod bounds;
 mod gradients;
 mod parity;

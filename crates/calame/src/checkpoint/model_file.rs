@@ -71,6 +71,8 @@ pub struct SavedModel {
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
     /// The file or folder that it was read from.
     pub path: PathBuf,
+    /// What had to be assumed, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What opening a file of weights finds, before its tensors are matched with a shape.
@@ -185,7 +187,7 @@ impl ModelFile {
         self.check_absent_biases()?;
         let mut gpt = Gpt::zeros(self.config());
         self.read_all(&mut gpt)?;
-        Ok(SavedModel { gpt, tokenizer: self.opened.tokenizer, path: self.path })
+        Ok(SavedModel { gpt, tokenizer: self.opened.tokenizer, path: self.path, notes: self.opened.notes })
     }
 
     /// Reads every parameter, on several threads.

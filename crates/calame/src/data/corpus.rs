@@ -276,6 +276,29 @@ fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
     Ok(text)
 }
 
+/// How files begin that are taken for texts by mistake, what they are, and what to do with them.
+const FORMATS: [(&[u8], &str, &str); 7] = [
+    (b"%PDF-", "a PDF document", "take its text out, for example: pdftotext FILE.pdf FILE.txt"),
+    (
+        b"\x1F\x8B",
+        "a gzip archive",
+        "unpack it: gunzip < FILE > NEW_FILE; calame data prepare reads it as FILE.txt.gz too",
+    ),
+    (
+        b"\x28\xB5\x2F\xFD",
+        "a zstd archive",
+        "unpack it: zstd -d < FILE > NEW_FILE; calame data prepare reads it as FILE.txt.zst too",
+    ),
+    (b"\xFD7zXZ\0", "an xz archive", "unpack it: unxz < FILE > NEW_FILE"),
+    (b"BZh91AY&SY", "a bzip2 archive", "unpack it: bunzip2 < FILE > NEW_FILE"),
+    (
+        b"PK\x03\x04",
+        "a zip archive (a .docx, .odt or .epub is one too)",
+        "unpack it, or save the document as plain text",
+    ),
+    (b"PAR1\x15", "a Parquet file", "calame data prepare reads it under its ending, .parquet"),
+];
+
 /// What is wrong at byte `at`, the first that is not UTF-8.
 pub(super) fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
     // The mark of UTF-32LE begins with that of UTF-16LE.
@@ -283,6 +306,9 @@ pub(super) fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
         [(&[0xFF, 0xFE, 0, 0], "UTF-32"), (&[0xFF, 0xFE], "UTF-16"), (&[0xFE, 0xFF], "UTF-16")];
     if let Some((_, encoding)) = MARKS.iter().find(|(mark, _)| bytes.starts_with(mark)) {
         return IllFormed::ByteOrderMark { encoding };
+    }
+    if let Some((_, name, remedy)) = FORMATS.iter().find(|(start, ..)| bytes.starts_with(start)) {
+        return IllFormed::Format { name, remedy };
     }
     if cut_off {
         return IllFormed::CutOff { at };

@@ -124,6 +124,13 @@ pub enum IllFormed {
         /// The encoding that the mark stands for.
         encoding: &'static str,
     },
+    /// It begins as a file of another format does.
+    Format {
+        /// What it is.
+        name: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
     /// A byte that cannot stand where it does.
     Byte {
         /// The byte.
@@ -148,6 +155,7 @@ impl fmt::Display for IllFormed {
                 "the byte order mark of {encoding} at its start; convert the file: \
                  iconv -f {encoding} -t UTF-8 FILE > NEW_FILE"
             ),
+            Self::Format { name, remedy } => write!(f, "the beginning of {name}; {remedy}"),
             Self::Byte { byte, at, line } => write!(
                 f,
                 "byte 0x{byte:02X} at byte {at} (line {line}); convert the file from its encoding, \

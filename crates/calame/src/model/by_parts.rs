@@ -25,7 +25,7 @@ pub fn logits_by_parts<E>(
 ) -> Result<Tensor, E> {
     let n_rows = tokens.len();
     assert!(n_rows > 0 && n_rows <= config.n_positions, "logits_by_parts: {n_rows} tokens");
-    let mut gpt = Gpt::zeros_of_one_block(config);
+    let mut gpt = Gpt::zeros_with(config, Tensor::zeros([config.vocab_size, config.n_embd]), config.n_layer.min(1));
     let mut bring = |gpt: &mut Gpt, part: Part| {
         gpt.part_mut(part).filter(|(_, t)| !t.is_empty()).try_for_each(|(name, tensor)| read(name, tensor))
     };

@@ -128,21 +128,34 @@ impl Scratch {
 }
 
 impl Gpt {
-    /// All zeros: gradients, moments, or a model that is about to be read.
+    /// All zeros: a model that is about to be read.
     pub fn zeros(config: &ModelConfig) -> Gpt {
-        Gpt::zeros_with_blocks(config, config.n_layer)
+        let wte = Tensor::zeros([config.vocab_size, config.n_embd]);
+        Gpt::zeros_with(config, wte, config.n_layer)
+    }
+
+    /// All zeros: gradients or a moment. With a head of its own, `wte` takes memory for the tokens that come.
+    pub fn zeros_for_training(config: &ModelConfig) -> Gpt {
+        Gpt::zeros_with(config, Gpt::zeros_by_token(config), config.n_layer)
     }
 
     /// Gradients for an optimizer that takes each part's, and sets it to zero, when `ready` is called: the blocks take turns
     /// at one block's memory.
     pub fn zeros_of_one_block(config: &ModelConfig) -> Gpt {
-        Gpt::zeros_with_blocks(config, config.n_layer.min(1))
+        Gpt::zeros_with(config, Gpt::zeros_by_token(config), config.n_layer.min(1))
     }
 
-    fn zeros_with_blocks(config: &ModelConfig, n_blocks: usize) -> Gpt {
+    /// What is touched of a gradient of `wte`: where the head is the same table every row, else those of a text's tokens.
+    fn zeros_by_token(config: &ModelConfig) -> Tensor {
+        let dims = [config.vocab_size, config.n_embd];
+        if config.tied_head { Tensor::zeros(dims) } else { Tensor::sparse_zeros(dims) }
+    }
+
+    /// `wte`, and zeros for all else, with so many blocks.
+    pub(super) fn zeros_with(config: &ModelConfig, wte: Tensor, n_blocks: usize) -> Gpt {
         let (v, c) = (config.vocab_size, config.n_embd);
         Gpt {
-            wte: Tensor::zeros([v, c]),
+            wte,
             wpe: Tensor::zeros([config.n_positions, c]),
             h: (0..n_blocks).map(|_| Block::zeros(config)).collect(),
             ln_f: LayerNorm::zeros(c),
@@ -237,7 +250,7 @@ impl Gpt {
     /// gradient of a part is final and its weights are not needed any more: `Head` first, then blocks from the last to the
     /// first, `Embeddings` last (a tied head is final with them).
     ///
-    /// `grad` is one of [`Gpt::zeros`], or of [`Gpt::zeros_of_one_block`] if `ready` sets what it takes to zero.
+    /// `grad` is one of [`Gpt::zeros_for_training`], or of [`Gpt::zeros_of_one_block`] if `ready` sets what it takes to zero.
     ///
     /// If the loss is not finite there is no backward and no call of `ready`; `grad` is of no use then.
     pub fn forward_backward(

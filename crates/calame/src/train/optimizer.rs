@@ -34,8 +34,8 @@ impl AdamW {
         };
         let touched = if model.tied_head { Vec::new() } else { vec![false; model.vocab_size] };
         AdamW {
-            m: Gpt::zeros(model),
-            v: Gpt::zeros(model),
+            m: Gpt::zeros_for_training(model),
+            v: Gpt::zeros_for_training(model),
             touched,
             step,
             beta: [train.beta1, train.beta2],

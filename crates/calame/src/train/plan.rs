@@ -49,8 +49,6 @@ pub struct Machine {
     pub precision: Precision,
     /// Threads.
     pub n_threads: usize,
-    /// Bytes that the system hands out at a time where a large buffer is touched.
-    pub page_bytes: u64,
     /// What the program holds before the model: itself, the tokenizer.
     pub program_bytes: u64,
 }
@@ -259,12 +257,12 @@ fn memory(
         stores_masks: config.train.rng == Rng::Torch,
     };
     let room = TrainingRoom::of(model, sizes, machine.isa, machine.precision, machine.n_threads);
-    // Blocks take turns at one block's gradients, where nobody needs all at once. Rows of an embedding whose tokens never come are never touched, unless
-    // the head is the same table and gives each a gradient.
+    // Blocks take turns at one block's gradients, where nobody needs all at once. Rows of an embedding whose tokens never
+    // come are never touched, unless the head is the same table and gives each a gradient.
     let untouched = if model.tied_head {
         0
     } else {
-        parameters.wte - touched_bytes(&text.is_used, 4 * model.n_embd as u64, machine.page_bytes).min(parameters.wte)
+        parameters.wte - touched_bytes(&text.is_used, 4 * model.n_embd as u64).min(parameters.wte)
     };
     let n_taking_turns = if config.keeps_whole_gradient() { 0 } else { (model.n_layer as u64).saturating_sub(1) };
     let other_blocks = parameters.block.saturating_mul(n_taking_turns);
@@ -299,14 +297,9 @@ fn memory(
     ]
 }
 
-/// Buffers of at least this many pages are backed by large ones.
-const LEAST_LARGE_PAGES: u64 = 2;
-const SMALL_PAGE_BYTES: u64 = 4096;
-
-/// Bytes that the system hands out for a table of rows of which only some are touched: whole pages.
-fn touched_bytes(is_touched: &[bool], row_bytes: u64, page_bytes: u64) -> u64 {
-    let table = row_bytes * is_touched.len() as u64;
-    let page = if table >= LEAST_LARGE_PAGES * page_bytes { page_bytes } else { SMALL_PAGE_BYTES }.max(1);
+/// Bytes that the system hands out for a table of rows of which only some are touched: whole small pages.
+fn touched_bytes(is_touched: &[bool], row_bytes: u64) -> u64 {
+    let (table, page) = (row_bytes * is_touched.len() as u64, 4096);
     let (mut n_pages, mut next) = (0, 0);
     for (row, _) in is_touched.iter().enumerate().filter(|(_, touched)| **touched) {
         let (first, last) = (row as u64 * row_bytes / page, ((row as u64 + 1) * row_bytes - 1) / page);
@@ -322,7 +315,7 @@ mod tests {
     use crate::model::Preset;
 
     fn machine() -> Machine {
-        Machine { isa: Isa::Portable, precision: Precision::F32, n_threads: 2, page_bytes: 2 << 20, program_bytes: 7 }
+        Machine { isa: Isa::Portable, precision: Precision::F32, n_threads: 2, program_bytes: 7 }
     }
 
     fn text() -> TextSize {
@@ -335,15 +328,15 @@ mod tests {
     #[test]
     fn touched_rows_take_whole_pages() {
         let mut rows = vec![false; 1000];
-        assert_eq!(touched_bytes(&rows, 4096, 1 << 20), 0);
-        rows[3] = true;
+        assert_eq!(touched_bytes(&rows, 1024), 0);
         rows[4] = true;
-        assert_eq!(touched_bytes(&rows, 4096, 1 << 20), 1 << 20);
-        rows[256] = true;
-        assert_eq!(touched_bytes(&rows, 4096, 1 << 20), 2 << 20);
-        // A row over the border of two pages; a small table has small pages.
-        assert_eq!(touched_bytes(&[false, true], 6000, 1 << 20), 8192);
-        assert_eq!(touched_bytes(&[true; 1000], 4096, 1 << 20), 4_096_000);
+        rows[7] = true;
+        assert_eq!(touched_bytes(&rows, 1024), 4096);
+        rows[8] = true;
+        assert_eq!(touched_bytes(&rows, 1024), 2 * 4096);
+        // A row over the border of two pages.
+        assert_eq!(touched_bytes(&[false, true], 6000), 8192);
+        assert_eq!(touched_bytes(&[true; 1000], 4096), 4_096_000);
     }
 
     #[test]
@@ -396,9 +389,8 @@ mod tests {
         let plan = Plan::of(&config, &text(), &machine(), 0);
         let all = 4 * plan.n_parameters as u64;
         let wte = 4 * 50_257 * 768;
-        // Tokens 1 and 2 stand in one large page, 40,000 in one or two others.
-        let used = of(&plan, MemoryKind::Moments) - 2 * (all - wte);
-        assert!(used == 2 * (4 << 20) || used == 2 * (6 << 20), "{used}");
+        // Tokens 1 and 2 stand in the pages 0 to 2, 40,000 in one.
+        assert_eq!(of(&plan, MemoryKind::Moments) - 2 * (all - wte), 2 * 4 * 4096);
         assert!(of(&plan, MemoryKind::Gradients) < all - wte);
         config.model.tied_head = true;
         let tied = Plan::of(&config, &text(), &machine(), 0);

@@ -199,6 +199,10 @@ impl Trainer<'_> {
     }
 }
 
+/// Sets what is not zero to zero: rows that never had a gradient go on taking no memory.
 fn zero(grad: &mut Gpt) {
-    grad.tensors_mut().for_each(|(_, tensor)| tensor.as_mut_slice().fill(0.0));
+    for (_, tensor) in grad.tensors_mut() {
+        let pieces = tensor.as_mut_slice().chunks_mut(1024);
+        pieces.filter(|piece| piece.iter().any(|&x| x != 0.0)).for_each(|piece| piece.fill(0.0));
+    }
 }

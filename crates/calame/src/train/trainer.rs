@@ -83,7 +83,7 @@ impl<'a> Trainer<'a> {
             dev,
             config,
             grad: if config.keeps_whole_gradient() {
-                Gpt::zeros(&gpt.config)
+                Gpt::zeros_for_training(&gpt.config)
             } else {
                 Gpt::zeros_of_one_block(&gpt.config)
             },

@@ -165,7 +165,7 @@ fn a_plan_counts_what_a_training_takes() {
         let mut text = TextSize { n_windows: 24, n_validation_windows: 24, ..TextSize::default() };
         text.use_tokens(&(0..101).collect::<Vec<u32>>(), config.model.vocab_size);
         let (isa, precision) = (dev.isa(), dev.precision());
-        let machine = Machine { isa, precision, n_threads, page_bytes: 4096, program_bytes: 0 };
+        let machine = Machine { isa, precision, n_threads, program_bytes: 0 };
         let plan = Plan::of(&config, &text, &machine, 0);
         let planned = |kinds: &[MemoryKind]| -> usize {
             plan.memory.iter().filter(|(kind, _)| kinds.contains(kind)).map(|(_, bytes)| *bytes as usize).sum()

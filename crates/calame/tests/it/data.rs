@@ -173,6 +173,7 @@ fn bytes_that_are_not_utf8_are_an_error_that_says_where() {
         ("utf16le.txt", b"\xFF\xFEa\0b\0"),
         ("utf16be.txt", b"\xFE\xFF\0a\0b"),
         ("utf32.txt", b"\xFF\xFE\0\0a\0\0\0"),
+        ("gzip.txt", b"\x1F\x8B\x08\0"),
     ]);
     let found = |name: &str| match load_error(at(&dir, name)) {
         (CorpusError::NotUtf8 { found, .. }, message) => {
@@ -191,6 +192,9 @@ fn bytes_that_are_not_utf8_are_an_error_that_says_where() {
         assert_says(&message, &["byte order mark", "iconv -f UTF-16 -t UTF-8"]);
     }
     assert_eq!(found("utf32.txt").0, IllFormed::ByteOrderMark { encoding: "UTF-32" });
+    let (gzip, message) = found("gzip.txt");
+    assert!(matches!(gzip, IllFormed::Format { name: "a gzip archive", .. }), "{gzip:?}");
+    assert_says(&message, &["gunzip"]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl TextStream {
             IllFormed::Byte { byte, at, line } => {
                 IllFormed::Byte { byte, at: at + self.n_bytes, line: line + self.n_line_breaks }
             }
-            IllFormed::ByteOrderMark { .. } if self.n_bytes > 0 => IllFormed::Byte {
+            IllFormed::ByteOrderMark { .. } | IllFormed::Format { .. } if self.n_bytes > 0 => IllFormed::Byte {
                 byte: self.begun[at],
                 at: at + self.n_bytes,
                 line: self.n_line_breaks + 1 + self.begun[..at].iter().filter(|byte| **byte == b'\n').count(),
