@@ -38,8 +38,8 @@ pub fn attention_forward(
             let queries = serial.pack_a(room_a, head.qkv(qkv, 0, from, to));
             // SAFETY: `weights` is this task's, QUERIES rows of at least t.
             unsafe {
-                serial.multiply(queries, keys, Causal::QueriesByKeys(from), to, weights.as_mut_ptr(), stride, false)
-            };
+                serial.multiply(queries, keys, Causal::QueriesByKeys(from), to, weights.as_mut_ptr(), stride, false);
+            }
             // SAFETY: no other task has this head's lse.
             let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
             softmax_rows(pool.isa(), head, keep, from, to, weights, lse);
