@@ -118,3 +118,37 @@ impl Serial {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the height of a panel, of which each instruction set has its own.
+    #[test]
+    fn no_panel_lacks_what_the_mask_leaves() {
+        for (mr, first, n_queries) in [(1, 0, 1), (6, 0, 64), (14, 64, 64), (14, 192, 8), (8, 64, 63), (32, 128, 1)] {
+            let n_keys = first + n_queries;
+            let panels = |n: usize| (0..n).step_by(mr).map(move |start| start..(start + mr).min(n));
+            let sees = |query: usize, key: usize| key <= first + query;
+            for rows in panels(n_queries) {
+                let (columns, _) = Causal::QueriesByKeys(first).limits(rows.clone(), n_keys, 5);
+                let (_, terms) = Causal::QueriesOverKeys(first).limits(rows.clone(), 5, n_keys);
+                for key in 0..n_keys {
+                    let is_seen = rows.clone().any(|query| sees(query, key));
+                    assert_eq!(
+                        (key < columns, terms.contains(&key)),
+                        (is_seen, is_seen),
+                        "{rows:?} of {mr}, key {key}"
+                    );
+                }
+            }
+            for rows in panels(n_keys) {
+                let (_, terms) = Causal::KeysOverQueries(first).limits(rows.clone(), 5, n_queries);
+                for query in 0..n_queries {
+                    let is_seen = rows.clone().any(|key| sees(query, key));
+                    assert_eq!(terms.contains(&query), is_seen, "{rows:?} of {mr}, query {query}");
+                }
+            }
+        }
+    }
+}
