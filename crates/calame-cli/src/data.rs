@@ -340,12 +340,11 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
         (Some(seconds), Some(speed)) => lines.push_str(&format!("time      {}, {speed:.1} MB/s\n", duration(seconds))),
         _ => lines.push_str("done      before: the same text with the same options\n"),
     }
-    if manifest.n_tokens(Part::Val) == 0 && manifest.options.val_fraction > 0.0 {
-        note("warning: no document was drawn for validation; --split characters cuts any text in two");
-    }
     if manifest.n_tokens(Part::Val) > 0 {
         lines.push_str(&format!("next      calame train --data {}\n", quoted(&args.out.display().to_string())));
-    } else if manifest.options.val_fraction == 0.0 {
+    } else if manifest.options.val_fraction > 0.0 {
+        note("warning: no document was drawn for validation; --split characters cuts any text in two");
+    } else {
         note("note: there is no validation part, which calame train asks for");
     }
     print(&lines)

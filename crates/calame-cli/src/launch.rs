@@ -16,9 +16,6 @@ use crate::text::{self, Prepared};
 use crate::train::Args;
 use crate::{device, runs};
 
-/// A run's tokenizer, beside its settings.
-const TOKENIZER: &str = "tokenizer.json";
-
 /// A run that is ready to train.
 pub struct Ready {
     pub config: RunConfig,
@@ -75,7 +72,7 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
         config.validate_fresh_weights().map_err(UsageError::from)?;
     }
     let given = source.as_ref().and_then(|source| source.tokenizer.clone());
-    let of_run = args.config.as_ref().map(|file| file.with_file_name(TOKENIZER));
+    let of_run = args.config.as_ref().map(|file| file.with_file_name(RunFolder::TOKENIZER));
     let prepared = text::prepare(&config, given, of_run.as_deref())?;
     if source.is_none() && prepared.tokenizer.kind() != "gpt2" && !settings.was_set("model.vocab_size") {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
@@ -237,7 +234,7 @@ fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
         ));
     }
     let dev = reopen_device(&mut config, args)?;
-    let file = folder.path().join(TOKENIZER);
+    let file = folder.path().join(RunFolder::TOKENIZER);
     let tokenizer = tokenizer::read_json(&folder.tokenizer_json()?, &file)?;
     let prepared = text::prepare(&config, Some(tokenizer), None)?;
     if prepared.sha256 != config.text_sha256 {

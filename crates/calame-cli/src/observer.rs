@@ -43,8 +43,7 @@ pub struct Follower {
     last_plain: Instant,
     /// Standard output takes no more; the training goes on.
     unread: bool,
-    /// Of the last evaluation.
-    /// Training's and validation's of the last evaluation.
+    /// Training's and validation's, of the last evaluation.
     pub last_losses: Option<(f32, f32)>,
     events: Option<EventWriter>,
     dashboard: Option<Tui>,

@@ -106,7 +106,8 @@ impl Serial {
         for (i, a_panel) in a.panels.chunks_exact(mr * a_units).enumerate() {
             let rows = i * mr..(i * mr + mr).min(a.rows);
             let (cols, terms) = causal.limits(rows.clone(), cols, a.k);
-            let (first, n_units) = (terms.start / k_step, self.kernels.units(terms.end) - terms.start / k_step);
+            let first = terms.start / k_step;
+            let n_units = self.kernels.units(terms.end) - first;
             for (j, b_panel) in b.panels.chunks_exact(nr * b_units).enumerate().take(cols.div_ceil(nr)) {
                 let (a, b) = (&a_panel[first * mr..], &b_panel[first * nr..]);
                 // SAFETY: the tile lies inside the C that the caller promised; panels hold the units from `first` on.

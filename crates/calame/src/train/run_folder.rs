@@ -103,6 +103,9 @@ fn sample(epoch: u64, text: &str) -> String {
 }
 
 impl RunFolder {
+    /// The file of its tokenizer, beside its settings.
+    pub const TOKENIZER: &str = "tokenizer.json";
+
     /// Makes the folder of a new run.
     ///
     /// An empty folder may be there already; another run's is replaced only if `overwrite`, and no sooner than the new one
@@ -136,7 +139,7 @@ impl RunFolder {
         let folder = RunFolder { path: fresh.clone() };
         let made = folder
             .write_config(config)
-            .and_then(|()| folder.write("tokenizer.json", tokenizer_json))
+            .and_then(|()| folder.write(RunFolder::TOKENIZER, tokenizer_json))
             .and_then(|()| Ok(put_in_place(&fresh, path)?));
         if made.is_err() {
             // The first error is the one to tell.
@@ -218,7 +221,7 @@ impl RunFolder {
     /// # Errors
     /// If it cannot be read.
     pub fn tokenizer_json(&self) -> Result<String, RunFolderError> {
-        let path = self.path.join("tokenizer.json");
+        let path = self.path.join(RunFolder::TOKENIZER);
         fs::read_to_string(&path).map_err(io("read", &path))
     }
 

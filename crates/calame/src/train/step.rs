@@ -203,6 +203,6 @@ impl Trainer<'_> {
 fn zero(grad: &mut Gpt) {
     for (_, tensor) in grad.tensors_mut() {
         let pieces = tensor.as_mut_slice().chunks_mut(1024);
-        pieces.filter(|piece| piece.iter().any(|&x| x != 0.0)).for_each(|piece| piece.fill(0.0));
+        pieces.filter(|piece| piece.iter().any(|x| x.to_bits() != 0)).for_each(|piece| piece.fill(0.0));
     }
 }

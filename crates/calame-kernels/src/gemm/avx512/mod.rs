@@ -12,15 +12,7 @@ const NR: usize = 32;
 
 pub(super) const F32: Kernels =
     Kernels { mr: MR, nr: NR, k_step: 1, b_group_units: 100_000, tile: tile_f32, packing: packing::F32, rounds: None };
-pub(super) const BF16: Kernels = Kernels {
-    mr: MR,
-    nr: NR,
-    k_step: 2,
-    b_group_units: 100_000,
-    tile: tile_bf16,
-    packing: packing::BF16,
-    rounds: None,
-};
+pub(super) const BF16: Kernels = Kernels { k_step: 2, tile: tile_bf16, packing: packing::BF16, ..F32 };
 
 /// A micro-kernel whose innermost operation is `multiply_add(element, row, sum)`.
 macro_rules! micro_kernel {
