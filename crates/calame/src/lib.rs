@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 pub mod data;
+pub mod files;
 pub mod infer;
 pub mod model;
 pub mod ops;
