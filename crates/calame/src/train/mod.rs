@@ -5,6 +5,7 @@
 
 mod checkpoints;
 pub mod config;
+mod config_error;
 mod early_stopping;
 mod evaluation;
 mod guard;
@@ -15,6 +16,7 @@ mod optimizer;
 pub mod plan;
 pub mod plot;
 mod recipe;
+mod recipe_settings;
 mod report;
 mod run_folder;
 mod schedule;
@@ -24,9 +26,8 @@ pub mod tensorboard;
 mod trainer;
 
 pub use checkpoints::{CheckpointConfig, Checkpoints};
-pub use config::{
-    Decayed, DeviceConfig, LossAverage, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig, TrainConfigError,
-};
+pub use config::{Decayed, DeviceConfig, LossAverage, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig};
+pub use config_error::TrainConfigError;
 pub use early_stopping::EarlyStoppingConfig;
 pub use evaluation::{TextLoss, text_loss};
 pub use guard::{GuardConfig, Remedy, Trouble};
