@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::golden;
+use crate::raw::assert_raw;
 
 // Blocks.
 
@@ -239,7 +240,10 @@ fn every_format_comes_through_the_door() {
                 (Format::F32, vec![0; 4 * n])
             }
         });
-        let gpt = built.load();
+        let (_folder, path) = built.save();
+        let model = ModelFile::open(&path).unwrap();
+        assert!(assert_raw(model.source()).contains(format.name()));
+        let gpt = model.load().unwrap().gpt;
         let matrices = gpt.tensors().filter(|(_, t)| t.dims().len() == 2);
         for (name, tensor) in matrices {
             for found in tensor.as_slice().chunks_exact(values.len()) {

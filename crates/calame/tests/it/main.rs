@@ -14,6 +14,7 @@ mod onnx;
 mod optimisation;
 mod plot;
 mod prepare;
+mod raw;
 mod shards;
 mod tidy;
 mod tokenizer;
