@@ -1,6 +1,5 @@
 //! Tensors in their files' own number formats: what they hold, converted, is what is read as f32, for every format of files.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -65,6 +64,9 @@ fn golden_files_of_every_format() {
     assert_raw_of(&golden.join("gguf/tiny.gguf"), &["BF16", "F16", "F32", "IQ4_NL", "Q4_0", "Q5_1", "Q8_0"]);
 }
 
+/// Number format, shape and bytes.
+type TensorData = (Dtype, Vec<usize>, Vec<u8>);
+
 /// A file of safetensors in all formats of floats, and one of whole numbers.
 #[test]
 fn every_format_of_safetensors() {
@@ -83,16 +85,16 @@ fn every_format_of_safetensors() {
             _ => values.flat_map(|x| (f64::from(x) * (1.0 + 1e-9)).to_le_bytes()).collect(),
         }
     };
-    let mut stored: Vec<(String, Dtype, Vec<usize>, Cow<'_, [u8]>)> = Vec::new();
+    let mut stored: Vec<(String, TensorData)> = Vec::new();
     for (i, (name, view)) in file.tensors().into_iter().enumerate() {
         let dtype = formats[i % formats.len()];
-        stored.push((name, dtype, view.shape().to_vec(), convert(view.data(), dtype).into()));
+        stored.push((name, (dtype, view.shape().to_vec(), convert(view.data(), dtype))));
     }
-    let mask: &[u8] = &[0, 1, 1, 0];
-    stored.push(("transformer.h.0.attn.bias".to_owned(), Dtype::BOOL, vec![1, 1, 2, 2], mask.into()));
+    let mask = [0, 1, 1, 0];
+    stored.push(("transformer.h.0.attn.bias".to_owned(), (Dtype::BOOL, vec![1, 1, 2, 2], mask.to_vec())));
     let views = stored
         .iter()
-        .map(|(name, dtype, shape, data)| (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
+        .map(|(name, (dtype, shape, data))| (name.clone(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
     safetensors::serialize_to_file(views, None, &folder.path().join("model.safetensors")).unwrap();
     assert_raw_of(folder.path(), &["BF16", "BOOL", "F16", "F32", "F64"]);
     let model = ModelFile::open(folder.path()).unwrap();
