@@ -321,10 +321,10 @@ fn bench_classifier(criterion: &mut Criterion) {
     let targets: Vec<u32> = (0..CLASSIFIER_ROWS).map(|r| (r * 7919 % V) as u32).collect();
     let arrays = || (numbers(1, n), vec![0.0; CLASSIFIER_ROWS]);
     pools.line(group, "forward, 512x50257", elements(n), arrays, |pool, (logits, losses)| {
-        cross_entropy_forward(pool, logits, &targets, losses);
+        cross_entropy_forward(pool, logits, &targets, None, losses);
     });
     pools.line(group, "forward and backward, 512x50257", elements(n), arrays, |pool, (logits, losses)| {
-        cross_entropy_forward_backward(pool, logits, &targets, losses, 1.0 / ROWS as f32);
+        cross_entropy_forward_backward(pool, logits, &targets, None, losses, 1.0 / ROWS as f32);
     });
 }
 

@@ -243,27 +243,51 @@ pub fn embedding_backward<F: Real>(
     }
 }
 
-/// The loss of each row of logits [R, V].
-pub fn cross_entropy_forward<F: Real>(logits: &[F], targets: &[u32], losses: &mut [F]) {
+/// The loss of each row of logits [R, V]; 0 where its weight is 0. Without `weights` all are 1.
+pub fn cross_entropy_forward<F: Real>(logits: &[F], targets: &[u32], weights: Option<&[F]>, losses: &mut [F]) {
     let v = logits.len() / targets.len().max(1);
-    for ((z, &target), loss) in logits.chunks_exact(v.max(1)).zip(targets).zip(losses) {
-        let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
-        let sum: F = z.iter().map(|&z| (z - max).exp()).sum();
-        *loss = sum.ln() + max - z[target as usize];
+    for (r, loss) in losses.iter_mut().enumerate() {
+        *loss = zero();
+        if weight_of(weights, r) != zero() {
+            let z = &logits[r * v..(r + 1) * v];
+            let (max, sum) = max_and_sum_of_exps(z);
+            *loss = sum.ln() + max - z[targets[r] as usize];
+        }
     }
 }
 
-/// dlogits = (softmax − one-hot)·scale, overwritten.
-pub fn cross_entropy_backward<F: Real>(logits: &[F], targets: &[u32], scale: F, dlogits: &mut [F]) {
+/// dlogits = (softmax − one-hot)·scale·weight, overwritten; 0 where a row's weight is 0. Without `weights` all are 1.
+pub fn cross_entropy_backward<F: Real>(
+    logits: &[F],
+    targets: &[u32],
+    weights: Option<&[F]>,
+    scale: F,
+    dlogits: &mut [F],
+) {
     let v = logits.len() / targets.len().max(1);
-    for ((z, &target), dz) in logits.chunks_exact(v).zip(targets).zip(dlogits.chunks_exact_mut(v)) {
-        let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
-        let sum: F = z.iter().map(|&z| (z - max).exp()).sum();
-        for (i, dz) in dz.iter_mut().enumerate() {
+    dlogits.fill(zero());
+    for (r, &target) in targets.iter().enumerate() {
+        let weight = weight_of(weights, r);
+        if weight == zero() {
+            continue;
+        }
+        let z = &logits[r * v..(r + 1) * v];
+        let (max, sum) = max_and_sum_of_exps(z);
+        for i in 0..v {
             let hot = if i == target as usize { F::from(1.0) } else { zero() };
-            *dz = ((z[i] - max).exp() / sum - hot) * scale;
+            dlogits[r * v + i] = ((z[i] - max).exp() / sum - hot) * scale * weight;
         }
     }
+}
+
+fn weight_of<F: Real>(weights: Option<&[F]>, row: usize) -> F {
+    weights.map_or(F::from(1.0), |weights| weights[row])
+}
+
+/// The greatest element, and Σ e^(z − greatest).
+fn max_and_sum_of_exps<F: Real>(z: &[F]) -> (F, F) {
+    let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
+    (max, z.iter().map(|&z| (z - max).exp()).sum())
 }
 
 /// y = x + branch·keep(row, column).

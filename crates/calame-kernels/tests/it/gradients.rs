@@ -119,13 +119,16 @@ fn embedding() {
 fn cross_entropy() {
     let (targets, v) = ([3, 0, 6], 7);
     let logits: Vec<f64> = random(1, 3 * v).iter().map(|z| 4.0 * z).collect();
-    let mut dlogits = vec![f64::NAN; logits.len()];
-    reference::cross_entropy_backward(&logits, &targets, 0.25, &mut dlogits);
-    check("dlogits", &logits, &dlogits, |logits| {
-        let mut losses = [0.0; 3];
-        reference::cross_entropy_forward(logits, &targets, &mut losses);
-        0.25 * losses.iter().sum::<f64>()
-    });
+    for weights in [None, Some([0.5, 0.0, -1.5])] {
+        let weights = weights.as_ref().map(<[f64; 3]>::as_slice);
+        let mut dlogits = vec![f64::NAN; logits.len()];
+        reference::cross_entropy_backward(&logits, &targets, weights, 0.25, &mut dlogits);
+        check("dlogits", &logits, &dlogits, |logits| {
+            let mut losses = [0.0; 3];
+            reference::cross_entropy_forward(logits, &targets, weights, &mut losses);
+            0.25 * dot(&losses, weights.unwrap_or(&[1.0; 3]))
+        });
+    }
 }
 
 #[test]

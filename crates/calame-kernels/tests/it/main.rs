@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod aligned;
 mod bounds;
+mod cross_entropy;
 mod gradients;
 mod parity;
 mod pool;

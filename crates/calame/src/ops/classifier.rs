@@ -44,7 +44,7 @@ pub fn classifier_forward(
 ) -> f64 {
     for_chunks(dev, x, head, targets, scratch, |_, targets, logits, losses| {
         dev.run(Phase::Loss, Work::passes(2 * logits.len()), |pool| {
-            kernels::cross_entropy_forward(pool, logits.as_mut_slice(), targets, losses);
+            kernels::cross_entropy_forward(pool, logits.as_mut_slice(), targets, None, losses);
         });
     })
 }
@@ -62,7 +62,7 @@ pub fn classifier_forward_backward(
 ) -> f64 {
     for_chunks(dev, x, head, targets, scratch, |rows, targets, logits, losses| {
         dev.run(Phase::Loss, Work::passes(2 * logits.len()), |pool| {
-            kernels::cross_entropy_forward_backward(pool, logits.as_mut_slice(), targets, losses, scale);
+            kernels::cross_entropy_forward_backward(pool, logits.as_mut_slice(), targets, None, losses, scale);
         });
         let (n, c) = (rows.len(), x.row_len());
         let elements = rows.start * c..rows.end * c;
