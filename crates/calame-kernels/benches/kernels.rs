@@ -157,19 +157,19 @@ fn bench_attention(criterion: &mut Criterion) {
         for (name, keep) in [("forward", None), ("forward with dropout", Some(keep()))] {
             // A pair takes part in two products, each of HS multiplications and additions.
             pools.line(group, name, flops(4 * HS * PAIRS), arrays, |pool, (qkv, y, lse)| {
-                attention_forward(pool, precision, shape, qkv, keep.as_ref(), y, lse);
+                attention_forward(pool, precision, shape, qkv, None, keep.as_ref(), y, lse);
             });
         }
         for (name, keep) in [("backward", None), ("backward with dropout", Some(keep()))] {
             let arrays = || {
                 let (qkv, mut y, mut lse) = arrays();
                 let pool = Pool::new(1, Isa::detect());
-                attention_forward(&pool, precision, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
+                attention_forward(&pool, precision, shape, &qkv, None, keep.as_ref(), &mut y, &mut lse);
                 (numbers(2, ROWS * C), qkv, y, lse, vec![0.0; ROWS * 3 * C])
             };
             // And in five in backward.
             pools.line(group, name, flops(10 * HS * PAIRS), arrays, |pool, (dy, qkv, y, lse, dqkv)| {
-                attention_backward(pool, precision, shape, dy, qkv, keep.as_ref(), y, lse, dqkv);
+                attention_backward(pool, precision, shape, dy, qkv, None, keep.as_ref(), y, lse, dqkv);
             });
         }
     }

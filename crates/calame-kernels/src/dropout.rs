@@ -109,12 +109,6 @@ impl<'a> Keep<'a> {
             }
         }
     }
-
-    /// The factors of a row.
-    #[inline(always)]
-    pub(crate) fn factors(&self, sequence: usize, row: usize, factors: &mut [f32]) {
-        self.each(sequence, row, 0, factors, |to, factor| *to = factor);
-    }
 }
 
 #[inline(always)]

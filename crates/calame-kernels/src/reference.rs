@@ -152,10 +152,17 @@ pub fn gelu_backward<F: Real>(dy: &[F], x: &[F], dx: &mut [F]) {
     }
 }
 
-/// The weights of one query: softmax of q·k/√HS over keys 0..=q of the head at column `head` of qkv's rows.
-fn attention_weights<F: Real>(qkv: &[F], row0: usize, q: usize, head: usize, c: usize, hs: usize) -> Vec<F> {
+/// The weights of one query: softmax of q·k/√HS over keys `first_key`..=q of the head at column `head` of qkv's rows.
+fn attention_weights<F: Real>(
+    qkv: &[F],
+    row0: usize,
+    (first_key, q): (usize, usize),
+    head: usize,
+    c: usize,
+    hs: usize,
+) -> Vec<F> {
     let part = |t: usize, part: usize| &qkv[(row0 + t) * 3 * c + part * c + head * hs..][..hs];
-    let scores: Vec<F> = (0..=q)
+    let scores: Vec<F> = (first_key..=q)
         .map(|k| part(q, 0).iter().zip(part(k, 1)).map(|(&q, &k)| q * k).sum::<F>() / count::<F>(hs).sqrt())
         .collect();
     let max = scores.iter().fold(scores[0], |a, &b| if b > a { b } else { a });
@@ -164,17 +171,20 @@ fn attention_weights<F: Real>(qkv: &[F], row0: usize, q: usize, head: usize, c: 
     exps.into_iter().map(|e| e / sum).collect()
 }
 
-/// y [B·T, C] from qkv [B·T, 3C]; `keep(b, head · T + query, key)` is the dropout factor of a weight.
+/// y [B·T, C] from qkv [B·T, 3C]; `starts` [B·T] is the first key that each query sees, 0 without it;
+/// `keep(b, head · T + query, key)` is the dropout factor of a weight.
 pub fn attention_forward<F: Real>(
     (b, t, nh, hs): (usize, usize, usize, usize),
     qkv: &[F],
+    starts: Option<&[u32]>,
     keep: &dyn Fn(usize, usize, usize) -> F,
     y: &mut [F],
 ) {
     let c = nh * hs;
     y.fill(zero());
     for (s, head, q) in places(b, nh, t) {
-        for (k, p) in attention_weights(qkv, s * t, q, head, c, hs).into_iter().enumerate() {
+        let first_key = starts.map_or(0, |starts| starts[s * t + q] as usize);
+        for (k, p) in (first_key..).zip(attention_weights(qkv, s * t, (first_key, q), head, c, hs)) {
             let p = p * keep(s, head * t + q, k);
             for i in 0..hs {
                 y[(s * t + q) * c + head * hs + i] += p * qkv[(s * t + k) * 3 * c + 2 * c + head * hs + i];
@@ -183,11 +193,12 @@ pub fn attention_forward<F: Real>(
     }
 }
 
-/// dqkv [B·T, 3C], overwritten.
+/// dqkv [B·T, 3C], overwritten; the other arguments are those of [`attention_forward`].
 pub fn attention_backward<F: Real>(
     (b, t, nh, hs): (usize, usize, usize, usize),
     dy: &[F],
     qkv: &[F],
+    starts: Option<&[u32]>,
     keep: &dyn Fn(usize, usize, usize) -> F,
     dqkv: &mut [F],
 ) {
@@ -197,13 +208,17 @@ pub fn attention_backward<F: Real>(
     for (s, head, q) in places(b, nh, t) {
         let at = |t_: usize, part: usize| (s * t + t_) * 3 * c + part * c + head * hs;
         let dy = &dy[(s * t + q) * c + head * hs..][..hs];
-        let weights = attention_weights(qkv, s * t, q, head, c, hs);
-        let dweights: Vec<F> =
-            (0..=q).map(|k| keep(s, head * t + q, k) * (0..hs).map(|i| dy[i] * qkv[at(k, 2) + i]).sum::<F>()).collect();
+        let first_key = starts.map_or(0, |starts| starts[s * t + q] as usize);
+        let weights = attention_weights(qkv, s * t, (first_key, q), head, c, hs);
+        let factors: Vec<F> = (first_key..=q).map(|k| keep(s, head * t + q, k)).collect();
+        let dweights: Vec<F> = (first_key..=q)
+            .zip(&factors)
+            .map(|(k, &factor)| factor * (0..hs).map(|i| dy[i] * qkv[at(k, 2) + i]).sum::<F>())
+            .collect();
         let mean: F = weights.iter().zip(&dweights).map(|(&p, &dp)| p * dp).sum();
-        for k in 0..=q {
-            let kept = weights[k] * keep(s, head * t + q, k);
-            let dscore = weights[k] * (dweights[k] - mean) * scale;
+        for (j, k) in (first_key..=q).enumerate() {
+            let kept = weights[j] * factors[j];
+            let dscore = weights[j] * (dweights[j] - mean) * scale;
             for i in 0..hs {
                 dqkv[at(k, 2) + i] += kept * dy[i];
                 dqkv[at(q, 0) + i] += dscore * qkv[at(k, 1) + i];

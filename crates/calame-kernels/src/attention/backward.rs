@@ -1,36 +1,38 @@
 //! The backward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve, whole_vectors};
+use super::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::aligned::AlignedVec;
 use crate::dropout::Keep;
 use crate::gemm::MatRef;
-use crate::gemm::serial::{Causal, Serial};
+use crate::gemm::serial::{Masked, Serial};
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, sum_of2};
 use crate::pool::{Pool, Shards};
 use crate::precision::Precision;
 
-/// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what forward had and gave.
+/// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what [`attention_forward`](super::attention_forward) had and gave.
 ///
 /// # Panics
-/// If the sizes do not agree.
+/// If the sizes do not agree, a start is after its position, or the starts of a sequence decrease.
 pub fn attention_backward(
     pool: &Pool,
     precision: Precision,
     shape: AttentionShape,
     dy: &[f32],
     qkv: &[f32],
+    starts: Option<&[u32]>,
     keep: Option<&Keep<'_>>,
     y: &[f32],
     lse: &[f32],
     dqkv: &mut [f32],
 ) {
     shape.check(qkv.len(), y.len(), lse.len());
+    shape.check_starts(starts);
     assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: sizes of the gradients");
     let (serial, dqkv) = (Serial::new(pool.isa(), precision), Shards::new(dqkv));
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let (isa, head) = (pool.isa(), Head::of_task(shape, task));
-        HeadBackward { isa, serial, head, dy, qkv, keep, y, lse, dqkv }.run(scratch);
+        HeadBackward { isa, serial, head, dy, qkv, starts, keep, y, lse, dqkv }.run(scratch);
     });
 }
 
@@ -57,6 +59,7 @@ struct HeadBackward<'a> {
     head: Head,
     dy: &'a [f32],
     qkv: &'a [f32],
+    starts: Option<&'a [u32]>,
     keep: Option<&'a Keep<'a>>,
     y: &'a [f32],
     lse: &'a [f32],
@@ -79,8 +82,9 @@ impl HeadBackward<'_> {
         for from in (0..t).step_by(QUERIES) {
             let to = (from + QUERIES).min(t);
             let q = head.qkv(self.qkv, 0, from, to);
-            let (by_keys, over_keys) = (Causal::QueriesByKeys(from), Causal::QueriesOverKeys(from));
-            let over_queries = Causal::KeysOverQueries(from);
+            let block = head.query_block(self.starts, from);
+            let (by_keys, over_keys) = (Masked::QueriesByKeys(block), Masked::QueriesOverKeys(block));
+            let over_queries = Masked::KeysOverQueries(block);
             let dy = MatRef::new(&self.dy[head.y_at(from)..], to - from, hs, head.shape.channels());
             // SAFETY: `weights` and `dscores` are this task's, QUERIES rows of at least t.
             unsafe {
@@ -130,7 +134,7 @@ fn score_gradients_body(
     dscores: &mut [f32],
     factors: &mut [f32],
 ) {
-    let HeadBackward { head, dy, keep, y, lse, .. } = *of;
+    let HeadBackward { head, dy, starts, keep, y, lse, .. } = *of;
     let head_size = head.shape.head_size;
     let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
     for (q, (weights, dscores)) in
@@ -139,17 +143,24 @@ fn score_gradients_body(
         let at = head.y_at(q);
         let d = sum_of2(&dy[at..at + head_size], &y[at..at + head_size], |a, b| a * b);
         let lse = lse[head.lse_at() + q];
-        let factors = &mut factors[..whole_vectors(q + 1)];
+        let first_key = head.first_key(starts, q);
+        let seen = whole_blocks(first_key)..whole_vectors(q + 1);
+        let factors = &mut factors[seen.clone()];
         match keep {
-            Some(keep) => keep.factors(head.sequence, head.drop_row(q), factors),
+            Some(keep) => {
+                keep.each(head.sequence, head.drop_row(q), seen.start, factors, |to, factor| *to = factor);
+            }
             None => factors.fill(1.0),
         }
-        for ((w, ds), &f) in weights.iter_mut().zip(dscores.iter_mut()).zip(factors.iter()) {
+        let seen = weights[seen.clone()].iter_mut().zip(dscores[seen].iter_mut());
+        for ((w, ds), &f) in seen.zip(factors.iter()) {
             let p = exp(scale * *w - lse);
             *ds = scale * p * (f * *ds - d);
             *w = p * f;
         }
-        weights[q + 1..to].fill(0.0);
-        dscores[q + 1..to].fill(0.0);
+        for masked in [0..first_key, q + 1..to] {
+            weights[masked.clone()].fill(0.0);
+            dscores[masked].fill(0.0);
+        }
     }
 }

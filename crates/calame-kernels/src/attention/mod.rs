@@ -4,6 +4,9 @@
 //! weights again from the saved log-sum-exp of each row (T. Dao et al., "FlashAttention", 2022, without its blocks over
 //! keys: a row of weights fits the cache at the lengths that GPT-2 has).
 //!
+//! Examples may be packed into one sequence: `starts` [B·T] gives for each position the first position, counted within its
+//! sequence, that it may attend to, which is the start of its example. What the mask hides has weight exactly 0.
+//!
 //! Backward, with P the weights, f the dropout factors, P̃ = P·f and D = Σ dy·y over a row:
 //! dv = P̃ᵀ·dy, dP = f·(dy·vᵀ), dS = P·(dP − D), dq = dS·k/√HS, dk = dSᵀ·q/√HS.
 
@@ -19,9 +22,10 @@ use forward::forward_lengths;
 
 use crate::aligned::AlignedVec;
 use crate::gemm::MatRef;
-use crate::gemm::serial::Serial;
+use crate::gemm::serial::{QueryBlock, Serial};
 use crate::isa::Isa;
 use crate::math::LANES;
+use crate::philox::BLOCK;
 use crate::precision::Precision;
 use crate::work_room::WorkRoom;
 
@@ -32,6 +36,12 @@ const QUERIES: usize = 64;
 /// the end of each row would else be computed one by one.
 fn whole_vectors(n: usize) -> usize {
     n.next_multiple_of(LANES)
+}
+
+/// Where a row is worked on from if its query sees keys from `first_key` on: the masked elements before that key are
+/// computed too and set to zero afterwards, because the dropout's random numbers come in blocks.
+fn whole_blocks(first_key: usize) -> usize {
+    first_key / BLOCK * BLOCK
 }
 
 /// The sizes of one call.
@@ -58,6 +68,23 @@ impl AttentionShape {
             qkv == rows * 3 * self.channels() && y == rows * self.channels() && lse == rows * self.n_head,
             "attention {self:?}: qkv of {qkv} elements, y of {y}, lse of {lse}"
         );
+    }
+
+    /// `starts` is [B·T], and within a sequence no start is after its own position or before an earlier one.
+    fn check_starts(&self, starts: Option<&[u32]>) {
+        let Some(starts) = starts else { return };
+        let rows = self.n_sequences * self.n_positions;
+        assert!(starts.len() == rows, "attention {self:?}: {} starts", starts.len());
+        for (s, starts) in starts.chunks_exact(self.n_positions.max(1)).enumerate() {
+            let mut before = 0;
+            for (t, &start) in starts.iter().enumerate() {
+                assert!(
+                    before <= start && start as usize <= t,
+                    "attention: position {t} of sequence {s} starts at {start}, the one before it at {before}"
+                );
+                before = start;
+            }
+        }
     }
 
     /// Floats from one row of scores to the next: whole cache lines, and one more, since rows that are 4 kB apart would meet
@@ -103,6 +130,16 @@ impl Head {
     /// Rows `from..to` of this head's q, k or v: [to − from, HS].
     fn qkv<'a>(&self, qkv: &'a [f32], part: usize, from: usize, to: usize) -> MatRef<'a> {
         MatRef::new(&qkv[self.qkv_at(part, from)..], to - from, self.shape.head_size, 3 * self.shape.channels())
+    }
+
+    /// The first key that query `t` sees.
+    fn first_key(&self, starts: Option<&[u32]>, t: usize) -> usize {
+        starts.map_or(0, |starts| starts[self.sequence * self.shape.n_positions + t] as usize)
+    }
+
+    /// Queries from `t` on: those after it see no key that it does not see, but later ones.
+    fn query_block(&self, starts: Option<&[u32]>, t: usize) -> QueryBlock {
+        QueryBlock { first: t, first_key: self.first_key(starts, t) }
     }
 
     /// The row of the dropout factors of query `t`.

@@ -89,14 +89,18 @@ fn attention() {
     let factors = random(3, b * nh * t * t);
     let kept = |s: usize, row: usize, k: usize| factors[(s * nh * t + row) * t + k];
     let all = |_: usize, _: usize, _: usize| 1.0;
-    for keep in [&all as &dyn Fn(usize, usize, usize) -> f64, &kept] {
-        let mut dqkv = vec![f64::NAN; qkv.len()];
-        reference::attention_backward((b, t, nh, hs), &dy, &qkv, keep, &mut dqkv);
-        check("dqkv", &qkv, &dqkv, |qkv| {
-            let mut y = vec![0.0; b * t * c];
-            reference::attention_forward((b, t, nh, hs), qkv, keep, &mut y);
-            dot(&y, &dy)
-        });
+    // Packed examples of 2 and 3 positions, and of 5.
+    let packed = [0, 0, 2, 2, 2, 0, 0, 0, 0, 0];
+    for starts in [None, Some(&packed[..])] {
+        for keep in [&all as &dyn Fn(usize, usize, usize) -> f64, &kept] {
+            let mut dqkv = vec![f64::NAN; qkv.len()];
+            reference::attention_backward((b, t, nh, hs), &dy, &qkv, starts, keep, &mut dqkv);
+            check("dqkv", &qkv, &dqkv, |qkv| {
+                let mut y = vec![0.0; b * t * c];
+                reference::attention_forward((b, t, nh, hs), qkv, starts, keep, &mut y);
+                dot(&y, &dy)
+            });
+        }
     }
 }
 

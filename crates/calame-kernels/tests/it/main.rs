@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod aligned;
+mod attention;
 mod bounds;
 mod cross_entropy;
 mod gradients;
