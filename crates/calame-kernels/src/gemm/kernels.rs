@@ -12,8 +12,10 @@ const MAX_K_UNITS: usize = 768;
 pub(super) enum Store {
     Overwrite,
     Add,
-    /// Bias of the tile's first column.
+    /// Adds it to the bias, of which this is the tile's first column.
     AddTo(*const f32),
+    /// Adds it to C plus the bias.
+    AddWith(*const f32),
 }
 
 /// `(units, a, b, c, c_row_stride, rows, cols, store)`: the tile's first `rows` × `cols` elements from a panel of A

@@ -39,6 +39,8 @@ pub enum Start<'a> {
     Add,
     /// Each row starts from this one, of as many elements as C has columns.
     Bias(&'a [f32]),
+    /// The products are added to what C holds plus this row: C + bias is rounded first.
+    AddBias(&'a [f32]),
 }
 
 /// The work space of a product [m, k] · [k, n].
@@ -77,7 +79,7 @@ pub fn gemm_then(
         c.rows,
         c.cols
     );
-    if let Start::Bias(bias) = start {
+    if let Start::Bias(bias) | Start::AddBias(bias) = start {
         assert_eq!(bias.len(), c.cols, "gemm: elements of the bias and columns of C");
     }
     finish.check(&c);

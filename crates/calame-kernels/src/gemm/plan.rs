@@ -246,6 +246,7 @@ impl Product<'_> {
             Start::Zero => Store::Overwrite,
             Start::Add => Store::Add,
             Start::Bias(bias) => Store::AddTo(bias[col..].as_ptr()),
+            Start::AddBias(bias) => Store::AddWith(bias[col..].as_ptr()),
         };
         let (rows, cols) = (mr.min(self.c.rows - row), nr.min(self.c.cols - col));
         let c = self.c.data.at(row * self.c.row_stride + col);

@@ -5,6 +5,7 @@ mod aligned;
 mod attention;
 mod bounds;
 mod cross_entropy;
+mod gemm;
 mod gradients;
 mod parity;
 mod pool;
