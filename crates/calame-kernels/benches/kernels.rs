@@ -183,8 +183,19 @@ fn pages(n: usize) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
 
 const PAGE_LEN: usize = 16;
 
+/// Where the page table of each of 8 sequences begins.
+const STARTS: [u32; 8] = {
+    let mut starts = [0; 8];
+    let mut s = 0;
+    while s < 8 {
+        starts[s] = (s * CONTEXT / PAGE_LEN) as u32;
+        s += 1;
+    }
+    starts
+};
+
 fn view(table: &[u32]) -> KvPages<'_> {
-    KvPages { page_len: PAGE_LEN, table, pages_per_sequence: CONTEXT / PAGE_LEN }
+    KvPages { page_len: PAGE_LEN, table, starts: &STARTS }
 }
 
 fn bench_decoding(criterion: &mut Criterion) {
@@ -206,13 +217,13 @@ fn bench_decoding(criterion: &mut Criterion) {
     pools.line(group, "a prompt of 256 (operations)", work, arrays, |pool, (qkv, (keys, values, table), y)| {
         attention_extend(pool, qkv, NH, HS, &sequences, &positions, view(table), keys, values, y);
     });
-    // It takes no pool: one thread copies, under no instruction set of ours.
-    let (qkv, mut kept) = (numbers(1, T * 3 * C), None);
-    group.throughput(bytes_of(4 * T * C));
-    group.bench_function("store_kv of 256 rows", |bencher| {
-        let (keys, values, table) = kept.get_or_insert_with(|| pages(1));
-        bencher.iter(|| store_kv(&qkv, C, &sequences, &positions, view(table), keys, values));
-    });
+    for (name, rows) in [("store_kv of 256 rows", T), ("store_kv of one row", 1)] {
+        let arrays = || (numbers(1, rows * 3 * C), pages(1));
+        let work = bytes_of(4 * rows * C);
+        pools.line(group, name, work, arrays, |pool, (qkv, (keys, values, table))| {
+            store_kv(pool, qkv, C, &sequences[..rows], &positions[..rows], view(table), keys, values);
+        });
+    }
 }
 
 fn bench_layer_norm(criterion: &mut Criterion) {

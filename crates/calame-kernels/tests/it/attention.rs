@@ -217,39 +217,86 @@ fn starts_that_decrease_are_named() {
     forward_with_starts(&[0, 1, 0]);
 }
 
+/// Two sequences whose page tables, of 5 and 3 pages of 8 positions, are crosswise in the store.
+const TABLE: [u32; 8] = [7, 5, 3, 1, 6, 0, 2, 4];
+const PAGES: KvPages<'static> = KvPages { page_len: 8, table: &TABLE, starts: &[0, 5] };
+const N_POSITIONS: [u32; 2] = [37, 20];
+
+/// (sequence, position) of the rows of both.
+fn rows_of_pages() -> (Vec<u32>, Vec<u32>) {
+    (0..2).flat_map(|s: u32| (0..N_POSITIONS[s as usize]).map(move |t| (s, t))).unzip()
+}
+
 #[test]
-fn attention_over_pages_is_attention() {
-    let (b, t, nh, hs, page_len) = (2, 37, 3, 5, 8);
-    let c = nh * hs;
-    let qkv = normals(1, b * t * 3 * c, 1.0);
-    let mut want = vec![0.0; b * t * c];
-    reference::attention_forward((b, t, nh, hs), &to_f64(&qkv), None, &|_, _, _| 1.0, &mut want);
-    // Pages of the two sequences are dealt out crosswise.
-    let table: Vec<u32> = (0..5).map(|p| 2 * p + 1).chain((0..5).map(|p| 2 * p)).collect();
-    let pages = KvPages { page_len, table: &table, pages_per_sequence: 5 };
-    let sequences: Vec<u32> = (0..b * t).map(|r| (r / t) as u32).collect();
-    let positions: Vec<u32> = (0..b * t).map(|r| (r % t) as u32).collect();
-    for_every_pool(|pool| {
-        let (mut keys, mut values) = (nans(10 * page_len * c), nans(10 * page_len * c));
-        store_kv(&qkv, c, &sequences, &positions, pages, &mut keys, &mut values);
-        let mut y = nans(b * t * c);
-        attention_extend(pool, &qkv, nh, hs, &sequences, &positions, pages, &keys, &values, &mut y);
-        assert_close("y", &y, &want, |_| (t + 16 * hs) as f64 * EPSILON * 8.0);
-        // One row alone gives the same bits.
-        let mut one = nans(c);
-        let r = t + 20;
-        attention_extend(
-            pool,
-            &qkv[r * 3 * c..(r + 1) * 3 * c],
-            nh,
-            hs,
-            &sequences[r..=r],
-            &positions[r..=r],
-            pages,
-            &keys,
-            &values,
-            &mut one,
-        );
-        assert_eq!(one, y[r * c..(r + 1) * c]);
-    });
+fn over_pages() {
+    for (nh, hs) in [(1, 1), (3, 5), (2, 16), (1, 65)] {
+        let c = nh * hs;
+        let (sequences, positions) = rows_of_pages();
+        let rows = positions.len();
+        let qkv = normals(1, rows * 3 * c, 1.0);
+        let store = || vec![7.0; 64 * c];
+        let (mut keys64, mut values64, mut want) = (to_f64(&store()), to_f64(&store()), vec![f64::NAN; rows * c]);
+        let qkv64 = to_f64(&qkv);
+        reference::store_kv(&qkv64, c, &sequences, &positions, PAGES, &mut keys64, &mut values64);
+        let (k, v) = (&keys64, &values64);
+        reference::attention_extend(&qkv64, (nh, hs), &sequences, &positions, PAGES, k, v, &mut want);
+        // Attention over pages is attention.
+        for (s, from) in [(0, 0), (1, N_POSITIONS[0] as usize)] {
+            let t = N_POSITIONS[s] as usize;
+            let mut whole = vec![f64::NAN; t * c];
+            let qkv = &qkv64[from * 3 * c..(from + t) * 3 * c];
+            reference::attention_forward((1, t, nh, hs), qkv, None, &|_, _, _| 1.0, &mut whole);
+            assert!(whole.iter().zip(&want[from * c..]).all(|(a, b)| (a - b).abs() < 1e-12));
+        }
+        for_every_pool(|pool| {
+            let (mut keys, mut values) = (store(), store());
+            store_kv(pool, &qkv, c, &sequences, &positions, PAGES, &mut keys, &mut values);
+            assert_eq!((to_f64(&keys), to_f64(&values)), (keys64.clone(), values64.clone()));
+            let mut y = nans(rows * c);
+            attention_extend(pool, &qkv, nh, hs, &sequences, &positions, PAGES, &keys, &values, &mut y);
+            let t = N_POSITIONS[0] as usize;
+            assert_close("y", &y, &want, |_| (t + 16 * hs) as f64 * EPSILON * 8.0);
+            // One row alone gives the same bits.
+            for r in [0, 20, t + 19] {
+                let mut one = nans(c);
+                let (qkv, s, p) = (&qkv[r * 3 * c..(r + 1) * 3 * c], &sequences[r..=r], &positions[r..=r]);
+                attention_extend(pool, qkv, nh, hs, s, p, PAGES, &keys, &values, &mut one);
+                assert_eq!(one, y[r * c..(r + 1) * c]);
+            }
+        });
+    }
+}
+
+/// Enough rows and channels for several tasks; pages that two sequences share; places that two rows claim.
+#[test]
+fn keys_and_values_are_stored_by_any_number_of_threads() {
+    let (rows, c) = (600, 300);
+    let qkv = numbers(1, rows * 3 * c);
+    let table: Vec<u32> = (0..40).map(|p| p * 7 % 40).collect();
+    let pages = KvPages { page_len: 16, table: &table, starts: &[0, 10, 10] };
+    let sequences: Vec<u32> = (0..rows as u32).map(|r| r % 3).collect();
+    let positions: Vec<u32> = (0..rows as u32).map(|r| r * 31 % 160).collect();
+    let store = || vec![7.0f32; 40 * 16 * c];
+    let (mut keys, mut values) = (store(), store());
+    reference::store_kv(&qkv, c, &sequences, &positions, pages, &mut keys, &mut values);
+    for n_threads in [1, 2, 3] {
+        let pool = Pool::new(n_threads, Isa::detect());
+        let (mut k, mut v) = (store(), store());
+        store_kv(&pool, &qkv, c, &sequences, &positions, pages, &mut k, &mut v);
+        assert!(k == keys && v == values);
+    }
+}
+
+#[test]
+#[should_panic(expected = "store_kv: page 3 of sequence 1 is None in a store of 64 rows, 8 to a page")]
+fn a_position_without_a_page_is_named() {
+    let pool = Pool::new(1, Isa::Portable);
+    store_kv(&pool, &[0.0; 3], 1, &[1], &[24], PAGES, &mut [0.0; 64], &mut [0.0; 64]);
+}
+
+#[test]
+#[should_panic(expected = "attention_extend: page 0 of sequence 0 is Some(7) in a store of 63 rows, 8 to a page")]
+fn a_page_outside_its_store_is_named() {
+    let pool = Pool::new(1, Isa::Portable);
+    attention_extend(&pool, &[0.0; 3], 1, 1, &[0], &[0], PAGES, &[0.0; 63], &[0.0; 63], &mut [0.0]);
 }

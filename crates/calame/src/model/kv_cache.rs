@@ -20,6 +20,8 @@ pub struct KvCache {
     keys: Vec<Tensor>,
     values: Vec<Tensor>,
     table: Vec<u32>,
+    /// Where each sequence's part of the table begins.
+    starts: Vec<u32>,
     pages_per_sequence: usize,
     /// The model's context; the last page may reach beyond it.
     n_positions: usize,
@@ -43,6 +45,7 @@ impl KvCache {
             keys: store(),
             values: store(),
             table: vec![NO_PAGE; n_pages],
+            starts: (0..n_sequences).map(|s| (s * pages_per_sequence) as u32).collect(),
             pages_per_sequence,
             n_positions: config.n_positions,
             free: (0..n_pages as u32).rev().collect(),
@@ -99,7 +102,7 @@ impl KvCache {
 
     /// The pages together with one layer's stores.
     pub(super) fn layer_mut(&mut self, layer: usize) -> (KvPages<'_>, &mut Tensor, &mut Tensor) {
-        let pages = KvPages { page_len: PAGE_LEN, table: &self.table, pages_per_sequence: self.pages_per_sequence };
+        let pages = KvPages { page_len: PAGE_LEN, table: &self.table, starts: &self.starts };
         (pages, &mut self.keys[layer], &mut self.values[layer])
     }
 }

@@ -156,7 +156,7 @@ pub fn attention_backward(
 
 /// Keys and values of new rows go to their pages.
 pub fn store_kv(
-    _dev: &Device,
+    dev: &Device,
     qkv: &Tensor,
     sequences: &[u32],
     positions: &[u32],
@@ -166,6 +166,7 @@ pub fn store_kv(
 ) {
     let channels = qkv.row_len() / 3;
     kernels::store_kv(
+        &dev.pool,
         qkv.as_slice(),
         channels,
         sequences,

@@ -2,51 +2,12 @@
 //!
 //! No threads, no `unsafe`, no regard for speed. In f64 the gradients are checked against central differences.
 
-use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+mod attention;
+mod real;
 
-/// f32 or f64.
-pub trait Real:
-    Copy
-    + PartialOrd
-    + From<f32>
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
-    + AddAssign
-    + Sum
-{
-    /// e^x.
-    fn exp(self) -> Self;
-    /// Natural logarithm.
-    fn ln(self) -> Self;
-    /// Square root.
-    fn sqrt(self) -> Self;
-    /// Hyperbolic tangent.
-    fn tanh(self) -> Self;
-}
-
-macro_rules! real {
-    ($($t:ident),*) => {$(
-        impl Real for $t {
-            fn exp(self) -> $t { $t::exp(self) }
-            fn ln(self) -> $t { $t::ln(self) }
-            fn sqrt(self) -> $t { $t::sqrt(self) }
-            fn tanh(self) -> $t { $t::tanh(self) }
-        }
-    )*};
-}
-real!(f32, f64);
-
-fn count<F: Real>(n: usize) -> F {
-    F::from(n as f32)
-}
-
-fn zero<F: Real>() -> F {
-    F::from(0.0)
-}
+pub use attention::{attention_backward, attention_extend, attention_forward, store_kv};
+pub use real::Real;
+use real::{count, zero};
 
 /// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias `[OC]` (none where empty).
 pub fn linear_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], c: usize, y: &mut [F]) {
@@ -150,86 +111,6 @@ pub fn gelu_backward<F: Real>(dy: &[F], x: &[F], dx: &mut [F]) {
         let half = F::from(0.5);
         *dx = dy * (half * (F::from(1.0) + tanh) + half * x * (F::from(1.0) - tanh * tanh) * du);
     }
-}
-
-/// The weights of one query: softmax of q·k/√HS over keys `first_key`..=q of the head at column `head` of qkv's rows.
-fn attention_weights<F: Real>(
-    qkv: &[F],
-    row0: usize,
-    (first_key, q): (usize, usize),
-    head: usize,
-    c: usize,
-    hs: usize,
-) -> Vec<F> {
-    let part = |t: usize, part: usize| &qkv[(row0 + t) * 3 * c + part * c + head * hs..][..hs];
-    let scores: Vec<F> = (first_key..=q)
-        .map(|k| part(q, 0).iter().zip(part(k, 1)).map(|(&q, &k)| q * k).sum::<F>() / count::<F>(hs).sqrt())
-        .collect();
-    let max = scores.iter().fold(scores[0], |a, &b| if b > a { b } else { a });
-    let exps: Vec<F> = scores.iter().map(|&s| (s - max).exp()).collect();
-    let sum: F = exps.iter().copied().sum();
-    exps.into_iter().map(|e| e / sum).collect()
-}
-
-/// y [B·T, C] from qkv [B·T, 3C]; `starts` [B·T] is the first key that each query sees, 0 without it;
-/// `keep(b, head · T + query, key)` is the dropout factor of a weight.
-pub fn attention_forward<F: Real>(
-    (b, t, nh, hs): (usize, usize, usize, usize),
-    qkv: &[F],
-    starts: Option<&[u32]>,
-    keep: &dyn Fn(usize, usize, usize) -> F,
-    y: &mut [F],
-) {
-    let c = nh * hs;
-    y.fill(zero());
-    for (s, head, q) in places(b, nh, t) {
-        let first_key = starts.map_or(0, |starts| starts[s * t + q] as usize);
-        for (k, p) in (first_key..).zip(attention_weights(qkv, s * t, (first_key, q), head, c, hs)) {
-            let p = p * keep(s, head * t + q, k);
-            for i in 0..hs {
-                y[(s * t + q) * c + head * hs + i] += p * qkv[(s * t + k) * 3 * c + 2 * c + head * hs + i];
-            }
-        }
-    }
-}
-
-/// dqkv [B·T, 3C], overwritten; the other arguments are those of [`attention_forward`].
-pub fn attention_backward<F: Real>(
-    (b, t, nh, hs): (usize, usize, usize, usize),
-    dy: &[F],
-    qkv: &[F],
-    starts: Option<&[u32]>,
-    keep: &dyn Fn(usize, usize, usize) -> F,
-    dqkv: &mut [F],
-) {
-    let c = nh * hs;
-    let scale = F::from(1.0) / count::<F>(hs).sqrt();
-    dqkv.fill(zero());
-    for (s, head, q) in places(b, nh, t) {
-        let at = |t_: usize, part: usize| (s * t + t_) * 3 * c + part * c + head * hs;
-        let dy = &dy[(s * t + q) * c + head * hs..][..hs];
-        let first_key = starts.map_or(0, |starts| starts[s * t + q] as usize);
-        let weights = attention_weights(qkv, s * t, (first_key, q), head, c, hs);
-        let factors: Vec<F> = (first_key..=q).map(|k| keep(s, head * t + q, k)).collect();
-        let dweights: Vec<F> = (first_key..=q)
-            .zip(&factors)
-            .map(|(k, &factor)| factor * (0..hs).map(|i| dy[i] * qkv[at(k, 2) + i]).sum::<F>())
-            .collect();
-        let mean: F = weights.iter().zip(&dweights).map(|(&p, &dp)| p * dp).sum();
-        for (j, k) in (first_key..=q).enumerate() {
-            let kept = weights[j] * factors[j];
-            let dscore = weights[j] * (dweights[j] - mean) * scale;
-            for i in 0..hs {
-                dqkv[at(k, 2) + i] += kept * dy[i];
-                dqkv[at(q, 0) + i] += dscore * qkv[at(k, 1) + i];
-                dqkv[at(k, 1) + i] += dscore * qkv[at(q, 0) + i];
-            }
-        }
-    }
-}
-
-fn places(b: usize, nh: usize, t: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..b).flat_map(move |s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))))
 }
 
 /// y row = `wte[token] + wpe[position]`.
