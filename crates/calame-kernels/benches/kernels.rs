@@ -282,6 +282,37 @@ fn bench_sum_of_squares(criterion: &mut Criterion) {
     );
 }
 
+fn bench_memory(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "memory");
+    let n = 16_000_000;
+    pools.line(group, "fill of 16M", bytes_of(n), || numbers(1, n), |pool, x| fill(pool, 1.0, x));
+    let arrays = || (numbers(1, n), numbers(2, n));
+    pools.line(group, "copy of 16M", bytes_of(2 * n), arrays, |pool, (x, y)| copy(pool, x, y));
+    pools.line(group, "add_scaled of 16M", bytes_of(3 * n), arrays, |pool, (x, y)| add_scaled(pool, 1e-3, x, y));
+    let which: Vec<u32> = (0..ROWS).map(|r| (r * 7919 % V) as u32).collect();
+    let arrays = || (numbers(1, V * C), vec![0.0; ROWS * C]);
+    pools.line(group, "gather_rows, 1024x768", bytes_of(2 * ROWS * C), arrays, |pool, (x, y)| {
+        gather_rows(pool, x, C, &which, y);
+    });
+    // These take no pool: one thread, under no instruction set of ours.
+    let (mut x, mut y) = (numbers(1, ROWS * C), vec![0.0; V * C]);
+    group.bench_function("scatter_rows_add, 1024x768", |bencher| {
+        bencher.iter(|| scatter_rows_add(&x, C, &which, &mut y));
+    });
+    let mut rows = vec![false; V];
+    group.throughput(bytes_of(V * C));
+    group.bench_function("nonzero_rows, 50257x768", |bencher| {
+        bencher.iter(|| {
+            rows.fill(false);
+            nonzero_rows(&y, C, &mut rows);
+        });
+    });
+    group.bench_function("all_finite, 50257x768", |bencher| bencher.iter(|| all_finite(&y)));
+    group.throughput(bytes_of(ROWS * C));
+    group.bench_function("zero_nonzero, 1024x768", |bencher| bencher.iter(|| zero_nonzero(&mut x)));
+}
+
 /// An early step's.
 fn hyper() -> AdamW {
     AdamW {
@@ -390,7 +421,7 @@ criterion_group! {
     name = kernels;
     config = settings();
     targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows, bench_sum_of_squares,
-        bench_dropout,
+        bench_memory, bench_dropout,
         bench_classifier, bench_embedding, bench_random
 }
 criterion_main!(kernels);

@@ -90,3 +90,16 @@ fn row_loss_body(z: &mut [f32], target: usize, scale: Option<f32>) -> f32 {
     }
     sum.ln() + (max - at_target)
 }
+
+/// Σ of the losses `[R]`, each times its row's weight, in f64 and in the rows' order.
+///
+/// A row whose weight is 0 is left out; without `weights` every weight is 1.
+///
+/// # Panics
+/// If the sizes do not agree.
+pub fn sum_losses(losses: &[f32], weights: Option<&[f32]>) -> f64 {
+    let Some(weights) = weights else { return losses.iter().map(|&loss| f64::from(loss)).sum() };
+    assert!(weights.len() == losses.len(), "sum_losses: {} losses, {} weights", losses.len(), weights.len());
+    let counted = losses.iter().zip(weights).filter(|&(_, &weight)| weight != 0.0);
+    counted.map(|(&loss, &weight)| f64::from(weight) * f64::from(loss)).sum()
+}

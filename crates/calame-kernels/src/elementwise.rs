@@ -155,13 +155,20 @@ pub fn adamw_rows(
     });
 }
 
-/// y = x, on all threads; y is overwritten.
+/// y ← y + α·x, on all threads.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn copy(pool: &Pool, x: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len(), "copy: lengths");
-    for_rows(pool, y, 1, |first, y| y.copy_from_slice(&x[first..first + y.len()]));
+pub fn add_scaled(pool: &Pool, alpha: f32, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "add_scaled: lengths");
+    for_rows(pool, y, 1, |first, y| add_scaled_slice(pool.isa(), alpha, &x[first..first + y.len()], y));
+}
+
+multiversion! { fn add_scaled_slice(alpha: f32, x: &[f32], y: &mut [f32]) = add_scaled_slice_body; }
+
+#[inline(always)]
+fn add_scaled_slice_body(alpha: f32, x: &[f32], y: &mut [f32]) {
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y += alpha * x);
 }
 
 /// The sum of the squares of `x`, in f64: the square of a gradient's norm, not finite where an element is not.

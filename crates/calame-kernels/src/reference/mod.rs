@@ -4,10 +4,12 @@
 
 mod attention;
 mod real;
+mod rows;
 
 pub use attention::{attention_backward, attention_extend, attention_forward, store_kv};
 pub use real::Real;
 use real::{count, zero};
+pub use rows::{gather_rows, nonzero_rows, scatter_rows_add};
 
 /// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias `[OC]` (none where empty).
 pub fn linear_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], c: usize, y: &mut [F]) {
@@ -191,6 +193,19 @@ pub fn add_dropped<F: Real>(x: &[F], branch: &[F], keep: &dyn Fn(usize, usize) -
     for (i, y) in y.iter_mut().enumerate() {
         *y = x[i] + branch[i] * keep(i / cols, i % cols);
     }
+}
+
+/// y ← y + α·x.
+pub fn add_scaled<F: Real>(alpha: F, x: &[F], y: &mut [F]) {
+    for (&x, y) in x.iter().zip(y) {
+        *y += alpha * x;
+    }
+}
+
+/// Σ of the losses times their weights; without `weights` all are 1.
+pub fn sum_losses<F: Real>(losses: &[F], weights: Option<&[F]>) -> F {
+    let terms = losses.iter().enumerate().map(|(r, &loss)| (weight_of(weights, r), loss));
+    terms.filter(|&(weight, _)| weight != zero()).map(|(weight, loss)| weight * loss).sum()
 }
 
 /// The sum of squares; see [`crate::sum_of_squares`].

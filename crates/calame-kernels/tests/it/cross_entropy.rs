@@ -1,6 +1,6 @@
 //! Cross-entropy over the vocabulary: the fast version against the reference, weights of rows, bad targets.
 
-use calame_kernels::{Isa, Pool, cross_entropy_forward, cross_entropy_forward_backward, reference};
+use calame_kernels::{Isa, Pool, cross_entropy_forward, cross_entropy_forward_backward, reference, sum_losses};
 
 use crate::support::{EPSILON, assert_close, for_every_pool, nans, normals, to_f64};
 
@@ -67,6 +67,26 @@ fn the_same_bits_for_any_number_of_threads() {
         losses.iter().chain(&dz).map(|x| x.to_bits()).collect::<Vec<u32>>()
     };
     assert!(bits(1) == bits(2) && bits(2) == bits(3));
+}
+
+#[test]
+fn sums_of_losses() {
+    for n in [0, 1, 7, 16, 17, 65, 5000] {
+        let losses: Vec<f32> = normals(1, n, 3.0);
+        let weights: Vec<f32> = normals(2, n, 1.0).into_iter().map(|w| if w < 0.0 { 0.0 } else { w }).collect();
+        let plain: f64 = losses.iter().map(|&loss| f64::from(loss)).sum();
+        assert_eq!(sum_losses(&losses, None).to_bits(), plain.to_bits());
+        assert_eq!(sum_losses(&losses, Some(&vec![1.0; n])).to_bits(), plain.to_bits());
+        let want = reference::sum_losses(&to_f64(&losses), Some(&to_f64(&weights)));
+        assert_eq!(sum_losses(&losses, Some(&weights)).to_bits(), want.to_bits());
+    }
+    assert_eq!(sum_losses(&[f32::NAN, 2.0, 3.0], Some(&[0.0, 0.5, -1.0])), -2.0);
+}
+
+#[test]
+#[should_panic(expected = "sum_losses: 2 losses, 3 weights")]
+fn a_wrong_number_of_weights_of_a_sum_is_named() {
+    sum_losses(&[1.0; 2], Some(&[1.0; 3]));
 }
 
 #[test]
