@@ -11,6 +11,7 @@ mod deal;
 mod dropout;
 mod elementwise;
 mod embedding;
+pub mod formats;
 mod gemm;
 mod isa;
 mod layer_norm;

@@ -12,7 +12,7 @@ use super::header::DEFAULT_ALIGNMENT;
 use super::metadata::{Metadata, put_text};
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
-use crate::quant::Format;
+use crate::quant::NumberFormat;
 use crate::tensor::Tensor;
 
 const VERSION: u32 = 3;
@@ -21,7 +21,7 @@ const VERSION: u32 = 3;
 struct Entry {
     name: ParamName,
     shape: Vec<usize>,
-    format: Format,
+    format: NumberFormat,
     /// Where it begins among the tensors' bytes.
     offset: u64,
 }
@@ -81,7 +81,7 @@ fn entries(config: &ModelConfig) -> Vec<Entry> {
     let mut end = 0u64;
     let with_bias = ModelConfig { qkv_bias: true, ..config.clone() };
     let place = |(name, shape): (ParamName, Vec<usize>)| {
-        let format = Format::F32;
+        let format = NumberFormat::F32;
         let offset = end.next_multiple_of(DEFAULT_ALIGNMENT);
         end = offset + n_bytes(format, shape.iter().product());
         Entry { name, shape, format, offset }
@@ -89,7 +89,7 @@ fn entries(config: &ModelConfig) -> Vec<Entry> {
     shapes(&with_bias).into_iter().map(place).collect()
 }
 
-fn n_bytes(format: Format, n_elements: usize) -> u64 {
+fn n_bytes(format: NumberFormat, n_elements: usize) -> u64 {
     (n_elements / format.block_len() * format.block_bytes()) as u64
 }
 
@@ -112,8 +112,8 @@ fn header(metadata: &Metadata, entries: &[Entry]) -> Vec<u8> {
 }
 
 /// The tensor's bytes, up to the next one's place.
-fn write_tensor(file: &mut BufWriter<File>, format: Format, tensor: &Tensor) -> std::io::Result<()> {
-    assert_eq!(format, Format::F32, "write_gguf: no other format is written");
+fn write_tensor(file: &mut BufWriter<File>, format: NumberFormat, tensor: &Tensor) -> std::io::Result<()> {
+    assert_eq!(format, NumberFormat::F32, "write_gguf: no other format is written");
     file.write_all(bytemuck::cast_slice(tensor.as_slice()))?;
     let n = n_bytes(format, tensor.len());
     let padding = n.next_multiple_of(DEFAULT_ALIGNMENT) - n;
