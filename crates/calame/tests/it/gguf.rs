@@ -7,13 +7,14 @@ use calame::checkpoint::{Format as Stored, ModelFile, load_model, save_model, wr
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::quant::{NumberFormat, dequantize};
-use calame::tensor::Tensor;
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::golden;
+
+use crate::support::{self, change, values, zeros};
 
 // Blocks.
 
@@ -67,10 +68,10 @@ fn a_file_that_llama_cpps_package_wrote_is_read() {
 
     let hashes: serde_json::Value =
         serde_json::from_slice(&fs::read(golden::folder().join("gguf/tiny.json")).unwrap()).unwrap();
-    let mut gpt = Gpt::zeros(model.config());
+    let mut gpt = zeros(model.config());
     for (name, tensor) in gpt.tensors_mut().filter(|(_, t)| !t.is_empty()) {
         model.read(name, tensor).unwrap();
-        let bytes: Vec<u8> = tensor.as_slice().iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = values(tensor).into_iter().flat_map(|x| x.to_le_bytes()).collect();
         let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hashes[name.to_string()], hash, "{name}");
     }
@@ -242,7 +243,7 @@ fn every_format_comes_through_the_door() {
         let gpt = built.load();
         let matrices = gpt.tensors().filter(|(_, t)| t.dims().len() == 2);
         for (name, tensor) in matrices {
-            for found in tensor.as_slice().chunks_exact(values.len()) {
+            for found in support::values(tensor).chunks_exact(values.len()) {
                 assert!(bits(found) == bits(&values), "{format} {name}");
             }
         }
@@ -266,7 +267,7 @@ fn versions_alignments_and_types_of_values_are_read() {
     let found = odd.load();
     assert_eq!(found.config, expected.config);
     for ((name, a), (_, b)) in found.tensors().zip(expected.tensors()) {
-        assert_eq!(a.as_slice(), b.as_slice(), "{name}");
+        assert_eq!(values(a), values(b), "{name}");
     }
 }
 
@@ -449,11 +450,10 @@ fn saved(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> (TempDir, M
     let folder = tempfile::tempdir().unwrap();
     let mut gpt = Gpt::fresh(&device(), config, 3);
     for (i, (_, tensor)) in gpt.tensors_mut().enumerate() {
-        tensor
-            .as_mut_slice()
-            .iter_mut()
-            .zip((0..251u8).cycle())
-            .for_each(|(x, j)| *x += f32::from(j) * 1e-3 + i as f32 * 1e-2);
+        change(tensor, |x| {
+            let numbers = x.iter_mut().zip((0..251u8).cycle());
+            numbers.for_each(|(x, j)| *x += f32::from(j) * 1e-3 + i as f32 * 1e-2);
+        });
     }
     let path = folder.path().join("model");
     save_model(&path, &gpt, tokenizer).unwrap();
@@ -487,9 +487,9 @@ fn what_is_written_comes_back_to_the_bit() {
             assert!(has("blk.1.attn_qkv.bias"), "llama.cpp demands it");
             let (was, is) = (model.load().unwrap().gpt, written.load().unwrap().gpt);
             for ((name, a), (_, b)) in was.tensors().zip(is.tensors()) {
-                assert_eq!(bits(a.as_slice()), bits(b.as_slice()), "{name}");
+                assert_eq!(bits(&values(a)), bits(&values(b)), "{name}");
             }
-            let logits = |gpt: &Gpt| bits(gpt.logits(&device(), &[1, 66, 0, 42], 1).as_slice());
+            let logits = |gpt: &Gpt| bits(&values(&gpt.logits(&device(), &[1, 66, 0, 42], 1)));
             assert_eq!(logits(&was), logits(&is));
         }
     }
@@ -525,7 +525,7 @@ fn what_stood_there_stands_until_the_new_file_is_whole() {
     assert!(fs::read(&path).unwrap() == before, "the same model gives the same bytes");
 
     let mut gpt = model.load().unwrap().gpt;
-    gpt.ln_f.bias = Tensor::from_slice([2], &[0.0, f32::NAN]);
+    gpt.ln_f.bias = support::tensor([2], &[0.0, f32::NAN]);
     let diverged = folder.path().join("diverged");
     save_model(&diverged, &gpt, None).unwrap();
     let error = write_gguf(&path, &ModelFile::open(&diverged).unwrap()).unwrap_err().to_string();

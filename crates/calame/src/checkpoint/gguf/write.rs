@@ -13,7 +13,7 @@ use super::metadata::{Metadata, put_text};
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
 use crate::quant::NumberFormat;
-use crate::tensor::Tensor;
+use crate::tensor::{Alloc, Tensor};
 
 const VERSION: u32 = 3;
 
@@ -59,8 +59,8 @@ pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, Checkpo
         file.write_all(&header).map_err(io())?;
         for entry in &entries {
             let mut tensor = match entry.shape[..] {
-                [n] => Tensor::zeros([n]),
-                _ => Tensor::zeros([entry.shape[0], entry.shape[1..].iter().product()]),
+                [n] => Alloc::on_host().zeros([n]),
+                _ => Alloc::on_host().zeros([entry.shape[0], entry.shape[1..].iter().product()]),
             };
             if config.qkv_bias || !is_qkv_bias(&entry.name) {
                 model.read(entry.name, &mut tensor)?;
@@ -73,7 +73,7 @@ pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, Checkpo
 }
 
 fn is_qkv_bias(name: &ParamName) -> bool {
-    name.path == "attn.c_attn.bias"
+    name.path() == "attn.c_attn.bias"
 }
 
 /// Every tensor of the file, each at the first aligned place after the one before.
@@ -114,7 +114,7 @@ fn header(metadata: &Metadata, entries: &[Entry]) -> Vec<u8> {
 /// The tensor's bytes, up to the next one's place.
 fn write_tensor(file: &mut BufWriter<File>, format: NumberFormat, tensor: &Tensor) -> std::io::Result<()> {
     assert_eq!(format, NumberFormat::F32, "write_gguf: no other format is written");
-    file.write_all(bytemuck::cast_slice(tensor.as_slice()))?;
+    file.write_all(bytemuck::cast_slice(tensor.host()))?;
     let n = n_bytes(format, tensor.len());
     let padding = n.next_multiple_of(DEFAULT_ALIGNMENT) - n;
     file.write_all(&[0; DEFAULT_ALIGNMENT as usize][..padding as usize])
