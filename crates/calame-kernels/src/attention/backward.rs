@@ -1,6 +1,6 @@
 //! The backward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
+use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::aligned::AlignedVec;
 use crate::dropout::Keep;
 use crate::gemm::MatRef;

@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
+use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::dropout::Keep;
 use crate::gemm::MatRef;
 use crate::gemm::serial::{Masked, Serial};

@@ -27,7 +27,7 @@ unsafe fn tile(
     cols: usize,
     store: Store,
 ) {
-    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this kernel only where the machine has AVX2.
+    // SAFETY: the caller's promises are passed on; `kernels_of` gives this kernel only where the machine has AVX2.
     unsafe {
         match rows {
             6 => tile_of::<6>(kc, a, b, c, row_stride, cols, store),
@@ -112,7 +112,7 @@ unsafe fn add_term<const M: usize>(a: *const f32, b: *const f32, sum: &mut [[__m
 }
 
 unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this only where the machine has AVX2.
+    // SAFETY: the caller's promises are passed on; `kernels_of` gives this only where the machine has AVX2.
     unsafe { copy_lanes(panel, panel_stride, width, source) }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::MatMut;
+use super::view::MatMut;
 use crate::dropout::{Keep, add_dropped};
 use crate::elementwise::{gelu, gelu_backward};
 use crate::isa::Isa;

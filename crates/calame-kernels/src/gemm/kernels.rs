@@ -2,7 +2,7 @@
 
 use super::view::MatRef;
 use crate::isa::Isa;
-use crate::precision::{Precision, round_to_bf16};
+use crate::precision::round_to_bf16;
 
 /// Longest block of k, in units: one panel of A (14 × 768 × 4 bytes = 43 kB) is read from the second-level cache.
 const MAX_K_UNITS: usize = 768;
@@ -88,21 +88,6 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    /// The kernels of an instruction set; where it does not multiply bf16 natively, operands are rounded and multiplied as
-    /// f32: sums differ in their last bits, and it is no faster.
-    pub fn of(isa: Isa, precision: Precision) -> Kernels {
-        let kernels = match (isa, precision) {
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512Bf16, Precision::Bf16) => return super::avx512::BF16,
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Avx512Bf16, _) => super::avx512::F32,
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, _) => super::avx2::KERNELS,
-            _ => super::portable::KERNELS,
-        };
-        Kernels { rounds: (precision == Precision::Bf16).then_some(isa), ..kernels }
-    }
-
     /// Length of the blocks that a sum over `k` terms is cut into: a function of k alone.
     pub fn k_block(&self, k: usize) -> usize {
         let n_blocks = k.div_ceil(MAX_K_UNITS * self.k_step).max(1);

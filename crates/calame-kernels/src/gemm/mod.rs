@@ -5,7 +5,7 @@
 //! registers. A panel of B with the columns it needs stays in the second-level cache while panels of A pass by. Operands
 //! that are to be multiplied as bf16 become bf16 while they are packed.
 //!
-//! **Order of sums.** k is cut into blocks by [`Kernels::k_block`], which depends on k alone (and on the instruction set
+//! **Order of sums.** k is cut into blocks by [`kernels::Kernels::k_block`], which depends on k alone (and on the instruction set
 //! and the precision). An element of C is the start value plus, block after block, the block's sum, which runs over k in
 //! order with one accumulator (in bf16 one instruction adds two terms). So an element's value depends on neither the number of rows and columns around it, nor the
 //! threads, nor which of the two schedules in `plan.rs` ran.
@@ -18,34 +18,24 @@ mod finish;
 mod kernels;
 mod plan;
 mod portable;
+mod select;
 pub(crate) mod serial;
+mod start;
 mod view;
 
 pub use finish::Finish;
+pub use start::Start;
 pub use view::{MatMut, MatRef};
 
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::work_room::WorkRoom;
-use kernels::Kernels;
-
-/// What an element of C starts from before the products are added.
-#[derive(Clone, Copy, Debug)]
-pub enum Start<'a> {
-    /// C is overwritten.
-    Zero,
-    /// The products are added to what C holds.
-    Add,
-    /// Each row starts from this one, of as many elements as C has columns.
-    Bias(&'a [f32]),
-    /// The products are added to what C holds plus this row: C + bias is rounded first.
-    AddBias(&'a [f32]),
-}
+use select::kernels_of;
 
 /// The work space of a product [m, k] · [k, n].
 pub fn gemm_room(isa: Isa, precision: Precision, m: usize, k: usize, n: usize) -> WorkRoom {
-    plan::room(&Kernels::of(isa, precision), m, k, n)
+    plan::room(&kernels_of(isa, precision), m, k, n)
 }
 
 /// C = start + A·B. A is [m, k], B is [k, n], C is [m, n].
@@ -86,5 +76,5 @@ pub fn gemm_then(
     if c.rows == 0 || c.cols == 0 {
         return;
     }
-    plan::run(pool, Kernels::of(pool.isa(), precision), a, b, c, start, finish);
+    plan::run(pool, kernels_of(pool.isa(), precision), a, b, c, start, finish);
 }

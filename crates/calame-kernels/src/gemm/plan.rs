@@ -1,8 +1,9 @@
 //! The two schedules of a product: few rows, many rows.
 
-use super::finish::SharedFinish;
+use super::finish::{Finish, SharedFinish};
 use super::kernels::{Kernels, Store};
-use super::{Finish, MatMut, MatRef, Start};
+use super::start::Start;
+use super::view::{MatMut, MatRef};
 use crate::aligned::AlignedVec;
 use crate::isa::Isa;
 use crate::philox;

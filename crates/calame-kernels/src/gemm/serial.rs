@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::MatRef;
 use super::kernels::{Kernels, Store};
+use super::select::kernels_of;
+use super::view::MatRef;
 use crate::isa::Isa;
 use crate::precision::Precision;
 
@@ -66,7 +67,7 @@ pub(crate) struct PackedA<'a> {
 
 impl Serial {
     pub fn new(isa: Isa, precision: Precision) -> Serial {
-        Serial { kernels: Kernels::of(isa, precision) }
+        Serial { kernels: kernels_of(isa, precision) }
     }
 
     /// Floats that [`Serial::pack_a`] needs for a matrix [rows, k].

@@ -6,6 +6,7 @@ mod packing;
 use std::arch::x86_64::*;
 
 use super::kernels::{Kernels, Store};
+use packing::lanes_mask;
 
 const MR: usize = 14;
 const NR: usize = 32;
@@ -27,7 +28,7 @@ macro_rules! micro_kernel {
             cols: usize,
             store: Store,
         ) {
-            // SAFETY: the caller's promises are passed on; `Kernels::of` gives this kernel only where the machine has
+            // SAFETY: the caller's promises are passed on; `kernels_of` gives this kernel only where the machine has
             // the instructions.
             unsafe {
                 match rows {
@@ -125,8 +126,4 @@ unsafe fn write_tile(sum: &[[__m512; 2]], c: *mut f32, row_stride: usize, cols: 
             }
         }
     }
-}
-
-fn lanes_mask(lanes: usize) -> __mmask16 {
-    ((1u32 << lanes) - 1) as __mmask16
 }

@@ -5,7 +5,6 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes_mask;
 use crate::gemm::kernels::{Packing, Source};
 use crate::gemm::portable::gather;
 use crate::precision::rounded_to_bf16;
@@ -14,7 +13,7 @@ pub(super) const F32: Packing = Packing { copy: copy_f32, turn: turn_f32, turn_l
 pub(super) const BF16: Packing = Packing { copy: copy_bf16, turn: turn_bf16, turn_lanes: 16, gather: gather_bf16 };
 
 unsafe fn copy_f32(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this only where the machine has the instructions.
+    // SAFETY: the caller's promises are passed on; `kernels_of` gives this only where the machine has the instructions.
     unsafe {
         match width {
             32 => copy_lanes::<2>(panel, panel_stride, width, source),
@@ -72,6 +71,11 @@ unsafe fn store(to: *mut f32, row: __m512, write: __mmask16, runs_on: bool) {
 /// Rows of a panel whose stores may be whole.
 fn whole_rows(units: usize, width: usize) -> usize {
     if width.is_multiple_of(16) { units } else { units - 1 }
+}
+
+/// The mask of the first `lanes` of sixteen lanes.
+pub fn lanes_mask(lanes: usize) -> __mmask16 {
+    ((1u32 << lanes) - 1) as __mmask16
 }
 
 /// Masks of the lanes of each sixteen, of `n` in all.
