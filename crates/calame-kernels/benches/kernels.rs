@@ -101,7 +101,7 @@ fn linear(
     let throughput = if rows == 1 { bytes_of(outs * ins) } else { flops(2 * rows * ins * outs) };
     pools.line(group, name, throughput, arrays, |pool, (x, w, bias, y)| {
         let (x, w) = (MatRef::dense(x, rows, ins), MatRef::dense(w, outs, ins));
-        gemm(pool, precision, x, w.t(), MatMut::dense(y, rows, outs), Start::Bias(bias));
+        gemm(pool, precision, x, w.t(), MatMut::dense(y, rows, outs), Init::Bias(bias));
     });
 }
 
@@ -116,25 +116,25 @@ fn bench_gemm(criterion: &mut Criterion) {
         let work = flops(2 * ROWS * ins * outs);
         pools.line(group, "y of c_fc, then gelu", work.clone(), arrays, |pool, (x, w, y, gelu)| {
             let (x, w) = (MatRef::dense(x, ROWS, ins), MatRef::dense(w, outs, ins).t());
-            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, outs), Start::Zero, Finish::Gelu { y: gelu });
+            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, outs), Init::Zero, Epilogue::Gelu { y: gelu });
         });
         let arrays = || (numbers(1, ROWS * outs), numbers(2, outs * ins), vec![0.0; ROWS * ins]);
         pools.line(group, "dx of c_fc, 1024x3072 to 768", work.clone(), arrays, |pool, (dy, w, dx)| {
             let (dy, w) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(w, outs, ins));
-            gemm(pool, precision, dy, w, MatMut::dense(dx, ROWS, ins), Start::Zero);
+            gemm(pool, precision, dy, w, MatMut::dense(dx, ROWS, ins), Init::Zero);
         });
         let arrays = || (numbers(1, ROWS * outs), numbers(2, ROWS * ins), vec![0.0; outs * ins]);
         pools.line(group, "dw of c_fc, 3072x1024 to 768", work, arrays, |pool, (dy, x, dw)| {
             let (dy, x) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(x, ROWS, ins));
-            gemm(pool, precision, dy.t(), x, MatMut::dense(dw, outs, ins), Start::Add);
+            gemm(pool, precision, dy.t(), x, MatMut::dense(dw, outs, ins), Init::Add);
         });
         let arrays =
             || (numbers(1, ROWS * outs), numbers(2, outs * ins), numbers(3, ROWS * ins), vec![0.0; ROWS * ins]);
         let (work, keep) = (flops(2 * ROWS * ins * outs), keep());
         pools.line(group, "y of mlp.c_proj, then dropped and added", work, arrays, |pool, (x, w, stream, y)| {
             let (x, w) = (MatRef::dense(x, ROWS, outs), MatRef::dense(w, ins, outs).t());
-            let finish = Finish::AddDropped { x: stream, keep: Some(&keep), rows_per_sequence: T };
-            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, ins), Start::Zero, finish);
+            let epilogue = Epilogue::AddDropped { x: stream, keep: Some(&keep), rows_per_sequence: T };
+            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, ins), Init::Zero, epilogue);
         });
         linear(pools, group, "y of c_attn, 1024x768 to 2304", precision, [ROWS, C, 3 * C]);
         linear(pools, group, "y of attn.c_proj, 1024x768 to 768", precision, [ROWS, C, C]);

@@ -35,7 +35,7 @@ pub use classifier::{cross_entropy_forward, cross_entropy_forward_backward, sum_
 pub use dropout::{Keep, drop_elements, drop_in_place};
 pub use elementwise::{AdamW, adamw, adamw_rows, add_scaled, sum_of_squares, sum_rows_add};
 pub use embedding::{embedding_backward, embedding_forward, positions};
-pub use gemm::{Finish, MatMut, MatRef, Start, gemm, gemm_room, gemm_then};
+pub use gemm::{Epilogue, Init, MatMut, MatRef, gemm, gemm_room, gemm_then};
 pub use isa::Isa;
 pub use layer_norm::{EPS, layer_norm_again, layer_norm_backward_add, layer_norm_forward};
 pub use memory::{all_finite, copy, fill, zero_nonzero};

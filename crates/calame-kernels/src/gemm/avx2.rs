@@ -82,8 +82,8 @@ unsafe fn tile_of<const M: usize>(
                 let value = match store {
                     Store::Overwrite => sum,
                     Store::Add => _mm256_add_ps(_mm256_loadu_ps(c), sum),
-                    Store::AddTo(bias) => _mm256_add_ps(_mm256_loadu_ps(bias.add(half * 8)), sum),
-                    Store::AddWith(bias) => {
+                    Store::Bias(bias) => _mm256_add_ps(_mm256_loadu_ps(bias.add(half * 8)), sum),
+                    Store::AddBias(bias) => {
                         _mm256_add_ps(_mm256_add_ps(_mm256_loadu_ps(c), _mm256_loadu_ps(bias.add(half * 8))), sum)
                     }
                 };

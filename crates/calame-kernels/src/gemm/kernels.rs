@@ -13,9 +13,9 @@ pub(super) enum Store {
     Overwrite,
     Add,
     /// Adds it to the bias, of which this is the tile's first column.
-    AddTo(*const f32),
+    Bias(*const f32),
     /// Adds it to C plus the bias.
-    AddWith(*const f32),
+    AddBias(*const f32),
 }
 
 /// `(units, a, b, c, c_row_stride, rows, cols, store)`: the tile's first `rows` × `cols` elements from a panel of A

@@ -1,4 +1,4 @@
-//! Matrix products: C = start + A·B with f32 sums, the one place where they happen.
+//! Matrix products: C = init + A·B with f32 sums, the one place where they happen.
 //!
 //! The plan is Goto's (K. Goto and R. van de Geijn, "Anatomy of high-performance matrix multiplication", 2008): operands
 //! are copied ("packed") into panels that the innermost kernel reads front to back, and that kernel keeps one tile of C in
@@ -14,17 +14,17 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod finish;
+mod epilogue;
+mod init;
 mod kernels;
 mod plan;
 mod portable;
 mod select;
 pub(crate) mod serial;
-mod start;
 mod view;
 
-pub use finish::Finish;
-pub use start::Start;
+pub use epilogue::Epilogue;
+pub use init::Init;
 pub use view::{MatMut, MatRef};
 
 use crate::isa::Isa;
@@ -38,26 +38,26 @@ pub fn gemm_room(isa: Isa, precision: Precision, m: usize, k: usize, n: usize) -
     plan::room(&kernels_of(isa, precision), m, k, n)
 }
 
-/// C = start + A·B. A is [m, k], B is [k, n], C is [m, n].
+/// C = init + A·B. A is [m, k], B is [k, n], C is [m, n].
 ///
 /// # Panics
 /// If the sizes do not agree.
-pub fn gemm(pool: &Pool, precision: Precision, a: MatRef<'_>, b: MatRef<'_>, c: MatMut<'_>, start: Start<'_>) {
-    gemm_then(pool, precision, a, b, c, start, Finish::Keep);
+pub fn gemm(pool: &Pool, precision: Precision, a: MatRef<'_>, b: MatRef<'_>, c: MatMut<'_>, init: Init<'_>) {
+    gemm_then(pool, precision, a, b, c, init, Epilogue::None);
 }
 
-/// As [`gemm`]; then `finish` is done to each part of C while it is still in the cache.
+/// As [`gemm`]; then `epilogue` is done to each part of C while it is still in the cache.
 ///
 /// # Panics
-/// If the sizes do not agree; if C has gaps and `finish` is not [`Finish::Keep`].
+/// If the sizes do not agree; if C has gaps and `epilogue` is not [`Epilogue::None`].
 pub fn gemm_then(
     pool: &Pool,
     precision: Precision,
     a: MatRef<'_>,
     b: MatRef<'_>,
     c: MatMut<'_>,
-    start: Start<'_>,
-    finish: Finish<'_>,
+    init: Init<'_>,
+    epilogue: Epilogue<'_>,
 ) {
     assert!(
         a.cols == b.rows && a.rows == c.rows && b.cols == c.cols,
@@ -69,12 +69,12 @@ pub fn gemm_then(
         c.rows,
         c.cols
     );
-    if let Start::Bias(bias) | Start::AddBias(bias) = start {
+    if let Init::Bias(bias) | Init::AddBias(bias) = init {
         assert_eq!(bias.len(), c.cols, "gemm: elements of the bias and columns of C");
     }
-    finish.check(&c);
+    epilogue.check(&c);
     if c.rows == 0 || c.cols == 0 {
         return;
     }
-    plan::run(pool, kernels_of(pool.isa(), precision), a, b, c, start, finish);
+    plan::run(pool, kernels_of(pool.isa(), precision), a, b, c, init, epilogue);
 }

@@ -1,8 +1,8 @@
 //! The two schedules of a product: few rows, many rows.
 
-use super::finish::{Finish, SharedFinish};
+use super::epilogue::{Epilogue, SharedEpilogue};
+use super::init::Init;
 use super::kernels::{Kernels, Store};
-use super::start::Start;
 use super::view::{MatMut, MatRef};
 use crate::aligned::AlignedVec;
 use crate::isa::Isa;
@@ -28,13 +28,13 @@ pub(super) fn run(
     a: MatRef<'_>,
     b: MatRef<'_>,
     c: MatMut<'_>,
-    start: Start<'_>,
-    finish: Finish<'_>,
+    init: Init<'_>,
+    epilogue: Epilogue<'_>,
 ) {
     let mut turn = pool.turn();
     let (workspace, phases) = turn.split();
     let (kc, narrow) = (kernels.k_block(a.cols), is_narrow(a.rows));
-    let product = Product { isa: pool.isa(), kernels, kc, a, b, start, c: Out::new(c), finish: finish.shared() };
+    let product = Product { isa: pool.isa(), kernels, kc, a, b, init, c: Out::new(c), epilogue: epilogue.shared() };
     if narrow {
         product.run_narrow(workspace, phases);
     } else {
@@ -85,9 +85,9 @@ struct Product<'a> {
     kc: usize,
     a: MatRef<'a>,
     b: MatRef<'a>,
-    start: Start<'a>,
+    init: Init<'a>,
     c: Out,
-    finish: SharedFinish<'a>,
+    epilogue: SharedEpilogue<'a>,
 }
 
 /// A range of panels.
@@ -149,7 +149,7 @@ impl Product<'_> {
                     }
                 }
             }
-            self.finish(0..n_row_panels, columns);
+            self.apply_epilogue(0..n_row_panels, columns);
         });
     }
 
@@ -233,7 +233,7 @@ impl Product<'_> {
             }
             if is_last {
                 let at = |panels: Panels, start: usize| panels.start + start..panels.end + start;
-                self.finish(at(is, rows.start), at(js, columns.start));
+                self.apply_epilogue(at(is, rows.start), at(js, columns.start));
             }
         });
     }
@@ -242,12 +242,12 @@ impl Product<'_> {
     fn tile(&self, kc: usize, a: &[f32], b: &[f32], i: usize, j: usize, pc: usize) {
         let Kernels { mr, nr, tile, .. } = self.kernels;
         let (row, col, units) = (i * mr, j * nr, self.kernels.units(kc));
-        let store = match self.start {
+        let store = match self.init {
             _ if pc > 0 => Store::Add,
-            Start::Zero => Store::Overwrite,
-            Start::Add => Store::Add,
-            Start::Bias(bias) => Store::AddTo(bias[col..].as_ptr()),
-            Start::AddBias(bias) => Store::AddWith(bias[col..].as_ptr()),
+            Init::Zero => Store::Overwrite,
+            Init::Add => Store::Add,
+            Init::Bias(bias) => Store::Bias(bias[col..].as_ptr()),
+            Init::AddBias(bias) => Store::AddBias(bias[col..].as_ptr()),
         };
         let (rows, cols) = (mr.min(self.c.rows - row), nr.min(self.c.cols - col));
         let c = self.c.data.at(row * self.c.row_stride + col);
@@ -257,16 +257,16 @@ impl Product<'_> {
     }
 
     /// Finishes what this task has summed up: some panels of rows in some panels of columns.
-    fn finish(&self, rows: Panels, columns: Panels) {
-        if matches!(self.finish, SharedFinish::Keep) {
+    fn apply_epilogue(&self, rows: Panels, columns: Panels) {
+        if matches!(self.epilogue, SharedEpilogue::None) {
             return;
         }
         let Kernels { mr, nr, .. } = self.kernels;
         let (from, to) = (columns.start * nr, (columns.end * nr).min(self.c.cols));
         for row in rows.start * mr..(rows.end * mr).min(self.c.rows) {
             let at = row * self.c.row_stride;
-            // SAFETY: the elements are this task's alone, of C and of what finish writes beside it.
-            unsafe { self.finish.piece(self.isa, self.c.data.part(at + from, at + to), self.c.cols, row, from) };
+            // SAFETY: the elements are this task's alone, of C and of what the epilogue writes beside it.
+            unsafe { self.epilogue.apply(self.isa, self.c.data.part(at + from, at + to), self.c.cols, row, from) };
         }
     }
 }

@@ -52,12 +52,12 @@ pub(super) unsafe fn write_tile<const N: usize>(
         match store {
             Store::Overwrite => row.copy_from_slice(&sum[..cols]),
             Store::Add => row.iter_mut().zip(sum).for_each(|(c, s)| *c += s),
-            Store::AddTo(bias) => {
+            Store::Bias(bias) => {
                 // SAFETY: promised by the caller.
                 let bias = unsafe { std::slice::from_raw_parts(bias, cols) };
                 row.iter_mut().zip(bias).zip(sum).for_each(|((c, b), s)| *c = b + s);
             }
-            Store::AddWith(bias) => {
+            Store::AddBias(bias) => {
                 // SAFETY: promised by the caller.
                 let bias = unsafe { std::slice::from_raw_parts(bias, cols) };
                 row.iter_mut().zip(bias).zip(sum).for_each(|((c, b), s)| *c = (*c + b) + s);

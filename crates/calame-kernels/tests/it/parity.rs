@@ -53,15 +53,15 @@ fn gelu() {
         reference::gelu_backward(&dy64, &x64, &mut dx64);
         let one = [1.0];
         // 1·x is x: what is tested is the end of the product.
-        let then = |pool: &Pool, row: &[f32], finish: Finish<'_>| {
+        let then = |pool: &Pool, row: &[f32], epilogue: Epilogue<'_>| {
             let mut c = nans(n);
             let (a, b) = (MatRef::dense(&one, 1, 1), MatRef::dense(row, 1, n));
-            gemm_then(pool, Precision::F32, a, b, MatMut::dense(&mut c, 1, n), Start::Zero, finish);
+            gemm_then(pool, Precision::F32, a, b, MatMut::dense(&mut c, 1, n), Init::Zero, epilogue);
             c
         };
         for_every_pool(|pool| {
             let mut y = nans(n);
-            let c = then(pool, &x, Finish::Gelu { y: &mut y });
+            let c = then(pool, &x, Epilogue::Gelu { y: &mut y });
             assert_eq!(c, x, "the argument is kept");
             // The argument of the exponential, up to |2u|, is rounded a few times: its error is relative to u.
             let u = |i: usize| 1.0 + 2.0 * (x64[i] + 0.0447 * x64[i].powi(3)).abs().min(90.0);
@@ -69,7 +69,7 @@ fn gelu() {
             let cancelled = |i: usize| x64[i].abs() * f64::EPSILON;
             assert_close("y", &y, &y64, |i| 8.0 * EPSILON * u(i) * y64[i].abs() + cancelled(i));
             let mut again = nans(n);
-            let dx = then(pool, &dy, Finish::GeluBackward { x: &x, y: &mut again });
+            let dx = then(pool, &dy, Epilogue::GeluBackward { x: &x, y: &mut again });
             assert_eq!(again, y);
             assert_close("dx", &dx, &dx64, |i| 16.0 * EPSILON * u(i) * (1.0 + x64[i].abs()));
         });

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use calame_kernels::{self as kernels, MatMut, MatRef, Start};
+use calame_kernels::{self as kernels, Init, MatMut, MatRef};
 
 use super::linear::{matrix, matrix_mut};
 use super::{Device, Phase, Work};
@@ -69,12 +69,12 @@ pub fn classifier_forward_backward(
         let dx = MatMut::dense(&mut dx.as_mut_slice()[elements.clone()], n, c);
         let work = Work::product(n, head.n_rows(), c);
         dev.run(Phase::HeadBackwardInput, work, |pool| {
-            kernels::gemm(pool, dev.precision(), matrix(logits), matrix(head), dx, Start::Zero);
+            kernels::gemm(pool, dev.precision(), matrix(logits), matrix(head), dx, Init::Zero);
         });
         if !dhead.is_empty() {
             let x = MatRef::dense(&x.as_slice()[elements], n, c);
             dev.run(Phase::HeadBackwardWeight, work, |pool| {
-                kernels::gemm(pool, dev.precision(), matrix(logits).t(), x, matrix_mut(dhead), Start::Add);
+                kernels::gemm(pool, dev.precision(), matrix(logits).t(), x, matrix_mut(dhead), Init::Add);
             });
         }
     })
@@ -107,6 +107,6 @@ fn logits_of(dev: &Device, x: &[f32], head: &Tensor, logits: &mut Tensor) {
     let x = MatRef::dense(x, x.len() / c, c);
     let work = Work::product(logits.n_rows(), c, head.n_rows());
     dev.run(Phase::HeadForward, work, |pool| {
-        kernels::gemm(pool, dev.precision(), x, matrix(head).t(), matrix_mut(logits), Start::Zero);
+        kernels::gemm(pool, dev.precision(), x, matrix(head).t(), matrix_mut(logits), Init::Zero);
     });
 }

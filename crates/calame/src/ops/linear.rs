@@ -1,6 +1,6 @@
 //! Products of linear layers, each with what is done to its result while that is in the cache.
 
-use calame_kernels::{self as kernels, Finish, Keep, MatMut, MatRef, Start};
+use calame_kernels::{self as kernels, Epilogue, Init, Keep, MatMut, MatRef};
 
 use super::{Device, Phase, Work};
 use crate::tensor::Tensor;
@@ -27,7 +27,7 @@ pub struct Residual<'a> {
 
 /// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias `[OC]`.
 pub fn linear_forward(dev: &Device, x: &Tensor, weight: &Tensor, bias: &Tensor, y: &mut Tensor) {
-    forward(dev, x, weight, bias, y, Finish::Keep);
+    forward(dev, x, weight, bias, y, Epilogue::None);
 }
 
 /// As [`linear_forward`]; `gelu` becomes gelu(y).
@@ -39,7 +39,7 @@ pub fn linear_gelu_forward(
     y: &mut Tensor,
     gelu: &mut Tensor,
 ) {
-    forward(dev, x, weight, bias, y, Finish::Gelu { y: gelu.as_mut_slice() });
+    forward(dev, x, weight, bias, y, Epilogue::Gelu { y: gelu.as_mut_slice() });
 }
 
 /// As [`linear_forward`]; y becomes `residual.x` + y·keep.
@@ -52,20 +52,20 @@ pub fn linear_residual_forward(
     y: &mut Tensor,
 ) {
     let Residual { x: stream, keep, rows_per_sequence } = residual;
-    forward(dev, x, weight, bias, y, Finish::AddDropped { x: stream.as_slice(), keep, rows_per_sequence });
+    forward(dev, x, weight, bias, y, Epilogue::AddDropped { x: stream.as_slice(), keep, rows_per_sequence });
 }
 
-fn forward(dev: &Device, x: &Tensor, weight: &Tensor, bias: &Tensor, y: &mut Tensor, finish: Finish<'_>) {
-    let start = if bias.is_empty() { Start::Zero } else { Start::Bias(bias.as_slice()) };
+fn forward(dev: &Device, x: &Tensor, weight: &Tensor, bias: &Tensor, y: &mut Tensor, epilogue: Epilogue<'_>) {
+    let init = if bias.is_empty() { Init::Zero } else { Init::Bias(bias.as_slice()) };
     let work = Work::product(x.n_rows(), x.row_len(), y.row_len());
     dev.run(Phase::LinearForward, work, |pool| {
-        kernels::gemm_then(pool, dev.precision(), matrix(x), matrix(weight).t(), matrix_mut(y), start, finish);
+        kernels::gemm_then(pool, dev.precision(), matrix(x), matrix(weight).t(), matrix_mut(y), init, epilogue);
     });
 }
 
 /// dx [R, C] = dy [R, OC] · weight [OC, C].
 pub fn linear_backward_input(dev: &Device, dy: &Tensor, weight: &Tensor, dx: &mut Tensor) {
-    backward_input(dev, dy, weight, dx, Finish::Keep);
+    backward_input(dev, dy, weight, dx, Epilogue::None);
 }
 
 /// As [`linear_backward_input`] for a layer whose input was gelu(x): dx is the gradient of x, and `gelu` becomes gelu(x).
@@ -77,13 +77,13 @@ pub fn linear_gelu_backward_input(
     dx: &mut Tensor,
     gelu: &mut Tensor,
 ) {
-    backward_input(dev, dy, weight, dx, Finish::GeluBackward { x: x.as_slice(), y: gelu.as_mut_slice() });
+    backward_input(dev, dy, weight, dx, Epilogue::GeluBackward { x: x.as_slice(), y: gelu.as_mut_slice() });
 }
 
-fn backward_input(dev: &Device, dy: &Tensor, weight: &Tensor, dx: &mut Tensor, finish: Finish<'_>) {
+fn backward_input(dev: &Device, dy: &Tensor, weight: &Tensor, dx: &mut Tensor, epilogue: Epilogue<'_>) {
     let work = Work::product(dy.n_rows(), dy.row_len(), dx.row_len());
     dev.run(Phase::LinearBackwardInput, work, |pool| {
-        kernels::gemm_then(pool, dev.precision(), matrix(dy), matrix(weight), matrix_mut(dx), Start::Zero, finish);
+        kernels::gemm_then(pool, dev.precision(), matrix(dy), matrix(weight), matrix_mut(dx), Init::Zero, epilogue);
     });
 }
 
@@ -92,7 +92,7 @@ pub fn linear_backward_weight(dev: &Device, dy: &Tensor, x: &Tensor, dweight: &m
     if !dweight.is_empty() {
         let work = Work::product(dy.row_len(), dy.n_rows(), x.row_len());
         dev.run(Phase::LinearBackwardWeight, work, |pool| {
-            kernels::gemm(pool, dev.precision(), matrix(dy).t(), matrix(x), matrix_mut(dweight), Start::Add);
+            kernels::gemm(pool, dev.precision(), matrix(dy).t(), matrix(x), matrix_mut(dweight), Init::Add);
         });
     }
     if !dbias.is_empty() {

@@ -114,10 +114,10 @@ unsafe fn write_tile(sum: &[[__m512; 2]], c: *mut f32, row_stride: usize, cols: 
                 let value = match store {
                     Store::Overwrite => sum[half],
                     Store::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(m, c), sum[half]),
-                    Store::AddTo(bias) => {
+                    Store::Bias(bias) => {
                         _mm512_add_ps(_mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16)), sum[half])
                     }
-                    Store::AddWith(bias) => {
+                    Store::AddBias(bias) => {
                         let bias = _mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16));
                         _mm512_add_ps(_mm512_add_ps(_mm512_maskz_loadu_ps(m, c), bias), sum[half])
                     }

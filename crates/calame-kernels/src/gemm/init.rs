@@ -2,7 +2,7 @@
 
 /// What an element of C starts from before the products are added.
 #[derive(Clone, Copy, Debug)]
-pub enum Start<'a> {
+pub enum Init<'a> {
     /// C is overwritten.
     Zero,
     /// The products are added to what C holds.
