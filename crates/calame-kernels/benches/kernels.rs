@@ -78,8 +78,8 @@ fn bytes_of(n: usize) -> Throughput {
 }
 
 /// A dropout as the model's.
-fn keep() -> Keep<'static> {
-    Keep::new(Key::from_seed(1), 0, 0, 0.1)
+fn keep() -> DropMask<'static> {
+    DropMask::new(Key::from_seed(1), 0, 0, 0.1)
 }
 
 fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {

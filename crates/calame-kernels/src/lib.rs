@@ -32,7 +32,7 @@ pub use attention::{
     AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, attention_room, store_kv,
 };
 pub use classifier::{cross_entropy_forward, cross_entropy_forward_backward, sum_losses};
-pub use dropout::{Keep, drop_elements, drop_in_place};
+pub use dropout::{DropMask, drop_elements, drop_in_place};
 pub use elementwise::{AdamW, adamw, adamw_rows, add_scaled, sum_of_squares, sum_rows_add};
 pub use embedding::{embedding_backward, embedding_forward, positions};
 pub use gemm::{Epilogue, Init, MatMut, MatRef, gemm, gemm_room, gemm_then};

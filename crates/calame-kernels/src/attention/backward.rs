@@ -2,7 +2,7 @@
 
 use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::aligned::AlignedVec;
-use crate::dropout::Keep;
+use crate::dropout::DropMask;
 use crate::gemm::MatRef;
 use crate::gemm::serial::{Masked, Serial};
 use crate::isa::{Isa, multiversion};
@@ -21,7 +21,7 @@ pub fn attention_backward(
     dy: &[f32],
     qkv: &[f32],
     starts: Option<&[u32]>,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
     y: &[f32],
     lse: &[f32],
     dqkv: &mut [f32],
@@ -60,7 +60,7 @@ struct HeadBackward<'a> {
     dy: &'a [f32],
     qkv: &'a [f32],
     starts: Option<&'a [u32]>,
-    keep: Option<&'a Keep<'a>>,
+    keep: Option<&'a DropMask<'a>>,
     y: &'a [f32],
     lse: &'a [f32],
     dqkv: Shards<f32>,

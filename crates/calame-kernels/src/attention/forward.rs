@@ -1,7 +1,7 @@
 //! The forward pass.
 
 use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
-use crate::dropout::Keep;
+use crate::dropout::DropMask;
 use crate::gemm::MatRef;
 use crate::gemm::serial::{Masked, Serial};
 use crate::isa::multiversion;
@@ -22,7 +22,7 @@ pub fn attention_forward(
     shape: AttentionShape,
     qkv: &[f32],
     starts: Option<&[u32]>,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
     y: &mut [f32],
     lse: &mut [f32],
 ) {
@@ -70,7 +70,7 @@ pub(super) fn forward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 
 
 multiversion! {
     fn softmax_rows(
-        head: Head, starts: Option<&[u32]>, keep: Option<&Keep<'_>>, from: usize, to: usize, weights: &mut [f32],
+        head: Head, starts: Option<&[u32]>, keep: Option<&DropMask<'_>>, from: usize, to: usize, weights: &mut [f32],
         lse: &mut [f32],
     ) = softmax_rows_body;
 }
@@ -80,7 +80,7 @@ multiversion! {
 fn softmax_rows_body(
     head: Head,
     starts: Option<&[u32]>,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
     from: usize,
     to: usize,
     weights: &mut [f32],

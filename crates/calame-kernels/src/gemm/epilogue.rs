@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::view::MatMut;
-use crate::dropout::{Keep, add_dropped};
+use crate::dropout::{DropMask, add_dropped};
 use crate::elementwise::{gelu, gelu_backward};
 use crate::isa::Isa;
 use crate::pool::Shards;
@@ -29,7 +29,7 @@ pub enum Epilogue<'a> {
         /// As large as C.
         x: &'a [f32],
         /// Which elements stay; without it all do.
-        keep: Option<&'a Keep<'a>>,
+        keep: Option<&'a DropMask<'a>>,
         /// Rows of C that belong to one sequence.
         rows_per_sequence: usize,
     },
@@ -79,7 +79,7 @@ pub(super) enum SharedEpilogue<'a> {
     None,
     Gelu { y: Shards<f32> },
     GeluBackward { x: &'a [f32], y: Shards<f32> },
-    AddDropped { x: &'a [f32], keep: Option<&'a Keep<'a>>, rows_per_sequence: usize },
+    AddDropped { x: &'a [f32], keep: Option<&'a DropMask<'a>>, rows_per_sequence: usize },
 }
 
 impl SharedEpilogue<'_> {

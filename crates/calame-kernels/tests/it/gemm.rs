@@ -105,7 +105,7 @@ fn gemm_by_slabs_is_gemm_by_rows() {
         for precision in Precision::ALL {
             // Every sequence is of `few` rows, so that a part begins where a sequence does.
             let rows = |from: usize, to: usize| {
-                let keep = Keep::new(Key::from_seed(1), (from / few) as u32, 3, 0.25);
+                let keep = DropMask::new(Key::from_seed(1), (from / few) as u32, 3, 0.25);
                 let epilogue =
                     Epilogue::AddDropped { x: &x[from * n..to * n], keep: Some(&keep), rows_per_sequence: few };
                 let mut c = nans((to - from) * n);
@@ -233,7 +233,7 @@ fn check_epilogues(pool: &Pool, [m, n, k]: [usize; 3], init: Init<'_>) {
     reference::gelu_forward(&to_f64(&product), &mut want);
     assert_close("gelu", &gelu, &want, |i| 1e-5 * (1.0 + want[i].abs()));
     let words = words(5, m.next_multiple_of(7) * n.div_ceil(64));
-    let (counted, stored) = (Keep::new(Key::from_seed(1), 0, 3, 0.25), Keep::stored(&words, 7, n, 1.5));
+    let (counted, stored) = (DropMask::new(Key::from_seed(1), 0, 3, 0.25), DropMask::stored(&words, 7, n, 1.5));
     for keep in [None, Some(&counted), Some(&stored)] {
         let y = then(Epilogue::AddDropped { x: &x, keep, rows_per_sequence: 7 });
         let factor = |r: usize, c: usize| keep.map_or(1.0, |k| f64::from(k.factor(r / 7, r % 7, c)));

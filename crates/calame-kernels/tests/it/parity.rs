@@ -117,7 +117,7 @@ fn dropped_elements() {
     for cols in SIZES {
         let x = numbers(1, 14 * cols);
         let words = words(5, 14 * cols.div_ceil(64));
-        for keep in [Keep::new(Key::from_seed(1), 0, 3, 0.25), Keep::stored(&words, 7, cols, 1.5)] {
+        for keep in [DropMask::new(Key::from_seed(1), 0, 3, 0.25), DropMask::stored(&words, 7, cols, 1.5)] {
             let want: Vec<f32> =
                 x.iter().enumerate().map(|(i, x)| x * keep.factor(i / cols / 7, i / cols % 7, i % cols)).collect();
             for_every_pool(|pool| {
@@ -136,19 +136,19 @@ fn dropped_elements() {
 #[test]
 fn stored_bits_are_where_they_are_said_to_be() {
     let words = [0b101, 0, 0, 0b10, u64::MAX, 0];
-    let keep = Keep::stored(&words, 3, 70, 2.0);
+    let keep = DropMask::stored(&words, 3, 70, 2.0);
     let kept = |row| (0..70).filter(|&column| keep.factor(0, row, column) == 2.0).collect::<Vec<usize>>();
     assert_eq!(kept(0), [0, 2]);
     assert_eq!(kept(1), [65]);
     assert_eq!(kept(2), (0..64).collect::<Vec<usize>>());
-    let of_one_row = Keep::stored(&words, 1, 70, 2.0);
+    let of_one_row = DropMask::stored(&words, 1, 70, 2.0);
     assert_eq!(of_one_row.factor(1, 0, 65), keep.factor(0, 1, 65));
 }
 
 #[test]
 #[should_panic(expected = "a mask of 5 words")]
 fn stored_bits_are_whole_sequences() {
-    let _ = Keep::stored(&[0; 5], 3, 70, 2.0);
+    let _ = DropMask::stored(&[0; 5], 3, 70, 2.0);
 }
 
 #[test]

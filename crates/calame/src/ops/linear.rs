@@ -1,6 +1,6 @@
 //! Products of linear layers, each with what is done to its result while that is in the cache.
 
-use calame_kernels::{self as kernels, Epilogue, Init, Keep, MatMut, MatRef};
+use calame_kernels::{self as kernels, DropMask, Epilogue, Init, MatMut, MatRef};
 
 use super::{Device, Phase, Work};
 use crate::tensor::Tensor;
@@ -20,7 +20,7 @@ pub struct Residual<'a> {
     /// The stream before the branch, [R, C].
     pub x: &'a Tensor,
     /// Which elements of the branch stay; without it all do.
-    pub keep: Option<&'a Keep<'a>>,
+    pub keep: Option<&'a DropMask<'a>>,
     /// T: rows that belong to one sequence.
     pub rows_per_sequence: usize,
 }

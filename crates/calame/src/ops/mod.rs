@@ -10,7 +10,7 @@ mod linear;
 mod roofline;
 
 pub use calame_kernels::{
-    AdamW as AdamWStep, AttentionShape, Isa, Keep, KvPages, Precision, WorkRoom, attention_room, gemm_room,
+    AdamW as AdamWStep, AttentionShape, DropMask, Isa, KvPages, Precision, WorkRoom, attention_room, gemm_room,
 };
 pub use classifier::{ClassifierScratch, chunk_rows, classifier_forward, classifier_forward_backward};
 pub use device::{Clock, Device, Phase, PhaseTotal, Work};
@@ -102,7 +102,7 @@ pub fn attention_forward(
     dev: &Device,
     shape: AttentionShape,
     qkv: &Tensor,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
     y: &mut Tensor,
     lse: &mut Tensor,
 ) {
@@ -133,7 +133,7 @@ pub fn attention_backward(
     shape: AttentionShape,
     dy: &Tensor,
     qkv: &Tensor,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
     y: &Tensor,
     lse: &Tensor,
     dqkv: &mut Tensor,
@@ -236,14 +236,14 @@ pub fn embedding_backward(
 }
 
 /// y = x·keep.
-pub fn drop_elements(dev: &Device, x: &Tensor, keep: &Keep<'_>, rows_per_sequence: usize, y: &mut Tensor) {
+pub fn drop_elements(dev: &Device, x: &Tensor, keep: &DropMask<'_>, rows_per_sequence: usize, y: &mut Tensor) {
     dev.run(Phase::Dropout, Work::passes(2 * x.len()), |pool| {
         kernels::drop_elements(pool, x.as_slice(), keep, rows_per_sequence, x.row_len(), y.as_mut_slice());
     });
 }
 
 /// x ← x·keep.
-pub fn drop_in_place(dev: &Device, keep: &Keep<'_>, rows_per_sequence: usize, x: &mut Tensor) {
+pub fn drop_in_place(dev: &Device, keep: &DropMask<'_>, rows_per_sequence: usize, x: &mut Tensor) {
     let cols = x.row_len();
     dev.run(Phase::Dropout, Work::passes(2 * x.len()), |pool| {
         kernels::drop_in_place(pool, keep, rows_per_sequence, cols, x.as_mut_slice());
