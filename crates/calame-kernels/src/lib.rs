@@ -8,6 +8,7 @@ mod aligned;
 mod attention;
 mod classifier;
 mod deal;
+mod disjoint_mut;
 mod dropout;
 mod elementwise;
 mod embedding;

@@ -2,12 +2,13 @@
 
 use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::aligned::AlignedVec;
+use crate::disjoint_mut::DisjointMut;
 use crate::dropout::DropMask;
 use crate::gemm::MatRef;
 use crate::gemm::serial::{Masked, Serial};
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, sum_of2};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::precision::Precision;
 
 /// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what [`attention_forward`](super::attention_forward) had and gave.
@@ -29,7 +30,7 @@ pub fn attention_backward(
     shape.check(qkv.len(), y.len(), lse.len());
     shape.check_starts(starts);
     assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: sizes of the gradients");
-    let (serial, dqkv) = (Serial::new(pool.isa(), precision), Shards::new(dqkv));
+    let (serial, dqkv) = (Serial::new(pool.isa(), precision), DisjointMut::new(dqkv));
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let (isa, head) = (pool.isa(), Head::of_task(shape, task));
         HeadBackward { isa, serial, head, dy, qkv, starts, keep, y, lse, dqkv }.run(scratch);
@@ -63,7 +64,7 @@ struct HeadBackward<'a> {
     keep: Option<&'a DropMask<'a>>,
     y: &'a [f32],
     lse: &'a [f32],
-    dqkv: Shards<f32>,
+    dqkv: DisjointMut<f32>,
 }
 
 impl HeadBackward<'_> {

@@ -1,12 +1,13 @@
 //! The forward pass.
 
 use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
+use crate::disjoint_mut::DisjointMut;
 use crate::dropout::DropMask;
 use crate::gemm::MatRef;
 use crate::gemm::serial::{Masked, Serial};
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::precision::Precision;
 
 /// y [B·T, C] and lse [B, NH, T] from qkv [B·T, 3C]; both are overwritten.
@@ -29,7 +30,7 @@ pub fn attention_forward(
     shape.check(qkv.len(), y.len(), lse.len());
     shape.check_starts(starts);
     let serial = Serial::new(pool.isa(), precision);
-    let (y, lse) = (Shards::new(y), Shards::new(lse));
+    let (y, lse) = (DisjointMut::new(y), DisjointMut::new(lse));
     let (t, hs, stride) = (shape.n_positions, shape.head_size, shape.scores_stride());
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let head = Head::of_task(shape, task);

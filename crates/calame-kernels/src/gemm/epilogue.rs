@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::view::MatMut;
+use crate::disjoint_mut::DisjointMut;
 use crate::dropout::{DropMask, add_dropped};
 use crate::elementwise::{gelu, gelu_backward};
 use crate::isa::Isa;
-use crate::pool::Shards;
 
 /// An element-wise end of a product: it saves the pass over memory that an operation of its own would take.
 pub enum Epilogue<'a> {
@@ -52,8 +52,8 @@ impl<'a> Epilogue<'a> {
     pub(super) fn shared(self) -> SharedEpilogue<'a> {
         match self {
             Epilogue::None => SharedEpilogue::None,
-            Epilogue::Gelu { y } => SharedEpilogue::Gelu { y: Shards::new(y) },
-            Epilogue::GeluBackward { x, y } => SharedEpilogue::GeluBackward { x, y: Shards::new(y) },
+            Epilogue::Gelu { y } => SharedEpilogue::Gelu { y: DisjointMut::new(y) },
+            Epilogue::GeluBackward { x, y } => SharedEpilogue::GeluBackward { x, y: DisjointMut::new(y) },
             Epilogue::AddDropped { x, keep, rows_per_sequence } => {
                 SharedEpilogue::AddDropped { x, keep, rows_per_sequence }
             }
@@ -77,8 +77,8 @@ impl fmt::Debug for Epilogue<'_> {
 /// A [`Epilogue`] that tasks share.
 pub(super) enum SharedEpilogue<'a> {
     None,
-    Gelu { y: Shards<f32> },
-    GeluBackward { x: &'a [f32], y: Shards<f32> },
+    Gelu { y: DisjointMut<f32> },
+    GeluBackward { x: &'a [f32], y: DisjointMut<f32> },
     AddDropped { x: &'a [f32], keep: Option<&'a DropMask<'a>>, rows_per_sequence: usize },
 }
 

@@ -5,9 +5,10 @@ use super::init::Init;
 use super::kernels::{Kernels, Store};
 use super::view::{MatMut, MatRef};
 use crate::aligned::AlignedVec;
+use crate::disjoint_mut::DisjointMut;
 use crate::isa::Isa;
 use crate::philox;
-use crate::pool::{Phases, Pool, Shards, Workspace};
+use crate::pool::{Phases, Pool, Workspace};
 use crate::work_room::WorkRoom;
 
 /// Panels of A in one task.
@@ -67,7 +68,7 @@ pub(super) fn room(kernels: &Kernels, m: usize, k: usize, n: usize) -> WorkRoom 
 /// C as tasks share it.
 #[derive(Clone, Copy)]
 struct Out {
-    data: Shards<f32>,
+    data: DisjointMut<f32>,
     row_stride: usize,
     rows: usize,
     cols: usize,
@@ -75,7 +76,7 @@ struct Out {
 
 impl Out {
     fn new(c: MatMut<'_>) -> Out {
-        Out { data: Shards::new(c.data), row_stride: c.row_stride, rows: c.rows, cols: c.cols }
+        Out { data: DisjointMut::new(c.data), row_stride: c.row_stride, rows: c.rows, cols: c.cols }
     }
 }
 
@@ -161,9 +162,9 @@ impl Product<'_> {
         let (row_slab, col_slab) = slabs(&self.kernels, self.a.rows, self.b.cols);
         let room = self.room();
         let packed = Packed {
-            a: Shards::new(workspace.packed_a.first(room.packed_a)),
+            a: DisjointMut::new(workspace.packed_a.first(room.packed_a)),
             a_panel: mr * units,
-            b: Shards::new(workspace.packed_b.first(room.packed_b)),
+            b: DisjointMut::new(workspace.packed_b.first(room.packed_b)),
             b_panel: nr * units,
         };
         for (pc, kc) in self.k_blocks() {
@@ -273,8 +274,8 @@ impl Product<'_> {
 
 /// Packed slabs of both operands, panel after panel.
 struct Packed {
-    a: Shards<f32>,
+    a: DisjointMut<f32>,
     a_panel: usize,
-    b: Shards<f32>,
+    b: DisjointMut<f32>,
     b_panel: usize,
 }
