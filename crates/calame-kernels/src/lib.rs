@@ -7,7 +7,6 @@
 mod aligned;
 mod attention;
 mod classifier;
-mod deal;
 mod disjoint_mut;
 mod dropout;
 mod elementwise;
@@ -26,6 +25,7 @@ pub mod reference;
 mod roofline;
 mod rows;
 mod split;
+mod work_queue;
 mod work_room;
 
 pub use aligned::AlignedVec;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 use crate::aligned::AlignedVec;
-use crate::deal::Deal;
 use crate::isa::Isa;
+use crate::work_queue::WorkQueue;
 
 /// How often a waiting thread looks before it sleeps: some 70 µs, longer than a wake-up takes.
 ///
@@ -81,7 +81,7 @@ struct Shared {
     generation: AtomicUsize,
     /// Who runs the operation, to be woken by the last worker that finishes; written as `task` is.
     caller: UnsafeCell<Option<Thread>>,
-    tasks: Deal,
+    tasks: WorkQueue,
     /// Workers that have not finished the current generation.
     active: AtomicUsize,
     n_sleeping: AtomicUsize,
@@ -112,7 +112,7 @@ impl Pool {
             task: UnsafeCell::new(noop),
             generation: AtomicUsize::new(0),
             caller: UnsafeCell::new(None),
-            tasks: Deal::new(n_threads),
+            tasks: WorkQueue::new(n_threads),
             active: AtomicUsize::new(0),
             n_sleeping: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -210,7 +210,7 @@ impl Phases<'_> {
             *shared.task.get() = task;
             *shared.caller.get() = Some(std::thread::current());
         }
-        shared.tasks.deal(n_tasks);
+        shared.tasks.fill(n_tasks);
         shared.active.store(n_workers, Ordering::Relaxed);
         shared.generation.fetch_add(1, Ordering::SeqCst);
         if shared.n_sleeping.load(Ordering::SeqCst) > 0 {
@@ -237,7 +237,7 @@ impl Phases<'_> {
         for scratch in &self.shared.scratch {
             // SAFETY: as above.
             let scratch = unsafe { &mut *scratch.get() };
-            scratch.first(longest);
+            scratch.resize_uninit(longest);
         }
     }
 }

@@ -126,7 +126,7 @@ pub fn attention_extend(
         let query = &qkv[r * 3 * c + h * head_size..][..head_size];
         // SAFETY: each task has its own head of its own row.
         let y = unsafe { y.part(r * c + h * head_size, r * c + (h + 1) * head_size) };
-        let weights = scratch.first(n_keys);
+        let weights = scratch.resize_uninit(n_keys);
         let place = |t: usize| pages.row(sequence, t) * c + h * head_size;
         attend(pool.isa(), query, &place, keys, values, weights, y);
     });

@@ -132,7 +132,7 @@ pub fn carved<const N: usize>(lengths: [usize; N]) -> usize {
 
 /// Cuts a work space into pieces of the given lengths, each on a cache line.
 pub fn carve<const N: usize>(scratch: &mut AlignedVec, lengths: [usize; N]) -> [&mut [f32]; N] {
-    let mut rest = scratch.first(carved(lengths));
+    let mut rest = scratch.resize_uninit(carved(lengths));
     lengths.map(|n| {
         let (piece, tail) = std::mem::take(&mut rest).split_at_mut(n.next_multiple_of(16));
         rest = tail;

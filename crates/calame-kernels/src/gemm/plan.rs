@@ -129,7 +129,7 @@ impl Product<'_> {
         let n_row_panels = self.a.rows.div_ceil(mr);
         let panel = mr * self.kernels.units(self.kc);
         let room = self.room();
-        let packed_a = workspace.packed_a.first(room.packed_a);
+        let packed_a = workspace.packed_a.resize_uninit(room.packed_a);
         for (p, (pc, kc)) in self.k_blocks().enumerate() {
             for i in 0..n_row_panels {
                 let at = (p * n_row_panels + i) * panel;
@@ -139,7 +139,7 @@ impl Product<'_> {
         let packed_a = &*packed_a;
         let (n_col_panels, group) = (self.b.cols.div_ceil(nr), self.block_len());
         phases.run(n_col_panels.div_ceil(group), &|task, scratch: &mut AlignedVec| {
-            let packed_b = scratch.first(room.a_thread);
+            let packed_b = scratch.resize_uninit(room.a_thread);
             let columns = group_of(task, group, n_col_panels);
             for j in columns.clone() {
                 for (p, (pc, kc)) in self.k_blocks().enumerate() {
@@ -162,9 +162,9 @@ impl Product<'_> {
         let (row_slab, col_slab) = slabs(&self.kernels, self.a.rows, self.b.cols);
         let room = self.room();
         let packed = Packed {
-            a: DisjointMut::new(workspace.packed_a.first(room.packed_a)),
+            a: DisjointMut::new(workspace.packed_a.resize_uninit(room.packed_a)),
             a_panel: mr * units,
-            b: DisjointMut::new(workspace.packed_b.first(room.packed_b)),
+            b: DisjointMut::new(workspace.packed_b.resize_uninit(room.packed_b)),
             b_panel: nr * units,
         };
         for (pc, kc) in self.k_blocks() {
