@@ -175,7 +175,7 @@ fn bench_attention(criterion: &mut Criterion) {
     }
 }
 
-/// A page store with room for `n` sequences of CONTEXT positions: keys, values, table.
+/// A page store for `n` sequences of CONTEXT positions: keys, values, table.
 fn pages(n: usize) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
     let n_pages = n * CONTEXT / PAGE_LEN;
     (numbers(4, n * CONTEXT * C), numbers(5, n * CONTEXT * C), (0..n_pages as u32).collect())

@@ -40,7 +40,7 @@ pub(crate) struct Workspace {
 }
 
 /// The pool for the time of one operation, of one or several phases: nobody else runs anything on it meanwhile.
-pub(crate) struct Turn<'a> {
+pub(crate) struct PoolGuard<'a> {
     shared: &'a Shared,
     workspace: MutexGuard<'a, Workspace>,
 }
@@ -51,7 +51,7 @@ thread_local! {
     static TASK_OF: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
 }
 
-/// What a [`Turn`] runs its phases with, one at a time.
+/// What a [`PoolGuard`] runs its phases with, one at a time.
 pub(crate) struct Phases<'a> {
     shared: &'a Shared,
 }
@@ -149,7 +149,7 @@ impl Pool {
     /// # Panics
     /// If a task panics (after all threads have stopped working on the operation), or if a task of this pool calls it.
     pub fn run(&self, n_tasks: usize, task: impl Fn(usize) + Sync) {
-        self.turn().run(n_tasks, &|i, _| task(i));
+        self.lock().run(n_tasks, &|i, _| task(i));
     }
 
     /// As [`Pool::run`]; each task also gets the work space of the thread that it runs on, whose content is arbitrary.
@@ -157,14 +157,14 @@ impl Pool {
     /// # Panics
     /// As [`Pool::run`].
     pub fn run_with_scratch(&self, n_tasks: usize, task: impl Fn(usize, &mut AlignedVec) + Sync) {
-        self.turn().run(n_tasks, &task);
+        self.lock().run(n_tasks, &task);
     }
 
     /// Waits until the pool is free and takes it.
     ///
     /// # Panics
     /// If a task of this pool asks.
-    pub(crate) fn turn(&self) -> Turn<'_> {
+    pub(crate) fn lock(&self) -> PoolGuard<'_> {
         let shared = &*self.shared;
         assert!(
             TASK_OF.get() != std::ptr::from_ref(shared).cast(),
@@ -172,11 +172,11 @@ impl Pool {
         );
         // A panic in a task leaves nothing in the work space that a later operation relies on.
         let workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { shared, workspace }
+        PoolGuard { shared, workspace }
     }
 }
 
-impl Turn<'_> {
+impl PoolGuard<'_> {
     /// The operations' common work space, and what runs the phases meanwhile.
     pub(crate) fn split(&mut self) -> (&mut Workspace, Phases<'_>) {
         (&mut self.workspace, Phases { shared: self.shared })
@@ -194,7 +194,7 @@ impl Phases<'_> {
         let shared = self.shared;
         let n_workers = shared.scratch.len() - 1;
         if n_workers == 0 || n_tasks <= 1 {
-            // SAFETY: thread 0's work space belongs to the thread that has the pool's turn; `self` is borrowed until this
+            // SAFETY: thread 0's work space belongs to the thread that has locked the pool; `self` is borrowed until this
             // phase ends, so no second one begins.
             let scratch = unsafe { &mut *shared.scratch[0].get() };
             let in_task = InTask::of(shared);
@@ -230,7 +230,7 @@ impl Phases<'_> {
     fn level_scratch(&mut self) {
         let mut longest = 0;
         for scratch in &self.shared.scratch {
-            // SAFETY: this thread has the pool's turn and no worker is active, so nobody else touches a work space.
+            // SAFETY: this thread has locked the pool and no worker is active, so nobody else touches a work space.
             let scratch = unsafe { &*scratch.get() };
             longest = longest.max(scratch.len());
         }

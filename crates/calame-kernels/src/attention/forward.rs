@@ -34,13 +34,13 @@ pub fn attention_forward(
     let (t, hs, stride) = (shape.n_positions, shape.head_size, shape.scores_stride());
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let head = Head::of_task(shape, task);
-        let [room_k, room_v, room_a, weights] = carve(scratch, forward_lengths(serial, shape));
-        let keys = serial.pack_b(room_k, head.qkv(qkv, 1, 0, t).t());
-        let values = serial.pack_b(room_v, head.qkv(qkv, 2, 0, t));
+        let [for_keys, for_values, for_a, weights] = carve(scratch, forward_lengths(serial, shape));
+        let keys = serial.pack_b(for_keys, head.qkv(qkv, 1, 0, t).t());
+        let values = serial.pack_b(for_values, head.qkv(qkv, 2, 0, t));
         for from in (0..t).step_by(QUERIES) {
             let to = (from + QUERIES).min(t);
             let block = head.query_block(starts, from);
-            let queries = serial.pack_a(room_a, head.qkv(qkv, 0, from, to));
+            let queries = serial.pack_a(for_a, head.qkv(qkv, 0, from, to));
             // SAFETY: `weights` is this task's, QUERIES rows of at least t.
             unsafe {
                 serial.multiply(queries, keys, Masked::QueriesByKeys(block), to, weights.as_mut_ptr(), stride, false);
@@ -48,7 +48,7 @@ pub fn attention_forward(
             // SAFETY: no other task has this head's lse.
             let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
             softmax_rows(pool.isa(), head, starts, keep, from, to, weights, lse);
-            let weights = serial.pack_a(room_a, MatRef::new(weights, to - from, to, stride));
+            let weights = serial.pack_a(for_a, MatRef::new(weights, to - from, to, stride));
             // SAFETY: no other task writes this head's columns of y.
             unsafe {
                 let y = y.at(head.y_at(from));

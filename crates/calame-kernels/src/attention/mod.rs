@@ -25,11 +25,11 @@ pub use head::AttentionShape;
 use crate::gemm::serial::Serial;
 use crate::isa::Isa;
 use crate::precision::Precision;
-use crate::work_room::WorkRoom;
+use crate::workspace_size::WorkspaceSize;
 
 /// The work space of both passes over a shape.
-pub fn attention_room(isa: Isa, precision: Precision, shape: AttentionShape) -> WorkRoom {
+pub fn attention_workspace_size(isa: Isa, precision: Precision, shape: AttentionShape) -> WorkspaceSize {
     let serial = Serial::new(isa, precision);
-    let a_thread = head::carved(forward_lengths(serial, shape)).max(head::carved(backward_lengths(serial, shape)));
-    WorkRoom { a_thread, ..WorkRoom::default() }
+    let per_thread = head::carved(forward_lengths(serial, shape)).max(head::carved(backward_lengths(serial, shape)));
+    WorkspaceSize { per_thread, ..WorkspaceSize::default() }
 }

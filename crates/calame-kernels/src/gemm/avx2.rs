@@ -148,7 +148,7 @@ unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source:
 /// which is written after it, and nowhere else.
 ///
 /// # Safety
-/// The panel has room for `width` lanes of every one of the kc rows, `panel_stride` apart, and the rows are written in
+/// The panel holds `width` lanes of each of the kc rows, `panel_stride` apart, and the rows are written in
 /// ascending order.
 #[target_feature(enable = "avx2,fma")]
 #[inline]

@@ -119,9 +119,9 @@ impl Kernels {
 
     fn pack(&self, panel: &mut [f32], width: usize, source: Source) {
         let len = self.units(source.kc) * width;
-        assert!(panel.len() >= len, "a panel of {width} lanes: room for {} of {len} units", panel.len());
+        assert!(panel.len() >= len, "a panel of {width} lanes: space for {} of {len} units", panel.len());
         let (to, Packing { copy, turn, turn_lanes, gather }) = (panel.as_mut_ptr(), self.packing);
-        // SAFETY: `MatRef` holds every element (row < rows, col < cols); the panel has room.
+        // SAFETY: `MatRef` holds every element (row < rows, col < cols); the panel is long enough.
         unsafe {
             if source.lane_stride == 1 {
                 copy(to, width, width, source);

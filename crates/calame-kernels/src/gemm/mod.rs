@@ -30,12 +30,12 @@ pub use view::{MatMut, MatRef};
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::precision::Precision;
-use crate::work_room::WorkRoom;
+use crate::workspace_size::WorkspaceSize;
 use select::kernels_of;
 
 /// The work space of a product [m, k] · [k, n].
-pub fn gemm_room(isa: Isa, precision: Precision, m: usize, k: usize, n: usize) -> WorkRoom {
-    plan::room(&kernels_of(isa, precision), m, k, n)
+pub fn gemm_workspace_size(isa: Isa, precision: Precision, m: usize, k: usize, n: usize) -> WorkspaceSize {
+    plan::workspace_size(&kernels_of(isa, precision), m, k, n)
 }
 
 /// C = init + A·B. A is [m, k], B is [k, n], C is [m, n].

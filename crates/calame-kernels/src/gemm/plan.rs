@@ -9,7 +9,7 @@ use crate::disjoint_mut::DisjointMut;
 use crate::isa::Isa;
 use crate::philox;
 use crate::pool::{Phases, Pool, Workspace};
-use crate::work_room::WorkRoom;
+use crate::workspace_size::WorkspaceSize;
 
 /// Panels of A in one task.
 const A_GROUP_PANELS: usize = 8;
@@ -32,8 +32,8 @@ pub(super) fn run(
     init: Init<'_>,
     epilogue: Epilogue<'_>,
 ) {
-    let mut turn = pool.turn();
-    let (workspace, phases) = turn.split();
+    let mut guard = pool.lock();
+    let (workspace, phases) = guard.split();
     let (kc, narrow) = (kernels.k_block(a.cols), is_narrow(a.rows));
     let product = Product { isa: pool.isa(), kernels, kc, a, b, init, c: Out::new(c), epilogue: epilogue.shared() };
     if narrow {
@@ -54,15 +54,15 @@ fn slabs(kernels: &Kernels, rows: usize, cols: usize) -> (usize, usize) {
 }
 
 /// The work space of a product [m, k] · [k, n].
-pub(super) fn room(kernels: &Kernels, m: usize, k: usize, n: usize) -> WorkRoom {
+pub(super) fn workspace_size(kernels: &Kernels, m: usize, k: usize, n: usize) -> WorkspaceSize {
     let kc = kernels.k_block(k);
     let (a_panel, b_panel) = (kernels.mr * kernels.units(kc), kernels.nr * kernels.units(kc));
     if is_narrow(m) {
         let n_panels = k.max(1).div_ceil(kc) * m.div_ceil(kernels.mr);
-        return WorkRoom { packed_a: n_panels * a_panel, packed_b: 0, a_thread: b_panel };
+        return WorkspaceSize { packed_a: n_panels * a_panel, packed_b: 0, per_thread: b_panel };
     }
     let (row_slab, col_slab) = slabs(kernels, m, n);
-    WorkRoom { packed_a: row_slab * a_panel, packed_b: col_slab * b_panel, a_thread: 0 }
+    WorkspaceSize { packed_a: row_slab * a_panel, packed_b: col_slab * b_panel, per_thread: 0 }
 }
 
 /// C as tasks share it.
@@ -119,8 +119,8 @@ impl Product<'_> {
         philox::BLOCK / self.kernels.nr
     }
 
-    fn room(&self) -> WorkRoom {
-        room(&self.kernels, self.a.rows, self.a.cols, self.b.cols)
+    fn workspace_size(&self) -> WorkspaceSize {
+        workspace_size(&self.kernels, self.a.rows, self.a.cols, self.b.cols)
     }
 
     /// Few rows: A is packed whole; a task takes some panels of B through all of k.
@@ -128,8 +128,8 @@ impl Product<'_> {
         let Kernels { mr, nr, .. } = self.kernels;
         let n_row_panels = self.a.rows.div_ceil(mr);
         let panel = mr * self.kernels.units(self.kc);
-        let room = self.room();
-        let packed_a = workspace.packed_a.resize_uninit(room.packed_a);
+        let size = self.workspace_size();
+        let packed_a = workspace.packed_a.resize_uninit(size.packed_a);
         for (p, (pc, kc)) in self.k_blocks().enumerate() {
             for i in 0..n_row_panels {
                 let at = (p * n_row_panels + i) * panel;
@@ -139,7 +139,7 @@ impl Product<'_> {
         let packed_a = &*packed_a;
         let (n_col_panels, group) = (self.b.cols.div_ceil(nr), self.block_len());
         phases.run(n_col_panels.div_ceil(group), &|task, scratch: &mut AlignedVec| {
-            let packed_b = scratch.resize_uninit(room.a_thread);
+            let packed_b = scratch.resize_uninit(size.per_thread);
             let columns = group_of(task, group, n_col_panels);
             for j in columns.clone() {
                 for (p, (pc, kc)) in self.k_blocks().enumerate() {
@@ -160,11 +160,11 @@ impl Product<'_> {
         let (n_row_panels, n_col_panels) = (self.a.rows.div_ceil(mr), self.b.cols.div_ceil(nr));
         let units = self.kernels.units(self.kc);
         let (row_slab, col_slab) = slabs(&self.kernels, self.a.rows, self.b.cols);
-        let room = self.room();
+        let size = self.workspace_size();
         let packed = Packed {
-            a: DisjointMut::new(workspace.packed_a.resize_uninit(room.packed_a)),
+            a: DisjointMut::new(workspace.packed_a.resize_uninit(size.packed_a)),
             a_panel: mr * units,
-            b: DisjointMut::new(workspace.packed_b.resize_uninit(room.packed_b)),
+            b: DisjointMut::new(workspace.packed_b.resize_uninit(size.packed_b)),
             b_panel: nr * units,
         };
         for (pc, kc) in self.k_blocks() {

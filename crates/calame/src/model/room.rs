@@ -3,7 +3,7 @@
 use super::dropout::Masks;
 use super::gpt::{Saved, Scratch};
 use super::{ExtendScratch, ModelConfig, kv_cache, params};
-use crate::ops::{self, AttentionShape, Isa, Precision, WorkRoom};
+use crate::ops::{self, AttentionShape, Isa, Precision, WorkspaceSize};
 use crate::tensor::Rooms;
 
 /// Bytes of a training's parts, all but parameters and text.
@@ -61,11 +61,15 @@ impl TrainingRoom {
         let largest = products(config, b * t).chain(products(config, evaluated * t));
         let attention = |n_sequences| {
             let (n_head, head_size) = (config.n_head, config.head_size());
-            ops::attention_room(isa, precision, AttentionShape { n_sequences, n_positions: t, n_head, head_size })
+            ops::attention_workspace_size(
+                isa,
+                precision,
+                AttentionShape { n_sequences, n_positions: t, n_head, head_size },
+            )
         };
         let pool = largest
-            .map(|[m, k, n]| ops::gemm_room(isa, precision, m, k, n))
-            .fold(attention(most), WorkRoom::max)
+            .map(|[m, k, n]| ops::gemm_workspace_size(isa, precision, m, k, n))
+            .fold(attention(most), WorkspaceSize::max)
             .bytes(n_threads);
         TrainingRoom {
             // Every block keeps the same: the second one's share stands for all but the first.

@@ -10,7 +10,8 @@ mod linear;
 mod roofline;
 
 pub use calame_kernels::{
-    AdamW as AdamWStep, AttentionShape, DropMask, Isa, KvPages, Precision, WorkRoom, attention_room, gemm_room,
+    AdamW as AdamWStep, AttentionShape, DropMask, Isa, KvPages, Precision, WorkspaceSize, attention_workspace_size,
+    gemm_workspace_size,
 };
 pub use classifier::{ClassifierScratch, chunk_rows, classifier_forward, classifier_forward_backward};
 pub use device::{Clock, Device, Phase, PhaseTotal, Work};
