@@ -19,7 +19,7 @@ const HS: usize = 64;
 const V: usize = 50_257;
 const ROWS: usize = B * T;
 /// Rows of logits that are held at a time.
-const CLASSIFIER_ROWS: usize = 512;
+const LOGIT_ROWS: usize = 512;
 /// Positions that a sequence under decoding has behind it.
 const CONTEXT: usize = 1024;
 const F32_BYTES: u64 = 4;
@@ -139,7 +139,7 @@ fn bench_gemm(criterion: &mut Criterion) {
         linear(pools, group, "y of c_attn, 1024x768 to 2304", precision, [ROWS, C, 3 * C]);
         linear(pools, group, "y of attn.c_proj, 1024x768 to 768", precision, [ROWS, C, C]);
         linear(pools, group, "y of mlp.c_proj, 1024x3072 to 768", precision, [ROWS, 4 * C, C]);
-        linear(pools, group, "logits of 512 rows, 512x768 to 50257", precision, [CLASSIFIER_ROWS, C, V]);
+        linear(pools, group, "logits of 512 rows, 512x768 to 50257", precision, [LOGIT_ROWS, C, V]);
         linear(pools, group, "one row through c_fc, 1x768 to 3072", precision, [1, C, 4 * C]);
         linear(pools, group, "logits of one row, 1x768 to 50257", precision, [1, C, V]);
     }
@@ -356,12 +356,12 @@ fn bench_dropout(criterion: &mut Criterion) {
     });
 }
 
-fn bench_classifier(criterion: &mut Criterion) {
+fn bench_cross_entropy(criterion: &mut Criterion) {
     let pools = &Pools::new();
     let group = &mut group(criterion, "cross_entropy");
-    let n = CLASSIFIER_ROWS * V;
-    let targets: Vec<u32> = (0..CLASSIFIER_ROWS).map(|r| (r * 7919 % V) as u32).collect();
-    let arrays = || (numbers(1, n), vec![0.0; CLASSIFIER_ROWS]);
+    let n = LOGIT_ROWS * V;
+    let targets: Vec<u32> = (0..LOGIT_ROWS).map(|r| (r * 7919 % V) as u32).collect();
+    let arrays = || (numbers(1, n), vec![0.0; LOGIT_ROWS]);
     pools.line(group, "forward, 512x50257", elements(n), arrays, |pool, (logits, losses)| {
         cross_entropy_forward(pool, logits, &targets, None, losses);
     });
@@ -422,6 +422,6 @@ criterion_group! {
     config = settings();
     targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows, bench_sum_of_squares,
         bench_memory, bench_dropout,
-        bench_classifier, bench_embedding, bench_random
+        bench_cross_entropy, bench_embedding, bench_random
 }
 criterion_main!(kernels);

@@ -91,9 +91,9 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// What decay leaves of a weight.
+    /// What weight decay multiplies a weight by in a step.
     #[inline(always)]
-    fn kept_share(&self) -> f32 {
+    fn decay_factor(&self) -> f32 {
         1.0 - self.lr * self.weight_decay
     }
 }
@@ -150,7 +150,7 @@ pub fn adamw_rows(
                 let (g, m, v) = unsafe { (grad.part(from, to), m.part(from, to), v.part(from, to)) };
                 adamw_slice(pool.isa(), hyper, w, g, m, v);
             } else {
-                scale(pool.isa(), hyper.kept_share(), w);
+                scale(pool.isa(), hyper.decay_factor(), w);
             }
         }
     });
@@ -213,7 +213,7 @@ multiversion! {
 
 #[inline(always)]
 fn adamw_slice_body(hyper: &AdamW, weight: &mut [f32], grad: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-    let keep = hyper.kept_share();
+    let keep = hyper.decay_factor();
     let step = hyper.lr / hyper.bias_correction1;
     let root = 1.0 / hyper.bias_correction2.sqrt();
     for (((w, grad), m), v) in weight.iter_mut().zip(grad.iter_mut()).zip(m.iter_mut()).zip(v.iter_mut()) {

@@ -6,7 +6,7 @@
 
 mod aligned;
 mod attention;
-mod classifier;
+mod cross_entropy;
 mod disjoint_mut;
 mod dropout;
 mod elementwise;
@@ -33,7 +33,7 @@ pub use attention::{
     AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, attention_workspace_size,
     store_kv,
 };
-pub use classifier::{cross_entropy_forward, cross_entropy_forward_backward, sum_losses};
+pub use cross_entropy::{cross_entropy_forward, cross_entropy_forward_backward, sum_losses};
 pub use dropout::{DropMask, drop_elements, drop_in_place};
 pub use elementwise::{AdamW, adamw, adamw_rows, add_scaled, sum_of_squares, sum_rows_add};
 pub use embedding::{embedding_backward, embedding_forward, positions};

@@ -37,7 +37,7 @@ pub fn attention_backward(
     });
 }
 
-/// A task's work space: keys, keys and values turned, queries packed as B; what is packed as A; weights, their gradients,
+/// A task's work space: keys, transposed keys and values, and queries packed as B; what is packed as A; weights, their gradients,
 /// dropout's factors.
 pub(super) fn backward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 8] {
     let (t, hs, scores) = (shape.n_positions, shape.head_size, QUERIES * shape.scores_stride());
