@@ -19,7 +19,7 @@ const HS: usize = 64;
 const V: usize = 50_257;
 const ROWS: usize = B * T;
 /// Rows of logits that are held at a time.
-const CLASSIFIER_ROWS: usize = 512;
+const LOGIT_ROWS: usize = 512;
 /// Positions that a sequence under decoding has behind it.
 const CONTEXT: usize = 1024;
 const F32_BYTES: u64 = 4;
@@ -78,8 +78,8 @@ fn bytes_of(n: usize) -> Throughput {
 }
 
 /// A dropout as the model's.
-fn keep() -> Keep<'static> {
-    Keep::new(Key::from_seed(1), 0, 0, 0.1)
+fn keep() -> DropMask<'static> {
+    DropMask::new(Key::from_seed(1), 0, 0, 0.1)
 }
 
 fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
@@ -101,7 +101,7 @@ fn linear(
     let throughput = if rows == 1 { bytes_of(outs * ins) } else { flops(2 * rows * ins * outs) };
     pools.line(group, name, throughput, arrays, |pool, (x, w, bias, y)| {
         let (x, w) = (MatRef::dense(x, rows, ins), MatRef::dense(w, outs, ins));
-        gemm(pool, precision, x, w.t(), MatMut::dense(y, rows, outs), Start::Bias(bias));
+        gemm(pool, precision, x, w.t(), MatMut::dense(y, rows, outs), Init::Bias(bias));
     });
 }
 
@@ -116,30 +116,30 @@ fn bench_gemm(criterion: &mut Criterion) {
         let work = flops(2 * ROWS * ins * outs);
         pools.line(group, "y of c_fc, then gelu", work.clone(), arrays, |pool, (x, w, y, gelu)| {
             let (x, w) = (MatRef::dense(x, ROWS, ins), MatRef::dense(w, outs, ins).t());
-            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, outs), Start::Zero, Finish::Gelu { y: gelu });
+            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, outs), Init::Zero, Epilogue::Gelu { y: gelu });
         });
         let arrays = || (numbers(1, ROWS * outs), numbers(2, outs * ins), vec![0.0; ROWS * ins]);
         pools.line(group, "dx of c_fc, 1024x3072 to 768", work.clone(), arrays, |pool, (dy, w, dx)| {
             let (dy, w) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(w, outs, ins));
-            gemm(pool, precision, dy, w, MatMut::dense(dx, ROWS, ins), Start::Zero);
+            gemm(pool, precision, dy, w, MatMut::dense(dx, ROWS, ins), Init::Zero);
         });
         let arrays = || (numbers(1, ROWS * outs), numbers(2, ROWS * ins), vec![0.0; outs * ins]);
         pools.line(group, "dw of c_fc, 3072x1024 to 768", work, arrays, |pool, (dy, x, dw)| {
             let (dy, x) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(x, ROWS, ins));
-            gemm(pool, precision, dy.t(), x, MatMut::dense(dw, outs, ins), Start::Add);
+            gemm(pool, precision, dy.t(), x, MatMut::dense(dw, outs, ins), Init::Add);
         });
         let arrays =
             || (numbers(1, ROWS * outs), numbers(2, outs * ins), numbers(3, ROWS * ins), vec![0.0; ROWS * ins]);
         let (work, keep) = (flops(2 * ROWS * ins * outs), keep());
         pools.line(group, "y of mlp.c_proj, then dropped and added", work, arrays, |pool, (x, w, stream, y)| {
             let (x, w) = (MatRef::dense(x, ROWS, outs), MatRef::dense(w, ins, outs).t());
-            let finish = Finish::AddDropped { x: stream, keep: Some(&keep), rows_per_sequence: T };
-            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, ins), Start::Zero, finish);
+            let epilogue = Epilogue::AddDropped { x: stream, keep: Some(&keep), rows_per_sequence: T };
+            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, ins), Init::Zero, epilogue);
         });
         linear(pools, group, "y of c_attn, 1024x768 to 2304", precision, [ROWS, C, 3 * C]);
         linear(pools, group, "y of attn.c_proj, 1024x768 to 768", precision, [ROWS, C, C]);
         linear(pools, group, "y of mlp.c_proj, 1024x3072 to 768", precision, [ROWS, 4 * C, C]);
-        linear(pools, group, "logits of 512 rows, 512x768 to 50257", precision, [CLASSIFIER_ROWS, C, V]);
+        linear(pools, group, "logits of 512 rows, 512x768 to 50257", precision, [LOGIT_ROWS, C, V]);
         linear(pools, group, "one row through c_fc, 1x768 to 3072", precision, [1, C, 4 * C]);
         linear(pools, group, "logits of one row, 1x768 to 50257", precision, [1, C, V]);
     }
@@ -175,7 +175,7 @@ fn bench_attention(criterion: &mut Criterion) {
     }
 }
 
-/// A page store with room for `n` sequences of CONTEXT positions: keys, values, table.
+/// A page store for `n` sequences of CONTEXT positions: keys, values, table.
 fn pages(n: usize) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
     let n_pages = n * CONTEXT / PAGE_LEN;
     (numbers(4, n * CONTEXT * C), numbers(5, n * CONTEXT * C), (0..n_pages as u32).collect())
@@ -356,12 +356,12 @@ fn bench_dropout(criterion: &mut Criterion) {
     });
 }
 
-fn bench_classifier(criterion: &mut Criterion) {
+fn bench_cross_entropy(criterion: &mut Criterion) {
     let pools = &Pools::new();
     let group = &mut group(criterion, "cross_entropy");
-    let n = CLASSIFIER_ROWS * V;
-    let targets: Vec<u32> = (0..CLASSIFIER_ROWS).map(|r| (r * 7919 % V) as u32).collect();
-    let arrays = || (numbers(1, n), vec![0.0; CLASSIFIER_ROWS]);
+    let n = LOGIT_ROWS * V;
+    let targets: Vec<u32> = (0..LOGIT_ROWS).map(|r| (r * 7919 % V) as u32).collect();
+    let arrays = || (numbers(1, n), vec![0.0; LOGIT_ROWS]);
     pools.line(group, "forward, 512x50257", elements(n), arrays, |pool, (logits, losses)| {
         cross_entropy_forward(pool, logits, &targets, None, losses);
     });
@@ -422,6 +422,6 @@ criterion_group! {
     config = settings();
     targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows, bench_sum_of_squares,
         bench_memory, bench_dropout,
-        bench_classifier, bench_embedding, bench_random
+        bench_cross_entropy, bench_embedding, bench_random
 }
 criterion_main!(kernels);

@@ -1,13 +1,14 @@
 //! The backward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
+use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::aligned::AlignedVec;
-use crate::dropout::Keep;
+use crate::disjoint_mut::DisjointMut;
+use crate::dropout::DropMask;
 use crate::gemm::MatRef;
 use crate::gemm::serial::{Masked, Serial};
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, sum_of2};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::precision::Precision;
 
 /// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what [`attention_forward`](super::attention_forward) had and gave.
@@ -21,7 +22,7 @@ pub fn attention_backward(
     dy: &[f32],
     qkv: &[f32],
     starts: Option<&[u32]>,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
     y: &[f32],
     lse: &[f32],
     dqkv: &mut [f32],
@@ -29,14 +30,14 @@ pub fn attention_backward(
     shape.check(qkv.len(), y.len(), lse.len());
     shape.check_starts(starts);
     assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: sizes of the gradients");
-    let (serial, dqkv) = (Serial::new(pool.isa(), precision), Shards::new(dqkv));
+    let (serial, dqkv) = (Serial::new(pool.isa(), precision), DisjointMut::new(dqkv));
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let (isa, head) = (pool.isa(), Head::of_task(shape, task));
         HeadBackward { isa, serial, head, dy, qkv, starts, keep, y, lse, dqkv }.run(scratch);
     });
 }
 
-/// A task's work space: keys, keys and values turned, queries packed as B; what is packed as A; weights, their gradients,
+/// A task's work space: keys, transposed keys and values, and queries packed as B; what is packed as A; weights, their gradients,
 /// dropout's factors.
 pub(super) fn backward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 8] {
     let (t, hs, scores) = (shape.n_positions, shape.head_size, QUERIES * shape.scores_stride());
@@ -60,10 +61,10 @@ struct HeadBackward<'a> {
     dy: &'a [f32],
     qkv: &'a [f32],
     starts: Option<&'a [u32]>,
-    keep: Option<&'a Keep<'a>>,
+    keep: Option<&'a DropMask<'a>>,
     y: &'a [f32],
     lse: &'a [f32],
-    dqkv: Shards<f32>,
+    dqkv: DisjointMut<f32>,
 }
 
 impl HeadBackward<'_> {
@@ -71,12 +72,12 @@ impl HeadBackward<'_> {
         let (serial, head) = (self.serial, self.head);
         let AttentionShape { n_positions: t, head_size: hs, .. } = head.shape;
         let stride = head.shape.scores_stride();
-        let [room_k, room_kt, room_vt, room_b, room_a, weights, dscores, factors] =
+        let [for_keys, for_keys_t, for_values_t, for_b, for_a, weights, dscores, factors] =
             carve(scratch, backward_lengths(serial, head.shape));
         self.clear_key_and_value_gradients();
         let (k, v) = (head.qkv(self.qkv, 1, 0, t), head.qkv(self.qkv, 2, 0, t));
-        let keys = serial.pack_b(room_k, k);
-        let (keys_t, values_t) = (serial.pack_b(room_kt, k.t()), serial.pack_b(room_vt, v.t()));
+        let keys = serial.pack_b(for_keys, k);
+        let (keys_t, values_t) = (serial.pack_b(for_keys_t, k.t()), serial.pack_b(for_values_t, v.t()));
         let qkv_stride = 3 * head.shape.channels();
         let (dk, dv) = (self.dqkv.at(head.qkv_at(1, 0)), self.dqkv.at(head.qkv_at(2, 0)));
         for from in (0..t).step_by(QUERIES) {
@@ -88,8 +89,8 @@ impl HeadBackward<'_> {
             let dy = MatRef::new(&self.dy[head.y_at(from)..], to - from, hs, head.shape.channels());
             // SAFETY: `weights` and `dscores` are this task's, QUERIES rows of at least t.
             unsafe {
-                serial.multiply(serial.pack_a(room_a, q), keys_t, by_keys, to, weights.as_mut_ptr(), stride, false);
-                serial.multiply(serial.pack_a(room_a, dy), values_t, by_keys, to, dscores.as_mut_ptr(), stride, false);
+                serial.multiply(serial.pack_a(for_a, q), keys_t, by_keys, to, weights.as_mut_ptr(), stride, false);
+                serial.multiply(serial.pack_a(for_a, dy), values_t, by_keys, to, dscores.as_mut_ptr(), stride, false);
             }
             score_gradients(self.isa, self, from, to, weights, dscores, factors);
             let weights = MatRef::new(weights, to - from, to, stride);
@@ -97,11 +98,11 @@ impl HeadBackward<'_> {
             // SAFETY: no other task touches this head's columns of dqkv.
             unsafe {
                 let dq = self.dqkv.at(head.qkv_at(0, from));
-                serial.multiply(serial.pack_a(room_a, dscores), keys, over_keys, hs, dq, qkv_stride, false);
-                let dy = serial.pack_b(room_b, dy);
-                serial.multiply(serial.pack_a(room_a, weights.t()), dy, over_queries, hs, dv, qkv_stride, true);
-                let q = serial.pack_b(room_b, q);
-                serial.multiply(serial.pack_a(room_a, dscores.t()), q, over_queries, hs, dk, qkv_stride, true);
+                serial.multiply(serial.pack_a(for_a, dscores), keys, over_keys, hs, dq, qkv_stride, false);
+                let dy = serial.pack_b(for_b, dy);
+                serial.multiply(serial.pack_a(for_a, weights.t()), dy, over_queries, hs, dv, qkv_stride, true);
+                let q = serial.pack_b(for_b, q);
+                serial.multiply(serial.pack_a(for_a, dscores.t()), q, over_queries, hs, dk, qkv_stride, true);
             }
         }
     }

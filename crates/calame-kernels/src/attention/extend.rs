@@ -3,9 +3,10 @@
 //! A row's result depends on its own query and its sequence's keys alone: each row walks its pages in order, whatever rows
 //! stand beside it and however its prompt was cut.
 
+use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of, sum_of2};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::split::{COLUMNS, TASK_ELEMENTS};
 
 /// Where the keys and values of many sequences are stored.
@@ -71,7 +72,7 @@ pub fn store_kv(
     }
     // By columns, not by rows: two rows may have the same place. Few rows are not worth a second thread.
     let width = (TASK_ELEMENTS / rows.max(1)).max(COLUMNS);
-    let (keys, values) = (Shards::new(keys), Shards::new(values));
+    let (keys, values) = (DisjointMut::new(keys), DisjointMut::new(values));
     pool.run(channels.div_ceil(width), |task| {
         let (from, to) = (task * width, ((task + 1) * width).min(channels));
         for ((row, &s), &t) in qkv.chunks_exact(3 * channels).zip(sequences).zip(positions) {
@@ -118,14 +119,14 @@ pub fn attention_extend(
             pages.check_page("attention_extend", s, i, keys.len() / c);
         }
     }
-    let y = Shards::new(y);
+    let y = DisjointMut::new(y);
     pool.run_with_scratch(rows * n_head, |task, scratch| {
         let (r, h) = (task / n_head, task % n_head);
         let (sequence, n_keys) = (sequences[r] as usize, positions[r] as usize + 1);
         let query = &qkv[r * 3 * c + h * head_size..][..head_size];
         // SAFETY: each task has its own head of its own row.
         let y = unsafe { y.part(r * c + h * head_size, r * c + (h + 1) * head_size) };
-        let weights = scratch.first(n_keys);
+        let weights = scratch.resize_uninit(n_keys);
         let place = |t: usize| pages.row(sequence, t) * c + h * head_size;
         attend(pool.isa(), query, &place, keys, values, weights, y);
     });

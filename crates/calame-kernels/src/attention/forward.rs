@@ -1,12 +1,13 @@
 //! The forward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
-use crate::dropout::Keep;
+use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
+use crate::disjoint_mut::DisjointMut;
+use crate::dropout::DropMask;
 use crate::gemm::MatRef;
 use crate::gemm::serial::{Masked, Serial};
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::precision::Precision;
 
 /// y [B·T, C] and lse [B, NH, T] from qkv [B·T, 3C]; both are overwritten.
@@ -22,24 +23,24 @@ pub fn attention_forward(
     shape: AttentionShape,
     qkv: &[f32],
     starts: Option<&[u32]>,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
     y: &mut [f32],
     lse: &mut [f32],
 ) {
     shape.check(qkv.len(), y.len(), lse.len());
     shape.check_starts(starts);
     let serial = Serial::new(pool.isa(), precision);
-    let (y, lse) = (Shards::new(y), Shards::new(lse));
+    let (y, lse) = (DisjointMut::new(y), DisjointMut::new(lse));
     let (t, hs, stride) = (shape.n_positions, shape.head_size, shape.scores_stride());
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let head = Head::of_task(shape, task);
-        let [room_k, room_v, room_a, weights] = carve(scratch, forward_lengths(serial, shape));
-        let keys = serial.pack_b(room_k, head.qkv(qkv, 1, 0, t).t());
-        let values = serial.pack_b(room_v, head.qkv(qkv, 2, 0, t));
+        let [for_keys, for_values, for_a, weights] = carve(scratch, forward_lengths(serial, shape));
+        let keys = serial.pack_b(for_keys, head.qkv(qkv, 1, 0, t).t());
+        let values = serial.pack_b(for_values, head.qkv(qkv, 2, 0, t));
         for from in (0..t).step_by(QUERIES) {
             let to = (from + QUERIES).min(t);
             let block = head.query_block(starts, from);
-            let queries = serial.pack_a(room_a, head.qkv(qkv, 0, from, to));
+            let queries = serial.pack_a(for_a, head.qkv(qkv, 0, from, to));
             // SAFETY: `weights` is this task's, QUERIES rows of at least t.
             unsafe {
                 serial.multiply(queries, keys, Masked::QueriesByKeys(block), to, weights.as_mut_ptr(), stride, false);
@@ -47,7 +48,7 @@ pub fn attention_forward(
             // SAFETY: no other task has this head's lse.
             let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
             softmax_rows(pool.isa(), head, starts, keep, from, to, weights, lse);
-            let weights = serial.pack_a(room_a, MatRef::new(weights, to - from, to, stride));
+            let weights = serial.pack_a(for_a, MatRef::new(weights, to - from, to, stride));
             // SAFETY: no other task writes this head's columns of y.
             unsafe {
                 let y = y.at(head.y_at(from));
@@ -70,7 +71,7 @@ pub(super) fn forward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 
 
 multiversion! {
     fn softmax_rows(
-        head: Head, starts: Option<&[u32]>, keep: Option<&Keep<'_>>, from: usize, to: usize, weights: &mut [f32],
+        head: Head, starts: Option<&[u32]>, keep: Option<&DropMask<'_>>, from: usize, to: usize, weights: &mut [f32],
         lse: &mut [f32],
     ) = softmax_rows_body;
 }
@@ -80,7 +81,7 @@ multiversion! {
 fn softmax_rows_body(
     head: Head,
     starts: Option<&[u32]>,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
     from: usize,
     to: usize,
     weights: &mut [f32],

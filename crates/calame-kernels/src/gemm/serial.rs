@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::MatRef;
 use super::kernels::{Kernels, Store};
+use super::select::kernels_of;
+use super::view::MatRef;
 use crate::isa::Isa;
 use crate::precision::Precision;
 
@@ -66,7 +67,7 @@ pub(crate) struct PackedA<'a> {
 
 impl Serial {
     pub fn new(isa: Isa, precision: Precision) -> Serial {
-        Serial { kernels: Kernels::of(isa, precision) }
+        Serial { kernels: kernels_of(isa, precision) }
     }
 
     /// Floats that [`Serial::pack_a`] needs for a matrix [rows, k].
@@ -79,20 +80,20 @@ impl Serial {
         cols.next_multiple_of(self.kernels.nr) * self.kernels.units(k)
     }
 
-    pub fn pack_a<'a>(self, room: &'a mut [f32], a: MatRef<'_>) -> PackedA<'a> {
-        let room = &mut room[..self.packed_a_len(a.rows, a.cols)];
-        for (i, panel) in room.chunks_exact_mut(self.kernels.mr * self.kernels.units(a.cols)).enumerate() {
+    pub fn pack_a<'a>(self, buffer: &'a mut [f32], a: MatRef<'_>) -> PackedA<'a> {
+        let buffer = &mut buffer[..self.packed_a_len(a.rows, a.cols)];
+        for (i, panel) in buffer.chunks_exact_mut(self.kernels.mr * self.kernels.units(a.cols)).enumerate() {
             self.kernels.pack_rows(panel, &a, i, 0, a.cols);
         }
-        PackedA { panels: room, rows: a.rows, k: a.cols }
+        PackedA { panels: buffer, rows: a.rows, k: a.cols }
     }
 
-    pub fn pack_b<'a>(self, room: &'a mut [f32], b: MatRef<'_>) -> PackedB<'a> {
-        let room = &mut room[..self.packed_b_len(b.rows, b.cols)];
-        for (j, panel) in room.chunks_exact_mut(self.kernels.nr * self.kernels.units(b.rows)).enumerate() {
+    pub fn pack_b<'a>(self, buffer: &'a mut [f32], b: MatRef<'_>) -> PackedB<'a> {
+        let buffer = &mut buffer[..self.packed_b_len(b.rows, b.cols)];
+        for (j, panel) in buffer.chunks_exact_mut(self.kernels.nr * self.kernels.units(b.rows)).enumerate() {
             self.kernels.pack_cols(panel, &b, j, 0, b.rows);
         }
-        PackedB { panels: room, k: b.rows }
+        PackedB { panels: buffer, k: b.rows }
     }
 
     /// C = A·B (or C += A·B where `add`) as far as the mask goes, for A's k: the first A.k rows and the first `cols` columns

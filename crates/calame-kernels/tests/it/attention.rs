@@ -31,7 +31,7 @@ fn passes(
     qkv: &[f32],
     dy: &[f32],
     starts: Option<&[u32]>,
-    keep: Option<&Keep<'_>>,
+    keep: Option<&DropMask<'_>>,
 ) -> [Vec<f32>; 3] {
     let (b, t, nh, _) = sizes;
     let (mut y, mut lse, mut dqkv) = (nans(dy.len()), nans(b * t * nh), nans(qkv.len()));
@@ -48,8 +48,8 @@ fn compare_with_reference(sizes: Sizes, starts: Option<&[u32]>) {
     let (qkv, dy) = (normals(1, b * t * 3 * c, 1.0), numbers(2, b * t * c));
     let (qkv64, dy64) = (to_f64(&qkv), to_f64(&dy));
     let words = words(5, b * nh * t * t.div_ceil(64));
-    let stored = Keep::stored(&words, nh * t, t, 1.25);
-    for keep in [None, Some(Keep::new(Key::from_seed(4), 2, 9, 0.3)), Some(stored)] {
+    let stored = DropMask::stored(&words, nh * t, t, 1.25);
+    for keep in [None, Some(DropMask::new(Key::from_seed(4), 2, 9, 0.3)), Some(stored)] {
         let factor =
             |s: usize, row: usize, k: usize| keep.as_ref().map_or(1.0, |keep| f64::from(keep.factor(s, row, k)));
         let (mut y64, mut dqkv64) = (vec![f64::NAN; b * t * c], vec![f64::NAN; qkv.len()]);
@@ -112,7 +112,7 @@ fn a_window_is_a_mask_too() {
 fn starts_of_zero_are_no_starts() {
     let sizes = (2, 130, 2, 17);
     let (qkv, dy) = (normals(1, 2 * 130 * 3 * 34, 1.0), numbers(2, 2 * 130 * 34));
-    let keep = Keep::new(Key::from_seed(4), 2, 9, 0.3);
+    let keep = DropMask::new(Key::from_seed(4), 2, 9, 0.3);
     for precision in Precision::ALL {
         for_every_pool(|pool| {
             let some = passes(pool, precision, sizes, &qkv, &dy, Some(&[0; 260]), Some(&keep));
@@ -186,7 +186,7 @@ fn the_same_bits_for_any_number_of_threads() {
     let (t, c) = (lengths.iter().sum(), nh * hs);
     let (qkv, dy) = (normals(1, 2 * t * 3 * c, 1.0), numbers(2, 2 * t * c));
     let packed = starts_of(&lengths).repeat(2);
-    let keep = Keep::new(Key::from_seed(4), 2, 9, 0.3);
+    let keep = DropMask::new(Key::from_seed(4), 2, 9, 0.3);
     for starts in [None, Some(&packed[..])] {
         for isa in Isa::available() {
             for precision in Precision::ALL {

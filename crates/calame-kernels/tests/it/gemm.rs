@@ -23,8 +23,8 @@ fn product(
 }
 
 /// What C holds before a product: `c0` where it is added to, else what no product may leave.
-fn start_values(start: Start<'_>, c0: &[f32]) -> Vec<f32> {
-    if matches!(start, Start::Add | Start::AddBias(_)) { c0.to_vec() } else { nans(c0.len()) }
+fn init_values(init: Init<'_>, c0: &[f32]) -> Vec<f32> {
+    if matches!(init, Init::Add | Init::AddBias(_)) { c0.to_vec() } else { nans(c0.len()) }
 }
 
 #[test]
@@ -55,16 +55,16 @@ fn gemm_in_all_transpositions_and_starts(precision: Precision) {
             let [sums, sizes] =
                 product(m, n, k, |i, p| precision.round(a_at(i, p)), |p, j| precision.round(b_at(p, j)));
             for_every_pool(|pool| {
-                for start in [Start::Zero, Start::Add, Start::Bias(&bias), Start::AddBias(&bias)] {
+                for init in [Init::Zero, Init::Add, Init::Bias(&bias), Init::AddBias(&bias)] {
                     let a = if ta { MatRef::dense(&a, k, m).t() } else { MatRef::dense(&a, m, k) };
                     let b = if tb { MatRef::dense(&b, n, k).t() } else { MatRef::dense(&b, k, n) };
-                    let mut c = start_values(start, &c0);
-                    gemm(pool, precision, a, b, MatMut::dense(&mut c, m, n), start);
-                    let first = |i: usize| match start {
-                        Start::Zero => 0.0,
-                        Start::Add => f64::from(c0[i]),
-                        Start::Bias(bias) => f64::from(bias[i % n]),
-                        Start::AddBias(bias) => f64::from(c0[i] + bias[i % n]),
+                    let mut c = init_values(init, &c0);
+                    gemm(pool, precision, a, b, MatMut::dense(&mut c, m, n), init);
+                    let first = |i: usize| match init {
+                        Init::Zero => 0.0,
+                        Init::Add => f64::from(c0[i]),
+                        Init::Bias(bias) => f64::from(bias[i % n]),
+                        Init::AddBias(bias) => f64::from(c0[i] + bias[i % n]),
                     };
                     let want: Vec<f64> = sums.iter().enumerate().map(|(i, s)| first(i) + s).collect();
                     assert_close("gemm", &c, &want, |i| (k + 3) as f64 * EPSILON * (sizes[i] + first(i).abs()));
@@ -83,7 +83,7 @@ fn gemm_rows_do_not_depend_on_their_number() {
             let rows = |from: usize, to: usize| {
                 let mut c = nans((to - from) * n);
                 let (a, b) = (MatRef::dense(&a[from * k..], to - from, k), MatRef::dense(&b, n, k).t());
-                gemm(pool, precision, a, b, MatMut::dense(&mut c, to - from, n), Start::Zero);
+                gemm(pool, precision, a, b, MatMut::dense(&mut c, to - from, n), Init::Zero);
                 c
             };
             let whole = rows(0, m);
@@ -105,11 +105,12 @@ fn gemm_by_slabs_is_gemm_by_rows() {
         for precision in Precision::ALL {
             // Every sequence is of `few` rows, so that a part begins where a sequence does.
             let rows = |from: usize, to: usize| {
-                let keep = Keep::new(Key::from_seed(1), (from / few) as u32, 3, 0.25);
-                let finish = Finish::AddDropped { x: &x[from * n..to * n], keep: Some(&keep), rows_per_sequence: few };
+                let keep = DropMask::new(Key::from_seed(1), (from / few) as u32, 3, 0.25);
+                let epilogue =
+                    Epilogue::AddDropped { x: &x[from * n..to * n], keep: Some(&keep), rows_per_sequence: few };
                 let mut c = nans((to - from) * n);
                 let (a, b) = (MatRef::dense(&a[from * k..], to - from, k), MatRef::dense(&b, n, k).t());
-                gemm_then(pool, precision, a, b, MatMut::dense(&mut c, to - from, n), Start::Zero, finish);
+                gemm_then(pool, precision, a, b, MatMut::dense(&mut c, to - from, n), Init::Zero, epilogue);
                 c
             };
             let whole = rows(0, m);
@@ -135,13 +136,13 @@ fn gemm_into_a_range_of_columns() {
         };
         for_every_pool(|pool| {
             for precision in Precision::ALL {
-                for start in [Start::Zero, Start::Add, Start::Bias(&bias), Start::AddBias(&bias)] {
+                for init in [Init::Zero, Init::Add, Init::Bias(&bias), Init::AddBias(&bias)] {
                     let mut c = c0.clone();
                     let (a, b) = (MatRef::dense(&a, m, k), MatRef::columns(&b, k, stride, before..before + n));
-                    gemm(pool, precision, a, b, MatMut::columns(&mut c, m, stride, before..before + n), start);
+                    gemm(pool, precision, a, b, MatMut::columns(&mut c, m, stride, before..before + n), init);
                     let mut alone = columns(&c0);
-                    gemm(pool, precision, a, b, MatMut::dense(&mut alone, m, n), start);
-                    assert_eq!(columns(&c), alone, "[{m}, {k}] times [{k}, {n}] from {start:?}");
+                    gemm(pool, precision, a, b, MatMut::dense(&mut alone, m, n), init);
+                    assert_eq!(columns(&c), alone, "[{m}, {k}] times [{k}, {n}] from {init:?}");
                     let inside = |i: usize| (before..before + n).contains(&(i % stride));
                     assert!((0..c.len()).all(|i| inside(i) || c[i] == c0[i]));
                 }
@@ -161,7 +162,7 @@ fn gemm_of_a_range_of_columns() {
         for precision in Precision::ALL {
             let product = |a: MatRef<'_>, b: MatRef<'_>| {
                 let mut c = nans(m * n);
-                gemm(pool, precision, a, b.t(), MatMut::dense(&mut c, m, n), Start::Zero);
+                gemm(pool, precision, a, b.t(), MatMut::dense(&mut c, m, n), Init::Zero);
                 c
             };
             let range = 9..9 + k;
@@ -184,10 +185,10 @@ fn a_range_of_columns_may_be_empty() {
         nothing,
         MatRef::dense(&[0.0; 4], 2, 2),
         MatMut::columns(&mut none, 0, 5, 3..5),
-        Start::Zero,
+        Init::Zero,
     );
     let (a, b) = (MatRef::dense(&[0.0; 2], 2, 1), MatRef::columns(&[0.0; 6], 1, 6, 6..6));
-    gemm(&pool, Precision::F32, a, b, MatMut::columns(&mut some, 2, 3, 3..3), Start::Zero);
+    gemm(&pool, Precision::F32, a, b, MatMut::columns(&mut some, 2, 3, 3..3), Init::Zero);
     assert_eq!(some, [1.0; 6]);
 }
 
@@ -209,39 +210,39 @@ fn products_are_finished_once() {
     for [m, n, k] in [[7, 130, 9], [33, 65, 1], [40, 257, 1601], [150, 300, 17]] {
         let bias = numbers(6, n);
         for_every_pool(|pool| {
-            for start in [Start::Zero, Start::Add, Start::Bias(&bias), Start::AddBias(&bias)] {
-                finish_product(pool, [m, n, k], start);
+            for init in [Init::Zero, Init::Add, Init::Bias(&bias), Init::AddBias(&bias)] {
+                check_epilogues(pool, [m, n, k], init);
             }
         });
     }
 }
 
 /// Every end of one product.
-fn finish_product(pool: &Pool, [m, n, k]: [usize; 3], start: Start<'_>) {
+fn check_epilogues(pool: &Pool, [m, n, k]: [usize; 3], init: Init<'_>) {
     let (a, b, x, c0) = (numbers(1, m * k), numbers(2, k * n), numbers(3, m * n), numbers(5, m * n));
-    let then = |finish: Finish<'_>| {
-        let mut c = start_values(start, &c0);
+    let then = |epilogue: Epilogue<'_>| {
+        let mut c = init_values(init, &c0);
         let (a, b) = (MatRef::dense(&a, m, k), MatRef::dense(&b, k, n));
-        gemm_then(pool, Precision::F32, a, b, MatMut::dense(&mut c, m, n), start, finish);
+        gemm_then(pool, Precision::F32, a, b, MatMut::dense(&mut c, m, n), init, epilogue);
         c
     };
-    let product = then(Finish::Keep);
+    let product = then(Epilogue::None);
     let mut gelu = nans(m * n);
-    assert_eq!(then(Finish::Gelu { y: &mut gelu }), product);
+    assert_eq!(then(Epilogue::Gelu { y: &mut gelu }), product);
     let mut want = vec![0.0; m * n];
     reference::gelu_forward(&to_f64(&product), &mut want);
     assert_close("gelu", &gelu, &want, |i| 1e-5 * (1.0 + want[i].abs()));
     let words = words(5, m.next_multiple_of(7) * n.div_ceil(64));
-    let (counted, stored) = (Keep::new(Key::from_seed(1), 0, 3, 0.25), Keep::stored(&words, 7, n, 1.5));
+    let (counted, stored) = (DropMask::new(Key::from_seed(1), 0, 3, 0.25), DropMask::stored(&words, 7, n, 1.5));
     for keep in [None, Some(&counted), Some(&stored)] {
-        let y = then(Finish::AddDropped { x: &x, keep, rows_per_sequence: 7 });
+        let y = then(Epilogue::AddDropped { x: &x, keep, rows_per_sequence: 7 });
         let factor = |r: usize, c: usize| keep.map_or(1.0, |k| f64::from(k.factor(r / 7, r % 7, c)));
         let mut want = vec![0.0; m * n];
         reference::add_dropped(&to_f64(&x), &to_f64(&product), &factor, n, &mut want);
         assert_close("x + keep·C", &y, &want, |i| 4.0 * EPSILON * (1.0 + 2.0 * f64::from(product[i]).abs()));
     }
     let (pre, mut again) = (numbers(4, m * n), nans(m * n));
-    let dx = then(Finish::GeluBackward { x: &pre, y: &mut again });
+    let dx = then(Epilogue::GeluBackward { x: &pre, y: &mut again });
     let mut want = vec![0.0; m * n];
     reference::gelu_backward(&to_f64(&product), &to_f64(&pre), &mut want);
     assert_close("dx", &dx, &want, |i| 1e-5 * (1.0 + f64::from(product[i]).abs()));
@@ -259,6 +260,6 @@ fn a_wrong_shape_is_named() {
         MatRef::dense(&[0.0; 6], 2, 3),
         MatRef::dense(&[0.0; 20], 4, 5),
         MatMut::dense(&mut c, 2, 5),
-        Start::Zero,
+        Init::Zero,
     );
 }

@@ -7,7 +7,7 @@ use crate::support::{numbers, to_f64};
 const STEP: f64 = 1e-5;
 
 /// Compares `gradient` of the scalar `f` at `x` with central differences. With steps of 1e-5 the difference is off by
-/// about f‴·1e-10/6 plus rounding of 1e-16/1e-5 relative to f; 1e-7 leaves room for both at these magnitudes.
+/// about f‴·1e-10/6 plus rounding of 1e-16/1e-5 relative to f; 1e-7 is above both at these magnitudes.
 fn check(what: &str, x: &[f64], gradient: &[f64], f: impl Fn(&[f64]) -> f64) {
     assert_eq!(x.len(), gradient.len(), "{what}: lengths");
     let mut at = x.to_vec();

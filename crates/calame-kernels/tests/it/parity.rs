@@ -53,15 +53,15 @@ fn gelu() {
         reference::gelu_backward(&dy64, &x64, &mut dx64);
         let one = [1.0];
         // 1·x is x: what is tested is the end of the product.
-        let then = |pool: &Pool, row: &[f32], finish: Finish<'_>| {
+        let then = |pool: &Pool, row: &[f32], epilogue: Epilogue<'_>| {
             let mut c = nans(n);
             let (a, b) = (MatRef::dense(&one, 1, 1), MatRef::dense(row, 1, n));
-            gemm_then(pool, Precision::F32, a, b, MatMut::dense(&mut c, 1, n), Start::Zero, finish);
+            gemm_then(pool, Precision::F32, a, b, MatMut::dense(&mut c, 1, n), Init::Zero, epilogue);
             c
         };
         for_every_pool(|pool| {
             let mut y = nans(n);
-            let c = then(pool, &x, Finish::Gelu { y: &mut y });
+            let c = then(pool, &x, Epilogue::Gelu { y: &mut y });
             assert_eq!(c, x, "the argument is kept");
             // The argument of the exponential, up to |2u|, is rounded a few times: its error is relative to u.
             let u = |i: usize| 1.0 + 2.0 * (x64[i] + 0.0447 * x64[i].powi(3)).abs().min(90.0);
@@ -69,7 +69,7 @@ fn gelu() {
             let cancelled = |i: usize| x64[i].abs() * f64::EPSILON;
             assert_close("y", &y, &y64, |i| 8.0 * EPSILON * u(i) * y64[i].abs() + cancelled(i));
             let mut again = nans(n);
-            let dx = then(pool, &dy, Finish::GeluBackward { x: &x, y: &mut again });
+            let dx = then(pool, &dy, Epilogue::GeluBackward { x: &x, y: &mut again });
             assert_eq!(again, y);
             assert_close("dx", &dx, &dx64, |i| 16.0 * EPSILON * u(i) * (1.0 + x64[i].abs()));
         });
@@ -117,7 +117,7 @@ fn dropped_elements() {
     for cols in SIZES {
         let x = numbers(1, 14 * cols);
         let words = words(5, 14 * cols.div_ceil(64));
-        for keep in [Keep::new(Key::from_seed(1), 0, 3, 0.25), Keep::stored(&words, 7, cols, 1.5)] {
+        for keep in [DropMask::new(Key::from_seed(1), 0, 3, 0.25), DropMask::stored(&words, 7, cols, 1.5)] {
             let want: Vec<f32> =
                 x.iter().enumerate().map(|(i, x)| x * keep.factor(i / cols / 7, i / cols % 7, i % cols)).collect();
             for_every_pool(|pool| {
@@ -136,19 +136,19 @@ fn dropped_elements() {
 #[test]
 fn stored_bits_are_where_they_are_said_to_be() {
     let words = [0b101, 0, 0, 0b10, u64::MAX, 0];
-    let keep = Keep::stored(&words, 3, 70, 2.0);
+    let keep = DropMask::stored(&words, 3, 70, 2.0);
     let kept = |row| (0..70).filter(|&column| keep.factor(0, row, column) == 2.0).collect::<Vec<usize>>();
     assert_eq!(kept(0), [0, 2]);
     assert_eq!(kept(1), [65]);
     assert_eq!(kept(2), (0..64).collect::<Vec<usize>>());
-    let of_one_row = Keep::stored(&words, 1, 70, 2.0);
+    let of_one_row = DropMask::stored(&words, 1, 70, 2.0);
     assert_eq!(of_one_row.factor(1, 0, 65), keep.factor(0, 1, 65));
 }
 
 #[test]
 #[should_panic(expected = "a mask of 5 words")]
 fn stored_bits_are_whole_sequences() {
-    let _ = Keep::stored(&[0; 5], 3, 70, 2.0);
+    let _ = DropMask::stored(&[0; 5], 3, 70, 2.0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use calame_kernels::{AdamW, AttentionShape, Keep as DropMask, Key, Precision};
+use calame_kernels::{AdamW, AttentionShape, DropMask, Key, Precision};
 
 use crate::tensor::{ElementFormat, Storage, Tensor, View, ViewMut};
 

@@ -4,7 +4,7 @@ use super::dropout::Masks;
 use super::gpt::{Saved, Scratch};
 use super::gradients::{Gradients, Trainable};
 use super::{Batch, Gpt, ModelConfig};
-use crate::ops::{self, AttentionShape, Isa, Precision, WorkRoom};
+use crate::ops::{self, AttentionShape, Isa, Precision, WorkspaceSize};
 use crate::tensor::Alloc;
 
 /// Bytes of a training's parts, all but parameters, gradients, moments and text.
@@ -60,11 +60,15 @@ impl TrainingMemory {
         let largest = products(config, b * t).chain(products(config, evaluated * t));
         let attention = |n_sequences| {
             let (n_head, head_size) = (config.n_head, config.head_size());
-            ops::attention_room(isa, precision, AttentionShape { n_sequences, n_positions: t, n_head, head_size })
+            ops::attention_workspace_size(
+                isa,
+                precision,
+                AttentionShape { n_sequences, n_positions: t, n_head, head_size },
+            )
         };
         let pool = largest
-            .map(|[m, k, n]| ops::gemm_room(isa, precision, m, k, n))
-            .fold(attention(most), WorkRoom::max)
+            .map(|[m, k, n]| ops::gemm_workspace_size(isa, precision, m, k, n))
+            .fold(attention(most), WorkspaceSize::max)
             .bytes(n_threads);
         let losses = 4 * (most * t) as u64;
         TrainingMemory {

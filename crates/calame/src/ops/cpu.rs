@@ -1,8 +1,6 @@
 //! The processor's implementation of every operation: storage becomes slices, and calame-kernels computes on them.
 
-use calame_kernels::{
-    self as kernels, AdamW, AttentionShape, Finish, Keep as DropMask, Key, KvPages, MatMut, MatRef, Precision, Start,
-};
+use calame_kernels::{self as kernels, AdamW, AttentionShape, DropMask, Key, KvPages, MatMut, MatRef, Precision};
 
 use crate::device::{Affine, Backend, Cpu, Epilogue, Init, KvRows, RowSet};
 use crate::tensor::{ElementFormat, Storage, Tensor, View, ViewMut};
@@ -105,21 +103,21 @@ impl Backend for Cpu {
     }
 
     fn product(&self, a: View<'_>, b: View<'_>, c: ViewMut<'_>, init: Init<'_>, epilogue: Epilogue<'_>) {
-        let start = match init {
-            Init::Zero => Start::Zero,
-            Init::Add => Start::Add,
-            Init::Bias(bias) => Start::Bias(bias.host()),
-            Init::AddBias(bias) => Start::AddBias(bias.host()),
+        let initial = match init {
+            Init::Zero => kernels::Init::Zero,
+            Init::Add => kernels::Init::Add,
+            Init::Bias(bias) => kernels::Init::Bias(bias.host()),
+            Init::AddBias(bias) => kernels::Init::AddBias(bias.host()),
         };
-        let finish = match epilogue {
-            Epilogue::None => Finish::Keep,
-            Epilogue::Gelu { y } => Finish::Gelu { y: y.host_mut() },
-            Epilogue::GeluBackward { x, y } => Finish::GeluBackward { x: x.host(), y: y.host_mut() },
+        let last = match epilogue {
+            Epilogue::None => kernels::Epilogue::None,
+            Epilogue::Gelu { y } => kernels::Epilogue::Gelu { y: y.host_mut() },
+            Epilogue::GeluBackward { x, y } => kernels::Epilogue::GeluBackward { x: x.host(), y: y.host_mut() },
             Epilogue::Residual { x, mask, rows_per_sequence } => {
-                Finish::AddDropped { x: x.host(), keep: mask, rows_per_sequence }
+                kernels::Epilogue::AddDropped { x: x.host(), keep: mask, rows_per_sequence }
             }
         };
-        kernels::gemm_then(&self.pool, self.precision, matrix(&a), matrix(&b), matrix_mut(c), start, finish);
+        kernels::gemm_then(&self.pool, self.precision, matrix(&a), matrix(&b), matrix_mut(c), initial, last);
     }
 
     fn sum_rows_add(&self, dy: &Tensor, dbias: &mut Tensor) {

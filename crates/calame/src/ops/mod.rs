@@ -16,7 +16,8 @@ mod roofline;
 
 pub use attention::{attention_backward, attention_extend, attention_forward, store_kv};
 pub use calame_kernels::{
-    AdamW as AdamWStep, AttentionShape, Isa, Keep as DropMask, Precision, WorkRoom, attention_room, gemm_room,
+    AdamW as AdamWStep, AttentionShape, DropMask, Isa, Precision, WorkspaceSize, attention_workspace_size,
+    gemm_workspace_size,
 };
 pub use layers::{
     drop_elements, drop_in_place, embedding_backward, embedding_forward, gather_rows, layer_norm_again,

@@ -2,9 +2,10 @@
 //!
 //! loss = ln Σ e^z − z[target]; dz = (softmax(z) − one-hot(target))·scale·weight. Sums over a row are split in 16 lanes.
 
+use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 
 /// The loss of each row of `logits` [R, V], not multiplied by the row's weight; the logits are overwritten.
 ///
@@ -63,7 +64,7 @@ fn for_logit_rows(
         let inside = (target as usize) < n_vocab || weight_of(r) == 0.0;
         assert!(inside, "cross entropy: target {target} of row {r} is outside the vocabulary of {n_vocab}");
     }
-    let (logits, losses) = (Shards::new(logits), Shards::new(losses));
+    let (logits, losses) = (DisjointMut::new(logits), DisjointMut::new(losses));
     pool.run(rows, |r| {
         // SAFETY: tasks have different rows.
         let (z, loss) = unsafe { (logits.part(r * n_vocab, (r + 1) * n_vocab), losses.part(r, r + 1)) };
