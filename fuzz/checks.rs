@@ -304,7 +304,7 @@ pub fn onnx(data: &[u8]) -> bool {
         let path = folder.join("model.onnx");
         write(&path, graph);
         write(&folder.join("model.onnx.data"), weights);
-        let mut file = match OnnxFile::open(&path) {
+        let file = match OnnxFile::open(&path) {
             Ok(file) => file,
             Err(error) => return names(&error, folder),
         };

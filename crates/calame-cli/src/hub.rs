@@ -5,16 +5,15 @@
 //! so names are checked before, sizes and SHA-256 after a transfer.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use calame::files::sha256_of_file;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use indicatif::ProgressBar;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::output::{WithHint, note};
 
@@ -222,20 +221,12 @@ impl Transfer<'_> {
 
 /// Compares a fetched file with its size and, as the hub's large files have theirs for a name, its SHA-256.
 fn check(blob: &Path, n_bytes: u64, etag: &str) -> Result<()> {
-    let mut file = File::open(blob).with_context(|| blob.display().to_string())?;
-    let found = file.metadata()?.len();
+    let found = fs::metadata(blob).with_context(|| blob.display().to_string())?.len();
     if found != n_bytes {
         bail!("{found} bytes came, expected {n_bytes}");
     }
     if etag.len() == 64 {
-        let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            match file.read(&mut buffer).with_context(|| blob.display().to_string())? {
-                0 => break,
-                n => hasher.update(&buffer[..n]),
-            }
-        }
-        let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = sha256_of_file(blob, &mut |_| {})?;
         if found != etag {
             bail!("what came is another file (SHA-256 {found}, expected {etag})");
         }

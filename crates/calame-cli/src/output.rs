@@ -172,6 +172,10 @@ pub fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use calame::files::FileError;
+
     use super::*;
 
     #[test]
@@ -191,8 +195,8 @@ mod tests {
         assert_eq!(system_hint(&error(io::ErrorKind::Other)), None);
         assert_eq!(system_hint(&anyhow::anyhow!("no system")), None);
         // A model's own error has said it in its line.
-        let source = io::Error::from(io::ErrorKind::StorageFull);
-        let model = CheckpointError::Io { action: "write", path: "model".into(), source };
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let model = CheckpointError::from(FileError::new("write", Path::new("model"))(full));
         assert!(model.to_string().contains("disk is full"));
         assert_eq!(system_hint(&model.into()), None);
     }

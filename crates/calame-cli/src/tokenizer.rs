@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use calame::checkpoint::replace_text;
 use calame::data::DocumentError;
 use calame::data::DocumentSource;
 use calame::data::documents::Meter;
 use calame::data::prepare::{PrepareOptions, Texts};
+use calame::files::{create_parent_folder, replace_bytes};
 use calame::tokenizer::{self, Bpe, Encoder, Special, Tokenizer};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -101,7 +101,8 @@ fn train(args: &TrainArgs) -> Result<()> {
     bar.set_message("comparing with GPT-2's");
     let comparison = compare(&sources, &options, share, learnt.as_ref())?;
     bar.finish_and_clear();
-    replace_text(&file, &learnt.to_json())?;
+    create_parent_folder(&file)?;
+    replace_bytes(&file, learnt.to_json().as_bytes())?;
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
     let (own, gpt2) = (per_token(comparison.n_own), per_token(comparison.n_gpt2));
     if args.json {

@@ -55,7 +55,7 @@ fn what_is_no_run_is_not_replaced() {
 fn a_device_is_no_folder() {
     let place = Place::new();
     place.fails(&train_into("/dev/full", &["--overwrite"]), 1, &["/dev/full", "is no run", "hint: "]);
-    assert!(!std::path::Path::new("/dev/.full.new").exists());
+    assert!(!std::path::Path::new("/dev/.full.partial").exists());
 }
 
 #[test]

@@ -4,21 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::TorchFileError;
+use crate::files::FileError;
 use crate::tokenizer::TokenizerError;
 
 /// Why a model or a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The system refused: not found, not allowed, disk full.
-    #[error("cannot {action} {}: {source}{}", .path.display(), hint(.source))]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On which file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error("{}{}", .0, remedy(.0))]
+    File(#[from] FileError),
     /// The folder holds no saved model.
     #[error("{} holds no model: expected {expected}; {remedy}", .path.display())]
     NotAModel {
@@ -115,8 +109,8 @@ pub enum CheckpointError {
 
 impl CheckpointError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
-        let path = path.to_owned();
-        move |source| CheckpointError::Io { action, path, source }
+        let error = FileError::new(action, path);
+        move |source| CheckpointError::File(error(source))
     }
 
     pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> CheckpointError {
@@ -124,16 +118,8 @@ impl CheckpointError {
     }
 }
 
-fn hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            " (the disk is full: free some space or choose another folder; what stood there before is untouched)"
-        }
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            " (it may not be written or read there: choose another folder)"
-        }
-        _ => "",
-    }
+fn remedy(error: &FileError) -> String {
+    error.remedy().map(|remedy| format!(" ({remedy})")).unwrap_or_default()
 }
 
 fn lines(problems: &[String]) -> String {

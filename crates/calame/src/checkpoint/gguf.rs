@@ -11,12 +11,12 @@ mod metadata;
 mod write;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::CheckpointError;
-use super::by_position::ByPosition;
 use super::model_file::{Format, Opened};
 use super::source::{StoredTensor, TensorSource};
+use crate::files::PositionedFile;
 use crate::quant;
 use header::{Header, TensorInfo};
 
@@ -25,13 +25,9 @@ pub use write::write_gguf;
 /// How every such file begins.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
 
-/// Bytes that are read at a time.
-const PIECE_BYTES: usize = 4 << 20;
-
 /// An open file whose header has been checked against the file's size.
 struct GgufFile {
-    path: PathBuf,
-    file: ByPosition,
+    file: PositionedFile,
     /// Of each tensor.
     infos: Vec<TensorInfo>,
     tensors: Vec<StoredTensor>,
@@ -51,8 +47,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let tensors: Vec<StoredTensor> = infos.iter().map(stored).collect();
     let config = metadata::config(path, &values, &tensors)?;
     let tokenizer = metadata::tokenizer(path, &mut values, &config)?;
-    let file = ByPosition::of(file).map_err(CheckpointError::io("read", path))?;
-    let source = Box::new(GgufFile { path: path.to_owned(), file, infos, tensors });
+    let source = Box::new(GgufFile { file: PositionedFile::of(file, path)?, infos, tensors });
     let says_none = values.contains_key(metadata::TOKENIZER_MODEL);
     let (format, weights, notes) = (Format::Gguf, path.to_owned(), Vec::new());
     let mut opened = Opened { format, weights, source, config, conv1d: false, tokenizer, notes };
@@ -68,21 +63,12 @@ impl TensorSource for GgufFile {
     }
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
-        let TensorInfo { format, start, n_bytes, .. } = self.infos[index];
-        let io = || CheckpointError::io("read", &self.path);
+        let TensorInfo { format, start, .. } = self.infos[index];
         if format == quant::NumberFormat::F32 {
-            return self.file.read_exact(start, bytemuck::cast_slice_mut(out)).map_err(io());
+            return Ok(self.file.read_exact(start, bytemuck::cast_slice_mut(out))?);
         }
         // The header's check has it that both are whole numbers of blocks, and as many.
-        let blocks = (PIECE_BYTES / format.block_bytes()).min(out.len() / format.block_len()).max(1);
-        let mut at = start;
-        let mut piece = vec![0; (blocks * format.block_bytes()).min(n_bytes as usize)];
-        for out in out.chunks_mut(blocks * format.block_len()) {
-            let piece = &mut piece[..out.len() / format.block_len() * format.block_bytes()];
-            self.file.read_exact(at, piece).map_err(io())?;
-            at += piece.len() as u64;
-            quant::dequantize(format, piece, out);
-        }
-        Ok(())
+        let block = (format.block_bytes(), format.block_len());
+        Ok(self.file.read_blocks(start, block, out, |piece, out| quant::dequantize(format, piece, out))?)
     }
 }

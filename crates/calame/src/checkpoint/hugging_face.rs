@@ -4,7 +4,6 @@
 //! config.json under `calame`: whether there is a qkv bias (a model without one is written with zeros, because the
 //! format has no way to leave it out), and the tokenizer's hash.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,10 +11,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::names::{self, Naming};
-use super::tensor_file::{self, Entry, Reading};
-use super::{CheckpointError, ModelFile, atomic};
+use super::tensor_write::{self, Entry};
+use super::{CheckpointError, ModelFile};
+use crate::files::{read_text_at_most, replace_folder, write_new_file};
 use crate::model::params::{ParamName, shapes};
 use crate::model::{Gpt, Init, ModelConfig};
+use crate::tensor::Alloc;
 use crate::tokenizer::{self, Tokenizer};
 
 pub(super) const CONFIG: &str = "config.json";
@@ -25,41 +26,43 @@ const GENERATION: &str = "generation_config.json";
 const QKV_BIAS: &str = "attn.c_attn.bias";
 /// No JSON file of a model is larger (a tokenizer of 250,000 words has some 20 MB).
 const MAX_JSON_BYTES: u64 = 256 << 20;
-/// Writes a model; what stood at `folder` stands until the new one is complete.
+
+/// Saves a model as a folder; a folder that exists there stays intact until the new one is complete.
 ///
 /// # Errors
-/// What the system says, with the file's name.
+/// If the system refuses, with the file's name.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
-    atomic::replace_folder(folder, |folder| {
+    replace_folder(folder, |folder| {
         write_settings(folder, &gpt.config, tokenizer)?;
         let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path()) {
-            (false, path) => Some((key(&name), Entry::of(tensor, names::is_conv1d(path)))),
-            (true, QKV_BIAS) => Some((key(&name), Entry::zeros(3 * gpt.config.n_embd))),
+            (false, path) => Some(Entry::of(key(&name), tensor, names::is_conv1d(path))),
+            (true, QKV_BIAS) => Some(Entry::zeros(key(&name), 3 * gpt.config.n_embd)),
             (true, _) => None,
         });
-        tensor_file::write(&folder.join(WEIGHTS), entries, &[("format", "pt")])
+        tensor_write::write(&folder.join(WEIGHTS), entries, &[("format", "pt")])
     })
 }
 
-/// Writes a model that stays in its file, tensor by tensor, as [`save_model`] does.
+/// Saves a model that stays in its file as [`save_model`] does, one tensor in memory at a time.
 ///
 /// # Errors
-/// What the system says, with the file's name; what is wrong with the tensors that are read.
+/// If the system refuses, with the file's name; if a tensor cannot be read.
 pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
-    atomic::replace_folder(folder, |folder| {
+    replace_folder(folder, |folder| {
         write_settings(folder, &config, tokenizer.as_deref())?;
-        let reading = Reading::of(model);
-        let read = |name: ParamName, dims: [usize; 2]| reading.tensor(name, dims);
-        let biases = (0..config.n_layer).filter(|_| !config.qkv_bias).map(|i| {
-            let name = ParamName::qkv_bias(i);
-            (key(&name), Entry::zeros(3 * config.n_embd))
+        let biases = (0..config.n_layer)
+            .filter(|_| !config.qkv_bias)
+            .map(|i| Entry::zeros(key(&ParamName::qkv_bias(i)), 3 * config.n_embd));
+        let entries = shapes(&config).into_iter().map(|(name, shape)| {
+            let dims = [shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]];
+            Entry::read(key(&name), &shape, names::is_conv1d(name.path()), move || {
+                let mut tensor = Alloc::on_host().zeros(dims);
+                model.read(name, &mut tensor)?;
+                Ok(tensor)
+            })
         });
-        let entries = shapes(&config)
-            .into_iter()
-            .map(|(name, shape)| (key(&name), Entry::later(&read, name, &shape, names::is_conv1d(name.path()))));
-        let written = tensor_file::write(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")]);
-        reading.outcome().and(written)
+        tensor_write::write(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")])
     })
 }
 
@@ -78,12 +81,12 @@ pub(super) fn write_settings(
     let hash = tokenizer.map(Tokenizer::hash);
     let json = config_json(config, end_of_text, hash.as_deref());
     let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
-    atomic::write(&folder.join(CONFIG), &format!("{json:#}\n"))?;
-    atomic::write(&folder.join(GENERATION), &format!("{generation:#}\n"))?;
-    match tokenizer {
-        Some(tokenizer) => atomic::write(&folder.join(TOKENIZER), &tokenizer.to_json()),
-        None => Ok(()),
+    write_new_file(&folder.join(CONFIG), format!("{json:#}\n").as_bytes())?;
+    write_new_file(&folder.join(GENERATION), format!("{generation:#}\n").as_bytes())?;
+    if let Some(tokenizer) = tokenizer {
+        write_new_file(&folder.join(TOKENIZER), tokenizer.to_json().as_bytes())?;
     }
+    Ok(())
 }
 
 fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: Option<&str>) -> Value {
@@ -117,21 +120,13 @@ fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: O
     })
 }
 
-fn read_text(path: &Path) -> Result<String, CheckpointError> {
-    let bytes = fs::metadata(path).map_err(CheckpointError::io("read", path))?.len();
-    if bytes > MAX_JSON_BYTES {
-        return Err(CheckpointError::damaged(path, format!("{bytes} bytes of JSON")));
-    }
-    fs::read_to_string(path).map_err(CheckpointError::io("read", path))
-}
-
 pub(super) fn read_json(path: &Path) -> Result<Value, CheckpointError> {
     read_json_as(path, "config.json")
 }
 
 /// Reads a JSON file of a model; `what` is said to be wrong where it is none.
 pub(super) fn read_json_as<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CheckpointError> {
-    let text = read_text(path)?;
+    let text = read_text_at_most(path, MAX_JSON_BYTES)?;
     serde_json::from_str(&text).map_err(|source| CheckpointError::Json { path: path.to_owned(), what, source })
 }
 
@@ -192,7 +187,7 @@ pub(super) fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig,
 }
 
 pub(super) fn read_tokenizer_file(path: &Path) -> Result<Arc<dyn Tokenizer>, CheckpointError> {
-    Ok(tokenizer::read_json(&read_text(path)?, path)?)
+    Ok(tokenizer::read_json(&read_text_at_most(path, MAX_JSON_BYTES)?, path)?)
 }
 
 pub(super) fn read_tokenizer(

@@ -3,13 +3,13 @@
 //! A GPT-2 always: tied head, qkv bias. The vocabulary is padded to a round number of rows, of which the first are read.
 //! Source: karpathy/llm.c, `train_gpt2.py` (`write_model`, `write_tensors`) and `train_gpt2.c` (`gpt2_build_from_checkpoint`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::bf16;
 
 use super::CheckpointError;
-use super::by_position::ByPosition;
 use super::source::{StoredTensor, TensorSource};
+use crate::files::PositionedFile;
 use crate::model::{ConfigError, Init, ModelConfig};
 
 /// The first number of the header.
@@ -17,8 +17,6 @@ pub(super) const MAGIC: u32 = 20_240_326;
 const HEADER_BYTES: u64 = 4 * 256;
 /// Far more than any GPT-2 has: the list of their tensors stays small.
 const MAX_BLOCKS: usize = 10_000;
-/// Bytes that are read at a time.
-const PIECE_BYTES: usize = 4 << 20;
 
 /// The parameters that exist once for each block, in the file's order, with their sizes in multiples of C.
 const OF_BLOCKS: [(&str, &[usize]); 12] = [
@@ -62,8 +60,7 @@ impl Stored {
 
 /// An open checkpoint whose size is what its header says.
 pub(super) struct LlmcFile {
-    path: PathBuf,
-    file: ByPosition,
+    file: PositionedFile,
     stored: Stored,
     config: ModelConfig,
     tensors: Vec<StoredTensor>,
@@ -73,14 +70,14 @@ pub(super) struct LlmcFile {
 
 impl LlmcFile {
     pub fn open(path: &Path) -> Result<LlmcFile, CheckpointError> {
-        let file = ByPosition::open(path).map_err(CheckpointError::io("open", path))?;
+        let file = PositionedFile::open(path)?;
         let file_bytes = file.n_bytes();
         if file_bytes < HEADER_BYTES {
             let reason = format!("{file_bytes} bytes are no checkpoint of llm.c: its header alone has {HEADER_BYTES}");
             return Err(CheckpointError::damaged(path, reason));
         }
         let mut bytes = [0; 4 * 8];
-        file.read_exact(0, &mut bytes).map_err(CheckpointError::io("read", path))?;
+        file.read_exact(0, &mut bytes)?;
         let mut header = [0; 8];
         for (number, bytes) in header.iter_mut().zip(bytes.chunks_exact(4)) {
             *number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -95,7 +92,7 @@ impl LlmcFile {
             return Err(CheckpointError::damaged(path, reason));
         }
         let (tensors, starts) = layout(&config, n_padded, stored);
-        Ok(LlmcFile { path: path.to_owned(), file, stored, config, tensors, starts })
+        Ok(LlmcFile { file, stored, config, tensors, starts })
     }
 
     /// The model's shape; the file does not tell its dropout, llm.c has none.
@@ -110,21 +107,16 @@ impl TensorSource for LlmcFile {
     }
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
-        let io = || CheckpointError::io("read", &self.path);
-        let mut at = self.starts[index];
+        let at = self.starts[index];
         if self.stored == Stored::F32 {
-            return self.file.read_exact(at, bytemuck::cast_slice_mut(out)).map_err(io());
+            return Ok(self.file.read_exact(at, bytemuck::cast_slice_mut(out))?);
         }
-        let mut piece = vec![0; PIECE_BYTES.min(2 * out.len())];
-        for out in out.chunks_mut(PIECE_BYTES / 2) {
-            let piece = &mut piece[..2 * out.len()];
-            self.file.read_exact(at, piece).map_err(io())?;
-            at += piece.len() as u64;
+        let widen = |piece: &[u8], out: &mut [f32]| {
             for (x, bytes) in out.iter_mut().zip(piece.chunks_exact(2)) {
                 *x = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
             }
-        }
-        Ok(())
+        };
+        Ok(self.file.read_blocks(at, (2, 1), out, widen)?)
     }
 }
 

@@ -3,8 +3,6 @@
 //! A saved model is a folder in Hugging Face's layout; a training checkpoint is a folder of calame's own. Both are written
 //! under another name, synced and then renamed, so that what stood before stands whole until the new one does.
 
-mod atomic;
-mod by_position;
 mod error;
 mod gguf;
 mod hugging_face;
@@ -19,14 +17,14 @@ mod safetensors_files;
 mod shape;
 mod source;
 mod tensor_file;
+mod tensor_write;
 mod torch_file;
 mod torch_record;
 mod torch_source;
 mod torch_write;
 mod training;
+mod transpose;
 
-pub(crate) use atomic::put_in_place;
-pub use atomic::replace_text;
 pub use error::CheckpointError;
 pub use gguf::write_gguf;
 pub use hugging_face::{save_model, write_hugging_face};
@@ -34,7 +32,7 @@ pub use model_file::{Format, ModelFile, SavedModel, find_model, load_model};
 pub use onnx::{OnnxCheck, OnnxFile, verify_onnx, write_onnx};
 pub use progress::{Best, Progress, Usual};
 pub use source::StoredTensor;
-pub use tensor_file::write_tensor;
+pub use tensor_write::write_tensor;
 pub use torch_file::{PlainValue, TorchDtype, TorchFile, TorchFileError, TorchTensor};
 pub use torch_write::write_torch;
 pub use training::{

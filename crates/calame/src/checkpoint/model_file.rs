@@ -1,7 +1,6 @@
 //! A saved model in any format that calame reads, open for reading by position.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,9 +15,10 @@ use super::names::Naming;
 use super::safetensors_files::{SafetensorsFiles, inside};
 use super::shape::{self, Guess};
 use super::source::{StoredTensor, TensorSource};
-use super::tensor_file::transpose;
 use super::torch_record::Record;
 use super::torch_source::TorchSource;
+use super::transpose::transpose;
+use crate::files::PositionedFile;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
 use crate::tensor::{Alloc, Tensor};
@@ -288,9 +288,9 @@ fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
 /// A file, known by how it begins.
 fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     let mut start = [0; 16];
-    let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
-    let n = read_up_to(&mut file, &mut start).map_err(CheckpointError::io("read", path))?;
-    let start = &start[..n];
+    let file = PositionedFile::open(path)?;
+    let start = &mut start[..file.n_bytes().min(16) as usize];
+    file.read_exact(0, start)?;
     if start.starts_with(&llmc::MAGIC.to_le_bytes()) {
         return open_llmc(path);
     }
@@ -390,17 +390,6 @@ impl Opened {
             self.tokenizer = Some(gpt2);
         }
     }
-}
-
-fn read_up_to(file: &mut File, bytes: &mut [u8]) -> std::io::Result<usize> {
-    let mut n = 0;
-    while n < bytes.len() {
-        match file.read(&mut bytes[n..])? {
-            0 => break,
-            more => n += more,
-        }
-    }
-    Ok(n)
 }
 
 /// Whether all are numbers: the largest magnitude's bits tell, and no branch stands in the way of vectors.

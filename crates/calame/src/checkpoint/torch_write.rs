@@ -15,7 +15,8 @@ use std::path::Path;
 use self::archive::Archive;
 use super::names::Naming;
 use super::torch_record::{self, Record};
-use super::{CheckpointError, ModelFile, atomic};
+use super::{CheckpointError, ModelFile};
+use crate::files::{create_parent_folder, replace_file};
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
 use crate::tensor::Alloc;
@@ -57,7 +58,8 @@ pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError
     let config = model.config().clone();
     let plan = Plan::of(&config);
     let record = Record::new(&config, model.tokenizer().map(|tokenizer| tokenizer.hash()));
-    atomic::replace_file(path, |file| {
+    create_parent_folder(path)?;
+    replace_file(path, |file| {
         let write = || CheckpointError::io("write", path);
         let mut archive = Archive::new(file, 0);
         write_head(&mut archive, &plan, &record).map_err(write())?;

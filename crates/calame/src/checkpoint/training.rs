@@ -6,16 +6,21 @@
 //! keeps its generator's. Beside them `checkpoints/best-000035` may stand: the model of the best evaluation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::Dtype;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
-use super::tensor_file::{self, Entry, TensorFile};
-use super::{CheckpointError, atomic, put_in_place, save_model};
+use super::tensor_file::TensorFile;
+use super::tensor_write::{self, Entry};
+use super::{CheckpointError, save_model};
+use crate::files::{
+    crc32_of_file, move_folder, read_text_at_most, remove_folder_if_exists, replace_folder, write_new_file,
+};
 use crate::model::params::ParamName;
 use crate::model::{Gpt, Head};
 use crate::tensor::Tensor;
@@ -26,8 +31,8 @@ const CONFIG: &str = "config.toml";
 const CHECKSUMS: &str = "checksums.json";
 const TENSORS: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
 const STEP_KEY: &str = "calame.n_steps";
-/// Bytes that are read at a time.
-const PIECE_BYTES: usize = 1 << 20;
+/// The state of a training with a full history of losses has some 10 kB, its checksums less.
+const MAX_JSON_BYTES: u64 = 16 << 20;
 
 /// A training's state, to be written.
 #[derive(Clone, Debug)]
@@ -70,24 +75,31 @@ pub fn save_training(
     let TrainingState { trees, own_heads, progress } = state;
     let folder = checkpoints.join(format!("step-{:06}", progress.n_steps));
     let step = progress.n_steps.to_string();
-    atomic::replace_folder(&folder, |folder| {
+    replace_folder::<CheckpointError>(&folder, |folder| {
         for (i, (file, tree)) in TENSORS.iter().zip(trees).enumerate() {
             let own_head = own_heads.map(|heads| heads[i]);
-            let entries = present(tree, own_head).map(|(name, tensor)| (name.to_string(), Entry::of(tensor, false)));
-            tensor_file::write(&folder.join(file), entries, &[(STEP_KEY, &step)])?;
+            let entries = present(tree, own_head).map(|(name, tensor)| Entry::of(name.to_string(), tensor, false));
+            tensor_write::write(&folder.join(file), entries, &[(STEP_KEY, &step)])?;
         }
-        atomic::write(&folder.join(CONFIG), config)?;
-        atomic::write(&folder.join(STATE), &json(&folder.join(STATE), "state", progress)?)?;
+        write_new_file(&folder.join(CONFIG), config.as_bytes())?;
+        write_json(&folder.join(STATE), "state", progress)?;
         let sums: Result<BTreeMap<&str, Checksum>, CheckpointError> =
             TENSORS.into_iter().chain([CONFIG, STATE]).map(|file| Ok((file, checksum(&folder.join(file))?))).collect();
-        atomic::write(&folder.join(CHECKSUMS), &json(&folder.join(CHECKSUMS), "checksums", &sums?)?)
+        write_json(&folder.join(CHECKSUMS), "checksums", &sums?)
     })?;
     prune(checkpoints, progress, n_kept)?;
     Ok(folder)
 }
 
-fn json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Result<String, CheckpointError> {
-    serde_json::to_string_pretty(value).map_err(|source| CheckpointError::Json { path: path.to_owned(), what, source })
+fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Result<(), CheckpointError> {
+    let wrong = |source| CheckpointError::Json { path: path.to_owned(), what, source };
+    let json = serde_json::to_vec_pretty(value).map_err(wrong)?;
+    Ok(write_new_file(path, &json)?)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CheckpointError> {
+    let text = read_text_at_most(path, MAX_JSON_BYTES)?;
+    serde_json::from_str(&text).map_err(|source| CheckpointError::Json { path: path.to_owned(), what, source })
 }
 
 /// Removes what is older than the newest `n_kept`, and what a killed program has left.
@@ -108,7 +120,8 @@ fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), Che
     // A program that is killed while it writes leaves a folder under a name that no later step has.
     let states = list(checkpoints, ".step-", ".partial")?.into_iter();
     let partial = states.chain(list(checkpoints, ".best-", ".partial")?.into_iter().filter(is_past));
-    all[n_kept..].iter().cloned().chain(models).chain(partial).try_for_each(|(_, path)| atomic::remove_if_there(&path))
+    let removed = all[n_kept..].iter().cloned().chain(models).chain(partial);
+    removed.into_iter().try_for_each(|(_, path)| Ok(remove_folder_if_exists(&path)?))
 }
 
 /// Removes what a killed program has left half written in a run's folder `checkpoints`, into which nobody else writes now.
@@ -117,24 +130,12 @@ fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), Che
 /// What the system says.
 pub fn clear_partial(checkpoints: &Path) -> Result<(), CheckpointError> {
     let (states, models) = (list(checkpoints, ".step-", ".partial")?, list(checkpoints, ".best-", ".partial")?);
-    states.into_iter().chain(models).try_for_each(|(_, path)| atomic::remove_if_there(&path))
+    states.into_iter().chain(models).try_for_each(|(_, path)| Ok(remove_folder_if_exists(&path)?))
 }
 
 fn checksum(path: &Path) -> Result<Checksum, CheckpointError> {
-    let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
-    let (mut hasher, mut piece) = (crc32fast::Hasher::new(), vec![0; PIECE_BYTES]);
-    let mut file_bytes = 0;
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(Checksum { file_bytes, crc32: format!("{:08x}", hasher.finalize()) }),
-            Ok(n) => {
-                hasher.update(&piece[..n]);
-                file_bytes += n as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(CheckpointError::io("read", path)(error)),
-        }
-    }
+    let (file_bytes, crc32) = crc32_of_file(path)?;
+    Ok(Checksum { file_bytes, crc32: format!("{crc32:08x}") })
 }
 
 /// Compares every file of a checkpoint with its checksum.
@@ -143,12 +144,7 @@ fn checksum(path: &Path) -> Result<Checksum, CheckpointError> {
 /// Names the first file that is not what was written.
 pub fn verify_checkpoint(folder: &Path) -> Result<(), CheckpointError> {
     let path = folder.join(CHECKSUMS);
-    let text = fs::read_to_string(&path).map_err(CheckpointError::io("read", &path))?;
-    let expected: BTreeMap<String, Checksum> = serde_json::from_str(&text).map_err(|source| CheckpointError::Json {
-        path: path.clone(),
-        what: "list of checksums",
-        source,
-    })?;
+    let expected: BTreeMap<String, Checksum> = read_json(&path, "list of checksums")?;
     for file in TENSORS.into_iter().chain([CONFIG, STATE]) {
         let expected = expected
             .get(file)
@@ -235,7 +231,10 @@ fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
     earlier.sort_unstable();
     earlier.pop();
     // Whoever writes states may remove the same ones now.
-    earlier.iter().filter(|(of, _)| !spoken_of.contains(of)).try_for_each(|(_, path)| atomic::remove_if_there(path))
+    earlier
+        .iter()
+        .filter(|(of, _)| !spoken_of.contains(of))
+        .try_for_each(|(_, path)| Ok(remove_folder_if_exists(path)?))
 }
 
 /// Puts the model of the best evaluation, that after `step`, at `model`; where a program was killed right after it had done
@@ -247,13 +246,11 @@ pub fn take_best(checkpoints: &Path, step: u64, model: &Path) -> Result<(), Chec
     if !best_folder(checkpoints, step).exists() && model.is_dir() {
         return Ok(());
     }
-    put_in_place(&best_folder(checkpoints, step), model)
+    Ok(move_folder(&best_folder(checkpoints, step), model)?)
 }
 
 fn read_progress(folder: &Path) -> Result<Progress, CheckpointError> {
-    let path = folder.join(STATE);
-    let text = fs::read_to_string(&path).map_err(CheckpointError::io("read", &path))?;
-    serde_json::from_str(&text).map_err(|source| CheckpointError::Json { path, what: "training state", source })
+    read_json(&folder.join(STATE), "training state")
 }
 
 /// Reads a checkpoint into trees of the run's shape.

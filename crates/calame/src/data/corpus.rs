@@ -1,7 +1,7 @@
 //! Files to text.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use walkdir::WalkDir;
 
 use super::corpus_error::{CorpusError, IllFormed};
 use super::names::{self, BUILTIN, NamedText};
+use crate::files::{read_at_most, sha256_hex};
 
 /// The story that calame brings along.
 const STORY: &str = include_str!("story.txt");
@@ -87,7 +88,7 @@ impl Corpus {
 
     /// SHA-256 of the text in hexadecimal digits: what a run that is gone on with must find again.
     pub fn sha256(&self) -> String {
-        names::sha256_hex(self.text.as_bytes())
+        sha256_hex(self.text.as_bytes())
     }
 
     fn push_builtin(&mut self) {
@@ -99,8 +100,8 @@ impl Corpus {
     }
 
     fn push_file(&mut self, path: &Path) -> Result<(), CorpusError> {
-        let room = MAX_BYTES.saturating_sub(self.text.len() as u64);
-        let bytes = read_bytes(path, room)?;
+        let limit = MAX_BYTES.saturating_sub(self.text.len() as u64);
+        let bytes = read_bytes(path, limit)?;
         let file_bytes = bytes.len() as u64;
         let text = to_text(path, bytes)?;
         self.push(path.to_owned(), file_bytes, text);
@@ -228,8 +229,8 @@ pub(super) fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError>
     Ok(files)
 }
 
-/// The bytes of a file of at most `room` bytes.
-fn read_bytes(path: &Path, room: u64) -> Result<Vec<u8>, CorpusError> {
+/// The bytes of a file of at most `limit` bytes.
+fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, CorpusError> {
     // Asked before it is opened: opening a pipe would wait for its writer.
     let meta = fs::metadata(path).map_err(unreadable(path))?;
     if !meta.is_file() {
@@ -237,22 +238,16 @@ fn read_bytes(path: &Path, room: u64) -> Result<Vec<u8>, CorpusError> {
     }
     let too_long = |file_bytes: u64| CorpusError::TooLong {
         path: path.to_owned(),
-        n_bytes: (MAX_BYTES - room).saturating_add(file_bytes),
+        n_bytes: (MAX_BYTES - limit).saturating_add(file_bytes),
     };
-    if meta.len() > room {
+    if meta.len() > limit {
         return Err(too_long(meta.len()));
     }
-    let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(meta.len() as usize)
-        .map_err(|error| unreadable(path)(io::Error::new(io::ErrorKind::OutOfMemory, error)))?;
-    let file = File::open(path).map_err(unreadable(path))?;
-    // The file may have grown since it was asked for its length.
-    file.take(room.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable(path))?;
-    if bytes.len() as u64 > room {
-        return Err(too_long(bytes.len() as u64));
-    }
-    Ok(bytes)
+    read_at_most(path, limit).map_err(|error| match error.source.kind() {
+        // The file has grown since its length was read.
+        io::ErrorKind::FileTooLarge => too_long(limit.saturating_add(1)),
+        _ => unreadable(path)(error.source),
+    })
 }
 
 /// The text that a file's bytes are, without a byte order mark.

@@ -1,15 +1,13 @@
 //! `manifest.json`: what a folder of prepared text holds, and how it was made.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::names::{hex, sha256_hex};
 use super::prepare::PrepareOptions;
+use crate::files::{FileError, read_at_most, sha256_hex, sha256_of_file};
 
 /// The file's name.
 pub const MANIFEST: &str = "manifest.json";
@@ -159,13 +157,8 @@ pub struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The system refused.
-    #[error("cannot read {}: {source}", .path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Not a manifest.
     #[error("{}: expected the manifest of a folder that calame data prepare made, found: {found}; prepare the text again into another folder", .path.display())]
     Foreign {
@@ -196,13 +189,11 @@ impl Manifest {
     /// Names the file and what is wrong with it. Whether the shards are there is found when they are opened.
     pub fn read(folder: &Path) -> Result<(Manifest, String), ManifestError> {
         let path = folder.join(MANIFEST);
-        let io = |source| ManifestError::Io { path: path.clone(), source };
         let foreign = |found: String| ManifestError::Foreign { path: path.clone(), found };
-        let mut bytes = Vec::new();
-        File::open(&path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(foreign(format!("more than {MAX_BYTES} bytes")));
-        }
+        let bytes = read_at_most(&path, MAX_BYTES).map_err(|error| match error.source.kind() {
+            io::ErrorKind::FileTooLarge => foreign(error.source.to_string()),
+            _ => error.into(),
+        })?;
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| foreign(error.to_string()))?;
         manifest.check().map_err(foreign)?;
         Ok((manifest, sha256_hex(&bytes)))
@@ -248,28 +239,11 @@ impl Manifest {
     pub fn verify(&self, folder: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), ManifestError> {
         for shard in &self.shards {
             let path = folder.join(&shard.file);
-            let found =
-                sha256_of(&path, progress).map_err(|source| ManifestError::Io { path: path.clone(), source })?;
+            let found = sha256_of_file(&path, progress)?;
             if found != shard.sha256 {
                 return Err(ManifestError::Damaged { path, expected: shard.sha256.clone(), found });
             }
         }
         Ok(())
-    }
-}
-
-/// SHA-256 of a file in hexadecimal digits.
-pub(super) fn sha256_of(path: &Path, progress: &mut dyn FnMut(u64)) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            n => {
-                hasher.update(&buffer[..n]);
-                progress(n as u64);
-            }
-        }
     }
 }

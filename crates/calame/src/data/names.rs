@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use crate::files::sha256_of_reader;
 
 /// The name of the story inside the library, which is also what no input means.
 pub const BUILTIN: &str = "builtin";
@@ -128,33 +128,12 @@ pub fn check(text: &'static NamedText, cache_dir: &Path) -> Result<PathBuf, Name
     } else if meta.len() != text.file_bytes {
         format!("{} bytes", meta.len())
     } else {
-        match sha256_of_file(&path, text.file_bytes) {
+        let file = File::open(&path).map(|file| file.take(text.file_bytes));
+        match file.and_then(|file| sha256_of_reader(file, &mut |_| {})) {
             Ok(sha256) if sha256 == text.sha256 => return Ok(path),
             Ok(sha256) => format!("SHA-256 {sha256}"),
             Err(reason) => return Err(NameError::Unreadable { path, reason }),
         }
     };
     Err(NameError::WrongChecksum { path, text, found })
-}
-
-/// SHA-256 of the first `limit` bytes of a file.
-fn sha256_of_file(path: &Path, limit: u64) -> io::Result<String> {
-    let mut file = File::open(path)?.take(limit);
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-}
-
-/// SHA-256 in lower-case hexadecimal digits.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,12 +6,11 @@
 //! Sources: karpathy/llm.c, `dev/data/data_common.py` (`write_datafile`) and `llmc/dataloader.h`; karpathy/nanoGPT,
 //! `data/openwebtext/prepare.py`.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::manifest::IdWidth;
+use crate::files::{FileError, PositionedFile};
 
 /// Magic number and version of the header, by the width of the ids.
 const KINDS: [(u32, u32, IdWidth); 2] = [(20_240_520, 1, IdWidth::U16), (20_240_801, 7, IdWidth::U32)];
@@ -24,15 +23,8 @@ const PIECE_BYTES: usize = 1 << 13;
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
     /// The system refused: not found, not allowed, shorter than it was.
-    #[error("cannot {action} {}: {source}", .path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of another kind.
     #[error("{}: {key} is {found}: expected {expected}; tokenize the text again, by calame data prepare or with llm.c's dev/data scripts", .path.display())]
     Foreign {
@@ -83,8 +75,7 @@ pub(super) fn header(width: IdWidth, n_tokens: u32) -> [u8; HEADER_BYTES as usiz
 /// An open shard whose size is what its header says; only what is read takes memory.
 #[derive(Debug)]
 pub struct TokenShard {
-    path: PathBuf,
-    file: File,
+    file: PositionedFile,
     width: IdWidth,
     /// Where the ids begin.
     start: u64,
@@ -97,13 +88,14 @@ impl TokenShard {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<TokenShard, ShardError> {
-        let (mut file, found) = open(path)?;
+        let file = PositionedFile::open(path)?;
+        let found = file.n_bytes();
         let size = |expected| ShardError::Size { path: path.to_owned(), found, expected };
         if found < HEADER_BYTES {
             return Err(size(HEADER_BYTES));
         }
         let mut bytes = [0; 12];
-        file.read_exact(&mut bytes).map_err(io_error("read", path))?;
+        file.read_exact(0, &mut bytes)?;
         let header = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         let foreign = |key, found, expected| ShardError::Foreign { path: path.to_owned(), key, found, expected };
         let Some((_, version, width)) = KINDS.into_iter().find(|(magic, ..)| *magic == header(0)) else {
@@ -118,7 +110,7 @@ impl TokenShard {
         if found != expected {
             return Err(size(expected));
         }
-        Ok(TokenShard { path: path.to_owned(), file, width, start: HEADER_BYTES, n_tokens: header(8) as usize })
+        Ok(TokenShard { file, width, start: HEADER_BYTES, n_tokens: header(8) as usize })
     }
 
     /// Opens a shard of nanoGPT's format, which is nothing but `n_tokens` ids.
@@ -126,13 +118,14 @@ impl TokenShard {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn open_bare(path: &Path, width: IdWidth, n_tokens: u64) -> Result<TokenShard, ShardError> {
-        let (file, found) = open(path)?;
+        let file = PositionedFile::open(path)?;
+        let found = file.n_bytes();
         let expected = n_tokens.saturating_mul(width.n_bytes());
         if found != expected {
             return Err(ShardError::Size { path: path.to_owned(), found, expected });
         }
         // A file of that size exists, so that the number is far below 2⁶³.
-        Ok(TokenShard { path: path.to_owned(), file, width, start: 0, n_tokens: n_tokens as usize })
+        Ok(TokenShard { file, width, start: 0, n_tokens: n_tokens as usize })
     }
 
     /// The number of its ids.
@@ -147,7 +140,7 @@ impl TokenShard {
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Reads the ids at `range` over all of `out`; allocates nothing.
@@ -169,7 +162,7 @@ impl TokenShard {
         let mut piece = [0; PIECE_BYTES];
         for out in out.chunks_mut(PIECE_BYTES / id_bytes as usize) {
             let piece = &mut piece[..out.len() * id_bytes as usize];
-            read_exact_at(&self.file, piece, at).map_err(io_error("read", &self.path))?;
+            self.file.read_exact(at, piece)?;
             at += piece.len() as u64;
             match self.width {
                 IdWidth::U16 => {
@@ -184,28 +177,4 @@ impl TokenShard {
         }
         Ok(())
     }
-}
-
-fn open(path: &Path) -> Result<(File, u64), ShardError> {
-    let file = File::open(path).map_err(io_error("open", path))?;
-    let n_bytes = file.metadata().map_err(io_error("read", path))?.len();
-    Ok((file, n_bytes))
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, out: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, out, at)
-}
-
-#[cfg(not(unix))]
-fn read_exact_at(mut file: &File, out: &mut [u8], at: u64) -> io::Result<()> {
-    use std::io::{Seek, SeekFrom};
-    // One thread reads a training's batches, so that nobody moves the place in between.
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(out)
-}
-
-pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ShardError + use<> {
-    let path = path.to_owned();
-    move |source| ShardError::Io { action, path, source }
 }

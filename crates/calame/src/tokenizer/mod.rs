@@ -16,11 +16,10 @@ mod simple;
 mod stream;
 mod train;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use crate::files::Sha256;
 
 pub use encoder::Encoder;
 pub use gpt2::{Bpe, BpeLists};
@@ -167,7 +166,7 @@ pub fn read_json(text: &str, path: &Path) -> Result<Arc<dyn Tokenizer>, Tokenize
 fn hash_vocabulary<'a>(kind: &str, tokens: impl Iterator<Item = (&'a [u8], bool)>) -> String {
     let mut hasher = Sha256::new();
     let mut update = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
     update(kind.as_bytes());
@@ -175,8 +174,5 @@ fn hash_vocabulary<'a>(kind: &str, tokens: impl Iterator<Item = (&'a [u8], bool)
         update(token);
         update(&[u8::from(special)]);
     }
-    hasher.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hasher.finish()
 }

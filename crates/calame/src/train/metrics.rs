@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::checkpoint::Progress;
+use crate::files::{FileError, replace_bytes};
 
 /// The longest line that is read, in bytes; a sample of a hundred thousand tokens is far below it.
 const MAX_LINE_BYTES: u64 = 4 << 20;
@@ -161,15 +162,8 @@ fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Err
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// The file could not be opened, read, written or renamed.
-    #[error("{}: cannot {action}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error("{}: cannot {} it: {}", .0.path.display(), .0.action, .0.source)]
+    File(#[from] FileError),
     /// A new run would write over another's metrics.
     #[error(
         "{}: expected no file for a new run, found one; resume that run or choose another folder",
@@ -205,13 +199,6 @@ pub enum MetricsError {
     },
 }
 
-impl MetricsError {
-    fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Io { path, action, source }
-    }
-}
-
 /// Reads all records of a metrics file, in the order they were written.
 ///
 /// A last line without its line break that is not a record, as a killed run leaves it, is dropped.
@@ -227,7 +214,7 @@ pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
 
 /// Calls `visit` with each record and the bytes of its line, without the line break.
 fn for_each_line(path: &Path, mut visit: impl FnMut(Record, &[u8])) -> Result<(), MetricsError> {
-    let file = File::open(path).map_err(MetricsError::io(path, "open it"))?;
+    let file = File::open(path).map_err(FileError::new("open", path))?;
     let mut reader = BufReader::new(file);
     let mut bytes = Vec::new();
     for line in 1.. {
@@ -235,7 +222,7 @@ fn for_each_line(path: &Path, mut visit: impl FnMut(Record, &[u8])) -> Result<()
         let n_read = (&mut reader)
             .take(MAX_LINE_BYTES + 1)
             .read_until(b'\n', &mut bytes)
-            .map_err(MetricsError::io(path, "read it"))?;
+            .map_err(FileError::new("read", path))?;
         if n_read == 0 {
             break;
         }
@@ -280,7 +267,7 @@ impl MetricsWriter {
             Err(source) if source.kind() == ErrorKind::AlreadyExists => {
                 Err(MetricsError::Exists { path: path.to_path_buf() })
             }
-            Err(source) => Err(MetricsError::io(path, "make it")(source)),
+            Err(source) => Err(FileError::new("create", path)(source).into()),
         }
     }
 
@@ -299,7 +286,7 @@ impl MetricsWriter {
         let old_bytes = match path.metadata() {
             Ok(metadata) => metadata.len(),
             Err(source) if source.kind() == ErrorKind::NotFound => return Self::create(path),
-            Err(source) => return Err(MetricsError::io(path, "look at it")(source)),
+            Err(source) => return Err(FileError::new("read", path)(source).into()),
         };
         let mut kept = Vec::new();
         for_each_line(path, |record, line| {
@@ -313,9 +300,9 @@ impl MetricsWriter {
         let file_bytes = kept.len() as u64;
         // Lines are only ever dropped, or given the line break they lack: the same length is the same file.
         if file_bytes != old_bytes {
-            replace(path, &kept)?;
+            replace_bytes(path, &kept)?;
         }
-        let file = OpenOptions::new().append(true).open(path).map_err(MetricsError::io(path, "open it for writing"))?;
+        let file = OpenOptions::new().append(true).open(path).map_err(FileError::new("open", path))?;
         Ok(Self::over(path, file, file_bytes))
     }
 
@@ -331,13 +318,13 @@ impl MetricsWriter {
     pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, record)
-            .map_err(|source| MetricsError::io(&self.path, "encode a record")(source.into()))?;
+            .map_err(|source| FileError::new("write a record to", &self.path)(source.into()))?;
         self.line.push(b'\n');
         if let Err(source) = self.file.write_all(&self.line) {
             // Half a line left by a full disk would join the next one and spoil the file for readers.
             // Should the cut fail too, the first error is the one to tell.
             let _ = self.file.set_len(self.file_bytes);
-            return Err(MetricsError::io(&self.path, "write a record")(source));
+            return Err(FileError::new("write a record to", &self.path)(source).into());
         }
         self.file_bytes += self.line.len() as u64;
         Ok(())
@@ -349,32 +336,14 @@ impl MetricsWriter {
     ///
     /// The system could not write it.
     pub fn sync(&self) -> Result<(), MetricsError> {
-        self.file.sync_data().map_err(MetricsError::io(&self.path, "sync it"))
+        Ok(self.file.sync_data().map_err(FileError::new("sync", &self.path))?)
     }
-}
-
-/// Puts `bytes` in the place of the file: written beside it, synced, then renamed.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), MetricsError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = PathBuf::from(beside);
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let renamed = written
-        .map_err(MetricsError::io(&beside, "write it"))
-        .and_then(|()| std::fs::rename(&beside, path).map_err(MetricsError::io(path, "replace it")));
-    if renamed.is_err() {
-        // The half-written copy is of no use; the error to tell is the one that stopped it.
-        let _ = std::fs::remove_file(&beside);
-    }
-    renamed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::unfinished_path;
 
     fn at(n_steps: u64) -> Progress {
         Progress { n_steps, settled: true, ..Progress::default() }
@@ -554,7 +523,7 @@ mod tests {
         let n_same = bytes.iter().zip(&whole).take_while(|(a, b)| a == b).count();
         let n_kept = whole.split_inclusive(|b| *b == b'\n').take(4).flatten();
         assert!(n_same >= n_kept.count());
-        assert!(!path.with_extension("jsonl.tmp").exists());
+        assert!(!unfinished_path(&path).exists());
     }
 
     #[test]

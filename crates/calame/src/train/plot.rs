@@ -20,6 +20,7 @@ use plotters_backend::{BackendCoord, DrawingErrorKind};
 use self::axis::Axis;
 use self::canvas::{Canvas, UNITS_PER_INCH};
 use super::metrics::Record;
+use crate::files::replace_bytes;
 
 pub use self::compare::{ComparedRun, compare};
 
@@ -65,7 +66,7 @@ pub enum PlotError {
         /// The file.
         path: PathBuf,
     },
-    /// A file could not be written; the one that stood there before stands.
+    /// A file could not be written; the one that existed before is intact.
     #[error("{}: cannot write it: {source}", path.display())]
     Io {
         /// The file.
@@ -93,7 +94,7 @@ pub enum PlotError {
 /// gap, and a point with gaps on both sides is a dot. The tokens of an epoch are taken from the records; while
 /// no epoch has ended they are not known, and the figure then has tokens as its only x axis.
 ///
-/// Each file is written beside its place and renamed, so that a file that stood there stays whole.
+/// Each file is replaced atomically: the one that exists stays intact until the new one is complete.
 /// Returns the paths in the order of [`FILE_NAMES`].
 ///
 /// # Errors
@@ -119,7 +120,7 @@ fn write_canvas(canvas: &Canvas, title: &str, path: &Path) -> Result<(), PlotErr
         Some("png") => canvas.to_png(PIXELS_PER_INCH).map_err(|reason| PlotError::Png { reason })?,
         _ => return Err(PlotError::Format { path: path.to_owned() }),
     };
-    write_beside_and_rename(path, &bytes)
+    replace_bytes(path, &bytes).map_err(|error| PlotError::Io { path: path.to_owned(), source: error.source })
 }
 
 fn shorten(title: &str) -> String {
@@ -129,18 +130,6 @@ fn shorten(title: &str) -> String {
     let mut short: String = title.chars().take(MAX_TITLE_CHARS - 1).collect();
     short.push('…');
     short
-}
-
-fn write_beside_and_rename(path: &Path, bytes: &[u8]) -> Result<(), PlotError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = PathBuf::from(beside);
-    std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path)).map_err(|source| {
-        // The half-written copy is of no use; the error to tell is the one that stopped it.
-        let _ = std::fs::remove_file(&beside);
-        let path = path.to_path_buf();
-        PlotError::Io { path, source }
-    })
 }
 
 /// What the figure shows, in tokens and nats.

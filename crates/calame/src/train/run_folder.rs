@@ -19,21 +19,21 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::metrics::Record;
-use crate::checkpoint::{CheckpointError, put_in_place};
+use crate::files::{
+    FileError, read_text_at_most, remove_folder_if_exists, replace_bytes, replace_folder, write_new_file,
+};
+
+const CONFIG: &str = "config.toml";
+const SAMPLES: &str = "samples.txt";
+/// The tokenizer of a vocabulary of a million tokens has some 100 MB.
+const MAX_TEXT_BYTES: u64 = 256 << 20;
 
 /// Why a run's folder cannot be made, opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RunFolderError {
     /// The system refused.
-    #[error("cannot {action} {}: {source}", .path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// There is something at this path already.
     #[error("{} exists already: choose another --run, add --overwrite to replace it, or `--resume {}` to go on with it", .path.display(), .path.display())]
     Exists {
@@ -66,9 +66,6 @@ pub enum RunFolderError {
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// The new folder cannot take its place; what stood there stands.
-    #[error(transparent)]
-    Place(#[from] CheckpointError),
     /// A run's file that cannot be written.
     #[error("{}: {source}", .path.display())]
     Serialize {
@@ -92,9 +89,9 @@ pub struct RunLock {
     _folder: Option<File>,
 }
 
-fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunFolderError {
-    let path = path.to_owned();
-    move |source| RunFolderError::Io { action, path, source }
+/// The text of `config.toml`; `path` names it in errors.
+fn config_text(config: &RunConfig, path: &Path) -> Result<String, RunFolderError> {
+    toml::to_string_pretty(config).map_err(|source| RunFolderError::Serialize { path: path.to_owned(), source })
 }
 
 /// One text of `samples.txt`.
@@ -108,8 +105,8 @@ impl RunFolder {
 
     /// Makes the folder of a new run.
     ///
-    /// An empty folder may be there already; another run's is replaced only if `overwrite`, and no sooner than the new one
-    /// could be made beside it.
+    /// An empty folder may exist already; another run's is replaced only if `overwrite`, once the new one is complete beside
+    /// it.
     ///
     /// # Errors
     /// If there is something at the path, or the system refuses.
@@ -123,29 +120,16 @@ impl RunFolder {
         if occupied && !overwrite {
             return Err(RunFolderError::Exists { path: path.to_owned() });
         }
-        if occupied && !path.join("config.toml").is_file() {
+        if occupied && !path.join(CONFIG).is_file() {
             return Err(RunFolderError::NotARun { path: path.to_owned() });
         }
         // Until the new one is in its place.
         let _old = if occupied { Some(RunFolder { path: path.to_owned() }.lock()?) } else { None };
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(".new");
-        let fresh = path.with_file_name(name);
-        if fresh.exists() {
-            fs::remove_dir_all(&fresh).map_err(io("remove", &fresh))?;
-        }
-        fs::create_dir_all(&fresh).map_err(io("create", &fresh))?;
-        let folder = RunFolder { path: fresh.clone() };
-        let made = folder
-            .write_config(config)
-            .and_then(|()| folder.write(RunFolder::TOKENIZER, tokenizer_json))
-            .and_then(|()| Ok(put_in_place(&fresh, path)?));
-        if made.is_err() {
-            // The first error is the one to tell.
-            let _ = fs::remove_dir_all(&fresh);
-        }
-        made?;
+        let text = config_text(config, &path.join(CONFIG))?;
+        replace_folder(path, |folder| {
+            write_new_file(&folder.join(CONFIG), text.as_bytes())?;
+            write_new_file(&folder.join(RunFolder::TOKENIZER), tokenizer_json.as_bytes())
+        })?;
         Ok(RunFolder { path: path.to_owned() })
     }
 
@@ -155,13 +139,11 @@ impl RunFolder {
     /// If there is none, or its file cannot be understood.
     pub fn open(path: &Path) -> Result<(RunFolder, RunConfig), RunFolderError> {
         let folder = RunFolder { path: path.to_owned() };
-        let file = path.join("config.toml");
-        let text = match fs::read_to_string(&file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(RunFolderError::NoRun { path: path.to_owned() });
-            }
-            other => other.map_err(io("read", &file))?,
-        };
+        let file = path.join(CONFIG);
+        let text = read_text_at_most(&file, MAX_TEXT_BYTES).map_err(|error| match error.source.kind() {
+            io::ErrorKind::NotFound => RunFolderError::NoRun { path: path.to_owned() },
+            _ => error.into(),
+        })?;
         let config =
             toml::from_str(&text).map_err(|source| RunFolderError::Toml { path: file, source: Box::new(source) })?;
         Ok((folder, config))
@@ -221,26 +203,16 @@ impl RunFolder {
     /// # Errors
     /// If it cannot be read.
     pub fn tokenizer_json(&self) -> Result<String, RunFolderError> {
-        let path = self.path.join(RunFolder::TOKENIZER);
-        fs::read_to_string(&path).map_err(io("read", &path))
+        Ok(read_text_at_most(&self.path.join(RunFolder::TOKENIZER), MAX_TEXT_BYTES)?)
     }
 
-    /// Writes the run's file anew.
+    /// Replaces the run's file.
     ///
     /// # Errors
-    /// If the system refuses; the file that stood before stands then.
+    /// If the system refuses; the file that existed before is intact then.
     pub fn write_config(&self, config: &RunConfig) -> Result<(), RunFolderError> {
-        let path = self.path.join("config.toml");
-        let text = toml::to_string_pretty(config)
-            .map_err(|source| RunFolderError::Serialize { path: path.clone(), source })?;
-        self.write("config.toml", &text)
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<(), RunFolderError> {
-        let (path, partial) = (self.path.join(name), self.path.join(format!(".{name}.partial")));
-        let mut file = File::create(&partial).map_err(io("create", &partial))?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write", &partial))?;
-        fs::rename(&partial, &path).map_err(io("rename", &partial))
+        let path = self.path.join(CONFIG);
+        Ok(replace_bytes(&path, config_text(config, &path)?.as_bytes())?)
     }
 
     /// Adds the text of an epoch to `samples.txt`.
@@ -248,21 +220,22 @@ impl RunFolder {
     /// # Errors
     /// If the system refuses.
     pub fn add_sample(&self, epoch: u64, text: &str) -> Result<(), RunFolderError> {
-        let path = self.path.join("samples.txt");
-        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(io("open", &path))?;
-        file.write_all(sample(epoch, text).as_bytes()).map_err(io("write", &path))
+        let path = self.path.join(SAMPLES);
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let mut file = file.map_err(FileError::new("open", &path))?;
+        Ok(file.write_all(sample(epoch, text).as_bytes()).map_err(FileError::new("write", &path))?)
     }
 
     /// Writes `samples.txt` anew from a run's records: a killed program may have left a text that is written again.
     ///
     /// # Errors
-    /// If the system refuses; the file that stood before stands then.
+    /// If the system refuses; the file that existed before is intact then.
     pub fn rewrite_samples(&self, records: &[Record]) -> Result<(), RunFolderError> {
         let samples = records.iter().filter_map(|record| match record {
             Record::Sample { epoch, text, .. } => Some(sample(*epoch, text)),
             _ => None,
         });
-        self.write("samples.txt", &samples.collect::<String>())
+        Ok(replace_bytes(&self.path.join(SAMPLES), samples.collect::<String>().as_bytes())?)
     }
 
     /// Removes the checkpoints of a finished run.
@@ -270,10 +243,6 @@ impl RunFolder {
     /// # Errors
     /// If the system refuses.
     pub fn remove_checkpoints(&self) -> Result<(), RunFolderError> {
-        let path = self.checkpoints();
-        match fs::remove_dir_all(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io("remove", &path)(e)),
-            _ => Ok(()),
-        }
+        Ok(remove_folder_if_exists(&self.checkpoints())?)
     }
 }

@@ -22,6 +22,7 @@ use self::proto::{
     Event, PluginData, SessionLog, Summary, SummaryMetadata, TensorProto, TensorShapeProto, Value, What,
 };
 use super::metrics::Record;
+use crate::files::FileError;
 
 /// The format's version, which the first event names.
 const FILE_VERSION: &str = "brain.Event:2";
@@ -32,15 +33,8 @@ static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 #[derive(Debug, thiserror::Error)]
 pub enum EventsError {
     /// The system refused.
-    #[error("{}: cannot {action}: {source}; log.tensorboard = false writes no event files", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error("{}: cannot {} it: {}; log.tensorboard = false writes no event files", .0.path.display(), .0.action, .0.source)]
+    File(#[from] FileError),
 }
 
 /// Appends a run's records to an event file.
@@ -69,17 +63,14 @@ impl EventWriter {
         host: &str,
         n_steps_done: u64,
     ) -> Result<EventWriter, EventsError> {
-        let error = |path: &Path, action| {
-            let path = path.to_owned();
-            move |source| EventsError::Io { path, action, source }
-        };
-        fs::create_dir_all(folder).map_err(error(folder, "make it"))?;
+        fs::create_dir_all(folder).map_err(FileError::new("make", folder))?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         let host: String = host.chars().map(|c| if plain(c) { c } else { '-' }).collect();
         // Two within a second, as a test or an impatient hand makes them, must not share a file.
         let name = |seconds| folder.join(format!("events.out.tfevents.{seconds}.{host}.calame"));
         let path = (wall_time.as_secs()..).map(name).find(|path| !path.exists()).expect("seconds go on");
-        let file = OpenOptions::new().append(true).create_new(true).open(&path).map_err(error(&path, "make it"))?;
+        let file = OpenOptions::new().append(true).create_new(true).open(&path);
+        let file = file.map_err(FileError::new("make", &path))?;
         let mut writer = EventWriter { path, file, frame: Vec::new(), file_bytes: 0 };
         writer.append(wall_time, 0, What::FileVersion(FILE_VERSION.to_owned()))?;
         if n_steps_done > 0 {
@@ -125,7 +116,7 @@ impl EventWriter {
         if let Err(source) = self.file.write_all(&self.frame) {
             // Half a record would end the file for its reader; should the cut fail too, the first error is the one to tell.
             let _ = self.file.set_len(self.file_bytes);
-            return Err(EventsError::Io { path: self.path.clone(), action: "write an event", source });
+            return Err(FileError::new("write an event to", &self.path)(source).into());
         }
         self.file_bytes += self.frame.len() as u64;
         Ok(())

@@ -193,7 +193,7 @@ fn a_failing_save_leaves_the_old_model_whole() {
     // A file where the new folder would be made: it is not ours to remove.
     fs::write(parent.path().join(".model.partial"), "a file").unwrap();
     let error = save_model(&folder, &other, None).unwrap_err();
-    assert!(matches!(error, CheckpointError::Io { .. }) && error.to_string().contains(".model.partial"), "{error}");
+    assert!(matches!(error, CheckpointError::File(_)) && error.to_string().contains(".model.partial"), "{error}");
     assert_eq!(bits(&load_model(&folder).unwrap().gpt), bits(&model(&config())));
     assert_eq!(names(parent.path()), [".model.partial", "model"]);
 }

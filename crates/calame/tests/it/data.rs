@@ -10,6 +10,7 @@ use calame::data::{
     Corpus, CorpusError, DataConfig, IllFormed, Loader, LoaderError, NameError, Windows, WindowsError,
     split_by_characters,
 };
+use calame::files::sha256_hex;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -285,7 +286,7 @@ fn a_named_text_with_another_content_is_an_error() {
     let dir = folder(&[("1/the-verdict.txt", &same_length), ("2/the-verdict.txt", b"short")]);
     let error = |cache: &str| names::locate("the-verdict", &dir.path().join(cache)).unwrap_err();
     let message = error("1").to_string();
-    let sha256 = names::sha256_hex(&same_length);
+    let sha256 = sha256_hex(&same_length);
     assert_says(&message, &["the-verdict.txt", text.sha256, &sha256, "delete this file"]);
     assert!(matches!(error("2"), NameError::WrongChecksum { .. }));
     assert_says(&error("2").to_string(), &["20479 bytes", "found 5 bytes", "delete this file"]);

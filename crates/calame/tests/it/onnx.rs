@@ -99,7 +99,7 @@ fn an_export_is_the_model_to_the_bit() {
         for file in ["config.json", "generation_config.json", "tokenizer.json", GRAPH, DATA] {
             assert!(exported.folder.join(file).is_file(), "{file}");
         }
-        let mut file = OnnxFile::open(&exported.graph()).unwrap();
+        let file = OnnxFile::open(&exported.graph()).unwrap();
         let stored = file.tensors().to_vec();
         let gpt = model(&config);
         let expected: Vec<_> = gpt.tensors().filter(|(_, tensor)| !tensor.is_empty()).collect();

@@ -1,5 +1,6 @@
 //! The figure of a run: that it is drawn, that it is true, that it survives odd records.
 
+use calame::files::unfinished_path;
 use calame::train::metrics::Record;
 use calame::train::plot::{FILE_NAMES, PlotError, draw};
 
@@ -242,8 +243,8 @@ fn a_figure_that_stood_there_stands_when_the_new_one_cannot_be_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let svg = folder.path().join("loss-plot.svg");
     std::fs::write(&svg, "the old one").expect("written");
-    // A folder of the temporary file's name stops the writing, whoever runs the test.
-    std::fs::create_dir(folder.path().join("loss-plot.svg.tmp")).expect("a folder");
+    // A folder of the partial file's name stops the writing, whoever runs the test.
+    std::fs::create_dir(unfinished_path(&svg)).expect("a folder");
     let error = draw(&report(), None, folder.path()).expect_err("in the way");
     assert!(matches!(error, PlotError::Io { path, .. } if path == svg));
     assert_eq!(std::fs::read_to_string(&svg).expect("still there"), "the old one");

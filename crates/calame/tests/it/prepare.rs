@@ -17,6 +17,7 @@ use calame::data::{
     DocumentError, IdWidth, Loader, Manifest, ManifestError, Part, ShardError, ShardFormat, ShardSet, TokenShard,
     Windows, find_sources, split_by_characters,
 };
+use calame::files::FileError;
 use calame::tokenizer::{self, Bpe, BpeLists, SimpleTokenizer, Special, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -313,7 +314,8 @@ fn a_shard_that_changes_under_a_training_is_an_error() {
     // Cut off while it is open.
     let error = next_batch().unwrap_err();
     assert!(
-        matches!(&error, ShardError::Io { action: "read", .. }) && error.to_string().contains("train-000000"),
+        matches!(&error, ShardError::File(FileError { action: "read", .. }))
+            && error.to_string().contains("train-000000"),
         "{error}"
     );
     // And before.
@@ -742,7 +744,7 @@ fn foreign_manifests_are_refused() {
     let error = ShardSet::open(&place.path("out"), &manifest, Part::Train).unwrap_err();
     assert!(matches!(error, ShardError::Size { .. }), "{error}");
     fs::remove_file(&path).unwrap();
-    assert!(matches!(Manifest::read(&place.path("out")), Err(ManifestError::Io { .. })));
+    assert!(matches!(Manifest::read(&place.path("out")), Err(ManifestError::File(_))));
 }
 
 #[test]

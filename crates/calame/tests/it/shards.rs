@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use calame::data::{ShardError, TokenShard};
+use calame::files::FileError;
 use tempfile::TempDir;
 
 /// A shard with this header and these ids.
@@ -64,7 +65,7 @@ fn sizes_that_do_not_agree_are_refused() {
     fs::write(&path, [8; 5]).unwrap();
     assert!(TokenShard::open(&path).unwrap_err().to_string().contains("5 bytes, expected 1024"));
     fs::remove_file(&path).unwrap();
-    assert!(matches!(TokenShard::open(&path).unwrap_err(), ShardError::Io { action: "open", .. }));
+    assert!(matches!(TokenShard::open(&path).unwrap_err(), ShardError::File(FileError { action: "open", .. })));
 }
 
 #[test]

@@ -14,7 +14,8 @@ const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 60;
 
 /// Which room of the library may use which, as in the map of ARCHITECTURE.md; `kernels` is the crate.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
+    ("files", &[]),
     ("tensor", &["kernels"]),
     ("rng", &["kernels"]),
     ("ops", &["kernels"]),
@@ -29,7 +30,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("tune", &["train", "model", "ops", "data", "tokenizer", "dist", "checkpoint"]),
 ];
 /// What every room may use.
-const COMMON: [&str; 2] = ["tensor", "rng"];
+const COMMON: [&str; 3] = ["tensor", "rng", "files"];
 
 /// Which of our crates may use which.
 const CRATES: [(&str, &[&str]); 4] = [
@@ -40,7 +41,8 @@ const CRATES: [(&str, &[&str]); 4] = [
 ];
 
 /// Where the library may open files.
-const MAY_OPEN_FILES: [&str; 7] = [
+const MAY_OPEN_FILES: [&str; 8] = [
+    "crates/calame/src/files",
     "crates/calame/src/checkpoint",
     "crates/calame/src/data",
     "crates/calame/src/tokenizer",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use calame::checkpoint::{
     CheckpointError, Format, ModelFile, TorchDtype, TorchFile, load_model, save_model, write_torch,
 };
+use calame::files::FileError;
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Tokenizer};
 use tempfile::TempDir;
@@ -153,5 +154,8 @@ fn what_stood_there_stands_after_a_failure() {
     );
     // A folder of that name is somebody's.
     let error = write_torch(&folder, &ModelFile::open(&folder).unwrap()).unwrap_err();
-    assert!(matches!(&error, CheckpointError::Io { action: "replace", path, .. } if *path == folder), "{error}");
+    assert!(
+        matches!(&error, CheckpointError::File(FileError { action: "replace", path, .. }) if *path == folder),
+        "{error}"
+    );
 }

@@ -653,8 +653,8 @@ fn an_existing_run_is_replaced_only_when_asked() {
     assert_eq!(fs::read_to_string(path.join("samples.txt")).unwrap(), samples);
 
     // What a killed program left beside it does not hinder.
-    fs::create_dir(parent.path().join(".run.new")).unwrap();
-    fs::write(parent.path().join(".run.new/config.toml"), "half").unwrap();
+    fs::create_dir(parent.path().join(".run.partial")).unwrap();
+    fs::write(parent.path().join(".run.partial/config.toml"), "half").unwrap();
     RunFolder::create(&path, &config, "{}", true).unwrap();
     assert_eq!(files(&path).keys().collect::<Vec<_>>(), ["config.toml", "tokenizer.json"]);
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
@@ -682,7 +682,7 @@ fn what_is_no_run_is_never_replaced() {
     }
     // No folder can be made below a file.
     let error = RunFolder::create(&file.join("run"), &config, "{}", true).unwrap_err();
-    assert!(matches!(error, RunFolderError::Io { .. }), "{error}");
+    assert!(matches!(error, RunFolderError::File(_)), "{error}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "dear");
 }
 

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::super::atomic::replace_file;
 use super::super::names::Naming;
 use super::super::{CheckpointError, ModelFile};
 use super::MAGIC;
 use super::header::DEFAULT_ALIGNMENT;
 use super::metadata::{Metadata, put_text};
+use crate::files::{create_parent_folder, replace_file};
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
 use crate::quant::NumberFormat;
@@ -54,7 +54,8 @@ pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, Checkpo
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let entries = entries(&config);
     let header = header(&Metadata::of(&config, bpe, &name), &entries);
-    replace_file(path, |file| {
+    create_parent_folder(path)?;
+    replace_file::<CheckpointError>(path, |file| {
         let io = || CheckpointError::io("write", path);
         file.write_all(&header).map_err(io())?;
         for entry in &entries {

@@ -1,8 +1,8 @@
 //! Reads ONNX files whose weights stand in other files of the same folder.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -10,6 +10,7 @@ use prost::Message;
 use super::super::safetensors_files::inside;
 use super::super::{CheckpointError, StoredTensor};
 use super::proto::{EXTERNAL, FLOAT, INT32, INT64, ModelProto, TensorProto};
+use crate::files::{FileError, PositionedFile, read_at_most};
 
 /// The graph of gpt2-xl takes some 230 kB. A message in memory is up to a hundred times what it is in the file, so that a
 /// file of this size can take some hundred MB.
@@ -37,9 +38,7 @@ struct Place {
 struct DataFile {
     /// As the graph names it.
     name: String,
-    path: PathBuf,
-    file: File,
-    file_bytes: u64,
+    file: PositionedFile,
 }
 
 impl OnnxFile {
@@ -49,16 +48,13 @@ impl OnnxFile {
     /// Names the file and what is wrong: no ONNX model, a graph above 4 MiB, an initializer of a type that a GPT-2 does not
     /// need, a file outside the folder, a tensor beyond its file's end or over another one.
     pub fn open(path: &Path) -> Result<OnnxFile, CheckpointError> {
-        let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
-        let file_bytes = file.metadata().map_err(CheckpointError::io("read", path))?.len();
-        if file_bytes > MAX_GRAPH_BYTES {
-            let reason = format!(
-                "a graph of {file_bytes} bytes, more than {MAX_GRAPH_BYTES}: its weights are not in a file of their own"
-            );
-            return Err(CheckpointError::damaged(path, reason));
-        }
-        let mut bytes = Vec::with_capacity(file_bytes as usize);
-        file.by_ref().take(MAX_GRAPH_BYTES).read_to_end(&mut bytes).map_err(CheckpointError::io("read", path))?;
+        let bytes = read_at_most(path, MAX_GRAPH_BYTES).map_err(|error| match error.source.kind() {
+            io::ErrorKind::FileTooLarge => {
+                let reason = format!("a graph of {}: its weights are not in a file of their own", error.source);
+                CheckpointError::damaged(path, reason)
+            }
+            _ => error.into(),
+        })?;
         let model = ModelProto::decode(bytes.as_slice())
             .map_err(|e| CheckpointError::damaged(path, format!("it is no ONNX model ({e})")))?;
         let empty = OnnxFile {
@@ -88,15 +84,13 @@ impl OnnxFile {
     ///
     /// # Panics
     /// If there is no such tensor, or it has fewer elements.
-    pub fn read(&mut self, index: usize, first: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+    pub fn read(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         let n_elements = self.tensors[index].file_bytes / 4;
         let end = (first as u64).checked_add(out.len() as u64);
         assert!(end.is_some_and(|end| end <= n_elements), "OnnxFile::read: {first} + {} of {n_elements}", out.len());
         let Place { file, offset } = self.places[index];
-        let DataFile { path, file, .. } = &mut self.files[file];
-        file.seek(SeekFrom::Start(offset + 4 * first as u64))
-            .and_then(|_| file.read_exact(bytemuck::cast_slice_mut(out)))
-            .map_err(CheckpointError::io("read", path))
+        let at = offset + 4 * first as u64;
+        Ok(self.files[file].file.read_exact(at, bytemuck::cast_slice_mut(out))?)
     }
 
     /// The decoded graph.
@@ -147,10 +141,10 @@ impl OnnxFile {
             return Err(self.damaged(format!("{name} stands in another file, but not said in which")));
         };
         let file = self.file(location)?;
-        let DataFile { path, file_bytes, .. } = &self.files[file];
-        if offset.checked_add(length).is_none_or(|end| end > *file_bytes) {
-            let reason = format!("{name} has {length} bytes from byte {offset} on, the file has {file_bytes}");
-            return Err(CheckpointError::damaged(path, reason));
+        let data = &self.files[file].file;
+        if offset.checked_add(length).is_none_or(|end| end > data.n_bytes()) {
+            let reason = format!("{name} has {length} bytes from byte {offset} on, the file has {}", data.n_bytes());
+            return Err(CheckpointError::damaged(data.path(), reason));
         }
         self.tensors.push(StoredTensor {
             name: name.clone(),
@@ -200,13 +194,11 @@ impl OnnxFile {
         }
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let path = inside(parent.unwrap_or(Path::new(".")), name, &self.path)?;
-        let file_bytes = fs::metadata(&path)
-            .and_then(
-                |about| if about.is_file() { Ok(about.len()) } else { Err(std::io::ErrorKind::InvalidInput.into()) },
-            )
-            .map_err(CheckpointError::io("read", &path))?;
-        let file = File::open(&path).map_err(CheckpointError::io("open", &path))?;
-        self.files.push(DataFile { name: name.to_owned(), path, file, file_bytes });
+        // Opening a pipe would wait for its writer.
+        if !fs::metadata(&path).map_err(FileError::new("read", &path))?.is_file() {
+            return Err(FileError::new("read", &path)(io::ErrorKind::InvalidInput.into()).into());
+        }
+        self.files.push(DataFile { name: name.to_owned(), file: PositionedFile::open(&path)? });
         Ok(self.files.len() - 1)
     }
 
@@ -218,7 +210,7 @@ impl OnnxFile {
             let [(a, first), (b, second)] = [pair[0], pair[1]].map(|i| (&self.tensors[i], self.places[i]));
             if first.file == second.file && first.offset + a.file_bytes > second.offset {
                 let reason = format!("{} and {} overlap at byte {}", a.name, b.name, second.offset);
-                return Err(CheckpointError::damaged(&self.files[first.file].path, reason));
+                return Err(CheckpointError::damaged(self.files[first.file].file.path(), reason));
             }
         }
         Ok(())

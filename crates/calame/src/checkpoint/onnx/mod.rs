@@ -27,7 +27,8 @@ use std::path::Path;
 use prost::Message;
 
 use self::proto::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
-use super::{CheckpointError, ModelFile, atomic, hugging_face};
+use super::{CheckpointError, ModelFile, hugging_face};
+use crate::files::{replace_folder, write_new_file};
 use crate::model::{Init, ModelConfig};
 use crate::tokenizer::Tokenizer;
 
@@ -58,11 +59,11 @@ pub struct OnnxCheck {
 pub fn write_onnx(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
     model.check_absent_biases()?;
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
-    atomic::replace_folder(folder, |folder| {
+    replace_folder(folder, |folder| {
         hugging_face::write_settings(folder, &config, tokenizer.as_deref())?;
         weights::write(&folder.join(DATA), &weights::layout(&config), model)?;
         let graph = model_proto(&config, tokenizer.as_deref()).encode_to_vec();
-        atomic::write_bytes(&folder.join(GRAPH), &graph)
+        Ok(write_new_file(&folder.join(GRAPH), &graph)?)
     })
 }
 
@@ -75,7 +76,7 @@ pub fn write_onnx(folder: &Path, model: &ModelFile) -> Result<(), CheckpointErro
 /// The first difference, with the file's name; as [`OnnxFile::open`] and [`ModelFile::read`].
 pub fn verify_onnx(folder: &Path, model: &ModelFile) -> Result<OnnxCheck, CheckpointError> {
     let path = folder.join(GRAPH);
-    let mut file = OnnxFile::open(&path)?;
+    let file = OnnxFile::open(&path)?;
     let config = model.config().clone();
     let expected = model_proto(&config, model.tokenizer().map(|t| &**t));
     let found = file.model();

@@ -5,7 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::super::names::is_conv1d;
-use super::super::tensor_file::transpose;
+use super::super::transpose::transpose;
 use super::super::{CheckpointError, ModelFile};
 use super::DATA;
 use super::proto::{EXTERNAL, FLOAT, StringStringEntryProto, TensorProto};

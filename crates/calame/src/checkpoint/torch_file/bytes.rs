@@ -1,33 +1,29 @@
 //! A file's bytes by position.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::TorchFileError;
-use crate::checkpoint::by_position::ByPosition;
+use crate::files::PositionedFile;
 
 /// An open file and its size.
 #[derive(Debug)]
-pub(super) struct Source {
-    path: PathBuf,
-    file: ByPosition,
-}
+pub(super) struct Source(PositionedFile);
 
 impl Source {
     pub fn open(path: &Path) -> Result<Source, TorchFileError> {
-        let file = ByPosition::open(path).map_err(TorchFileError::io("open", path))?;
-        Ok(Source { path: path.to_owned(), file })
+        Ok(Source(PositionedFile::open(path)?))
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     pub fn n_bytes(&self) -> u64 {
-        self.file.n_bytes()
+        self.0.n_bytes()
     }
 
     pub fn read_into(&self, at: u64, bytes: &mut [u8]) -> Result<(), TorchFileError> {
-        self.file.read_exact(at, bytes).map_err(TorchFileError::io("read", &self.path))
+        Ok(self.0.read_exact(at, bytes)?)
     }
 
     /// Reads bytes that the caller has compared with the file's size.
@@ -43,6 +39,6 @@ impl Source {
     }
 
     pub fn damaged(&self, part: impl Into<String>, reason: impl Into<String>) -> TorchFileError {
-        TorchFileError::damaged(&self.path, part, reason)
+        TorchFileError::damaged(self.path(), part, reason)
     }
 }

@@ -1,24 +1,17 @@
 //! What can be wrong with a file of PyTorch's.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::TorchDtype;
 use crate::checkpoint::pickle::PickleError;
+use crate::files::FileError;
 
 /// Why a file of PyTorch's cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchFileError {
     /// The system refused: not found, not allowed, shorter than it was.
-    #[error("cannot {action} {}: {source}", .path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of another kind.
     #[error("{}: expected a file written by torch.save, found {found}", .path.display())]
     Foreign {
@@ -72,11 +65,6 @@ pub enum TorchFileError {
 }
 
 impl TorchFileError {
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TorchFileError {
-        let path = path.to_owned();
-        move |source| TorchFileError::Io { action, path, source }
-    }
-
     pub(super) fn damaged(path: &Path, part: impl Into<String>, reason: impl Into<String>) -> TorchFileError {
         TorchFileError::Damaged { path: path.to_owned(), part: part.into(), reason: reason.into() }
     }

@@ -6,6 +6,8 @@
 
 use std::io::{self, Write};
 
+use crate::files::Crc32;
+
 /// PyTorch maps storages from files, where vector loads like whole cache lines.
 pub(super) const ALIGNMENT: u64 = 64;
 const LOCAL_HEADER_BYTES: u64 = 30;
@@ -50,12 +52,12 @@ impl<'a, W: Write> Archive<'a, W> {
         P: AsRef<[u8]>,
         I: Iterator<Item = P>,
     {
-        let (mut n_bytes, mut crc) = (0, crc32fast::Hasher::new());
+        let (mut n_bytes, mut crc) = (0, Crc32::new());
         for piece in make() {
             n_bytes += piece.as_ref().len() as u64;
             crc.update(piece.as_ref());
         }
-        self.begin(Entry { name: name.to_owned(), at: self.at, n_bytes, crc: crc.finalize() })?;
+        self.begin(Entry { name: name.to_owned(), at: self.at, n_bytes, crc: crc.finish() })?;
         make().try_for_each(|piece| self.put(piece.as_ref()))
     }
 

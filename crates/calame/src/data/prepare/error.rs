@@ -1,10 +1,10 @@
 //! Why a text cannot be prepared.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::super::documents::DocumentError;
 use super::super::manifest::ManifestError;
+use crate::files::FileError;
 use crate::tokenizer::TokenizerError;
 
 /// Why a preparation ended without its shards.
@@ -35,15 +35,8 @@ pub enum PrepareError {
         found: String,
     },
     /// The system refused.
-    #[error("cannot {action} {}: {source}", .path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A text that the tokenizer refuses.
     #[error("{}: {source}", .path.display())]
     Tokenizer {
@@ -78,11 +71,4 @@ pub enum PrepareError {
         /// What is there.
         found: String,
     },
-}
-
-impl PrepareError {
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PrepareError + use<> {
-        let path = path.to_owned();
-        move |source| PrepareError::Io { action, path, source }
-    }
 }

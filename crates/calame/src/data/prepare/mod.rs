@@ -341,11 +341,3 @@ impl Job {
         Ok(manifest)
     }
 }
-
-/// Removes a file that need not be there.
-fn remove_if_there(path: &Path) -> Result<(), PrepareError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(PrepareError::io("remove", path)(error)),
-        _ => Ok(()),
-    }
-}

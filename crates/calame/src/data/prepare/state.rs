@@ -1,20 +1,22 @@
 //! How far a preparation is, beside its shards: what makes it possible to go on.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::documents::DocumentSource;
 use super::super::manifest::{MANIFEST, Manifest, ShardEntry, TOKENIZER};
-use super::super::names::sha256_hex;
 use super::feed::FeedState;
-use super::{Beginning, PrepareError, PrepareOptions, remove_if_there};
+use super::{Beginning, PrepareError, PrepareOptions};
+use crate::files::{FileError, read_at_most, remove_file_if_exists, replace_bytes, sha256_hex, unfinished_path};
 use crate::tokenizer::Tokenizer;
 
 const STATE: &str = "prepare-state.json";
 const SEEN: &str = "prepare-seen.bin";
+/// Bytes of the longest state: a million sources and shards.
+const MAX_STATE_BYTES: u64 = 256 << 20;
 /// Bytes of a hash in the file of those seen.
 const HASH_BYTES: u64 = 16;
 /// Changes when a preparation of the same text with the same options would give other shards.
@@ -91,15 +93,15 @@ pub(super) struct Workplace {
 impl Workplace {
     /// Makes the folder, or takes up what a stopped preparation left in it; what one of another fingerprint left is removed.
     pub(super) fn enter(folder: &Path, fingerprint: String) -> Result<(Workplace, Beginning), PrepareError> {
-        fs::create_dir_all(folder).map_err(PrepareError::io("create", folder))?;
+        fs::create_dir_all(folder).map_err(FileError::new("create", folder))?;
         let workplace = Workplace { folder: folder.to_owned(), fingerprint, seen: None };
         let state = folder.join(STATE);
-        let beginning = match fs::read(&state) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let beginning = match read_at_most(&state, MAX_STATE_BYTES) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
                 workplace.check_empty()?;
                 Beginning::Fresh
             }
-            Err(error) => return Err(PrepareError::io("read", &state)(error)),
+            Err(error) => return Err(error.into()),
             Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
                 Ok(left) if left.fingerprint != workplace.fingerprint => Beginning::StartsOver,
                 Ok(left) if left.is_ready => Beginning::GoesOn,
@@ -126,12 +128,12 @@ impl Workplace {
     }
 
     fn check_empty(&self) -> Result<(), PrepareError> {
-        let entries = fs::read_dir(&self.folder).map_err(PrepareError::io("read", &self.folder))?;
+        let entries = fs::read_dir(&self.folder).map_err(FileError::new("read", &self.folder))?;
         for entry in entries {
-            let name = entry.map_err(PrepareError::io("read", &self.folder))?.file_name();
-            // The state's own first file, of a program that was killed at its first line.
-            if name.to_string_lossy() != format!("{STATE}.partial") {
-                let found = name.to_string_lossy().into_owned();
+            let path = entry.map_err(FileError::new("read", &self.folder))?.path();
+            // A program that was killed while it wrote its first state has left this.
+            if path != unfinished_path(&self.folder.join(STATE)) {
+                let found = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 return Err(PrepareError::Occupied { path: self.folder.clone(), found });
             }
         }
@@ -140,12 +142,12 @@ impl Workplace {
 
     /// Removes what a stopped preparation left, by the names that it gives.
     fn remove_shards(&self) -> Result<(), PrepareError> {
-        let entries = fs::read_dir(&self.folder).map_err(PrepareError::io("read", &self.folder))?;
+        let entries = fs::read_dir(&self.folder).map_err(FileError::new("read", &self.folder))?;
         for entry in entries {
-            let path = entry.map_err(PrepareError::io("read", &self.folder))?.path();
+            let path = entry.map_err(FileError::new("read", &self.folder))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if is_shard(name.trim_end_matches(".partial")) || name == SEEN || name == TOKENIZER {
-                remove_if_there(&path)?;
+                remove_file_if_exists(&path)?;
             }
         }
         Ok(())
@@ -154,51 +156,41 @@ impl Workplace {
     /// The state that was left, if it is of this text and these options.
     pub(super) fn read_state(&self) -> Result<Option<State>, PrepareError> {
         let path = self.folder.join(STATE);
-        let bytes = fs::read(&path).map_err(PrepareError::io("read", &path))?;
-        let state = serde_json::from_slice::<State>(&bytes).ok();
+        let state = serde_json::from_slice::<State>(&read_at_most(&path, MAX_STATE_BYTES)?).ok();
         Ok(state.filter(|state| state.is_ready && state.fingerprint == self.fingerprint))
     }
 
     pub(super) fn write_state(&self, state: &State) -> Result<(), PrepareError> {
         let json = serde_json::to_vec(state).expect("a state is plain values");
-        self.replace(STATE, &json)
+        Ok(replace_bytes(&self.folder.join(STATE), &json)?)
     }
 
     pub(super) fn write_tokenizer(&self, json: &str) -> Result<(), PrepareError> {
-        self.replace(TOKENIZER, json.as_bytes())
+        Ok(replace_bytes(&self.folder.join(TOKENIZER), json.as_bytes())?)
     }
 
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), PrepareError> {
         let mut json = serde_json::to_vec_pretty(manifest).expect("a manifest is plain values");
         json.push(b'\n');
-        self.replace(MANIFEST, &json)
-    }
-
-    /// Writes a file beside its place, syncs it and puts it there.
-    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), PrepareError> {
-        let (path, partial) = (self.folder.join(name), self.folder.join(format!("{name}.partial")));
-        let mut file = File::create(&partial).map_err(PrepareError::io("create", &partial))?;
-        file.write_all(bytes).map_err(PrepareError::io("write", &partial))?;
-        file.sync_all().map_err(PrepareError::io("sync", &partial))?;
-        put(&partial, &path)
+        Ok(replace_bytes(&self.folder.join(MANIFEST), &json)?)
     }
 
     /// Opens the file of hashes for those that come after the first `n`; gives these.
     pub(super) fn resume_seen(&self, n: u64) -> Result<Vec<u128>, PrepareError> {
         let path = self.folder.join(SEEN);
         if n == 0 {
-            remove_if_there(&path)?;
+            remove_file_if_exists(&path)?;
             return Ok(Vec::new());
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(PrepareError::io("open", &path))?;
-        let found = file.metadata().map_err(PrepareError::io("read", &path))?.len();
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(FileError::new("open", &path))?;
+        let found = file.metadata().map_err(FileError::new("read", &path))?.len();
         if found / HASH_BYTES < n {
             let (expected, found) = (format!("{n} hashes"), format!("{}", found / HASH_BYTES));
             return Err(PrepareError::Left { path, expected, found });
         }
-        file.set_len(n * HASH_BYTES).map_err(PrepareError::io("write", &path))?;
+        file.set_len(n * HASH_BYTES).map_err(FileError::new("write", &path))?;
         let mut bytes = Vec::new();
-        (&file).read_to_end(&mut bytes).map_err(PrepareError::io("read", &path))?;
+        (&file).read_to_end(&mut bytes).map_err(FileError::new("read", &path))?;
         let hash = |bytes: &[u8]| bytes.iter().rev().fold(0u128, |hash, byte| hash << 8 | u128::from(*byte));
         Ok(bytes.chunks_exact(HASH_BYTES as usize).map(hash).collect())
     }
@@ -213,22 +205,23 @@ impl Workplace {
             Some(file) => file,
             None => {
                 let file = OpenOptions::new().create(true).append(true).open(&path);
-                BufWriter::new(file.map_err(PrepareError::io("open", &path))?)
+                BufWriter::new(file.map_err(FileError::new("open", &path))?)
             }
         };
         let file = self.seen.insert(file);
-        hashes.iter().try_for_each(|hash| file.write_all(&hash.to_le_bytes())).map_err(PrepareError::io("write", &path))
+        let written = hashes.iter().try_for_each(|hash| file.write_all(&hash.to_le_bytes()));
+        Ok(written.map_err(FileError::new("write", &path))?)
     }
 
     pub(super) fn sync_seen(&mut self) -> Result<(), PrepareError> {
         let path = self.folder.join(SEEN);
         let Some(file) = &mut self.seen else { return Ok(()) };
-        file.flush().and_then(|()| file.get_ref().sync_data()).map_err(PrepareError::io("write", &path))
+        Ok(file.flush().and_then(|()| file.get_ref().sync_data()).map_err(FileError::new("write", &path))?)
     }
 
     /// Removes what only a preparation under way needs.
     pub(super) fn clear(folder: &Path) -> Result<(), PrepareError> {
-        [SEEN, STATE].iter().try_for_each(|name| remove_if_there(&folder.join(name)))
+        [SEEN, STATE].iter().try_for_each(|name| Ok(remove_file_if_exists(&folder.join(name))?))
     }
 }
 
@@ -237,14 +230,4 @@ fn is_shard(name: &str) -> bool {
     let Some(name) = name.strip_suffix(".bin") else { return false };
     let number = name.strip_prefix("train").or_else(|| name.strip_prefix("val"));
     number.is_some_and(|n| n.is_empty() || n.strip_prefix('-').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit())))
-}
-
-/// Renames a file that is synced and syncs its folder, so that the new name is there after a power cut too.
-pub(super) fn put(partial: &Path, path: &Path) -> Result<(), PrepareError> {
-    fs::rename(partial, path).map_err(PrepareError::io("rename", partial))?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(PrepareError::io("sync", folder))
 }

@@ -4,10 +4,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::manifest::{IdWidth, Part, ShardEntry, ShardFormat, sha256_of};
+use super::super::manifest::{IdWidth, Part, ShardEntry, ShardFormat};
 use super::super::shards::{HEADER_BYTES, header};
-use super::state::put;
 use super::{PrepareError, PrepareOptions};
+use crate::files::{FileError, rename_synced, sha256_of_file};
 
 /// Writes the ids of a part into shards of one length. A shard is `NAME.bin.partial` until it is full; then its header is
 /// written, it is synced, read again for its checksum, and renamed.
@@ -50,7 +50,7 @@ impl ShardWriter {
         };
         for shard in &writer.shards {
             let path = folder.join(&shard.file);
-            let found = fs::metadata(&path).map_err(PrepareError::io("read", &path))?.len();
+            let found = fs::metadata(&path).map_err(FileError::new("read", &path))?.len();
             writer.check_length(&path, found, shard.n_tokens)?;
         }
         if n_begun > 0 {
@@ -77,8 +77,8 @@ impl ShardWriter {
     /// Adds ids; shards that become full are closed.
     pub(super) fn push(&mut self, mut ids: &[u32]) -> Result<(), PrepareError> {
         while !ids.is_empty() {
-            let room = self.shard_tokens - self.n_begun;
-            let (now, later) = ids.split_at(usize::try_from(room).unwrap_or(usize::MAX).min(ids.len()));
+            let n_left = self.shard_tokens - self.n_begun;
+            let (now, later) = ids.split_at(usize::try_from(n_left).unwrap_or(usize::MAX).min(ids.len()));
             self.write(now)?;
             if self.n_begun == self.shard_tokens {
                 self.close()?;
@@ -92,7 +92,7 @@ impl ShardWriter {
     pub(super) fn sync(&mut self) -> Result<(), PrepareError> {
         let partial = self.partial();
         let Some(file) = &mut self.begun else { return Ok(()) };
-        file.flush().and_then(|()| file.get_ref().sync_data()).map_err(PrepareError::io("write", &partial))
+        Ok(file.flush().and_then(|()| file.get_ref().sync_data()).map_err(FileError::new("write", &partial))?)
     }
 
     /// Closes the last shard; gives all.
@@ -121,11 +121,11 @@ impl ShardWriter {
     fn write(&mut self, ids: &[u32]) -> Result<(), PrepareError> {
         let partial = self.partial();
         if self.begun.is_none() {
-            let file = File::create(&partial).map_err(PrepareError::io("create", &partial))?;
+            let file = File::create(&partial).map_err(FileError::new("create", &partial))?;
             let mut file = BufWriter::with_capacity(1 << 20, file);
             // The header's place; how many tokens there are is known at the end.
             let place = vec![0; self.header_bytes() as usize];
-            file.write_all(&place).map_err(PrepareError::io("write", &partial))?;
+            file.write_all(&place).map_err(FileError::new("write", &partial))?;
             self.begun = Some(file);
         }
         self.bytes.clear();
@@ -135,7 +135,7 @@ impl ShardWriter {
             IdWidth::U32 => self.bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
         }
         if let Some(file) = &mut self.begun {
-            file.write_all(&self.bytes).map_err(PrepareError::io("write", &partial))?;
+            file.write_all(&self.bytes).map_err(FileError::new("write", &partial))?;
         }
         self.n_begun += ids.len() as u64;
         Ok(())
@@ -144,7 +144,7 @@ impl ShardWriter {
     fn close(&mut self) -> Result<(), PrepareError> {
         let (name, partial) = (self.name(), self.partial());
         let Some(mut file) = self.begun.take() else { return Ok(()) };
-        let failed = |error| PrepareError::io("write", &partial)(error);
+        let failed = |error| FileError::new("write", &partial)(error);
         if self.format == ShardFormat::Llmc {
             // At most 2³¹ − 1, as the options say.
             let header = header(self.width, self.n_begun as u32);
@@ -152,8 +152,8 @@ impl ShardWriter {
         }
         file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
         drop(file);
-        let sha256 = sha256_of(&partial, &mut |_| {}).map_err(PrepareError::io("read", &partial))?;
-        put(&partial, &self.folder.join(&name))?;
+        let sha256 = sha256_of_file(&partial, &mut |_| {})?;
+        rename_synced(&partial, &self.folder.join(&name))?;
         self.shards.push(ShardEntry { file: name, split: self.part, n_tokens: self.n_begun, sha256 });
         self.n_begun = 0;
         Ok(())
@@ -164,19 +164,19 @@ impl ShardWriter {
         let (partial, path) = (self.partial(), self.folder.join(self.name()));
         if !partial.exists() && path.exists() {
             // It was full before the state could say so.
-            fs::rename(&path, &partial).map_err(PrepareError::io("rename", &path))?;
+            fs::rename(&path, &partial).map_err(FileError::new("rename", &path))?;
         }
         let file =
-            OpenOptions::new().read(true).write(true).open(&partial).map_err(PrepareError::io("open", &partial))?;
+            OpenOptions::new().read(true).write(true).open(&partial).map_err(FileError::new("open", &partial))?;
         let length = self.header_bytes() + n_begun * self.width.n_bytes();
-        let found = file.metadata().map_err(PrepareError::io("read", &partial))?.len();
+        let found = file.metadata().map_err(FileError::new("read", &partial))?.len();
         if found < length {
             let (expected, found) = (format!("at least {length} bytes"), found.to_string());
             return Err(PrepareError::Left { path: partial, expected, found });
         }
-        file.set_len(length).map_err(PrepareError::io("write", &partial))?;
+        file.set_len(length).map_err(FileError::new("write", &partial))?;
         let mut file = BufWriter::with_capacity(1 << 20, file);
-        file.seek(SeekFrom::End(0)).map_err(PrepareError::io("write", &partial))?;
+        file.seek(SeekFrom::End(0)).map_err(FileError::new("write", &partial))?;
         self.begun = Some(file);
         self.n_begun = n_begun;
         Ok(())

@@ -1,0 +1,128 @@
+//! The transfer of one text: its limits, and what can go wrong with it.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use calame::data::NamedText;
+use calame::files::{FileError, Sha256};
+use ureq::Agent;
+
+/// What a server may send beyond a text's length before the transfer is broken off, in bytes.
+pub(super) const SLACK_BYTES: u64 = 64 * 1024;
+
+/// Waiting for a connection, waiting for the next bytes, and the whole transfer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What went wrong in a transfer.
+#[derive(Debug)]
+pub enum Failure {
+    /// No connection, or a broken one, or one that came to a halt.
+    Network(Box<ureq::Error>),
+    /// The server answered, but not with a file.
+    Status(u16),
+    /// The server sends more than the text can be.
+    TooLarge {
+        /// Bytes announced, or received so far.
+        n_bytes: u64,
+    },
+    /// The transfer ended early.
+    CutOff {
+        /// Bytes received.
+        n_bytes: u64,
+        /// Bytes of the text.
+        expected: u64,
+    },
+    /// A whole file, but another one.
+    WrongChecksum {
+        /// Its SHA-256.
+        found: String,
+        /// Its length in bytes.
+        n_bytes: u64,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(error) => write!(f, "{error} (is there a network?)"),
+            Self::Status(status) => write!(f, "the server answered with status {status}"),
+            Self::TooLarge { n_bytes } => {
+                write!(f, "the server sends too much ({n_bytes} bytes and perhaps more)")
+            }
+            Self::CutOff { n_bytes, expected } => {
+                write!(f, "the transfer ended after {n_bytes} of {expected} bytes")
+            }
+            Self::WrongChecksum { found, n_bytes } => {
+                write!(f, "what came is another file ({n_bytes} bytes, SHA-256 {found})")
+            }
+        }
+    }
+}
+
+/// The client for downloads; proxies are taken from the usual variables.
+pub fn agent() -> Agent {
+    Agent::config_builder()
+        .user_agent(concat!("calame/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_per_read(Some(READ_TIMEOUT))
+        .timeout_global(Some(TOTAL_TIMEOUT))
+        .build()
+        .into()
+}
+
+/// Gives `sink` the bytes at `address` as they come, and says whether they were `text`. The outer
+/// error is the sink's, the inner one the transfer's.
+pub(super) fn receive(
+    agent: &Agent,
+    text: &NamedText,
+    address: &str,
+    sink: &mut dyn FnMut(&[u8]) -> Result<(), FileError>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Result<(), Failure>, FileError> {
+    let mut body = match agent.get(address).call() {
+        Ok(response) => response.into_body(),
+        Err(ureq::Error::StatusCode(status)) => return Ok(Err(Failure::Status(status))),
+        Err(error) => return Ok(Err(Failure::Network(Box::new(error)))),
+    };
+    let announced = body.content_length();
+    let limit = text.file_bytes + SLACK_BYTES;
+    if let Some(n_bytes) = announced.filter(|n_bytes| *n_bytes > limit) {
+        return Ok(Err(Failure::TooLarge { n_bytes }));
+    }
+
+    let mut reader = body.as_reader();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut n_bytes = 0;
+    let cut_off = |n_bytes| Failure::CutOff { n_bytes, expected: text.file_bytes };
+    loop {
+        let n = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Err(cut_off(n_bytes)));
+            }
+            Err(error) => return Ok(Err(Failure::Network(Box::new(error.into())))),
+        };
+        n_bytes += n as u64;
+        if n_bytes > limit {
+            return Ok(Err(Failure::TooLarge { n_bytes }));
+        }
+        hasher.update(&buffer[..n]);
+        sink(&buffer[..n])?;
+        progress(n_bytes);
+    }
+
+    let found = hasher.finish();
+    Ok(if found == text.sha256 {
+        Ok(())
+    } else if announced.is_none() && n_bytes < text.file_bytes {
+        // Without an announced length a whole transfer ends as a broken one does: by closing.
+        Err(cut_off(n_bytes))
+    } else {
+        Err(Failure::WrongChecksum { found, n_bytes })
+    })
+}
