@@ -181,7 +181,9 @@ impl Gpt {
         };
         let h = (0..config.n_layer).map(block).collect();
         zeros.base = base;
-        let (ln_f, lm_head) = (LayerNorm::zeros(&mut zeros, &LN_F), zeros.tensor(&LM_HEAD));
+        let ln_f = LayerNorm::zeros(&mut zeros, &LN_F);
+        zeros.base = base && trainable.lm_head;
+        let lm_head = zeros.tensor(&LM_HEAD);
         Gpt { config: config.clone(), wte, wpe, h, ln_f, lm_head }
     }
 

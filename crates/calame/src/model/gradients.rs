@@ -20,18 +20,20 @@ pub struct Trainable {
     pub first_block: usize,
     /// Whether only adapters, and a head that the objective owns, are trained.
     pub adapters_only: bool,
+    /// Whether the model's head, where it is a table of its own, is trained: not with a head that the objective owns.
+    pub lm_head: bool,
 }
 
 impl Trainable {
     /// Every parameter.
-    pub const ALL: Trainable = Trainable { first_block: 0, adapters_only: false };
+    pub const ALL: Trainable = Trainable { first_block: 0, adapters_only: false, lm_head: true };
 
     /// The adapters of every block.
-    pub const ADAPTERS: Trainable = Trainable { first_block: 0, adapters_only: true };
+    pub const ADAPTERS: Trainable = Trainable { first_block: 0, adapters_only: true, lm_head: false };
 
     /// The blocks from `first_block` on, the last normalisation and the head.
     pub fn from_block(first_block: usize) -> Trainable {
-        Trainable { first_block, adapters_only: false }
+        Trainable { first_block, ..Trainable::ALL }
     }
 
     fn embeddings(self) -> bool {
@@ -214,7 +216,7 @@ impl Gradients {
         let mut zeros = Zeros { config, base: !trainable.adapters_only, alloc };
         let head = HeadGradient {
             ln_f: LayerNorm::zeros(&mut zeros, &params::LN_F),
-            lm_head: zeros.tensor(&params::LM_HEAD),
+            lm_head: if trainable.lm_head { zeros.tensor(&params::LM_HEAD) } else { Tensor::absent() },
             own: own_head.map(|head| head.zeros_like(zeros.alloc)),
         };
         let blocks = (0..n_buffers.clamp(1, n_trained.max(1)).min(n_trained)).map(|_| Some(Block::zeros(&mut zeros)));

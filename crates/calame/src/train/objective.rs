@@ -36,8 +36,8 @@ pub trait Objective: fmt::Debug + Send {
         None
     }
 
-    /// Phase two, where [`score`](Self::score) has given sums: the loss of the batch, and in `weights` its derivative by
-    /// each sum.
+    /// Phase two, where [`score`](Self::score) has given sums: the loss of the batch; its derivative by each sum is pushed to
+    /// `weights`, which is empty.
     fn weights(&mut self, batch: &Batch, sums: &[f64], weights: &mut Vec<f32>) -> f64 {
         let _ = (batch, weights);
         sums.iter().sum()
@@ -106,6 +106,7 @@ impl PassBuffers {
         let PassBuffers { tensors, scratch, losses, sums, example_weights, .. } = self;
         let mut pass = HeadPass { dev, gpt, batch, tensors, saved, scratch, losses, sums };
         if let Some(sums) = objective.score(&mut pass) {
+            example_weights.clear();
             return objective.weights(batch, sums, example_weights);
         }
         gpt.head_loss(dev, objective.head(), tensors, saved, scratch)

@@ -85,6 +85,7 @@ impl<'a> Trainer<'a> {
         let (n_sequences, n_positions) = (data.batch_size, data.window);
         let n_evaluated = n_sequences.max(data.eval_batch_size);
         let own_head = objective.head();
+        let trainable = Trainable { lm_head: trainable.lm_head && own_head.is_none(), ..trainable };
         let sizes = PassSizes {
             n_sequences,
             n_positions,
@@ -190,6 +191,11 @@ impl<'a> Trainer<'a> {
     /// The model.
     pub fn gpt(&self) -> &Gpt {
         &self.gpt
+    }
+
+    /// What it is trained for.
+    pub fn objective(&self) -> &dyn Objective {
+        self.objective.as_ref()
     }
 
     /// The settings.

@@ -10,6 +10,7 @@ mod golden;
 mod infer;
 mod llmc;
 mod model;
+mod objective;
 mod onnx;
 mod optimisation;
 mod plot;
