@@ -7,13 +7,12 @@ use super::{Breach, Source};
 
 const PAGE: &str = "ARCHITECTURE.md";
 
-/// The dependency table: the first fenced block of the page after a line that ends with `A: B means A may use B` and a
-/// colon, a full stop or a closing bracket.
+/// The dependency table: the first fenced block after the line of the page that says `A: B means A may use B`.
 ///
-/// An entry is `names: names`, both lists with commas; entries of one line are separated by two or more spaces. Nothing
-/// after the colon means that only what all modules may use is allowed. `all` on the left is every module of the library,
-/// on the right every module and crate. A remark in brackets follows a name: `(feature)` marks an optional crate. Crates are named
-/// with or without `calame-`.
+/// An entry is `names: names`, both lists with commas; two or more spaces separate the entries of a line. An entry with
+/// nothing after its colon may use only what all modules may use. `all` on the left is every module of the library, on the
+/// right every module and crate. A remark in brackets may follow a name; `(feature)` marks an optional crate. Crates are
+/// named with or without `calame-`.
 pub struct Table {
     /// What each module or crate may use, by names without `calame-`.
     rows: BTreeMap<String, BTreeSet<String>>,
