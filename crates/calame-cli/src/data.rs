@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use calame::data::manifest::ShardEntry;
 use calame::data::prepare::{
-    Beginning, Normalisation, PrepareObserver, PrepareOptions, Prepared, Progress, SplitBy, prepare,
+    Normalisation, PrepareObserver, PrepareOptions, PrepareStart, Prepared, Progress, SplitBy, prepare,
 };
 use calame::data::{DocumentSource, Manifest, Part, ShardFormat, SourceKind, find_sources};
 use clap::{ArgAction, Subcommand, ValueEnum};
@@ -283,14 +283,14 @@ impl Follower {
 }
 
 impl PrepareObserver for Follower {
-    fn begins(&mut self, beginning: Beginning) {
-        match beginning {
-            Beginning::Fresh => {}
-            Beginning::GoesOn => {
+    fn started(&mut self, start: PrepareStart) {
+        match start {
+            PrepareStart::Fresh => {}
+            PrepareStart::Resumed => {
                 self.goes_on = true;
                 note("going on with what was begun here");
             }
-            Beginning::StartsOver => {
+            PrepareStart::Restarted => {
                 note("starting over: what was begun here was of other files, options or another tokenizer");
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::CheckpointError;
 use super::source::{StoredTensor, TensorSource};
-use super::torch_file::{PlainValue, TorchFile};
+use super::torch_file::{PlainValue, TorchFile, TorchTensor};
 use super::torch_record::Record;
 
 /// The float tensors of a PyTorch file; masks and counters of whole numbers or booleans are none of the model's.
@@ -16,7 +16,7 @@ pub(super) struct TorchSource {
 impl TorchSource {
     pub fn open(path: &Path) -> Result<TorchSource, CheckpointError> {
         let file = TorchFile::open(path)?;
-        let stored = |t: &super::TorchTensor| StoredTensor {
+        let stored = |t: &TorchTensor| StoredTensor {
             name: t.name.clone(),
             shape: t.shape.clone(),
             dtype: t.dtype.to_string(),

@@ -11,16 +11,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::Dtype;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::CheckpointError;
+use super::hugging_face::save_model;
+use super::json::read_json;
 use super::progress::Progress;
 use super::tensor_file::TensorFile;
 use super::tensor_write::{self, Entry};
-use super::{CheckpointError, save_model};
-use crate::files::{
-    crc32_of_file, move_folder, read_text_at_most, remove_folder_if_exists, replace_folder, write_new_file,
-};
+use crate::files::{crc32_of_file, move_folder, remove_folder_if_exists, replace_folder, write_new_file};
 use crate::model::params::ParamName;
 use crate::model::{Gpt, Head};
 use crate::tensor::Tensor;
@@ -31,8 +30,6 @@ const CONFIG: &str = "config.toml";
 const CHECKSUMS: &str = "checksums.json";
 const TENSORS: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
 const STEP_KEY: &str = "calame.n_steps";
-/// The state of a training with a full history of losses has some 10 kB, its checksums less.
-const MAX_JSON_BYTES: u64 = 16 << 20;
 
 /// A training's state, to be written.
 #[derive(Clone, Debug)]
@@ -95,11 +92,6 @@ fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Resul
     let wrong = |source| CheckpointError::Json { path: path.to_owned(), what, source };
     let json = serde_json::to_vec_pretty(value).map_err(wrong)?;
     Ok(write_new_file(path, &json)?)
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CheckpointError> {
-    let text = read_text_at_most(path, MAX_JSON_BYTES)?;
-    serde_json::from_str(&text).map_err(|source| CheckpointError::Json { path: path.to_owned(), what, source })
 }
 
 /// Removes what is older than the newest `n_kept`, and what a killed program has left.

@@ -11,11 +11,10 @@ use super::corpus_error::{CorpusError, IllFormed};
 use super::names::{self, BUILTIN, NamedText};
 use crate::files::{read_at_most, sha256_hex};
 
+pub use super::corpus_error::MAX_BYTES;
+
 /// The story that calame brings along.
 const STORY: &str = include_str!("story.txt");
-
-/// The longest text, in bytes: it is held in memory as a whole, and its tokens after it.
-pub const MAX_BYTES: u64 = 4 << 30;
 
 /// The endings of the files that are read out of a folder.
 const TEXT_EXTENSIONS: [&str; 2] = ["txt", "md"];

@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::corpus::MAX_BYTES;
 use super::names::{self, NameError};
+
+/// The longest text, in bytes: it is held in memory as a whole, and its tokens after it.
+pub const MAX_BYTES: u64 = 4 << 30;
 
 /// Why an input could not be read.
 #[derive(Debug, thiserror::Error)]

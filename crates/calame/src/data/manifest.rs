@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::prepare::PrepareOptions;
+use super::shard_format::{IdWidth, Part, ShardFormat};
 use crate::files::{FileError, read_at_most, sha256_hex, sha256_of_file};
 
 /// The file's name.
@@ -17,61 +18,6 @@ pub const TOKENIZER: &str = "tokenizer.json";
 const VERSION: u32 = 1;
 /// Bytes of the longest manifest: a million sources.
 const MAX_BYTES: u64 = 256 << 20;
-
-/// Whose format the shards have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ShardFormat {
-    /// llm.c's: a header of 1,024 bytes, then the ids.
-    #[default]
-    Llmc,
-    /// nanoGPT's: the ids alone, one file for each part.
-    Nanogpt,
-}
-
-/// Bits of an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdWidth {
-    /// 16.
-    U16,
-    /// 32.
-    U32,
-}
-
-impl IdWidth {
-    /// The narrowest that holds all ids of a vocabulary.
-    pub fn of_vocabulary(n_vocab: usize) -> IdWidth {
-        if n_vocab <= 1 << 16 { IdWidth::U16 } else { IdWidth::U32 }
-    }
-
-    /// Bytes of an id.
-    pub fn n_bytes(self) -> u64 {
-        match self {
-            IdWidth::U16 => 2,
-            IdWidth::U32 => 4,
-        }
-    }
-}
-
-/// Which part of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// What is trained on.
-    Train,
-    /// What is for validation.
-    Val,
-}
-
-impl Part {
-    /// As it stands in file names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Part::Train => "train",
-            Part::Val => "val",
-        }
-    }
-}
 
 /// A file of token ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

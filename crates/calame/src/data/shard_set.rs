@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::manifest::{Manifest, Part, ShardFormat};
+use super::manifest::Manifest;
+use super::shard_format::{Part, ShardFormat};
 use super::shards::{ShardError, TokenShard};
 
 /// The shards of a part, one after another; of the ids only what is read takes memory.

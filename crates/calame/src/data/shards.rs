@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::manifest::IdWidth;
+use super::shard_format::IdWidth;
 use crate::files::{FileError, PositionedFile};
 
 /// Magic number and version of the header, by the width of the ids.

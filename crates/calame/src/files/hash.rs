@@ -28,7 +28,12 @@ impl Sha256 {
 
     /// The digest of all data, as 64 lower-case hexadecimal digits.
     pub fn finish(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.finish_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The digest of all data.
+    pub fn finish_bytes(self) -> [u8; 32] {
+        self.0.finalize().into()
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// Characters of a file's value that an error message shows.
 const N_SHOWN: usize = 80;

@@ -2,7 +2,8 @@
 
 use std::str::from_utf8;
 
-use super::{Tokenizer, TokenizerError};
+use super::base::Tokenizer;
+use super::error::TokenizerError;
 
 /// Decodes ids one by one into text that is never taken back.
 ///

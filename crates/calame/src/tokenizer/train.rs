@@ -1,7 +1,7 @@
 //! A byte-level BPE learnt from texts.
 //!
 //! The crate `tokenizers` counts and merges; the pieces of a text are GPT-2's, as they are when the tokenizer encodes.
-//! What comes out merges by the order of its ids, as every byte-level BPE here does (see `gpt2_json`): a token that
+//! What comes out merges by the order of its ids, as every byte-level BPE here does (see `vocabulary`): a token that
 //! merging with the ids below its own does not give is left out, since no text would ever get it. The crate makes such a
 //! token where two pairs give the same bytes, which is rare.
 
@@ -12,10 +12,11 @@ use rustc_hash::FxHashMap;
 use tokenizers::Trainer as _;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 
+use super::base::END_OF_TEXT;
+use super::bpe::Bpe;
 use super::byte_level::{spell, unspell};
-use super::gpt2_json::last_cut;
 use super::pieces::pieces;
-use super::{Bpe, END_OF_TEXT};
+use super::vocabulary::{Vocabulary, last_cut};
 
 /// The fewest ids: all bytes and the end-of-text token.
 pub const MIN_VOCAB: usize = 257;
@@ -104,5 +105,5 @@ fn bpe_of(vocab: HashMap<String, u32>) -> Bpe {
     }
     let end_of_text = (END_OF_TEXT.to_owned(), tokens.len() as u32);
     tokens.push(END_OF_TEXT.as_bytes().to_vec());
-    Bpe::new("bpe", tokens, vec![end_of_text])
+    Bpe::new("bpe", Vocabulary::new(tokens, vec![end_of_text]))
 }

@@ -5,6 +5,7 @@
 
 mod checkpoints;
 pub mod config;
+mod config_error;
 mod early_stopping;
 mod evaluation;
 mod gradient_plan;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod plot;
 mod randomness;
 mod recipe;
+mod recipe_settings;
 mod report;
 mod run_folder;
 mod schedule;
@@ -27,9 +29,8 @@ pub mod tensorboard;
 mod trainer;
 
 pub use checkpoints::{CheckpointConfig, Checkpoints, Savable};
-pub use config::{
-    Decayed, DeviceConfig, LossAverage, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig, TrainConfigError,
-};
+pub use config::{Decayed, DeviceConfig, LossAverage, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig};
+pub use config_error::TrainConfigError;
 pub use early_stopping::EarlyStoppingConfig;
 pub use evaluation::{TextLoss, text_loss};
 pub use gradient_plan::GradientPlan;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use calame::checkpoint::{
     ModelFile, Progress, TrainingState, load_model, save_model, save_training, write_gguf, write_onnx, write_torch,
 };
-use calame::data::prepare::{Beginning, PrepareObserver, PrepareOptions, prepare};
+use calame::data::prepare::{PrepareObserver, PrepareOptions, PrepareStart, prepare};
 use calame::data::{self, ShardFormat, find_sources};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
@@ -420,7 +420,7 @@ fn documents_seeds() -> [(&'static str, Vec<u8>); 4] {
 fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     struct Silent;
     impl PrepareObserver for Silent {
-        fn begins(&mut self, _: Beginning) {}
+        fn started(&mut self, _: PrepareStart) {}
         fn progress(&mut self, _: &data::prepare::Progress) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }

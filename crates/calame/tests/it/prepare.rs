@@ -10,8 +10,8 @@ use std::sync::Arc;
 use calame::data::documents::Meter;
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::prepare::{
-    Beginning, Grain, Normalisation, PrepareError, PrepareObserver, PrepareOptions, Prepared, Progress, SplitBy, Texts,
-    prepare_with,
+    Grain, Normalisation, PrepareError, PrepareObserver, PrepareOptions, PrepareStart, Prepared, Progress, SplitBy,
+    Texts, prepare_with,
 };
 use calame::data::{
     DocumentError, IdWidth, Loader, Manifest, ManifestError, Part, ShardError, ShardFormat, ShardSet, TokenShard,
@@ -37,13 +37,13 @@ struct Watcher {
     n_calls: u64,
     stop_at: Option<u64>,
     die_at: Option<u64>,
-    beginning: Option<Beginning>,
+    start: Option<PrepareStart>,
     last: Progress,
 }
 
 impl PrepareObserver for Watcher {
-    fn begins(&mut self, beginning: Beginning) {
-        self.beginning = Some(beginning);
+    fn started(&mut self, start: PrepareStart) {
+        self.start = Some(start);
     }
 
     fn progress(&mut self, progress: &Progress) -> ControlFlow<()> {
@@ -606,7 +606,7 @@ fn a_stopped_preparation_goes_on_to_the_same_bytes() {
         let n_calls = whole.n_calls;
         assert!(n_calls > 40, "{n_calls}");
         for step in [7, 29] {
-            let mut beginnings = Vec::new();
+            let mut starts = Vec::new();
             let mut n_tries = 0;
             loop {
                 n_tries += 1;
@@ -617,7 +617,7 @@ fn a_stopped_preparation_goes_on_to_the_same_bytes() {
                 };
                 let run = std::panic::AssertUnwindSafe(|| place.watched(&format!("{step}"), &mut watcher));
                 let ended = std::panic::catch_unwind(run);
-                beginnings.extend(watcher.beginning);
+                starts.extend(watcher.start);
                 match ended {
                     Ok(Ok(Prepared::Done(_))) => break,
                     Ok(Ok(Prepared::Stopped)) | Err(_) => {}
@@ -626,7 +626,7 @@ fn a_stopped_preparation_goes_on_to_the_same_bytes() {
                 assert!(n_tries < 200, "step {step} gets nowhere");
             }
             assert!(place.files(&format!("{step}")) == expected, "{split:?}, stopped every {step} calls");
-            assert!(beginnings.contains(&Beginning::GoesOn) && !beginnings.contains(&Beginning::StartsOver));
+            assert!(starts.contains(&PrepareStart::Resumed) && !starts.contains(&PrepareStart::Restarted));
         }
     }
 }
@@ -672,7 +672,7 @@ fn what_was_begun_with_other_options_is_started_over() {
     place.options.seed = 7;
     let mut watcher = Watcher::default();
     place.watched("out", &mut watcher).unwrap();
-    assert_eq!(watcher.beginning, Some(Beginning::StartsOver));
+    assert_eq!(watcher.start, Some(PrepareStart::Restarted));
     place.prepared("fresh");
     assert!(place.files("out") == place.files("fresh"));
 }

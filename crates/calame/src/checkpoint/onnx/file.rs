@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::super::safetensors_files::inside;
-use super::super::{CheckpointError, StoredTensor};
+use super::super::CheckpointError;
+use super::super::inside::file_inside;
+use super::super::source::StoredTensor;
 use super::proto::{EXTERNAL, FLOAT, INT32, INT64, ModelProto, TensorProto};
 use crate::files::{FileError, PositionedFile, read_at_most};
 
@@ -193,7 +194,7 @@ impl OnnxFile {
             return Ok(known);
         }
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let path = inside(parent.unwrap_or(Path::new(".")), name, &self.path)?;
+        let path = file_inside(parent.unwrap_or(Path::new(".")), name, &self.path)?;
         // Opening a pipe would wait for its writer.
         if !fs::metadata(&path).map_err(FileError::new("read", &path))?.is_file() {
             return Err(FileError::new("read", &path)(io::ErrorKind::InvalidInput.into()).into());

@@ -1,5 +1,8 @@
 //! Where a long text may be cut so that its pieces are tokenised as the whole is.
 
+/// Bytes of the pieces that a long document is cut into, at most.
+pub const PIECE_BYTES: usize = 1 << 20;
+
 /// A place in `text` at or before byte `max` where it may be cut, never 0.
 ///
 /// The place is before white space that something else stands before: no token of a tokenizer here goes across such a

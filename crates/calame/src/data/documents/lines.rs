@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use serde::Deserializer;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
+use super::document::{Document, Found, MAX_DOCUMENT_BYTES};
 use super::error::DocumentError;
 use super::open::{Bytes, Meter, open};
 use super::source::DocumentSource;
-use super::{Document, Found, MAX_DOCUMENT_BYTES};
 
 /// Bytes of the longest line: the document, spelled with escapes, and other fields.
 const MAX_LINE_BYTES: u64 = 2 * MAX_DOCUMENT_BYTES as u64;

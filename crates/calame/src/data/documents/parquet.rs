@@ -12,11 +12,11 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use super::document::{Document, Found, MAX_DOCUMENT_BYTES};
 use super::error::DocumentError;
 use super::footer::false_claim;
 use super::open::{Meter, open_file};
 use super::source::DocumentSource;
-use super::{Document, Found, MAX_DOCUMENT_BYTES};
 
 /// Rows that are read at a time.
 const BATCH_ROWS: usize = 256;

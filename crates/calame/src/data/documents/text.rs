@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use super::super::corpus::ill_formed;
 use super::super::corpus_error::IllFormed;
-use super::PIECE_BYTES;
-use super::cut::cut_place;
+use super::cut::{PIECE_BYTES, cut_place};
 use super::error::DocumentError;
 use super::open::{Bytes, Meter, open};
 use super::source::DocumentSource;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::super::documents::DocumentError;
 use super::super::manifest::ManifestError;
+use super::options::OptionError;
 use crate::files::FileError;
 use crate::tokenizer::TokenizerError;
 
@@ -16,16 +17,9 @@ pub enum PrepareError {
     /// A manifest that cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// An option that cannot be what it is.
-    #[error("{key} is {value}: expected {expected}")]
-    Option {
-        /// The option.
-        key: &'static str,
-        /// What it is.
-        value: String,
-        /// What it may be, or what to do.
-        expected: String,
-    },
+    /// An option that a preparation cannot have.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// A folder with something else in it.
     #[error("{}: expected an empty folder, or one of a stopped preparation, found {found}; choose another folder", .path.display())]
     Occupied {

@@ -4,12 +4,13 @@ use std::collections::{HashSet, VecDeque};
 
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::super::documents::{Document, DocumentError, DocumentSource, Found, Meter, Reader, SourceKind, Stripper};
-use super::super::manifest::{Dropped, Part};
-use super::{Normalisation, PrepareOptions, SplitBy};
+use super::super::manifest::Dropped;
+use super::super::shard_format::Part;
+use super::options::{Normalisation, PrepareOptions, SplitBy};
+use crate::files::Sha256;
 use crate::rng::{self, Purpose, Sequence};
 
 /// A piece of a document.
@@ -51,7 +52,7 @@ pub(super) struct Feed<'a> {
     /// Pieces of the source under way that were given, those of an earlier call included; how many of these are still to be
     /// made again.
     n_pieces: u64,
-    n_again: u64,
+    n_to_replay: u64,
     n_train_characters: Option<u64>,
     seen: HashSet<u128, FxBuildHasher>,
     new_hashes: Vec<u128>,
@@ -120,7 +121,7 @@ impl<'a> Feed<'a> {
             source_start: state.clone(),
             state,
             n_pieces: 0,
-            n_again: n_pieces,
+            n_to_replay: n_pieces,
             n_train_characters,
             seen: seen.into_iter().collect(),
             new_hashes: Vec::new(),
@@ -157,10 +158,10 @@ impl<'a> Feed<'a> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
                 self.n_pieces += 1;
-                if self.n_again == 0 {
+                if self.n_to_replay == 0 {
                     return Ok(Some(piece));
                 }
-                self.n_again -= 1;
+                self.n_to_replay -= 1;
             } else if let Some(mut open) = self.open.take() {
                 if self.advance(&mut open)? {
                     self.open = Some(open);
@@ -242,7 +243,7 @@ impl<'a> Feed<'a> {
         while let Some((piece, _)) = document.next_piece()? {
             hasher.update(filter.apply(piece).as_bytes());
         }
-        let digest = hasher.finalize();
+        let digest = hasher.finish_bytes();
         let mut half = [0; 16];
         half.copy_from_slice(&digest[..16]);
         Ok((u128::from_le_bytes(half), again))

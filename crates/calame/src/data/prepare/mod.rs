@@ -9,85 +9,26 @@
 
 mod error;
 mod feed;
+mod job;
 mod options;
 mod pipeline;
+mod progress;
 mod state;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::Path;
 
-pub use error::PrepareError;
-pub use options::{Normalisation, PrepareOptions, SplitBy};
-
 use super::documents::{DocumentError, DocumentSource, Meter};
-use super::manifest::{Dropped, IdWidth, MANIFEST, Manifest, ManifestError, Part, SourceEntry, TokenizerEntry};
+use super::manifest::{Dropped, MANIFEST, Manifest, ManifestError, SourceEntry};
 use crate::tokenizer::Tokenizer;
 use feed::{Feed, FeedState};
+use job::Job;
 use state::{State, Workplace};
-use writer::ShardWriter;
 
-/// How finely a preparation is cut; the shards do not depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grain {
-    /// Bytes of text that go through the tokenizer together, at least, but for the last.
-    pub batch_bytes: usize,
-    /// Bytes of text after which the shards under way are synced and the state is written.
-    pub checkpoint_bytes: u64,
-}
-
-impl Default for Grain {
-    fn default() -> Grain {
-        Grain { batch_bytes: 1 << 20, checkpoint_bytes: 256 << 20 }
-    }
-}
-
-/// How far a preparation is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Whether the characters are still being counted, which a split by characters needs; tokens come after that.
-    pub counting: bool,
-    /// Bytes of the files, as they lie on the disk, that were read in this pass.
-    pub n_file_bytes: u64,
-    /// Documents whose tokens are written.
-    pub n_documents: u64,
-    /// Bytes of their text.
-    pub n_text_bytes: u64,
-    /// Tokens written.
-    pub n_tokens: u64,
-}
-
-/// How a preparation ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Prepared {
-    /// The folder is complete.
-    Done(Manifest),
-    /// The folder was complete before, of the same text and with the same options: nothing was done.
-    WasDone(Manifest),
-    /// It was asked to stop; the same call goes on.
-    Stopped,
-}
-
-/// What a preparation begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
-    /// Nothing.
-    Fresh,
-    /// What a stopped preparation of the same text with the same options left.
-    GoesOn,
-    /// Nothing: what a stopped preparation left was of another text or made with other options, and is thrown away.
-    StartsOver,
-}
-
-/// Who follows a preparation.
-pub trait PrepareObserver {
-    /// Told once, before anything is read.
-    fn begins(&mut self, beginning: Beginning);
-    /// Told after every batch of about a megabyte of text; may end it, with what is done saved.
-    fn progress(&mut self, progress: &Progress) -> ControlFlow<()>;
-}
+pub use error::PrepareError;
+pub use options::{Normalisation, OptionError, PrepareOptions, SplitBy};
+pub use progress::{Grain, PrepareObserver, PrepareStart, Prepared, Progress};
 
 /// The texts of documents, one piece after another, as a preparation takes them: for whoever learns a tokenizer.
 pub struct Texts<'a>(Feed<'a>);
@@ -155,8 +96,8 @@ pub fn prepare_with(
     if folder.join(MANIFEST).is_file() {
         return finished_before(sources, tokenizer, options, folder);
     }
-    let (workplace, beginning) = Workplace::enter(folder, state::fingerprint(sources, tokenizer, options))?;
-    observer.begins(beginning);
+    let (workplace, start) = Workplace::enter(folder, state::fingerprint(sources, tokenizer, options))?;
+    observer.started(start);
     let Some(state) = first_state(&workplace, sources, options, grain, observer)? else { return Ok(Prepared::Stopped) };
     workplace.write_tokenizer(&tokenizer.to_json())?;
     let mut job = Job::resume(workplace, state, tokenizer, options)?;
@@ -236,108 +177,4 @@ fn finished_before(
     // What a kill between the manifest and the end may have left.
     Workplace::clear(folder)?;
     Ok(Prepared::WasDone(manifest))
-}
-
-/// A preparation under way: its shards, and the state that goes with them.
-struct Job {
-    workplace: Workplace,
-    state: State,
-    /// Hashes of the documents seen before the source that is gone on with.
-    seen: Vec<u128>,
-    writers: BTreeMap<&'static str, ShardWriter>,
-    end_of_text: Option<u32>,
-    n_shards_at_checkpoint: usize,
-}
-
-impl Job {
-    fn resume(
-        workplace: Workplace,
-        state: State,
-        tokenizer: &dyn Tokenizer,
-        options: &PrepareOptions,
-    ) -> Result<Job, PrepareError> {
-        let seen = workplace.resume_seen(state.source_start.n_seen)?;
-        let width = IdWidth::of_vocabulary(tokenizer.n_vocab());
-        let mut writers = BTreeMap::new();
-        for part in [Part::Train, Part::Val] {
-            let shards: Vec<_> = state.shards.iter().filter(|shard| shard.split == part).cloned().collect();
-            let n_begun = if part == Part::Train { state.n_train_begun } else { state.n_val_begun };
-            writers
-                .insert(part.name(), ShardWriter::resume(workplace.folder(), part, options, width, shards, n_begun)?);
-        }
-        let end_of_text = tokenizer.end_of_text().filter(|_| options.end_of_text);
-        let n_shards_at_checkpoint = state.shards.len();
-        Ok(Job { workplace, state, seen, writers, end_of_text, n_shards_at_checkpoint })
-    }
-
-    fn writer(&mut self, part: Part) -> &mut ShardWriter {
-        self.writers.get_mut(part.name()).expect("a writer for each part")
-    }
-
-    fn n_tokens(&self) -> u64 {
-        self.writers.values().map(ShardWriter::n_tokens).sum()
-    }
-
-    fn n_shards(&self) -> usize {
-        self.writers.values().map(|writer| writer.shards().len()).sum()
-    }
-
-    /// Syncs all that is written and notes how far it goes.
-    fn checkpoint(&mut self) -> Result<(), PrepareError> {
-        for writer in self.writers.values_mut() {
-            writer.sync()?;
-        }
-        self.workplace.sync_seen()?;
-        self.state.n_train_begun = self.writer(Part::Train).n_begun();
-        self.state.n_val_begun = self.writer(Part::Val).n_begun();
-        self.state.shards = self.writers.values().flat_map(ShardWriter::shards).cloned().collect();
-        self.n_shards_at_checkpoint = self.state.shards.len();
-        self.workplace.write_state(&self.state)
-    }
-
-    /// Closes the last shards and writes the manifest, with which the folder is complete.
-    fn finish(
-        self,
-        sources: &[DocumentSource],
-        tokenizer: &dyn Tokenizer,
-        options: &PrepareOptions,
-    ) -> Result<Manifest, PrepareError> {
-        let feed = self.state.feed.clone();
-        if self.n_tokens() == 0 {
-            return Err(match feed.dropped.first_bad {
-                Some(first) => PrepareError::AllBad { n_bad: feed.dropped.bad, first },
-                None => PrepareError::NoText { n_files: sources.len() },
-            });
-        }
-        let mut shards = Vec::new();
-        for writer in self.writers.into_values() {
-            shards.extend(writer.finish()?);
-        }
-        let n_documents = self.state.n_documents_of.clone().into_iter().chain(std::iter::repeat(0));
-        let sources = sources.iter().zip(n_documents).map(|(source, n_documents)| SourceEntry {
-            path: source.path.to_string_lossy().into_owned(),
-            file_bytes: source.file_bytes,
-            n_documents,
-        });
-        let manifest = Manifest {
-            version: Manifest::VERSION,
-            format: options.format,
-            tokenizer: TokenizerEntry {
-                kind: tokenizer.kind().to_owned(),
-                sha256: tokenizer.hash(),
-                vocab_size: tokenizer.n_vocab(),
-                end_of_text: tokenizer.end_of_text(),
-            },
-            id_bytes: IdWidth::of_vocabulary(tokenizer.n_vocab()).n_bytes(),
-            n_documents: feed.n_kept,
-            n_text_bytes: feed.n_text_bytes,
-            shards,
-            sources: sources.collect(),
-            dropped: feed.dropped,
-            options: options.clone(),
-        };
-        self.workplace.write_manifest(&manifest)?;
-        Workplace::clear(self.workplace.folder())?;
-        Ok(manifest)
-    }
 }

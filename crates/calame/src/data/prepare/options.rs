@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::documents::Names;
-use super::super::manifest::ShardFormat;
-use super::PrepareError;
+use super::super::shard_format::ShardFormat;
 use crate::tokenizer::Tokenizer;
 
 /// What is dealt to the two parts.
@@ -60,6 +59,18 @@ pub struct PrepareOptions {
     pub allow_special: bool,
 }
 
+/// An option that a preparation cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}: expected {expected}")]
+pub struct OptionError {
+    /// The option.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it may be, or what to do.
+    pub expected: String,
+}
+
 impl Default for PrepareOptions {
     fn default() -> PrepareOptions {
         PrepareOptions {
@@ -85,8 +96,8 @@ impl PrepareOptions {
     ///
     /// # Errors
     /// The first option that cannot.
-    pub fn validate(&self, tokenizer: &dyn Tokenizer) -> Result<(), PrepareError> {
-        let error = |key, value: String, expected: String| Err(PrepareError::Option { key, value, expected });
+    pub fn validate(&self, tokenizer: &dyn Tokenizer) -> Result<(), OptionError> {
+        let error = |key, value: String, expected: String| Err(OptionError { key, value, expected });
         // Written so that NaN fails too.
         if !(self.val_fraction >= 0.0 && self.val_fraction < 1.0) {
             return error("the share for validation", self.val_fraction.to_string(), "from 0 to below 1".to_owned());
@@ -100,7 +111,7 @@ impl PrepareOptions {
             let expected = "false, since this tokenizer has no such token (--end-of-text false)".to_owned();
             return error("end of text", "true".to_owned(), expected);
         }
-        let specials = tokenizer.as_bpe().map(|bpe| bpe.special_texts().collect::<Vec<_>>()).unwrap_or_default();
+        let specials = tokenizer.special_texts();
         if self.allow_special
             && let Some(special) = specials.iter().find(|text| text.contains(char::is_whitespace))
         {

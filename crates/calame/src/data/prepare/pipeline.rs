@@ -7,9 +7,12 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use super::super::documents::{DocumentSource, Meter};
-use super::super::manifest::{Part, ShardFormat};
+use super::super::shard_format::{Part, ShardFormat};
+use super::error::PrepareError;
 use super::feed::{Feed, FeedState, Piece};
-use super::{Grain, Job, PrepareError, PrepareObserver, PrepareOptions, Progress};
+use super::job::Job;
+use super::options::PrepareOptions;
+use super::progress::{Grain, PrepareObserver, Progress};
 use crate::tokenizer::{Encoder, Special, Tokenizer};
 
 /// Batches between reading and writing, for each thread that tokenises.

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::documents::DocumentSource;
 use super::super::manifest::{MANIFEST, Manifest, ShardEntry, TOKENIZER};
+use super::error::PrepareError;
 use super::feed::FeedState;
-use super::{Beginning, PrepareError, PrepareOptions};
+use super::options::PrepareOptions;
+use super::progress::PrepareStart;
 use crate::files::{FileError, read_at_most, remove_file_if_exists, replace_bytes, sha256_hex, unfinished_path};
 use crate::tokenizer::Tokenizer;
 
@@ -92,31 +94,31 @@ pub(super) struct Workplace {
 
 impl Workplace {
     /// Makes the folder, or takes up what a stopped preparation left in it; what one of another fingerprint left is removed.
-    pub(super) fn enter(folder: &Path, fingerprint: String) -> Result<(Workplace, Beginning), PrepareError> {
+    pub(super) fn enter(folder: &Path, fingerprint: String) -> Result<(Workplace, PrepareStart), PrepareError> {
         fs::create_dir_all(folder).map_err(FileError::new("create", folder))?;
         let workplace = Workplace { folder: folder.to_owned(), fingerprint, seen: None };
         let state = folder.join(STATE);
-        let beginning = match read_at_most(&state, MAX_STATE_BYTES) {
+        let start = match read_at_most(&state, MAX_STATE_BYTES) {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
                 workplace.check_empty()?;
-                Beginning::Fresh
+                PrepareStart::Fresh
             }
             Err(error) => return Err(error.into()),
             Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
-                Ok(left) if left.fingerprint != workplace.fingerprint => Beginning::StartsOver,
-                Ok(left) if left.is_ready => Beginning::GoesOn,
-                Ok(_) => Beginning::Fresh,
-                Err(_) => Beginning::StartsOver,
+                Ok(left) if left.fingerprint != workplace.fingerprint => PrepareStart::Restarted,
+                Ok(left) if left.is_ready => PrepareStart::Resumed,
+                Ok(_) => PrepareStart::Fresh,
+                Err(_) => PrepareStart::Restarted,
             },
         };
-        if beginning == Beginning::StartsOver {
+        if start == PrepareStart::Restarted {
             workplace.remove_shards()?;
         }
-        if beginning != Beginning::GoesOn {
+        if start != PrepareStart::Resumed {
             // Before anything else: a folder with it is known to be a preparation's.
             workplace.write_state(&State::fresh(&workplace.fingerprint))?;
         }
-        Ok((workplace, beginning))
+        Ok((workplace, start))
     }
 
     pub(super) fn folder(&self) -> &Path {

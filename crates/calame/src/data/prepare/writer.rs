@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::manifest::{IdWidth, Part, ShardEntry, ShardFormat};
+use super::super::manifest::ShardEntry;
+use super::super::shard_format::{IdWidth, Part, ShardFormat};
 use super::super::shards::{HEADER_BYTES, header};
-use super::{PrepareError, PrepareOptions};
+use super::error::PrepareError;
+use super::options::PrepareOptions;
 use crate::files::{FileError, rename_synced, sha256_of_file};
 
 /// Writes the ids of a part into shards of one length. A shard is `NAME.bin.partial` until it is full; then its header is

@@ -11,8 +11,9 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::base::{END_OF_TEXT, Special, Tokenizer, hash_vocabulary};
+use super::error::TokenizerError;
 use super::json::{File, shorten, shown};
-use super::{END_OF_TEXT, Special, Tokenizer, TokenizerError, hash_vocabulary};
 
 /// V2's token for a word that the vocabulary lacks.
 const UNKNOWN: &str = "<|unk|>";
@@ -184,6 +185,10 @@ impl Tokenizer for SimpleTokenizer {
             text.push_str(word);
         }
         Ok(text.into_bytes())
+    }
+
+    fn special_texts(&self) -> Vec<&str> {
+        self.specials().map(|(text, _)| text).collect()
     }
 
     /// Model WordLevel. Hugging Face's `tokenizers` gives the same ids and the same text, save where a special

@@ -13,9 +13,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use self::archive::Archive;
+use self::pickle::View;
+use super::CheckpointError;
+use super::model_file::ModelFile;
 use super::names::Naming;
 use super::torch_record::{self, Record};
-use super::{CheckpointError, ModelFile};
 use crate::files::{create_parent_folder, replace_file};
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
@@ -26,13 +28,6 @@ const FOLDER: &str = "archive";
 /// The storages of the masks and of the token embedding, the first of the parameters.
 const MASK: usize = 0;
 const WTE: usize = 1;
-
-/// A tensor of the state_dict: all of a storage.
-struct View {
-    key: String,
-    shape: Vec<usize>,
-    storage: usize,
-}
 
 /// A parameter and its storages: one, or those of queries, keys and values.
 struct Stored {

@@ -1,23 +1,20 @@
 //! The byte-level BPE as a `tokenizer.json` of Hugging Face's format, and as the lists of a GGUF file.
 //!
-//! Both list the merges; here they are not stored, since the ids have their order. Merging by ids gives what
-//! merging by a list gives if and only if, for each merged token, merging its bytes with lower ids alone ends
-//! in exactly the two parts that the list has: inside the span that becomes a token, merging proceeds as if the
-//! span stood alone. The reader checks this for every token, the writer rebuilds the list by it.
+//! Both list the merges, which a [`Vocabulary`] does not store: the reader checks for every token that the order of the ids
+//! gives the same merges, the writer rebuilds the list from it.
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::byte_level::{spell, unspell};
-use super::gpt2::{ranks, special_ids};
+use super::error::TokenizerError;
 use super::json::{AddedToken, File, shorten, shown};
-use super::{Bpe, BpeLists, TokenizerError};
+use super::lists::BpeLists;
+use super::vocabulary::Vocabulary;
 
 /// Bytes of the longest token that a file may have (GPT-2's longest has 128): rebuilding its merge takes the
 /// square of its length.
@@ -55,16 +52,16 @@ impl Merge {
     }
 }
 
-/// Reads a file whose model is BPE; GPT-2's shared instance where the file is GPT-2's tokenizer.
-pub(super) fn from_file(mut file: File) -> Result<Arc<Bpe>, TokenizerError> {
+/// The vocabulary of a file whose model is BPE.
+pub(super) fn from_file(mut file: File) -> Result<Vocabulary, TokenizerError> {
     check_steps(&file)?;
     let model: Model = file.take_model()?;
     check_model(&file, &model)?;
     build(&file, model.vocab, &model.merges)
 }
 
-/// Makes the tokenizer of lists; GPT-2's shared instance where they are GPT-2's.
-pub(super) fn from_lists(lists: BpeLists, path: &Path) -> Result<Arc<Bpe>, TokenizerError> {
+/// The vocabulary of lists.
+pub(super) fn from_lists(lists: BpeLists, path: &Path) -> Result<Vocabulary, TokenizerError> {
     let BpeLists { tokens, merges, specials } = lists;
     let mut file = File::bare(path);
     for id in specials {
@@ -85,14 +82,10 @@ pub(super) fn from_lists(lists: BpeLists, path: &Path) -> Result<Arc<Bpe>, Token
     build(&file, vocab, &merges)
 }
 
-fn build(file: &File, vocab: HashMap<String, u32>, merges: &[Merge]) -> Result<Arc<Bpe>, TokenizerError> {
-    let (tokens, specials) = vocabulary(file, vocab)?;
-    check_merges(file, &tokens, &specials, merges)?;
-    let gpt2 = Bpe::gpt2();
-    if gpt2.tokens() == tokens && gpt2.specials() == specials {
-        return Ok(gpt2);
-    }
-    Ok(Arc::new(Bpe::new("bpe", tokens, specials)))
+fn build(file: &File, vocab: HashMap<String, u32>, merges: &[Merge]) -> Result<Vocabulary, TokenizerError> {
+    let vocabulary = vocabulary(file, vocab)?;
+    check_merges(file, &vocabulary, merges)?;
+    Ok(vocabulary)
 }
 
 /// Checks all that happens to a text before and after the model.
@@ -144,9 +137,6 @@ fn check_model(file: &File, model: &Model) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// The bytes of each id, and the special tokens.
-type Vocabulary = (Vec<Vec<u8>>, Vec<(String, u32)>);
-
 fn vocabulary(file: &File, mut vocab: HashMap<String, u32>) -> Result<Vocabulary, TokenizerError> {
     let specials = specials(file, &mut vocab)?;
     // Ids are placed in a table no longer than the file has tokens, so a huge id costs nothing.
@@ -174,7 +164,7 @@ fn vocabulary(file: &File, mut vocab: HashMap<String, u32>) -> Result<Vocabulary
         let found = format!("{n_bytes}");
         return Err(file.unsupported("single bytes in the vocabulary", "all 256", found));
     }
-    Ok((tokens, specials))
+    Ok(Vocabulary::new(tokens, specials))
 }
 
 /// The special tokens, taken out of the vocabulary where they also stand there.
@@ -229,14 +219,9 @@ fn token_bytes(file: &File, text: &str) -> Result<Vec<u8>, TokenizerError> {
 }
 
 /// Checks that merging by ids is merging by the file's list.
-fn check_merges(
-    file: &File,
-    tokens: &[Vec<u8>],
-    specials: &[(String, u32)],
-    merges: &[Merge],
-) -> Result<(), TokenizerError> {
+fn check_merges(file: &File, vocabulary: &Vocabulary, merges: &[Merge]) -> Result<(), TokenizerError> {
     let mut listed = merges.iter();
-    for (id, token, cut) in merged_tokens(tokens, specials) {
+    for (id, token, cut) in vocabulary.merged_tokens() {
         let Some(cut) = cut else {
             return Err(file.unsupported(
                 format!("token {:?} with id {id}", shorten(&spell(token))),
@@ -268,41 +253,6 @@ fn check_merges(
     Ok(())
 }
 
-/// For each ordinary token of two bytes or more, in the order of the ids: its id, its bytes, and the length of the
-/// first of the two parts it is merged from, where there are two.
-fn merged_tokens<'a>(
-    tokens: &'a [Vec<u8>],
-    specials: &[(String, u32)],
-) -> impl Iterator<Item = (u32, &'a [u8], Option<usize>)> {
-    let ranks = ranks(tokens, specials);
-    let special = special_ids(tokens.len(), specials);
-    (0..)
-        .zip(tokens)
-        .zip(special)
-        .filter(|&((_, token), special)| !special && token.len() > 1)
-        .map(move |((id, token), _)| (id, token.as_slice(), last_cut(&ranks, token, id)))
-}
-
-/// Merges the bytes of a token with the ids below its own; the length of the first part where two are left.
-pub(super) fn last_cut(ranks: &FxHashMap<Vec<u8>, u32>, token: &[u8], id: u32) -> Option<usize> {
-    // The starts of the parts, then the end; beside each the id of its union with the next part, if below `id`.
-    let mut starts: Vec<usize> = (0..=token.len()).collect();
-    let union = |starts: &[usize], i: usize| {
-        let end = *starts.get(i + 2)?;
-        ranks.get(&token[starts[i]..end]).copied().filter(|&rank| rank < id)
-    };
-    let mut unions: Vec<Option<u32>> = (0..starts.len()).map(|i| union(&starts, i)).collect();
-    while let Some((_, i)) = unions.iter().zip(0..).filter_map(|(rank, i)| Some(((*rank)?, i))).min() {
-        starts.remove(i + 1);
-        unions.remove(i + 1);
-        unions[i] = union(&starts, i);
-        if i > 0 {
-            unions[i - 1] = union(&starts, i - 1);
-        }
-    }
-    (starts.len() == 3).then(|| starts[1])
-}
-
 /// The whole file, its fields in Hugging Face's order.
 #[derive(Serialize)]
 struct Written<'a> {
@@ -331,43 +281,22 @@ struct WrittenModel<'a> {
 }
 
 /// Token to id, in the order of the ids.
-struct ById<'a>(&'a Bpe);
+struct ById<'a>(&'a Vocabulary);
 
 impl Serialize for ById<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.tokens().len()))?;
-        for (id, text) in (0u32..).zip(spelled(self.0)) {
+        let mut map = serializer.serialize_map(Some(self.0.tokens.len()))?;
+        for (id, text) in (0u32..).zip(self.0.spelled()) {
             map.serialize_entry(&text, &id)?;
         }
         map.end()
     }
 }
 
-/// The token of each id as text; that of a special token stands as it is.
-fn spelled(bpe: &Bpe) -> impl Iterator<Item = String> {
-    let special = special_ids(bpe.tokens().len(), bpe.specials());
-    let tokens = bpe.tokens().iter().zip(special);
-    tokens.map(|(token, special)| if special { String::from_utf8_lossy(token).into_owned() } else { spell(token) })
-}
-
-/// The two parts of each merge, with a space between them.
-fn merges(bpe: &Bpe) -> impl Iterator<Item = String> {
-    merged_tokens(bpe.tokens(), bpe.specials()).map(|(id, token, cut)| {
-        let cut = cut.unwrap_or_else(|| panic!("merges: token {id} is merged from two others"));
-        format!("{} {}", spell(&token[..cut]), spell(&token[cut..]))
-    })
-}
-
-/// The lists that [`from_lists`] reads.
-pub(super) fn to_lists(bpe: &Bpe) -> BpeLists {
-    let specials = bpe.specials().iter().map(|&(_, id)| id).collect();
-    BpeLists { tokens: spelled(bpe).collect(), merges: merges(bpe).collect(), specials }
-}
-
 /// The tokenizer as Hugging Face's `tokenizers` reads it.
-pub(super) fn to_json(bpe: &Bpe) -> String {
+pub(super) fn to_json(vocabulary: &Vocabulary) -> String {
     let byte_level = |add_prefix_space, trim_offsets| json!({"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets, "use_regex": true});
-    let added_tokens = bpe.specials().iter().map(|(content, id)| {
+    let added_tokens = vocabulary.specials.iter().map(|(content, id)| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
     });
     let file = Written {
@@ -387,8 +316,8 @@ pub(super) fn to_json(bpe: &Bpe) -> String {
             end_of_word_suffix: "",
             fuse_unk: false,
             byte_fallback: false,
-            vocab: ById(bpe),
-            merges: merges(bpe).collect(),
+            vocab: ById(vocabulary),
+            merges: vocabulary.merges().collect(),
         },
     };
     serde_json::to_string(&file).expect("to_json: every key is a string")

@@ -1,35 +1,22 @@
-//! Files that torch.save writes (`.pt`, `.pth`, `pytorch_model.bin`), read without Python and without running anything.
-//!
-//! Both layouts are read: zip archives, and what PyTorch wrote before 1.6. The object in the file is a pickle, which is
-//! read as data (`pickle.rs`); its tensors are views of storages, which are read by position, a piece at a time.
-//! Source: PyTorch's `torch/serialization.py` and `torch/_utils.py`.
-
-mod archive;
-mod bytes;
-mod dtype;
-mod error;
-mod legacy;
-mod objects;
-mod strided;
+//! An open file of PyTorch's: its tensors, and the values beside them.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use self::bytes::Source;
-pub use self::dtype::TorchDtype;
-pub use self::error::TorchFileError;
-use self::error::shown;
-use self::objects::{Found, TensorClaim};
-use self::strided::Axis;
-use super::pickle::Pickle;
-use super::torch_record::ENTRY;
+use super::super::pickle::Pickle;
+use super::super::torch_record::ENTRY;
+use super::bytes::Source;
+use super::dtype::TorchDtype;
+use super::error::{TorchFileError, shown};
+use super::objects::{self, Found, MAX_PICKLE_BYTES, TensorClaim};
+use super::plain::PlainValue;
+use super::strided::{self, Axis};
+use super::{archive, legacy};
 
-// Elements of f32 are read as they stand in memory.
+// Elements of f32 are read as they are in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
 
-/// The pickle of the largest GPT-2 with its optimizer has some 500 kB. A hostile one may cost a hundred times its bytes.
-const MAX_PICKLE_BYTES: u64 = 4 << 20;
 /// What calame writes beside the tensors has some 300 bytes.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
 /// Bytes that are read at a time.
@@ -61,36 +48,6 @@ impl TorchTensor {
     /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.shape.contains(&0)
-    }
-}
-
-/// A value that stands beside a model's tensors, such as a training's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub enum PlainValue {
-    /// Python's None.
-    None,
-    /// True or False.
-    Bool(bool),
-    /// A whole number of at most 64 bits.
-    Int(i64),
-    /// A float.
-    Float(f64),
-    /// A string.
-    Str(String),
-    /// A list, a tuple or a set.
-    List(Vec<PlainValue>),
-    /// A dict, in the order in which its keys were set.
-    Dict(Vec<(PlainValue, PlainValue)>),
-    /// What is none of these, by its kind: a tensor, bytes, a larger number.
-    Other(&'static str),
-}
-
-impl PlainValue {
-    /// The value of a string's key in a dict; None where it is no dict or lacks the key.
-    pub fn get(&self, key: &str) -> Option<&PlainValue> {
-        let PlainValue::Dict(entries) = self else { return None };
-        // As in Python, what was set later holds.
-        entries.iter().rev().find(|(k, _)| matches!(k, PlainValue::Str(k) if k == key)).map(|(_, value)| value)
     }
 }
 
@@ -129,7 +86,7 @@ impl TorchFile {
     }
 
     /// The entry `calame.json` of an archive that calame wrote.
-    pub(super) fn record(&self) -> Option<&[u8]> {
+    pub(in crate::checkpoint) fn record(&self) -> Option<&[u8]> {
         self.record.as_deref()
     }
 

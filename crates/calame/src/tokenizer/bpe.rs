@@ -16,9 +16,13 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use rustc_hash::FxHashMap;
 use tiktoken_rs::CoreBPE;
 
-use super::encoder::Pieces;
+use super::base::{END_OF_TEXT, Special, Tokenizer, hash_vocabulary};
+use super::bpe_json;
+use super::error::TokenizerError;
 use super::json::{File, shorten};
-use super::{END_OF_TEXT, Special, Tokenizer, TokenizerError, gpt2_json, hash_vocabulary};
+use super::lists::BpeLists;
+use super::piece_cache::PieceCache;
+use super::vocabulary::Vocabulary;
 
 /// Number of ids of GPT-2, `<|endoftext|>` included.
 const N_GPT2: u32 = 50_257;
@@ -30,25 +34,11 @@ const N_GPT2: u32 = 50_257;
 /// the search is linear in any text.
 const PIECE: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
 
-/// A byte-level BPE tokenizer as lists, in which GGUF files hold it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BpeLists {
-    /// The token of each id: an ordinary one in GPT-2's spelling of bytes, a special one as its text.
-    pub tokens: Vec<String>,
-    /// The two parts of each merge, spelled likewise, with a space between them.
-    pub merges: Vec<String>,
-    /// The ids of special tokens.
-    pub specials: Vec<u32>,
-}
-
 /// A byte-level BPE tokenizer: GPT-2's, or one of the same make read from a file.
 pub struct Bpe {
     kind: &'static str,
-    /// The bytes of each id.
-    tokens: Vec<Vec<u8>>,
-    /// Text and id of each special token, in the order of the ids.
-    specials: Vec<(String, u32)>,
-    /// Finds any special token, the longest where several begin; its patterns are `specials` in order.
+    vocabulary: Vocabulary,
+    /// Finds any special token, the longest where several begin; its patterns are the vocabulary's `specials` in order.
     special_finder: Option<AhoCorasick>,
     core: CoreBPE,
 }
@@ -67,7 +57,7 @@ impl Bpe {
                 .collect::<Result<Vec<_>, _>>()
                 .expect("gpt2: the built-in vocabulary has every id");
             let specials = vec![(END_OF_TEXT.to_owned(), N_GPT2 - 1)];
-            Arc::new(Self::new("gpt2", tokens, specials))
+            Arc::new(Self::new("gpt2", Vocabulary::new(tokens, specials)))
         }))
     }
 
@@ -79,7 +69,7 @@ impl Bpe {
     /// # Errors
     /// [`TokenizerError::Json`] and [`TokenizerError::Unsupported`]; both name the file.
     pub fn from_json(text: &str, path: &Path) -> Result<Arc<Self>, TokenizerError> {
-        gpt2_json::from_file(File::parse(text, path)?)
+        Self::from_file(File::parse(text, path)?)
     }
 
     /// A tokenizer from lists, with the conditions of [`Bpe::from_json`]. `path` only names the file in errors.
@@ -88,70 +78,39 @@ impl Bpe {
     /// # Errors
     /// [`TokenizerError::Unsupported`], which names the file.
     pub fn from_lists(lists: BpeLists, path: &Path) -> Result<Arc<Self>, TokenizerError> {
-        gpt2_json::from_lists(lists, path)
+        Ok(Self::of(bpe_json::from_lists(lists, path)?))
     }
 
     /// The lists from which [`Bpe::from_lists`] makes this tokenizer.
     pub fn to_lists(&self) -> BpeLists {
-        gpt2_json::to_lists(self)
+        self.vocabulary.to_lists()
     }
 
-    /// A tokenizer of the tokens of the ids `0..tokens.len()`, those of `specials` included.
+    /// Reads a file whose model is BPE.
+    pub(super) fn from_file(file: File) -> Result<Arc<Self>, TokenizerError> {
+        Ok(Self::of(bpe_json::from_file(file)?))
+    }
+
+    /// The tokenizer of a vocabulary: GPT-2's shared instance where it is GPT-2's.
+    fn of(vocabulary: Vocabulary) -> Arc<Self> {
+        let gpt2 = Self::gpt2();
+        if gpt2.vocabulary == vocabulary { gpt2 } else { Arc::new(Self::new("bpe", vocabulary)) }
+    }
+
+    /// A tokenizer of this vocabulary.
     ///
     /// # Panics
     /// If two ordinary tokens are the same bytes, or the special tokens are gigabytes of text.
-    pub(super) fn new(kind: &'static str, tokens: Vec<Vec<u8>>, mut specials: Vec<(String, u32)>) -> Self {
-        specials.sort_by_key(|&(_, id)| id);
-        let core = CoreBPE::new(ranks(&tokens, &specials), FxHashMap::default(), PIECE)
+    pub(super) fn new(kind: &'static str, vocabulary: Vocabulary) -> Self {
+        let core = CoreBPE::new(vocabulary.ranks(), FxHashMap::default(), PIECE)
             .expect("bpe: the pattern of a piece is a valid expression");
-        let special_finder = special_finder(&specials);
-        Self { kind, tokens, specials, special_finder, core }
-    }
-
-    /// The bytes of each id.
-    pub(super) fn tokens(&self) -> &[Vec<u8>] {
-        &self.tokens
-    }
-
-    /// The texts of the special tokens, in the order of the ids.
-    pub fn special_texts(&self) -> impl Iterator<Item = &str> {
-        self.specials.iter().map(|(text, _)| text.as_str())
-    }
-
-    /// Text and id of each special token, in the order of the ids.
-    pub(super) fn specials(&self) -> &[(String, u32)] {
-        &self.specials
+        let special_finder = special_finder(&vocabulary.specials);
+        Self { kind, vocabulary, special_finder, core }
     }
 
     /// The ids of one piece.
-    pub(super) fn merge(&self, piece: &str) -> Vec<u32> {
+    fn merge(&self, piece: &str) -> Vec<u32> {
         self.core.encode_ordinary(piece)
-    }
-
-    /// Adds the ids of a text to `ids`; what it knows of pieces comes from `seen` and goes there.
-    pub(super) fn encode_with(
-        &self,
-        text: &str,
-        special: Special,
-        seen: &mut Pieces,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), TokenizerError> {
-        let mut start = 0;
-        if let Some(finder) = &self.special_finder
-            && special != Special::AsText
-        {
-            for found in finder.find_iter(text) {
-                let (token, id) = &self.specials[found.pattern().as_usize()];
-                if special == Special::Forbid {
-                    return Err(TokenizerError::ForbiddenSpecial { token: shorten(token), at: found.start() });
-                }
-                seen.encode(self, &text[start..found.start()], ids);
-                ids.push(*id);
-                start = found.end();
-            }
-        }
-        seen.encode(self, &text[start..], ids);
-        Ok(())
     }
 }
 
@@ -161,41 +120,72 @@ impl Tokenizer for Bpe {
     }
 
     fn n_vocab(&self) -> usize {
-        self.tokens.len()
+        self.vocabulary.tokens.len()
     }
 
     fn end_of_text(&self) -> Option<u32> {
-        self.specials.iter().find(|(text, _)| text == END_OF_TEXT).map(|&(_, id)| id)
+        self.vocabulary.specials.iter().find(|(text, _)| text == END_OF_TEXT).map(|&(_, id)| id)
     }
 
     fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::new();
-        self.encode_with(text, special, &mut Pieces::default(), &mut ids)?;
+        self.encode_with(text, special, &mut PieceCache::default(), &mut ids)?;
         Ok(ids)
     }
 
     fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>, TokenizerError> {
         let mut bytes = Vec::with_capacity(ids.len() * 4);
         for &id in ids {
-            let token =
-                self.tokens.get(id as usize).ok_or(TokenizerError::UnknownId { id, n_vocab: self.n_vocab() })?;
+            let token = self
+                .vocabulary
+                .tokens
+                .get(id as usize)
+                .ok_or(TokenizerError::UnknownId { id, n_vocab: self.n_vocab() })?;
             bytes.extend_from_slice(token);
         }
         Ok(bytes)
     }
 
-    fn as_bpe(&self) -> Option<&Bpe> {
-        Some(self)
+    fn encode_with(
+        &self,
+        text: &str,
+        special: Special,
+        cache: &mut PieceCache,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let mut start = 0;
+        if let Some(finder) = &self.special_finder
+            && special != Special::AsText
+        {
+            for found in finder.find_iter(text) {
+                let (token, id) = &self.vocabulary.specials[found.pattern().as_usize()];
+                if special == Special::Forbid {
+                    return Err(TokenizerError::ForbiddenSpecial { token: shorten(token), at: found.start() });
+                }
+                cache.encode(&text[start..found.start()], |piece| self.merge(piece), ids);
+                ids.push(*id);
+                start = found.end();
+            }
+        }
+        cache.encode(&text[start..], |piece| self.merge(piece), ids);
+        Ok(())
+    }
+
+    fn special_texts(&self) -> Vec<&str> {
+        self.vocabulary.specials.iter().map(|(text, _)| text.as_str()).collect()
+    }
+
+    fn bpe_lists(&self) -> Option<BpeLists> {
+        Some(self.to_lists())
     }
 
     fn to_json(&self) -> String {
-        gpt2_json::to_json(self)
+        bpe_json::to_json(&self.vocabulary)
     }
 
     fn hash(&self) -> String {
-        let special = special_ids(self.tokens.len(), &self.specials);
-        let tokens = self.tokens.iter().map(Vec::as_slice);
-        hash_vocabulary(self.kind, tokens.zip(special))
+        let tokens = self.vocabulary.tokens.iter().map(Vec::as_slice);
+        hash_vocabulary(self.kind, tokens.zip(self.vocabulary.is_special()))
     }
 }
 
@@ -203,30 +193,10 @@ impl fmt::Debug for Bpe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bpe")
             .field("kind", &self.kind)
-            .field("n_vocab", &self.tokens.len())
-            .field("specials", &self.specials)
+            .field("n_vocab", &self.vocabulary.tokens.len())
+            .field("specials", &self.vocabulary.specials)
             .finish_non_exhaustive()
     }
-}
-
-/// For each id, whether it is a special token's.
-pub(super) fn special_ids(n_vocab: usize, specials: &[(String, u32)]) -> Vec<bool> {
-    let mut special = vec![false; n_vocab];
-    for &(_, id) in specials {
-        special[id as usize] = true;
-    }
-    special
-}
-
-/// The ids of the ordinary tokens: the order in which they are merged.
-pub(super) fn ranks(tokens: &[Vec<u8>], specials: &[(String, u32)]) -> FxHashMap<Vec<u8>, u32> {
-    let special = special_ids(tokens.len(), specials);
-    (0..)
-        .zip(tokens)
-        .zip(special)
-        .filter(|&(_, special)| !special)
-        .map(|((id, token), _)| (token.clone(), id))
-        .collect()
 }
 
 fn special_finder(specials: &[(String, u32)]) -> Option<AhoCorasick> {
@@ -250,7 +220,7 @@ mod tests {
         let mut tokens: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
         tokens.extend([b"<a>".to_vec(), b"<a><b>".to_vec(), b"ab".to_vec()]);
         let specials = vec![("<a>".to_owned(), 256), ("<a><b>".to_owned(), 257)];
-        let bpe = Bpe::new("bpe", tokens, specials);
+        let bpe = Bpe::new("bpe", Vocabulary::new(tokens, specials));
         let ids = bpe.encode("<a><b>ab<a>", Special::Allow).unwrap();
         assert_eq!(ids, [257, 258, 256]);
         assert_eq!(bpe.decode(&ids).unwrap(), "<a><b>ab<a>");

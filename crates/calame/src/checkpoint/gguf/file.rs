@@ -1,29 +1,15 @@
-//! GGUF, llama.cpp's files: metadata, tokenizer and tensors in one.
-//!
-//! A header ([`header`]) of keys with values and of tensors' places, then the tensors' bytes. A GPT-2 is known by
-//! `general.architecture` ([`metadata`] has its keys); linear weights stand as ours, [out, in]. What calame alone knows
-//! stands in keys that begin with `calame.`; whoever does not know them passes over them.
-//!
-//! Source: `docs/gguf.md` of ggml-org/ggml, and `convert_hf_to_gguf.py` of ggml-org/llama.cpp for what a GPT-2 has.
-
-mod header;
-mod metadata;
-mod write;
+//! GGUF files as a source of tensors.
 
 use std::fs::File;
 use std::path::Path;
 
-use super::CheckpointError;
-use super::model_file::{Format, Opened};
-use super::source::{StoredTensor, TensorSource};
+use super::super::CheckpointError;
+use super::super::opened::{Format, Opened};
+use super::super::source::{StoredTensor, TensorSource};
+use super::header::{Header, TensorInfo};
+use super::metadata;
 use crate::files::PositionedFile;
 use crate::quant;
-use header::{Header, TensorInfo};
-
-pub use write::write_gguf;
-
-/// How every such file begins.
-pub(super) const MAGIC: [u8; 4] = *b"GGUF";
 
 /// An open file whose header has been checked against the file's size.
 struct GgufFile {
@@ -34,7 +20,7 @@ struct GgufFile {
 }
 
 /// Opens a model.
-pub(super) fn open(path: &Path) -> Result<Opened, CheckpointError> {
+pub(in crate::checkpoint) fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
     let Header { mut values, tensors: infos } = Header::read(path, &mut file)?;
     let stored = |info: &TensorInfo| StoredTensor {
