@@ -4,7 +4,7 @@ use std::fmt;
 
 use calame_kernels::{AdamW, AttentionShape, DropMask, Key, Precision};
 
-use crate::tensor::{ElementFormat, Storage, Tensor, View, ViewMut};
+use crate::tensor::{Dims, ElementFormat, Tensor, View, ViewMut};
 
 /// Every operation of training and inference on the storage of one device.
 ///
@@ -15,8 +15,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The number format of the operands of products.
     fn precision(&self) -> Precision;
 
-    /// Zeros; `sparse` expects few of the rows ever to be touched.
-    fn zeros(&self, n_elements: usize, format: ElementFormat, sparse: bool) -> Storage;
+    /// A tensor of zeros; `sparse` expects few of its rows ever to be touched.
+    fn zeros(&self, dims: Dims, format: ElementFormat, sparse: bool) -> Tensor;
     /// f32 from this machine's memory.
     fn write(&self, from: &[f32], to: &mut Tensor);
     /// Ids from this machine's memory.

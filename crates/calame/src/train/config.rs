@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoints::CheckpointConfig;
+use super::checkpoint_config::CheckpointConfig;
 use super::config_error::TrainConfigError;
 use super::early_stopping::EarlyStoppingConfig;
 use super::guard::GuardConfig;

@@ -3,6 +3,7 @@
 //! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`Checkpoints`], [`plan`] (what a run will take), [`metrics`], [`plot`],
 //! [`tensorboard`], [`memorisation`], [`RunFolder`].
 
+mod checkpoint_config;
 mod checkpoints;
 pub mod config;
 mod config_error;
@@ -28,7 +29,8 @@ mod step;
 pub mod tensorboard;
 mod trainer;
 
-pub use checkpoints::{CheckpointConfig, Checkpoints, Savable};
+pub use checkpoint_config::CheckpointConfig;
+pub use checkpoints::{Checkpoints, Savable};
 pub use config::{Decayed, DeviceConfig, LossAverage, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig};
 pub use config_error::TrainConfigError;
 pub use early_stopping::EarlyStoppingConfig;
