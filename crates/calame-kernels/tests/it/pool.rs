@@ -1,4 +1,4 @@
-//! The thread pool.
+//! Tests of the thread pool.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,7 +34,7 @@ fn a_sleeping_worker_wakes() {
 }
 
 #[test]
-fn a_panic_in_a_task_reaches_the_caller_and_the_pool_lives_on() {
+fn a_panic_in_a_task_reaches_the_caller_and_the_pool_remains_usable() {
     let pool = Pool::new(3, Isa::Portable);
     for n_tasks in [1, 50] {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -50,7 +50,7 @@ fn a_panic_in_a_task_reaches_the_caller_and_the_pool_lives_on() {
 }
 
 #[test]
-fn callers_take_turns() {
+fn concurrent_callers_run_one_after_another() {
     let pool = Pool::new(2, Isa::Portable);
     let total = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -68,7 +68,7 @@ fn callers_take_turns() {
 }
 
 #[test]
-fn a_task_that_calls_its_own_pool_panics_instead_of_waiting_for_ever() {
+fn a_task_that_calls_its_own_pool_panics() {
     for n_threads in [1, 3] {
         let (pool, other) = (Pool::new(n_threads, Isa::Portable), Pool::new(2, Isa::Portable));
         let count = AtomicUsize::new(0);
@@ -78,7 +78,7 @@ fn a_task_that_calls_its_own_pool_panics_instead_of_waiting_for_ever() {
         for n_tasks in [1, 8] {
             let messages = std::sync::Mutex::new(Vec::new());
             pool.run(n_tasks, |_| {
-                // Another pool may be called, and does not make the thread forget whose task it is in.
+                // Another pool may be called; afterwards the thread is still in a task of the first.
                 other.run(2, add);
                 let call = || pool.run(1, |_| unreachable!("a task inside a task"));
                 let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_err();
@@ -94,10 +94,10 @@ fn a_task_that_calls_its_own_pool_panics_instead_of_waiting_for_ever() {
 }
 
 #[test]
-fn scratch_starts_on_a_cache_line_and_keeps_its_size() {
+fn scratch_starts_on_a_cache_line() {
     let pool = Pool::new(2, Isa::Portable);
     pool.run_with_scratch(16, |i, scratch| {
-        let piece = scratch.first(17 + i);
+        let piece = scratch.resize_uninit(17 + i);
         assert_eq!(piece.len(), 17 + i);
         assert_eq!(piece.as_ptr().align_offset(64), 0);
     });

@@ -1,6 +1,6 @@
-//! Random fills and dropout masks.
+//! Random numbers and dropout masks.
 
-use calame_kernels::{Isa, Keep, Key, Pool, drop_elements, fill_normal, fill_uniform};
+use calame_kernels::{DropMask, Isa, Key, Pool, drop_elements, fill_normal, fill_uniform};
 
 use crate::support::{for_every_pool, nans};
 
@@ -19,7 +19,7 @@ fn moments_are_those_of_the_distribution() {
     fill_uniform(&pool, Key::from_seed(1), -2.0, 3.0, &mut x);
     let (mean, variance) = moments(&x);
     assert!(x.iter().all(|&x| (-2.0..3.0).contains(&x)));
-    // Five standard errors: σ/√n of the mean; for the variance √((κ − 1)/n)·σ², κ the kurtosis.
+    // Five standard errors: that of the mean is σ/√n, that of the variance √((κ − 1)/n)·σ² with κ the kurtosis.
     assert!((mean - 0.5).abs() < 5.0 * (25.0f64 / 12.0 / n as f64).sqrt());
     assert!((variance / (25.0 / 12.0) - 1.0).abs() < 5.0 * (0.8 / n as f64).sqrt());
     fill_normal(&pool, Key::from_seed(1), 1.0, 2.0, &mut x);
@@ -31,7 +31,7 @@ fn moments_are_those_of_the_distribution() {
 }
 
 #[test]
-fn fills_are_a_function_of_key_and_place() {
+fn fills_are_a_function_of_key_and_index() {
     let mut first: Option<Vec<f32>> = None;
     for_every_pool(|pool| {
         let mut x = nans(40_001);
@@ -58,11 +58,11 @@ fn derived_keys_differ() {
 }
 
 #[test]
-fn dropout_is_its_definition_to_the_bit_and_keeps_its_share() {
+fn dropout_equals_its_definition_and_keeps_the_expected_share() {
     let (rows, rows_per_sequence, cols) = (35, 7, 129);
     let x: Vec<f32> = (0..rows * cols).map(|i| i as f32 + 1.0).collect();
     for p in [0.0, 0.1, 0.5, 0.9] {
-        let keep = Keep::new(Key::from_seed(3), 5, 2, p);
+        let keep = DropMask::new(Key::from_seed(3), 5, 2, p);
         for_every_pool(|pool| {
             let mut y = nans(x.len());
             drop_elements(pool, &x, &keep, rows_per_sequence, cols, &mut y);
@@ -80,9 +80,9 @@ fn dropout_is_its_definition_to_the_bit_and_keeps_its_share() {
 }
 
 #[test]
-fn masks_follow_the_place_in_the_whole_batch() {
-    let whole = Keep::new(Key::from_seed(3), 0, 2, 0.5);
-    let second_half = Keep::new(Key::from_seed(3), 4, 2, 0.5);
+fn masks_depend_on_the_index_in_the_whole_batch() {
+    let whole = DropMask::new(Key::from_seed(3), 0, 2, 0.5);
+    let second_half = DropMask::new(Key::from_seed(3), 4, 2, 0.5);
     for column in 0..500 {
         assert_eq!(whole.factor(4, 1, column), second_half.factor(0, 1, column));
     }

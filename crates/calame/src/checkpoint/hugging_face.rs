@@ -17,7 +17,7 @@ use super::tensor_write::{self, Entry};
 use crate::files::{read_text_at_most, replace_folder, write_new_file};
 use crate::model::params::{ParamName, shapes};
 use crate::model::{Gpt, Init, ModelConfig};
-use crate::tensor::Tensor;
+use crate::tensor::Alloc;
 use crate::tokenizer::{self, Tokenizer};
 
 pub(super) const CONFIG: &str = "config.json";
@@ -33,7 +33,7 @@ const QKV_BIAS: &str = "attn.c_attn.bias";
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     replace_folder(folder, |folder| {
         write_settings(folder, &gpt.config, tokenizer)?;
-        let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path) {
+        let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path()) {
             (false, path) => Some(Entry::of(key(&name), tensor, names::is_conv1d(path))),
             (true, QKV_BIAS) => Some(Entry::zeros(key(&name), 3 * gpt.config.n_embd)),
             (true, _) => None,
@@ -50,14 +50,13 @@ pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), Checkp
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     replace_folder(folder, |folder| {
         write_settings(folder, &config, tokenizer.as_deref())?;
-        let biases = (0..config.n_layer).filter(|_| !config.qkv_bias).map(|i| {
-            let name = ParamName { block: Some(i), path: QKV_BIAS };
-            Entry::zeros(key(&name), 3 * config.n_embd)
-        });
+        let biases = (0..config.n_layer)
+            .filter(|_| !config.qkv_bias)
+            .map(|i| Entry::zeros(key(&ParamName::qkv_bias(i)), 3 * config.n_embd));
         let entries = shapes(&config).into_iter().map(|(name, shape)| {
             let dims = [shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]];
-            Entry::read(key(&name), &shape, names::is_conv1d(name.path), move || {
-                let mut tensor = Tensor::zeros(dims);
+            Entry::read(key(&name), &shape, names::is_conv1d(name.path()), move || {
+                let mut tensor = Alloc::on_host().zeros(dims);
                 model.read(name, &mut tensor)?;
                 Ok(tensor)
             })

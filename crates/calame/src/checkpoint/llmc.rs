@@ -9,7 +9,7 @@ use super::CheckpointError;
 use super::source::{StoredTensor, TensorSource};
 use crate::files::PositionedFile;
 use crate::model::{ConfigError, Init, ModelConfig};
-use crate::quant::{Format, dequantize};
+use crate::quant::{NumberFormat, dequantize};
 
 /// The first number of the header.
 pub(super) const MAGIC: u32 = 20_240_326;
@@ -37,7 +37,7 @@ const OF_BLOCKS: [(&str, &[usize]); 12] = [
 pub(super) struct LlmcFile {
     file: PositionedFile,
     /// Of all numbers: F32 or BF16.
-    format: Format,
+    format: NumberFormat,
     config: ModelConfig,
     tensors: Vec<StoredTensor>,
     /// Where each tensor begins in the file.
@@ -84,7 +84,7 @@ impl TensorSource for LlmcFile {
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         let at = self.starts[index];
-        if self.format == Format::F32 {
+        if self.format == NumberFormat::F32 {
             return Ok(self.file.read_exact(at, bytemuck::cast_slice_mut(out))?);
         }
         let block = (self.format.block_bytes(), 1);
@@ -99,7 +99,7 @@ impl TensorSource for LlmcFile {
 }
 
 /// Format, shape and padded vocabulary out of a header that begins as llm.c's does.
-fn understand(path: &Path, header: [u32; 8]) -> Result<(Format, ModelConfig, usize), CheckpointError> {
+fn understand(path: &Path, header: [u32; 8]) -> Result<(NumberFormat, ModelConfig, usize), CheckpointError> {
     let wrong = |key: &'static str, found: String, expected: &str| CheckpointError::Config {
         path: path.to_owned(),
         key,
@@ -111,8 +111,8 @@ fn understand(path: &Path, header: [u32; 8]) -> Result<(Format, ModelConfig, usi
         return Err(wrong("the header's first number", magic.to_string(), "20240326, that of llm.c's checkpoints"));
     }
     let format = match version {
-        3 => Format::F32,
-        5 => Format::Bf16,
+        3 => NumberFormat::F32,
+        5 => NumberFormat::Bf16,
         _ => return Err(wrong("the header's version", version.to_string(), "3 (f32) or 5 (bf16): write it again")),
     };
     let size = |n: u32| n as usize;
@@ -140,7 +140,7 @@ fn understand(path: &Path, header: [u32; 8]) -> Result<(Format, ModelConfig, usi
 }
 
 /// Every parameter under our name, with its place in the file.
-fn layout(config: &ModelConfig, n_padded: usize, format: Format) -> (Vec<StoredTensor>, Vec<u64>) {
+fn layout(config: &ModelConfig, n_padded: usize, format: NumberFormat) -> (Vec<StoredTensor>, Vec<u64>) {
     let c = config.n_embd;
     let (mut tensors, mut starts, mut at) = (Vec::new(), Vec::new(), HEADER_BYTES);
     let mut add = |name: String, shape: Vec<usize>, n_padding_rows: usize| {

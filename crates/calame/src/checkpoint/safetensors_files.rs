@@ -11,7 +11,7 @@ use super::inside::file_inside;
 use super::json::read_json;
 use super::source::{StoredTensor, TensorSource};
 use super::tensor_file::TensorFile;
-use crate::quant::Format;
+use crate::quant::NumberFormat;
 
 /// More files than any model of the family is cut into.
 const MAX_FILES: usize = 1000;
@@ -92,11 +92,11 @@ impl TensorSource for SafetensorsFiles {
     }
 }
 
-fn format_of(dtype: Dtype) -> Option<Format> {
+fn format_of(dtype: Dtype) -> Option<NumberFormat> {
     match dtype {
-        Dtype::F32 => Some(Format::F32),
-        Dtype::F16 => Some(Format::F16),
-        Dtype::BF16 => Some(Format::Bf16),
+        Dtype::F32 => Some(NumberFormat::F32),
+        Dtype::F16 => Some(NumberFormat::F16),
+        Dtype::BF16 => Some(NumberFormat::Bf16),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! What every format of weights comes down to: named tensors in files, read one at a time by position.
 
 use super::CheckpointError;
-use crate::quant::Format;
+use crate::quant::NumberFormat;
 
 /// A tensor as a file stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct StoredTensor {
     /// The number format of its elements, by the file's own name.
     pub dtype: String,
     /// The same as a format of ours; None if there is none, as for f64, whole numbers and booleans.
-    pub format: Option<Format>,
+    pub format: Option<NumberFormat>,
     /// Whether its elements can be read as f32: not whole numbers, not booleans.
     pub is_float: bool,
     /// The bytes of its elements in the file.

@@ -37,7 +37,7 @@ impl<'a> Entry<'a> {
     pub fn of(key: String, tensor: &'a Tensor, transposed: bool) -> Entry<'a> {
         let shape = file_shape(tensor.dims(), transposed);
         let elements = move || {
-            let elements = tensor.as_slice();
+            let elements = tensor.host();
             Ok(if transposed { transposed_elements(elements, tensor.row_len()) } else { Cow::Borrowed(elements) })
         };
         Entry { key, shape, elements: Box::new(elements) }
@@ -57,7 +57,7 @@ impl<'a> Entry<'a> {
     ) -> Entry<'a> {
         let elements = move || {
             let tensor = read()?;
-            let elements = tensor.as_slice();
+            let elements = tensor.host();
             let written = if transposed { transposed_elements(elements, tensor.row_len()) } else { elements.into() };
             Ok(Cow::Owned(written.into_owned()))
         };
@@ -147,17 +147,18 @@ mod tests {
     use safetensors::tensor::TensorView;
 
     use super::*;
+    use crate::tensor::Alloc;
 
     /// The crate's own writer, which holds the whole file in memory, is the reference.
     #[test]
     fn a_file_has_the_bytes_that_the_crate_writes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tensors.safetensors");
-        let mut matrix = Tensor::zeros([2, 3]);
-        matrix.as_mut_slice().copy_from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let mut matrix = Alloc::on_host().zeros([2, 3]);
+        matrix.host_mut().copy_from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let read = || {
-            let mut tensor = Tensor::zeros([1, 4]);
-            tensor.as_mut_slice().fill(-0.5);
+            let mut tensor = Alloc::on_host().zeros([1, 4]);
+            tensor.host_mut().fill(-0.5);
             Ok(tensor)
         };
         // Not in the order of their keys.
@@ -167,8 +168,8 @@ mod tests {
             Entry::of("a".to_owned(), &matrix, false),
             Entry::read("late".to_owned(), &[4], false, read),
             Entry::read("turned".to_owned(), &[4, 1], true, || {
-                let mut tensor = Tensor::zeros([4, 1]);
-                tensor.as_mut_slice().copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
+                let mut tensor = Alloc::on_host().zeros([4, 1]);
+                tensor.host_mut().copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
                 Ok(tensor)
             }),
         ];

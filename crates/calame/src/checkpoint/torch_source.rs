@@ -6,7 +6,7 @@ use super::CheckpointError;
 use super::source::{StoredTensor, TensorSource};
 use super::torch_file::{PlainValue, TorchDtype, TorchFile, TorchTensor};
 use super::torch_record::Record;
-use crate::quant::Format;
+use crate::quant::NumberFormat;
 
 /// The float tensors of a PyTorch file; masks and counters of whole numbers or booleans are none of the model's.
 pub(super) struct TorchSource {
@@ -76,11 +76,11 @@ impl TensorSource for TorchSource {
     }
 }
 
-fn format_of(dtype: TorchDtype) -> Option<Format> {
+fn format_of(dtype: TorchDtype) -> Option<NumberFormat> {
     match dtype {
-        TorchDtype::F32 => Some(Format::F32),
-        TorchDtype::F16 => Some(Format::F16),
-        TorchDtype::Bf16 => Some(Format::Bf16),
+        TorchDtype::F32 => Some(NumberFormat::F32),
+        TorchDtype::F16 => Some(NumberFormat::F16),
+        TorchDtype::Bf16 => Some(NumberFormat::Bf16),
         _ => None,
     }
 }

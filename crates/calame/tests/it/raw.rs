@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use calame::checkpoint::{ModelFile, TensorSource, TorchDtype, TorchFile, write_torch};
-use calame::quant::{Format, dequantize};
+use calame::quant::{NumberFormat, dequantize};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -114,9 +114,9 @@ fn views_of_pytorchs_storages() {
             let mut raw = vec![0xa5; tensor.len() * tensor.dtype.n_bytes()];
             file.read_raw(i, &mut raw).unwrap();
             let format = match tensor.dtype {
-                TorchDtype::F32 => Some(Format::F32),
-                TorchDtype::F16 => Some(Format::F16),
-                TorchDtype::Bf16 => Some(Format::Bf16),
+                TorchDtype::F32 => Some(NumberFormat::F32),
+                TorchDtype::F16 => Some(NumberFormat::F16),
+                TorchDtype::Bf16 => Some(NumberFormat::Bf16),
                 _ => None,
             };
             met.push(tensor.dtype);

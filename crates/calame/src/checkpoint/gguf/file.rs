@@ -51,7 +51,7 @@ impl TensorSource for GgufFile {
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         let TensorInfo { format, start, .. } = self.infos[index];
-        if format == quant::Format::F32 {
+        if format == quant::NumberFormat::F32 {
             return Ok(self.file.read_exact(start, bytemuck::cast_slice_mut(out))?);
         }
         // The header's check has it that both are whole numbers of blocks, and as many.

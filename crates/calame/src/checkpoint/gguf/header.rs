@@ -12,7 +12,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::super::CheckpointError;
-use crate::quant::Format;
+use crate::quant::NumberFormat;
 
 /// How every such file begins.
 pub(in crate::checkpoint) const MAGIC: [u8; 4] = *b"GGUF";
@@ -78,7 +78,7 @@ pub(super) struct TensorInfo {
     pub name: String,
     /// The outermost dimension first.
     pub shape: Vec<usize>,
-    pub format: Format,
+    pub format: NumberFormat,
     /// From the file's beginning.
     pub start: u64,
     pub n_bytes: u64,
@@ -153,8 +153,8 @@ fn place(
     let mut problems = Vec::new();
     let mut tensors = Vec::with_capacity(claims.len());
     for claim in claims {
-        let Some(format) = Format::of_ggml_type(claim.ggml_type) else {
-            let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+        let Some(format) = NumberFormat::of_ggml_type(claim.ggml_type) else {
+            let known: Vec<&str> = NumberFormat::ALL.iter().map(|format| format.name()).collect();
             problems.push(format!(
                 "{} has ggml's type {}, which is not read: {} are",
                 claim.name,
