@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use calame::device::Workload;
 use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
 use calame::tokenizer::{Special, StreamDecoder, Tokenizer};
 
@@ -76,7 +77,7 @@ pub fn run(args: Args) -> Result<()> {
         SamplerConfig { temperature: temperature(&args), top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let sampler = Sampler::new(&settings, 0).map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
-    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let (saved, tokenizer) = runs::load_with_tokenizer(&path, "prompt")?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}{}", path.display(), runs::which_model(&path)));

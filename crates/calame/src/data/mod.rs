@@ -20,6 +20,7 @@ mod order;
 pub mod prepare;
 mod shard_set;
 pub mod shards;
+mod splits;
 pub mod windows;
 
 pub use batch::Batch;
@@ -32,4 +33,5 @@ pub use manifest::{IdWidth, Manifest, ManifestError, Part, ShardFormat};
 pub use names::{NameError, NamedText};
 pub use shard_set::ShardSet;
 pub use shards::{ShardError, TokenShard};
+pub use splits::{Splits, SplitsError};
 pub use windows::{Windows, WindowsError, split_by_characters};

@@ -7,6 +7,7 @@
 //! [`Encoder`] encodes text after text, [`train`] learns a byte-level BPE, [`StreamDecoder`] gives the text of ids that arrive one by one.
 
 mod byte_level;
+mod config;
 mod encoder;
 mod gpt2;
 mod gpt2_json;
@@ -19,8 +20,9 @@ mod train;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::files::Sha256;
+use crate::files::{FileError, Sha256};
 
+pub use config::TokenizerConfig;
 pub use encoder::Encoder;
 pub use gpt2::{Bpe, BpeLists};
 pub use simple::SimpleTokenizer;
@@ -119,6 +121,15 @@ pub enum TokenizerError {
         /// Number of ids of the tokenizer.
         n_vocab: usize,
     },
+    /// A kind of tokenizer that does not exist, and no file of that name either.
+    #[error("tokenizer.kind is '{kind}': expected gpt2, simple-v1, simple-v2 or the path of a tokenizer.json")]
+    UnknownKind {
+        /// The kind that was asked for.
+        kind: String,
+    },
+    /// A `tokenizer.json` that cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A text without a single word, from which no vocabulary can be built.
     #[error("the text has no word to build a vocabulary from; give a text that is not blank")]
     NoWords,

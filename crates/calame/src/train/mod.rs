@@ -21,15 +21,13 @@ mod recipe;
 mod report;
 mod run_folder;
 mod schedule;
-mod splits;
 mod step;
 pub mod tensorboard;
 mod trainer;
+mod validate;
 
 pub use checkpoints::{CheckpointConfig, Checkpoints, Savable};
-pub use config::{
-    Decayed, DeviceConfig, LossAverage, Rng, RunConfig, SampleConfig, TokenizerConfig, TrainConfig, TrainConfigError,
-};
+pub use config::{Decayed, LossAverage, Rng, RunConfig, SampleConfig, TrainConfig, TrainConfigError};
 pub use early_stopping::EarlyStoppingConfig;
 pub use evaluation::{TextLoss, text_loss};
 pub use gradient_plan::GradientPlan;
@@ -42,5 +40,9 @@ pub use recipe::{Recipe, UnknownRecipe};
 pub use report::{EvaluationReport, Observer, Outcome, StepReport};
 pub use run_folder::{RunFolder, RunFolderError, RunLock};
 pub use schedule::{Decay, ScheduleConfig};
-pub use splits::Splits;
 pub use trainer::Trainer;
+pub use validate::RunConfigError;
+
+pub use crate::data::Splits;
+pub use crate::device::DeviceConfig;
+pub use crate::tokenizer::TokenizerConfig;
