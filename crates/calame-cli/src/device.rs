@@ -1,8 +1,8 @@
 //! From what was asked for to the device that does the work.
 
-use anyhow::{Result, bail};
-use calame::ops::{Device, Isa, Precision};
-use calame::train::DeviceConfig;
+use anyhow::Result;
+use calame::device::{Device, DeviceConfig, DeviceConfigError, Workload};
+use calame::ops::Isa;
 
 use crate::output::{UsageError, WithHint};
 
@@ -40,69 +40,36 @@ impl Args {
     }
 }
 
-/// The instruction set that `value` of `source` names.
-fn isa_of(value: &str, source: &str) -> Result<Isa> {
-    Ok(value.parse::<Isa>().map_err(|e| UsageError(format!("{source}: {e}")))?)
-}
-
-/// One thread for each real core: two hardware threads of one core share its multipliers, and would only take each other's
-/// cache. Never more than this process may use (its affinity, its container's share).
-pub fn default_threads() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    allowed.min(num_cpus::get_physical().max(1))
-}
-
-/// What a command computes for: what `--precision auto` means depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// The fastest that the processor multiplies natively: sums, weights and moments are f32 all the same.
-    Training,
-    /// f32: a token at a time the weights' bytes are what takes time, and rounding them would save none.
-    Inference,
-}
-
 /// The device, and its section with what `auto` and 0 became.
-pub fn open(config: &DeviceConfig, purpose: Purpose) -> Result<(Device, DeviceConfig)> {
-    if !matches!(config.device.as_str(), "auto" | "cpu") {
-        let message = format!("device.device is '{}'", config.device);
-        bail!(WithHint::usage(message, "this build computes on the cpu: leave --device out, or use --device cpu"));
-    }
-    let isa = match std::env::var(PIN) {
-        Ok(pinned) => isa_of(&pinned, PIN)?,
-        Err(_) if config.instruction_set == "auto" => Isa::detect(),
-        Err(_) => isa_of(&config.instruction_set, "device.instruction_set")?,
+pub fn open(config: &DeviceConfig, workload: Workload) -> Result<(Device, DeviceConfig)> {
+    config.validate().map_err(with_hint)?;
+    let pinned = match std::env::var(PIN) {
+        Ok(pinned) => Some(pinned.parse::<Isa>().map_err(|error| UsageError(format!("{PIN}: {error}")))?),
+        Err(_) => None,
     };
-    if !isa.is_available() {
-        let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
-        bail!(WithHint::new(
-            format!("this processor lacks the instruction set {isa}"),
-            format!("it has {}; device.instruction_set = \"auto\" takes the widest", names.join(", "))
-        ));
-    }
-    let precision = match (config.precision.as_str(), purpose) {
-        ("auto", Purpose::Training) => Precision::fastest(isa),
-        ("auto", Purpose::Inference) => Precision::F32,
-        (named, _) => named.parse().map_err(|_| {
+    config.resolve(workload, pinned).map_err(with_hint)
+}
+
+/// The error with what the command line offers against it.
+pub fn with_hint(error: DeviceConfigError) -> anyhow::Error {
+    use DeviceConfigError as E;
+    match &error {
+        E::UnknownDevice { .. } => {
+            WithHint::usage(&error, "this build computes on the cpu: leave --device out, or use --device cpu").into()
+        }
+        E::UnknownPrecision { .. } => {
             let hint =
                 "use --precision f32, bf16 or auto; auto takes bf16 for training where the processor multiplies it";
-            WithHint::usage(format!("device.precision is '{named}'"), hint)
-        })?,
-    };
-    /// More threads than any machine has would only cost memory.
-    const MAX_THREADS: usize = 1024;
-    let threads = match config.threads {
-        0 => default_threads(),
-        n if n <= MAX_THREADS => n,
-        n => {
-            let message = format!("device.threads is {n}: expected at most {MAX_THREADS}");
-            bail!(WithHint::usage(message, "one for each core is enough: leave --threads out, or use --threads 0"))
+            WithHint::usage(&error, hint).into()
         }
-    };
-    let resolved = DeviceConfig {
-        device: "cpu".to_owned(),
-        precision: precision.name().to_owned(),
-        threads,
-        instruction_set: isa.name().to_owned(),
-    };
-    Ok((Device::cpu(threads, isa, precision), resolved))
+        E::TooManyThreads { .. } => {
+            WithHint::usage(&error, "one for each core is enough: leave --threads out, or use --threads 0").into()
+        }
+        E::UnknownInstructionSet { .. } => UsageError::from(error).into(),
+        E::MissingInstructionSet { .. } => {
+            let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+            let hint = format!("it has {}; device.instruction_set = \"auto\" takes the widest", names.join(", "));
+            WithHint::new(&error, hint).into()
+        }
+    }
 }

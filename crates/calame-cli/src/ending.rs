@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use calame::checkpoint::{Best, CheckpointError, Progress, load_model, save_model, sound_checkpoint, take_best};
+use calame::checkpoint::{Best, CheckpointError, Progress, load_model, sound_checkpoint};
 use calame::data::Windows;
 use calame::infer::GenerateError;
 use calame::ops::Device;
@@ -11,7 +11,7 @@ use calame::train::memorisation::{CopySearch, Memorised, RUN_LENGTH};
 use calame::train::metrics::Record;
 use calame::train::{Checkpoints, Observer, Outcome, Remedy, StepFault, Trainer};
 
-use crate::observer::{Follower, sample_tokens};
+use crate::observer::{Follower, sample_tokens, unwrapped};
 use crate::output::{WithHint, duration, message, quoted};
 use crate::runs;
 
@@ -30,21 +30,19 @@ pub fn finish(
     text: &Windows,
     ended: Outcome,
 ) -> Result<ExitCode> {
-    let total_seconds = follower.seconds();
-    let best = save_result(follower, trainer)?;
+    let total_seconds = follower.recorder.seconds();
+    let best = follower.recorder.save_result(trainer).map_err(unwrapped)?;
     let memorised = memorised(follower, trainer, dev, text, best.is_some())?;
     if let Some(record) = &memorised {
-        follower.record(record)?;
+        follower.recorder.record(record).map_err(unwrapped)?;
     }
-    let Progress { n_steps, epoch, n_tokens_seen, .. } = *trainer.progress();
-    let (step, epoch) = (n_steps.saturating_sub(1), epoch + 1);
-    let (best_step, best_val_loss) = (best.map(|best| best.step), best.map(|best| best.val_loss));
     // After the model: a run whose metrics have an end has a result.
-    follower.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss })?;
-    follower.folder.remove_checkpoints()?;
-    follower.draw().context("the model is saved, but the plot could not be drawn")?;
-    let (run, model) = (follower.folder.path().to_owned(), follower.folder.model());
-    if follower.json {
+    follower.recorder.end(trainer.progress(), best, total_seconds).map_err(unwrapped)?;
+    follower.recorder.folder().remove_checkpoints()?;
+    let drawn = follower.recorder.draw().map_err(unwrapped);
+    drawn.context("the model is saved, but the plot could not be drawn")?;
+    let (run, model) = (follower.recorder.folder().path().to_owned(), follower.recorder.folder().model());
+    if follower.display().json {
         let result = serde_json::json!({ "event": "result", "run": run, "model": model });
         follower.line(&result.to_string());
         return Ok(ExitCode::SUCCESS);
@@ -68,22 +66,17 @@ pub fn finish(
 
 /// Saves the state of a training that was asked to stop.
 pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<ExitCode> {
-    // What became of the one before is of no interest once this one is complete.
-    if let Err(error) = checkpoints.wait() {
-        follower.checkpoint_failed(&error);
-    }
-    save_whole(trainer, checkpoints)?;
-    follower.metrics.sync()?;
-    let run = follower.folder.path().to_owned();
+    follower.recorder.save_state(trainer, checkpoints).map_err(unwrapped)?;
+    let run = follower.recorder.folder().path().to_owned();
     let n_steps = trainer.progress().n_steps;
-    if follower.json {
+    if follower.display().json {
         let result = serde_json::json!({ "event": "stopped", "run": run, "n_steps": n_steps });
         follower.line(&result.to_string());
     } else {
         follower.line(&format!("\nstopped after step {n_steps}; everything is saved. To go on:"));
         follower.line(&format!("  {}", runs::resume_command(&run)));
     }
-    Ok(follower.signals.exit_code())
+    Ok(follower.display().signals.exit_code())
 }
 
 /// Writes the state and waits until it is complete.
@@ -101,13 +94,13 @@ pub fn diverged(
     step: u64,
     fault: StepFault,
 ) -> anyhow::Error {
-    let recorded = follower.ended_by(trainer, step, fault);
+    let recorded = follower.recorder.ended_by(trainer, step, fault).map_err(unwrapped);
     if let Err(error) = checkpoints.wait() {
         follower.checkpoint_failed(&error);
     }
-    let (run, resume) = (follower.folder.path(), runs::resume_command(follower.folder.path()));
+    let (run, resume) = (follower.recorder.folder().path(), runs::resume_command(follower.recorder.folder().path()));
     let settings = run.join("config.toml").display().to_string();
-    let earlier = sound_checkpoint(&follower.folder.checkpoints()).ok().and_then(|(found, _)| found);
+    let earlier = sound_checkpoint(&follower.recorder.folder().checkpoints()).ok().and_then(|(found, _)| found);
     let skips = trainer.config().guard.remedy == Remedy::Skip;
     let skip = "guard.remedy = \"skip\" passes over such steps";
     let (state, go_on) = match (earlier, trainer.gpt().first_not_finite(trainer.device())) {
@@ -141,9 +134,9 @@ pub fn lost(
     fault: StepFault,
     reason: &str,
 ) -> anyhow::Error {
-    let recorded = follower.ended_by(trainer, step, fault);
+    let recorded = follower.recorder.ended_by(trainer, step, fault).map_err(unwrapped);
     let problem = format!("step {step}: {fault}, and the checkpoint to go back to could not be read: {reason}");
-    let hint = format!("when that is mended: {}", runs::resume_command(follower.folder.path()));
+    let hint = format!("when that is mended: {}", runs::resume_command(follower.recorder.folder().path()));
     with_unrecorded(WithHint::new(problem, hint), recorded)
 }
 
@@ -168,25 +161,14 @@ pub fn rescue(
     let n_steps = trainer.progress().n_steps;
     // What became of the one before is of no interest once this one is complete.
     let _ = checkpoints.wait();
-    if n_steps == 0 || follower.folder.model().exists() || save_whole(trainer, checkpoints).is_err() {
+    if n_steps == 0 || follower.recorder.folder().model().exists() || save_whole(trainer, checkpoints).is_err() {
         return error;
     }
     let hint = format!(
         "the training's state after step {n_steps} is saved; when that is mended: {}",
-        runs::resume_command(follower.folder.path())
+        runs::resume_command(follower.recorder.folder().path())
     );
     WithHint::new(message(&error), hint).into()
-}
-
-/// The model that the run results in: that of the best evaluation, which is given, where early stopping is on, else the last.
-fn save_result(follower: &Follower, trainer: &Trainer<'_>) -> Result<Option<Best>> {
-    let (checkpoints, model) = (follower.folder.checkpoints(), follower.folder.model());
-    let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
-    match best {
-        Some(best) => take_best(&checkpoints, best.step, &model)?,
-        None => save_model(&model, trainer.gpt(), Some(follower.tokenizer.as_ref()))?,
-    }
-    Ok(best)
 }
 
 /// How much of a sample stands word for word in the text that was trained on; None where there are no samples. The sample is
@@ -198,10 +180,10 @@ fn memorised(
     text: &Windows,
     earlier: bool,
 ) -> Result<Option<Record>> {
-    let (tokenizer, sample) = (follower.tokenizer.as_ref(), &follower.sample);
+    let (tokenizer, sample) = (follower.recorder.tokenizer().as_ref(), &follower.sample);
     let (tokens, n_prompt) = match follower.last_sample() {
         _ if sample.max_tokens == 0 => return Ok(None),
-        _ if earlier => sample_tokens(dev, &load_model(&follower.folder.model())?.gpt, tokenizer, sample)?,
+        _ if earlier => sample_tokens(dev, &load_model(&follower.recorder.folder().model())?.gpt, tokenizer, sample)?,
         Some(last) => last.clone(),
         // The program that wrote it was stopped after it.
         None => sample_tokens(dev, trainer.gpt(), tokenizer, sample)?,

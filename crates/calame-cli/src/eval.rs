@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use calame::device::Workload;
 use calame::tokenizer::Special;
 use calame::train::{TextLoss, text_loss};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -47,7 +48,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
-    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let corpus = text::load(&args.data)?;
     let (saved, tokenizer) = runs::load_with_tokenizer(&path, "text")?;
     if args.model.is_none() && !args.json {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use calame::checkpoint::{ModelFile, OnnxCheck, verify_onnx, write_gguf, write_hugging_face, write_onnx, write_torch};
+use calame::device::Workload;
 use calame::model::{ModelConfig, logits_by_parts};
 use calame::ops::{self, Device};
 use calame::tensor::Tensor;
@@ -88,7 +89,7 @@ impl To {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let model = ModelFile::open(&hub::resolve(&args.model)?)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(model.path(), args.to));
     if out.exists() && !args.force {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
-use calame::tokenizer::{Special, StreamDecoder, Tokenizer};
+use calame::device::Workload;
+use calame::infer::{SamplerConfig, TextGeneration, TextOptions};
+use calame::tokenizer::{Special, Tokenizer};
 
 use crate::output::{UsageError, WithHint, note, print, print_json};
 use crate::{device, runs};
@@ -72,48 +73,40 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let settings =
+    let sampler =
         SamplerConfig { temperature: temperature(&args), top_k: args.top_k, top_p: args.top_p, seed: args.seed };
-    let sampler = Sampler::new(&settings, 0).map_err(UsageError::from)?;
+    sampler.validate().map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
-    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let (saved, tokenizer) = runs::load_with_tokenizer(&path, "prompt")?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
     }
     let n_positions = saved.gpt.config.n_positions;
     let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;
-    let limits = GenerationLimits { max_tokens: args.tokens, slide: args.slide };
-    let sampler = sampler.among(tokenizer.n_vocab());
-    let mut generation = Generation::new(&dev, &saved.gpt, &prompt, sampler, limits)?;
+    let options = TextOptions { sampler, max_tokens: args.tokens, slide: args.slide, stop_at_end: !args.ignore_end };
+    let mut generation = TextGeneration::of_tokens(&dev, &saved.gpt, tokenizer.as_ref(), &prompt, &options)?;
     let start = Instant::now();
-    let mut decoder = StreamDecoder::new();
     let show = |text: &str| if args.json { Ok(()) } else { print(text) };
-    for &token in &prompt {
-        show(&decoder.push(tokenizer.as_ref(), token)?)?;
+    show(generation.prompt_text())?;
+    while let Some(piece) = generation.next_piece()? {
+        show(&piece)?;
     }
-    let (mut n_added, mut ended) = (0, false);
-    while !ended && let Some(token) = generation.next_token()? {
-        n_added += 1;
-        ended = !args.ignore_end && Some(token) == tokenizer.end_of_text();
-        if !ended {
-            show(&decoder.push(tokenizer.as_ref(), token)?)?;
-        }
-    }
-    show(&format!("{}\n", decoder.finish()))?;
-    let tokens_per_second = n_added as f64 / start.elapsed().as_secs_f64();
+    show("\n")?;
+    let (added, met_end) = (generation.new_tokens(), generation.met_end());
+    let tokens_per_second = added.len() as f64 / start.elapsed().as_secs_f64();
     if args.json {
-        let n = generation.tokens().len() - usize::from(ended);
+        let text: Vec<u32> = prompt.iter().chain(&added[..added.len() - usize::from(met_end)]).copied().collect();
         print_json(&serde_json::json!({
             "model": saved.path,
             "prompt": args.context,
-            "text": tokenizer.decode(&generation.tokens()[..n])?,
-            "tokens": &generation.tokens()[prompt.len()..],
-            "end_of_text": ended,
+            "text": tokenizer.decode(&text)?,
+            "tokens": added,
+            "end_of_text": met_end,
             "tokens_per_second": tokens_per_second,
         }))?;
     } else {
-        note(&format!("{n_added} tokens, {tokens_per_second:.0} tokens/s, the prompt's time included"));
+        note(&format!("{} tokens, {tokens_per_second:.0} tokens/s, the prompt's time included", added.len()));
     }
     Ok(())
 }

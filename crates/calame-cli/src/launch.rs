@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use calame::checkpoint::{SavedModel, sound_checkpoint};
+use calame::device::Workload;
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Isa, Precision};
 use calame::tensor::Alloc;
-use calame::tokenizer::{self, Special, Tokenizer};
+use calame::tokenizer;
 use calame::train::{Rng, RunConfig, RunFolder};
 use toml::{Table, Value};
 
@@ -59,7 +60,7 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
         // Who follows PyTorch number for number does not want products in bf16.
         config.device.precision = Precision::F32.name().to_owned();
     }
-    let (dev, resolved) = device::open(&config.device, device::Purpose::Training)?;
+    let (dev, resolved) = device::open(&config.device, Workload::Training)?;
     config.device = resolved;
     let source = match config.init_from.as_str() {
         "" => None,
@@ -68,10 +69,7 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
     if let Some(source) = &source {
         adopt_shape(&mut config, source, &settings)?;
     }
-    config.validate_training().map_err(UsageError::from)?;
-    if source.is_none() {
-        config.validate_fresh_weights().map_err(UsageError::from)?;
-    }
+    settings::check(&config)?;
     let given = source.as_ref().and_then(|source| source.tokenizer.clone());
     let of_run = args.config.as_ref().map(|file| file.with_file_name(RunFolder::TOKENIZER));
     let prepared = text::prepare(&config, given, of_run.as_deref())?;
@@ -79,10 +77,8 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
     }
     config.model.validate().map_err(UsageError::from)?;
-    check_vocabulary(&config, prepared.tokenizer.as_ref())?;
-    check_sample(&config, prepared.tokenizer.as_ref())?;
-    config.data = config.data.resolved();
-    fit_batches(&mut config, &prepared)?;
+    config.validate_tokenizer(prepared.tokenizer.as_ref()).map_err(settings::with_hint)?;
+    config.fit_batches(&prepared.splits).map_err(settings::with_hint)?;
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
     let path = args.run.clone().unwrap_or_else(|| runs::new_path(&config.preset));
@@ -142,53 +138,6 @@ fn adopt_shape(config: &mut RunConfig, source: &SavedModel, settings: &Settings)
     Ok(())
 }
 
-/// Batches larger than the text has windows for become as large as it has: they are the same batches, and the model takes
-/// memory for the size that stands in the settings.
-fn fit_batches(config: &mut RunConfig, prepared: &Prepared) -> Result<()> {
-    let (data, splits) = (&mut config.data, &prepared.splits);
-    data.batch_size = data.batch_size.min(splits.train.n_windows());
-    data.eval_batch_size = data.eval_batch_size.min(splits.validation.n_windows().max(data.batch_size));
-    let (epochs, per_epoch) = (config.train.epochs, splits.train.n_batches() as u64);
-    if epochs.checked_mul(per_epoch).is_none() {
-        bail!(UsageError(format!("train.epochs is {epochs}: expected at most {}", u64::MAX / per_epoch)));
-    }
-    Ok(())
-}
-
-fn check_vocabulary(config: &RunConfig, tokenizer: &dyn Tokenizer) -> Result<()> {
-    if tokenizer.n_vocab() > config.model.vocab_size {
-        bail!(WithHint::new(
-            format!(
-                "the tokenizer has {} tokens, model.vocab_size is {}",
-                tokenizer.n_vocab(),
-                config.model.vocab_size
-            ),
-            format!("--set model.vocab_size={} or more", tokenizer.n_vocab())
-        ));
-    }
-    Ok(())
-}
-
-/// The sample's prompt must be one that the tokenizer and the model take, and that before an epoch has passed.
-fn check_sample(config: &RunConfig, tokenizer: &dyn Tokenizer) -> Result<()> {
-    if config.sample.max_tokens == 0 {
-        return Ok(());
-    }
-    let hint = "--set sample.prompt=\"…\" changes it, --set sample.max_tokens=0 writes no samples";
-    let tokens = tokenizer
-        .encode(&config.sample.prompt, Special::Allow)
-        .map_err(|e| WithHint::new(format!("the prompt of the samples, {:?}: {e}", config.sample.prompt), hint))?;
-    if tokens.is_empty() || tokens.len() > config.model.n_positions {
-        let message = format!(
-            "the prompt of the samples has {} tokens, the model's context is {}",
-            tokens.len(),
-            config.model.n_positions
-        );
-        bail!(WithHint::new(message, hint));
-    }
-    Ok(())
-}
-
 /// The newest checkpoint that is whole; those that are not are told.
 fn checkpoint_to_go_on_from(folder: &RunFolder) -> Result<Option<PathBuf>> {
     let (found, damaged) = sound_checkpoint(&folder.checkpoints())?;
@@ -226,8 +175,7 @@ fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
             format!("put it back as it is in {}/config.toml", checkpoint.display())
         ));
     }
-    config.model.validate().map_err(UsageError::from)?;
-    config.validate_training().map_err(UsageError::from)?;
+    settings::check(&config)?;
     if at_checkpoint.device.precision != config.device.precision {
         note(&format!(
             "warning: the run began in {}, its config.toml says {} now: losses will go another way",
@@ -255,7 +203,7 @@ fn reopen_device(config: &mut RunConfig, args: &Args) -> Result<Device> {
     if !recorded.parse::<Isa>().is_ok_and(Isa::is_available) {
         config.device.instruction_set = "auto".to_owned();
     }
-    let (dev, resolved) = device::open(&config.device, device::Purpose::Training)?;
+    let (dev, resolved) = device::open(&config.device, Workload::Training)?;
     let warn = |what: &str, then: &str, now: &str| {
         if then != now {
             note(&format!(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use calame::checkpoint::write_tensor;
+use calame::device::Workload;
 use calame::ops;
 
 use crate::output::{UsageError, WithHint, print, print_json};
@@ -36,7 +37,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (dev, _) = device::open(&args.device.config(), device::Purpose::Inference)?;
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let saved = runs::load(&args.model)?;
     let config = &saved.gpt.config;
     if let Some(id) = args.ids.iter().find(|&&id| id as usize >= config.vocab_size) {

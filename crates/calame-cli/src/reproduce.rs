@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use calame::device::Workload;
 use calame::model::{Gpt, Preset};
 use calame::ops::Device;
 use calame::tokenizer::Tokenizer;
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use crate::observer::sample_text;
 use crate::output::{WithHint, duration, note, print, print_json};
-use crate::{device, text};
+use crate::{device, settings, text};
 
 /// What PyTorch gives: golden/report.py wrote it.
 const REPORT: &str = include_str!("../../../golden/report.json");
@@ -89,7 +90,8 @@ pub fn run(args: Args) -> Result<()> {
     let report: Report = serde_json::from_str(REPORT).context("golden/report.json")?;
     let config = config(&args, &report);
     // f32 unless another precision is asked for.
-    let (dev, _) = device::open(&config.device, device::Purpose::Inference)?;
+    let (dev, _) = device::open(&config.device, Workload::Inference)?;
+    settings::check(&config)?;
     let prepared = text::prepare(&config, None, None)?;
     ensure!(
         prepared.sha256 == report.text_sha256,

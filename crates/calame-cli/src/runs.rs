@@ -8,7 +8,7 @@ use anyhow::Result;
 use calame::checkpoint::{SavedModel, latest_checkpoint, load_model};
 use calame::tokenizer::Tokenizer;
 use calame::train::metrics::{self, Record};
-use calame::train::{RunConfig, RunFolder, RunFolderError};
+use calame::train::{RunFolder, RunFolderError};
 use time::OffsetDateTime;
 
 use crate::hub;
@@ -26,12 +26,6 @@ pub fn new_path(preset: &str) -> PathBuf {
         return first;
     }
     (2u32..).map(|n| Path::new(RUNS).join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or(first)
-}
-
-/// Makes a new run's folder.
-pub fn create(path: &Path, config: &RunConfig, tokenizer_json: &str, overwrite: bool) -> Result<RunFolder> {
-    check_free(path, overwrite)?;
-    Ok(RunFolder::create(path, config, tokenizer_json, overwrite)?)
 }
 
 /// Whether a new run may stand at `path`: nothing is there, an empty folder, or a run that is to be replaced.

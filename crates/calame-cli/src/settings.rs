@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use calame::model::Preset;
-use calame::train::{Recipe, RunConfig};
+use calame::train::{Recipe, RunConfig, RunConfigError};
 use toml::{Table, Value};
 
-use crate::output::UsageError;
+use crate::device;
+use crate::output::{UsageError, WithHint};
 
 /// In place of a preset's name: the shape is that of the model which the weights come from.
 pub const CUSTOM: &str = "custom";
@@ -32,6 +33,30 @@ impl Settings {
     /// Whether `section.key` was set by file, flag or `--set`.
     pub fn was_set(&self, key: &str) -> bool {
         lookup(&self.set, key).is_some()
+    }
+}
+
+/// Checks everything about the settings that needs neither the text nor its tokenizer.
+pub fn check(config: &RunConfig) -> Result<()> {
+    config.validate().map_err(with_hint)
+}
+
+/// The error with what the command line offers against it.
+pub fn with_hint(error: RunConfigError) -> anyhow::Error {
+    use RunConfigError as E;
+    let message = error.to_string();
+    let sample_hint = "--set sample.prompt=\"…\" changes it, --set sample.max_tokens=0 writes no samples";
+    match error {
+        E::Device(error) => device::with_hint(error),
+        E::Window { window, n_positions } => {
+            let hint = format!("use --window {n_positions} or less, or --set model.n_positions={window}");
+            WithHint::usage(message, hint).into()
+        }
+        E::Vocabulary { n_tokens, .. } => {
+            WithHint::new(message, format!("--set model.vocab_size={n_tokens} or more")).into()
+        }
+        E::Prompt { .. } | E::PromptLength { .. } => WithHint::new(message, sample_hint).into(),
+        E::Model(_) | E::Data(_) | E::Train(_) | E::Steps { .. } => UsageError(message).into(),
     }
 }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
-use calame::data::{Corpus, DataConfig, Manifest, Part, ShardSet, Windows, split_by_characters};
-use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
+use calame::data::{Corpus, DataConfig, Manifest, Part, ShardSet, Splits, Windows};
+use calame::tokenizer::{Tokenizer, TokenizerConfig, TokenizerError};
+use calame::train::RunConfig;
 use calame::train::plan::TextSize;
-use calame::train::{RunConfig, Splits};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::download;
-use crate::output::{UsageError, WithHint, grouped};
+use crate::output::{WithHint, grouped};
 use crate::tokenize::open_tokenizer;
 
 /// A text ready to train on.
@@ -53,35 +53,19 @@ pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
 ///
 /// Nothing of the model's size is allocated before it is known that the text is long enough.
 pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run: Option<&Path>) -> Result<Prepared> {
-    config.data.validate().map_err(UsageError::from)?;
     let data = config.data.resolved();
-    if data.window > config.model.n_positions {
-        bail!(WithHint::usage(
-            format!(
-                "data.window is {}, the model's context (model.n_positions) is {}",
-                data.window, config.model.n_positions
-            ),
-            format!("use --window {} or less, or --set model.n_positions={}", config.model.n_positions, data.window),
-        ));
-    }
     if let Some(folder) = prepared_folder(&data.inputs)? {
         return of_shards(&folder, &data, &config.tokenizer.kind, tokenizer);
     }
     let corpus = load(&data.inputs)?;
     let tokenizer = match tokenizer {
         Some(tokenizer) => tokenizer,
-        None => build_tokenizer(&config.tokenizer.kind, corpus.text(), of_run)?,
+        None => build_tokenizer(&config.tokenizer, corpus.text(), of_run)?,
     };
-    let (train, validation) = split_by_characters(corpus.text(), data.train_fraction);
-    let windows = |text: &str, part: &'static str| -> Result<Windows> {
-        let tokens: Arc<[u32]> = tokenizer.encode(text, Special::Allow).with_context(|| part)?.into();
-        Ok(Windows::new(tokens, data.window, data.stride).map_err(|e| e.in_part(part))?)
-    };
-    let (in_training, in_validation) = ("the training part", "the validation part");
-    let (train, validation) = (windows(train, in_training)?, windows(validation, in_validation)?);
-    let description = describe(&corpus, &train, &validation);
-    let size = size_of(&train, &validation, tokenizer.n_vocab())?;
-    let splits = Splits::new(train.clone(), validation, &data)?;
+    let splits = Splits::from_text(corpus.text(), tokenizer.as_ref(), &data)?;
+    let (train, validation) = (splits.train.windows().clone(), splits.validation.windows());
+    let description = describe(&corpus, &train, validation);
+    let size = size_of(&train, validation, tokenizer.n_vocab())?;
     Ok(Prepared { tokenizer, splits, train, size, description, sha256: corpus.sha256() })
 }
 
@@ -173,18 +157,20 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 
-fn build_tokenizer(kind: &str, text: &str, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {
-    Ok(match kind {
-        "gpt2" => Bpe::gpt2(),
-        "simple-v1" => Arc::new(SimpleTokenizer::v1(text)?),
-        "simple-v2" => Arc::new(SimpleTokenizer::v2(text)?),
-        "bpe" if let Some(file) = of_run.filter(|file| file.is_file()) => open_tokenizer(&file.display().to_string())?,
-        other if Path::new(other).exists() => open_tokenizer(other)?,
-        other => bail!(WithHint::usage(
-            format!("tokenizer.kind is '{other}', and there is no file of that name"),
-            "there are gpt2, simple-v1 and simple-v2, or the path of a tokenizer.json; a run's own is RUN/tokenizer.json"
-        )),
-    })
+fn build_tokenizer(config: &TokenizerConfig, text: &str, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {
+    match config.kind.as_str() {
+        "bpe" if let Some(file) = of_run.filter(|file| file.is_file()) => open_tokenizer(&file.display().to_string()),
+        // A run or a model that has one.
+        folder if Path::new(folder).is_dir() => open_tokenizer(folder),
+        _ => config.build(text).map_err(|error| match error {
+            TokenizerError::UnknownKind { kind } => WithHint::usage(
+                format!("tokenizer.kind is '{kind}', and there is no file of that name"),
+                "there are gpt2, simple-v1 and simple-v2, or the path of a tokenizer.json; a run's own is RUN/tokenizer.json",
+            )
+            .into(),
+            other => other.into(),
+        }),
+    }
 }
 
 fn describe(corpus: &Corpus, train: &Windows, validation: &Windows) -> String {

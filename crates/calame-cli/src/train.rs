@@ -3,18 +3,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
-use calame::checkpoint::clear_partial;
 use calame::tokenizer::Tokenizer;
-use calame::train::metrics::{self, MetricsWriter};
 use calame::train::plan::Plan;
-use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, RunFolder, RunLock, Trainer};
+use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, Recorder, RunConfig, RunFolder, RunLock, Trainer};
 use clap::builder::TypedValueParser;
 
 use crate::ending;
 use crate::launch::{self, Place, Ready};
-use crate::observer::Follower;
+use crate::observer::{Display, Follower, unwrapped};
 use crate::output::grouped;
 use crate::plan::Planned;
 use crate::signals::Signals;
@@ -149,12 +148,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(gpt) => Trainer::new(&dev, &config, gpt, prepared.splits),
         None => Trainer::fresh(&dev, &config, prepared.splits),
     };
-    // The lock is held to the end.
-    let (folder, _lock, metrics) = open(place, lock, &mut trainer, prepared.tokenizer.as_ref(), args.overwrite)?;
+    let recorder = open(place, lock, &mut trainer, Arc::clone(&prepared.tokenizer), args.overwrite)?;
     let steps = (trainer.progress().n_steps, trainer.n_steps_total());
-    let sample = config.sample.clone();
-    let tokenizer = Arc::clone(&prepared.tokenizer);
-    let mut follower = Follower::new(folder, metrics, tokenizer, sample, signals, args.json, steps)?;
+    let mut follower = Follower::new(recorder, config.sample.clone(), Display::new(signals, args.json, steps)?);
     if let Some(timed) = &timed {
         introduce(&mut follower, &config, &trainer, &description, &planned.line(timed));
     }
@@ -165,9 +161,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let about = about(&follower, &config, &planned.plan, timed.rehearsal.peak);
         follower.show_dashboard(Screen::new(about, trainer.progress().n_steps))?;
     }
-    let mut checkpoints = Checkpoints::new(&follower.folder.checkpoints(), &config.checkpoint);
+    let mut checkpoints = Checkpoints::new(&follower.recorder.folder().checkpoints(), &config.checkpoint);
     let outcome = trainer.run_saving(&mut checkpoints, &mut follower);
-    follower.finish();
+    follower.display().finish();
     match outcome.map_err(|error| ending::rescue(&follower, &trainer, &mut checkpoints, error))? {
         ended @ (Outcome::Finished | Outcome::StoppedEarly) => {
             if let Err(error) = checkpoints.wait() {
@@ -186,31 +182,27 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 /// Makes the folder of a new run, or brings that of a stopped one, whose lock is given, and the trainer to where it was
-/// stopped.
+/// stopped. The recorder holds the lock to the end.
 fn open(
     place: Place,
     lock: Option<RunLock>,
     trainer: &mut Trainer<'_>,
-    tokenizer: &dyn Tokenizer,
+    tokenizer: Arc<dyn Tokenizer>,
     overwrite: bool,
-) -> Result<(RunFolder, RunLock, MetricsWriter)> {
+) -> Result<Recorder> {
+    let start = Instant::now();
+    let clock = Box::new(move || start.elapsed());
     match place {
         Place::New(path) => {
-            let folder = runs::create(&path, trainer.config(), &tokenizer.to_json(), overwrite)?;
-            let lock = folder.lock()?;
-            let metrics = MetricsWriter::create(&folder.metrics())?;
-            Ok((folder, lock, metrics))
+            runs::check_free(&path, overwrite)?;
+            Recorder::create(&path, trainer.config(), tokenizer, overwrite, clock)
         }
         Place::Stopped(folder, checkpoint) => {
             let lock = lock.map_or_else(|| folder.lock(), Ok)?;
-            clear_partial(&folder.checkpoints())?;
-            trainer.resume(&checkpoint)?;
-            let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress())?;
-            folder.write_config(trainer.config())?;
-            folder.rewrite_samples(&metrics::read(&folder.metrics())?)?;
-            Ok((folder, lock, metrics))
+            Recorder::resume(folder, lock, &checkpoint, trainer, tokenizer, clock)
         }
     }
+    .map_err(unwrapped)
 }
 
 fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str, plan: &str) {
@@ -228,7 +220,7 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
         grouped(n_tokens as u64)
     ));
     follower.line(plan);
-    follower.line(&format!("run    {}", follower.folder.path().display()));
+    follower.line(&format!("run    {}", follower.recorder.folder().path().display()));
     match trainer.progress().n_steps {
         0 => follower.line(""),
         n => follower.line(&format!("going on after step {n}\n")),
@@ -239,7 +231,7 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
 fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> About {
     let device = &config.device;
     About {
-        run: follower.folder.path().display().to_string(),
+        run: follower.recorder.folder().path().display().to_string(),
         model: format!(
             "{}, {}, {} ({})",
             config.preset,

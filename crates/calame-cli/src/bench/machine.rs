@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use calame::device::Workload;
 use calame::ops::{self, Device, Precision};
 use calame::tensor::Alloc;
 
@@ -81,7 +82,7 @@ impl Memory {
 }
 
 pub fn run(args: &MachineArgs) -> Result<()> {
-    let (dev, resolved) = device::open(&args.device.config(), device::Purpose::Training)?;
+    let (dev, resolved) = device::open(&args.device.config(), Workload::Training)?;
     let peaks = Precision::ALL.map(|precision| Peak::of(&dev, precision));
     let memory = Memory::of(&dev);
     if args.json {

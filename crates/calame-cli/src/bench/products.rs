@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use calame::device::Workload;
 use calame::model::ModelConfig;
 use calame::ops::{self, Device, Epilogue, Phase};
 use calame::rng;
@@ -53,7 +54,7 @@ struct Timed {
 
 pub fn run(args: &StepArgs) -> Result<()> {
     let (model, window) = args.shape()?;
-    let (dev, resolved) = device::open(&args.device.config(), device::Purpose::Training)?;
+    let (dev, resolved) = device::open(&args.device.config(), Workload::Training)?;
     let mut peak = Peak::new(dev.precision());
     let mut timed = Vec::new();
     for layer in layers(&model, args.batch_size as usize * window) {

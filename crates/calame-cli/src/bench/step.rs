@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use calame::data::Windows;
+use calame::device::Workload;
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Phase, PhaseTotal};
 use calame::rng;
@@ -36,7 +37,7 @@ struct Measured {
 
 pub fn run(args: &StepArgs) -> Result<()> {
     let (model, window) = args.shape()?;
-    let (dev, resolved) = device::open(&args.device.config(), device::Purpose::Training)?;
+    let (dev, resolved) = device::open(&args.device.config(), Workload::Training)?;
     let clock = Instant::now();
     let dev = dev.profiled(Box::new(move || clock.elapsed()));
     if !args.json {

@@ -105,6 +105,11 @@ impl Loader {
         Ok(Self { windows, batch_size, n_batches, n_windows: end, order, next: 0 })
     }
 
+    /// The windows that the samples are.
+    pub fn windows(&self) -> &Windows {
+        &self.windows
+    }
+
     /// Batches of an epoch, one at least.
     pub fn n_batches(&self) -> usize {
         self.n_batches

@@ -21,6 +21,7 @@ pub mod prepare;
 mod shard_format;
 mod shard_set;
 pub mod shards;
+mod splits;
 pub mod windows;
 
 pub use batch::Batch;
@@ -34,4 +35,5 @@ pub use names::{NameError, NamedText};
 pub use shard_format::{IdWidth, Part, ShardFormat};
 pub use shard_set::ShardSet;
 pub use shards::{ShardError, TokenShard};
+pub use splits::{Splits, SplitsError};
 pub use windows::{Windows, WindowsError, split_by_characters};

@@ -4,11 +4,13 @@
 //! layers, training and inference need no change.
 
 mod backend;
+mod config;
 mod profile;
 
 use std::fmt;
 
 pub use backend::{Affine, Backend, Epilogue, Init, KvRows, RowSet};
+pub use config::{DeviceConfig, DeviceConfigError, MAX_THREADS, Workload, default_threads};
 pub use profile::{Clock, Phase, PhaseTotal, Work};
 
 use calame_kernels::{Isa, Pool, Precision};
@@ -44,14 +46,11 @@ impl Device {
         Device::Cpu(Cpu { pool: Pool::new(n_threads, isa), precision, profile: None })
     }
 
-    /// The processor with everything that it has: its widest instruction set, a thread for each real core, f32 products.
+    /// The processor with [`default_threads`], its widest instruction set, and f32 products.
+    ///
+    /// [`DeviceConfig::resolve`] makes other choices, such as the fastest format of products for training.
     pub fn default_cpu() -> Device {
-        Device::cpu(Device::n_cores(), Isa::detect(), Precision::F32)
-    }
-
-    /// Real cores that this process may use; 1 where the system does not say.
-    pub fn n_cores() -> usize {
-        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        Device::cpu(default_threads(), Isa::detect(), Precision::F32)
     }
 
     /// A device with memory of its own.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::files::FileError;
+
 /// What can go wrong with a text, a list of ids or a `tokenizer.json`.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
@@ -33,6 +35,15 @@ pub enum TokenizerError {
         /// Number of ids of the tokenizer.
         n_vocab: usize,
     },
+    /// A kind of tokenizer that does not exist, and no file of that name either.
+    #[error("tokenizer.kind is '{kind}': expected gpt2, simple-v1, simple-v2 or the path of a tokenizer.json")]
+    UnknownKind {
+        /// The kind that was asked for.
+        kind: String,
+    },
+    /// A `tokenizer.json` that cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A text without a single word, from which no vocabulary can be built.
     #[error("the text has no word to build a vocabulary from; give a text that is not blank")]
     NoWords,

@@ -10,6 +10,7 @@ mod base;
 mod bpe;
 mod bpe_json;
 mod byte_level;
+mod config;
 mod encoder;
 mod error;
 mod json;
@@ -24,6 +25,7 @@ mod words;
 
 pub use base::{END_OF_TEXT, Special, Tokenizer};
 pub use bpe::Bpe;
+pub use config::TokenizerConfig;
 pub use encoder::Encoder;
 pub use error::TokenizerError;
 pub use lists::BpeLists;

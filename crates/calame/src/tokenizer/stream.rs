@@ -26,7 +26,7 @@ impl StreamDecoder {
     ///
     /// # Errors
     /// As [`Tokenizer::decode_bytes`]; the decoder then stands where it stood before.
-    pub fn push(&mut self, tokenizer: &dyn Tokenizer, id: u32) -> Result<String, TokenizerError> {
+    pub fn push<T: Tokenizer + ?Sized>(&mut self, tokenizer: &T, id: u32) -> Result<String, TokenizerError> {
         // What an id adds may depend on the id before it (the word tokenizers join words with spaces), and on no other.
         match self.previous {
             None => self.pending.extend(tokenizer.decode_bytes(&[id])?),
