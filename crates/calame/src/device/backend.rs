@@ -101,7 +101,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// y row = `wte[token] + wpe[position]`.
     fn embedding_forward(&self, tokens: &Tensor, positions: &Tensor, wte: &Tensor, wpe: &Tensor, y: &mut Tensor);
-    /// dwte and dwpe are added to unless they are absent; `touched` gets the rows of wte that were.
+    /// dwte and dwpe are added to unless they are absent; `touched` gets at least the rows of wte that were: all of them on
+    /// a device whose ids would have to be transferred first.
     fn embedding_backward(
         &self,
         tokens: &Tensor,
@@ -135,7 +136,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn sum_losses(&self, losses: &Tensor, weights: Option<&Tensor>, n_rows: usize) -> f64;
 
     /// One AdamW step on one parameter, whose gradient is set to zero. Rows outside `touched` have never had a gradient:
-    /// they only decay.
+    /// they only decay. Gradient and moments of such a row are zero, so that a device may treat it as the others.
     fn adamw(
         &self,
         step: &AdamW,
@@ -149,7 +150,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn sum_of_squares(&self, x: &Tensor) -> f64;
     /// Whether every element is a finite number.
     fn all_finite(&self, x: &Tensor) -> bool;
-    /// Adds the rows of x that hold anything but zeros.
+    /// Adds at least the rows of x that hold anything but zeros.
     fn find_touched(&self, x: &Tensor, touched: &mut RowSet);
 }
 

@@ -15,6 +15,7 @@ mod onnx;
 mod optimisation;
 mod plot;
 mod prepare;
+mod second_device;
 mod shards;
 mod support;
 mod tidy;
