@@ -4,6 +4,9 @@
 //! matches is taken, and each takes what it can. The classes are those of the crate `regex-syntax`, so that they are the
 //! ones that the expression itself would use.
 //!
+//! A scanner, with the pieces of earlier texts remembered, encodes several times faster than the expression and
+//! `tiktoken-rs`, which merges the bytes of every piece anew; tests compare the two on every character.
+//!
 //! Source: `encoder.py` of openai/gpt-2.
 
 use std::sync::OnceLock;

@@ -5,7 +5,9 @@
 //! text (`pipeline`), so that the shards do not depend on the number of threads.
 //!
 //! Now and then the shards under way are synced and a state file says how far they go (`state`). A preparation that was
-//! killed is gone on with from there, and its shards are those of an unbroken one.
+//! killed resumes from there, and its shards are those of an uninterrupted one. It replays the source that it was in and
+//! discards what is written already, instead of storing a position inside each kind of reader: reading is a small part of
+//! the work, and one rule serves all readers.
 
 mod error;
 mod feed;
