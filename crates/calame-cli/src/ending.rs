@@ -184,7 +184,7 @@ fn save_result(follower: &Follower, trainer: &Trainer<'_>) -> Result<Option<Best
     let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
     match best {
         Some(best) => take_best(&checkpoints, best.step, &model)?,
-        None => save_model(&model, trainer.gpt(), Some(follower.tokenizer.as_ref()))?,
+        None => save_model(&model, &trainer.gpt().on_host(trainer.device()), Some(follower.tokenizer.as_ref()))?,
     }
     Ok(best)
 }

@@ -31,6 +31,9 @@ const MAX_JSON_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 /// If the system refuses, with the file's name.
+///
+/// # Panics
+/// If the model is not in this machine's memory: [`Gpt::on_host`] copies one of a device.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     replace_folder(folder, |folder| {
         write_settings(folder, &gpt.config, tokenizer)?;
