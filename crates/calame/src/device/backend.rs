@@ -10,7 +10,8 @@ use crate::tensor::{Dims, ElementFormat, Tensor, View, ViewMut};
 ///
 /// [`crate::ops`] documents each operation under the same name, and calls it with tensors that this device has created.
 /// What is written is `&mut`, and overwritten unless the name ends in `_add` or the argument is a gradient of a parameter
-/// (`grad`, `dweight`, `dbias`), which is added to. An operation may return before it is done; [`read`](Self::read) waits.
+/// (`grad`, `dweight`, `dbias`), which is added to. A tensor without elements is absent: no device has created it, and
+/// operations leave it alone. An operation may return before it is done; [`read`](Self::read) waits.
 pub trait Backend: fmt::Debug + Send + Sync {
     /// The number format of the operands of products.
     fn precision(&self) -> Precision;

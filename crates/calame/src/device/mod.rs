@@ -66,6 +66,11 @@ impl Device {
         self
     }
 
+    /// Whether its tensors are in this machine's memory, where files are read and written.
+    pub fn is_host(&self) -> bool {
+        matches!(self, Device::Cpu(_))
+    }
+
     /// What the device implements: operations go through [`crate::ops`], which times them.
     pub(crate) fn backend(&self) -> &dyn Backend {
         match self {

@@ -27,6 +27,13 @@ impl Rows {
         Rows::default()
     }
 
+    /// None yet, with the capacity for `n_rows`.
+    pub fn with_capacity(n_rows: usize, alloc: &mut Alloc<'_>) -> Rows {
+        let mut rows = Rows { tokens: alloc.list(n_rows), sequences: alloc.list(n_rows), wanted: alloc.list(n_rows) };
+        rows.clear();
+        rows
+    }
+
     /// Removes all rows; the capacity stays.
     pub fn clear(&mut self) {
         self.tokens.clear();

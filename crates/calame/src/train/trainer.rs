@@ -119,7 +119,7 @@ impl<'a> Trainer<'a> {
     pub fn resume(&mut self, folder: &Path) -> Result<(), CheckpointError> {
         let (gpt, own_head) = (&mut self.gpt, self.objective.head_mut());
         let mut progress = self.optimizer.load_moments(self.dev, |[m, v], head_moments| {
-            crate::checkpoint::load_training(folder, [gpt, m, v], own_head.zip(head_moments))
+            crate::checkpoint::load_training(self.dev, folder, [gpt, m, v], own_head.zip(head_moments))
         })?;
         let state = progress.torch.take();
         let restored = self.randomness.restore(state, progress.epoch, progress.batch);
@@ -171,9 +171,9 @@ impl<'a> Trainer<'a> {
         let heads = self.objective.head().zip(self.optimizer.head_moments());
         let progress = Progress { torch: self.randomness.state(), ..self.progress.clone() };
         Savable {
-            dev: self.dev,
             config: self.config,
             state: TrainingState {
+                dev: self.dev,
                 trees: [&self.gpt, m, v],
                 own_heads: heads.map(|(head, [m, v])| [head, m, v]),
                 progress,
@@ -354,7 +354,7 @@ impl<'a> Trainer<'a> {
             observer.evaluation(&report)?;
             let stopping = &self.config.early_stopping;
             let (best, is_new) = best_after(self.progress.best, step, report.val_loss, stopping.min_change);
-            if !is_new || !stopping.is_on() || observer.improved(&self.gpt, &report)? {
+            if !is_new || !stopping.is_on() || observer.improved(&self.gpt.on_host(self.dev), &report)? {
                 self.progress.best = best;
             }
         }
