@@ -18,7 +18,7 @@ use profile::Profile;
 
 /// A processor or a GPU, on which operations run one after another.
 pub enum Device {
-    /// This machine's processor.
+    /// This machine's processor and memory.
     Cpu(Cpu),
     /// A device with memory of its own.
     Gpu(Gpu),

@@ -22,7 +22,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// None yet.
+    /// A call without rows, to which they are added.
     pub fn new() -> Rows {
         Rows::default()
     }
@@ -51,7 +51,7 @@ impl Rows {
         self.sequences.push(sequence as u32);
     }
 
-    /// Number of rows.
+    /// Number of rows, over all sequences.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }

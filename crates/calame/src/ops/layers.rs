@@ -80,13 +80,13 @@ pub fn embedding_backward(
     });
 }
 
-/// y = x·mask.
+/// y = x·mask, in which dropped elements are 0 and the others scaled.
 pub fn drop_elements(dev: &Device, x: &Tensor, mask: &DropMask<'_>, rows_per_sequence: usize, y: &mut Tensor) {
     let work = Work::passes(2 * x.len());
     dev.run(Phase::Dropout, work, |on| on.drop_elements(x, mask, rows_per_sequence, y));
 }
 
-/// x ← x·mask.
+/// x ← x·mask, in which dropped elements become 0 and the others are scaled.
 pub fn drop_in_place(dev: &Device, mask: &DropMask<'_>, rows_per_sequence: usize, x: &mut Tensor) {
     let work = Work::passes(2 * x.len());
     dev.run(Phase::Dropout, work, |on| on.drop_in_place(mask, rows_per_sequence, x));

@@ -85,12 +85,12 @@ pub fn zero(dev: &Device, x: &mut Tensor) {
     dev.run(Phase::Memory, Work::passes(x.len()), |on| on.zero(x));
 }
 
-/// x ← alpha·x.
+/// x ← alpha·x, element by element.
 pub fn scale(dev: &Device, alpha: f32, x: &mut Tensor) {
     dev.run(Phase::Memory, Work::passes(2 * x.len()), |on| on.scale(alpha, x));
 }
 
-/// y += alpha·x.
+/// y += alpha·x, element by element.
 pub fn add_scaled(dev: &Device, alpha: f32, x: &Tensor, y: &mut Tensor) {
     dev.run(Phase::Memory, Work::passes(3 * x.len()), |on| on.add_scaled(alpha, x, y));
 }
@@ -100,7 +100,7 @@ pub fn fill_uniform(dev: &Device, key: Key, low: f32, high: f32, x: &mut Tensor)
     dev.run(Phase::Memory, Work::passes(x.len()), |on| on.fill_uniform(key, low, high, x));
 }
 
-/// Normal random numbers.
+/// Normal random numbers of the given mean and standard deviation.
 pub fn fill_normal(dev: &Device, key: Key, mean: f32, std: f32, x: &mut Tensor) {
     dev.run(Phase::Memory, Work::passes(x.len()), |on| on.fill_normal(key, mean, std, x));
 }

@@ -67,7 +67,7 @@ pub struct PassBuffers {
 pub struct PassSizes {
     /// B of a micro-step.
     pub n_sequences: usize,
-    /// T.
+    /// T of a micro-step.
     pub n_positions: usize,
     /// R: the most rows B·T of any pass that shares the work space.
     pub n_rows: usize,
@@ -78,7 +78,7 @@ pub struct PassSizes {
 }
 
 impl PassBuffers {
-    /// For training.
+    /// Buffers of the given sizes, for micro-steps and evaluations.
     pub fn for_training(config: &ModelConfig, sizes: PassSizes, alloc: &mut Alloc<'_>) -> PassBuffers {
         let PassSizes { n_sequences, n_positions, n_rows, n_outputs, rank } = sizes;
         PassBuffers {

@@ -1,4 +1,4 @@
-//! The training loop.
+//! The training loop: steps, evaluations, remedies for failed steps, checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -182,12 +182,12 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Where it trains.
+    /// The device that its tensors are on.
     pub fn device(&self) -> &Device {
         self.dev
     }
 
-    /// The model.
+    /// The model as it is after the last step.
     pub fn gpt(&self) -> &Gpt {
         &self.gpt
     }
@@ -197,7 +197,7 @@ impl<'a> Trainer<'a> {
         self.objective.as_ref()
     }
 
-    /// The settings.
+    /// The settings of the run.
     pub fn config(&self) -> &RunConfig {
         self.config
     }
