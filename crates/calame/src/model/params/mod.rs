@@ -81,7 +81,7 @@ pub enum Initial {
     },
     /// Uniform in [−bound, bound).
     Uniform {
-        /// The largest magnitude.
+        /// The largest magnitude of an element.
         bound: f32,
     },
 }
