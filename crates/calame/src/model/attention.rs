@@ -71,6 +71,9 @@ impl AttentionSaved {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_batch(&mut self, n_sequences: usize, n_positions: usize) {
         let n_rows = n_sequences * n_positions;
         self.shape = AttentionShape { n_sequences, n_positions, ..self.shape };
@@ -87,6 +90,9 @@ impl AttentionScratch {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_rows(&mut self, n_rows: usize) {
         self.dy.set_rows(n_rows);
         self.dqkv.set_rows(n_rows);
@@ -102,6 +108,9 @@ impl Attention {
     }
 
     /// y [B·T, C]: the residual stream plus attention's result for x [B·T, C], in layer `layer`.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn forward_residual(
         &self,
         dev: &Device,
@@ -130,6 +139,9 @@ impl Attention {
     }
 
     /// dx from dy, the gradient of attention's result; `grad` is added to.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn backward(
         &self,
         dev: &Device,

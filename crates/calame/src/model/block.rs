@@ -73,6 +73,9 @@ impl ForwardScratch {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_rows(&mut self, n_rows: usize) {
         self.normed.set_rows(n_rows);
         self.gelu.set_rows(n_rows);
@@ -94,6 +97,9 @@ impl BlockSaved {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_batch(&mut self, n_sequences: usize, n_positions: usize) {
         let n_rows = n_sequences * n_positions;
         self.ln_1.set_rows(n_rows);
@@ -118,6 +124,9 @@ impl BlockScratch {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_rows(&mut self, n_rows: usize) {
         self.forward.set_rows(n_rows);
         self.dbranch.set_rows(n_rows);
@@ -155,6 +164,9 @@ impl Block {
     }
 
     /// y [R, C] from x [R, C], in layer `layer`: the same two statements in training, evaluation and inference.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn forward(
         &self,
         dev: &Device,
@@ -180,6 +192,9 @@ impl Block {
     }
 
     /// `dx` holds dy and becomes dx: the residual stream's gradient is added to; so is `grad`.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn backward_add(
         &self,
         dev: &Device,

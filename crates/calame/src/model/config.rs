@@ -156,6 +156,9 @@ pub enum ConfigError {
 
 impl ModelConfig {
     /// HS: channels of a head.
+    ///
+    /// # Panics
+    /// If `n_head` is 0, which [`validate`](Self::validate) rejects.
     pub fn head_size(&self) -> usize {
         self.n_embd / self.n_head
     }

@@ -256,6 +256,9 @@ impl Gradients {
     }
 
     /// Sets everything to zero, after a step that failed.
+    ///
+    /// # Panics
+    /// If a buffer is with the sink.
     pub fn zero(&mut self, dev: &Device) {
         let parts = [Part::Head, Part::Embeddings].into_iter();
         let first = self.trainable.first_block;
@@ -267,6 +270,9 @@ impl Gradients {
     }
 
     /// Takes a part's buffer, for an update outside of backward; None if the sink has it.
+    ///
+    /// # Panics
+    /// If a block is not trained.
     pub fn take(&mut self, part: Part) -> Option<PartGradient> {
         match part {
             Part::Head => self.head.take().map(PartGradient::Head),
@@ -279,6 +285,9 @@ impl Gradients {
     }
 
     /// Takes a buffer back.
+    ///
+    /// # Panics
+    /// If a block is not trained.
     pub fn put(&mut self, gradient: PartGradient) {
         match gradient {
             PartGradient::Head(head) => self.head = Some(head),

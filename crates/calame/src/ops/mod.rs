@@ -6,6 +6,7 @@
 //! [`Backend`](crate::device::Backend).
 
 mod attention;
+mod check;
 mod cpu;
 mod layers;
 mod linear;

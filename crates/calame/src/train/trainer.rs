@@ -53,11 +53,17 @@ impl<'a> Trainer<'a> {
     }
 
     /// A training at its start, of given weights, all of which are trained to predict the next token.
+    ///
+    /// # Panics
+    /// Here or in the first step, if [`RunConfig::validate`] rejects `config`.
     pub fn new(dev: &'a Device, config: &'a RunConfig, gpt: Gpt, splits: Splits) -> Trainer<'a> {
         Trainer::with_objective(dev, config, gpt, Trainable::ALL, Box::new(NextToken), splits)
     }
 
     /// A training at its start, of given weights, some of which are trained for an objective.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
     pub fn with_objective(
         dev: &'a Device,
         config: &'a RunConfig,
@@ -231,6 +237,10 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// What the observer fails with; a file with tokens that cannot be read any more.
+    ///
+    /// # Panics
+    /// If windows are longer than the model's context, or a token is outside its vocabulary, which [`RunConfig::validate`] and
+    /// [`RunConfig::validate_tokenizer`] reject.
     pub fn run<O: Observer>(&mut self, observer: &mut O) -> Result<Outcome, O::Error> {
         self.run_with(None, observer)
     }
@@ -238,6 +248,9 @@ impl<'a> Trainer<'a> {
     /// As [`Trainer::run`], with checkpoints whenever they are due; one that cannot be written does not end the training.
     ///
     /// # Errors
+    /// As [`Trainer::run`].
+    ///
+    /// # Panics
     /// As [`Trainer::run`].
     pub fn run_saving<O: Observer>(
         &mut self,
@@ -371,6 +384,9 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// As [`step`](Self::step).
+    ///
+    /// # Panics
+    /// As [`Trainer::run`].
     pub fn evaluate(&mut self) -> Result<EvaluationReport, ShardError> {
         let train_loss = self.evaluate_split(|splits| &mut splits.train_evaluated, self.config.data.shuffle)?;
         let val_loss = self.evaluate_split(|splits| &mut splits.validation, false)?;
