@@ -10,8 +10,8 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::CheckpointError;
 use super::transpose::transpose;
+use crate::device::Device;
 use crate::files::{FileError, replace_file};
-use crate::ops::{self, Device};
 use crate::tensor::Tensor;
 
 // Elements are written as they are in memory.
@@ -46,7 +46,7 @@ impl<'a> Entry<'a> {
 
     /// A tensor of a device, whose elements are copied from there when they are written.
     pub fn on(dev: &'a Device, key: String, tensor: &'a Tensor) -> Entry<'a> {
-        let elements = move || Ok(ops::host_elements(dev, tensor));
+        let elements = move || Ok(dev.host_elements(tensor));
         Entry { key, shape: tensor.dims().to_vec(), elements: Box::new(elements) }
     }
 
