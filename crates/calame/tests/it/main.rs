@@ -8,6 +8,7 @@ mod formats;
 mod gguf;
 mod golden;
 mod infer;
+mod library;
 mod llmc;
 mod model;
 mod objective;
