@@ -395,11 +395,7 @@ fn bad_lines_are_counted_and_the_first_is_named() {
     assert_eq!((manifest.n_documents, manifest.dropped.bad), (2, 4));
     assert!(manifest.dropped.first_bad.unwrap().ends_with("a.jsonl, line 2: no field \"body\""));
     place.options.field = "content".to_owned();
-    place.error(&[
-        "none of the 6 lines and rows is a document",
-        "a.jsonl, line 1: no field \"content\"",
-        "--field",
-    ]);
+    place.error(&["none of the 6 lines and rows is a document", "a.jsonl, line 1: no field \"content\"", "--field"]);
 }
 
 #[test]
@@ -766,22 +762,22 @@ fn bare_shards_have_the_length_that_is_said() {
 // A tokenizer of one's own.
 
 #[test]
-fn a_tokenizer_is_learnt_read_back_and_prepared_with() {
+fn a_trained_tokenizer_is_read_back_and_used_to_prepare() {
     let text = words(20_000, 8);
-    let learnt = tokenizer::train([text.clone()].into_iter(), 300, 2).unwrap();
-    assert!((280..=300).contains(&learnt.n_vocab()), "{}", learnt.n_vocab());
-    assert_eq!(learnt.end_of_text(), Some(learnt.n_vocab() as u32 - 1));
-    let ids = learnt.encode(&text, Special::AsText).unwrap();
-    assert_eq!(learnt.decode(&ids).unwrap(), text);
+    let trained = tokenizer::train([text.clone()].into_iter(), 300, 2).unwrap();
+    assert!((280..=300).contains(&trained.n_vocab()), "{}", trained.n_vocab());
+    assert_eq!(trained.end_of_text(), Some(trained.n_vocab() as u32 - 1));
+    let ids = trained.encode(&text, Special::AsText).unwrap();
+    assert_eq!(trained.decode(&ids).unwrap(), text);
     assert!(text.len() > 3 * ids.len(), "{} bytes, {} tokens", text.len(), ids.len());
     // Any text has ids, what was never seen too.
     let odd = "\u{58a8}\u{1f58b}\0 \r\n";
-    assert_eq!(learnt.decode(&learnt.encode(odd, Special::AsText).unwrap()).unwrap(), odd);
-    let again = tokenizer::read_json(&learnt.to_json(), Path::new("tokenizer.json")).unwrap();
-    assert_eq!(again.hash(), learnt.hash());
+    assert_eq!(trained.decode(&trained.encode(odd, Special::AsText).unwrap()).unwrap(), odd);
+    let again = tokenizer::read_json(&trained.to_json(), Path::new("tokenizer.json")).unwrap();
+    assert_eq!(again.hash(), trained.hash());
     assert_eq!(
         tokenizer::train([text.clone()].into_iter(), 300, 2).unwrap().hash(),
-        learnt.hash(),
+        trained.hash(),
         "the same text again"
     );
     let halves = [text[..text.len() / 2].to_owned(), text[text.len() / 2..].to_owned()];
