@@ -74,7 +74,7 @@ pub fn training_checkpoint(data: &[u8]) -> bool {
         }
         let fresh = || Gpt::zeros(&tiny_model(), &mut Alloc::on_host());
         let (mut weights, mut m, mut v) = (fresh(), fresh(), fresh());
-        if let Err(error) = load_training(folder, [&mut weights, &mut m, &mut v], None) {
+        if let Err(error) = load_training(&host(), folder, [&mut weights, &mut m, &mut v], None) {
             return names(&error, folder);
         }
         assert_eq!(bits(&weights), bits(&m));

@@ -18,7 +18,7 @@ use profile::Profile;
 
 /// A processor or a GPU, on which operations run one after another.
 pub enum Device {
-    /// This machine's processor.
+    /// This machine's processor and memory.
     Cpu(Cpu),
     /// A device with memory of its own.
     Gpu(Gpu),
@@ -64,6 +64,11 @@ impl Device {
         let (Device::Cpu(Cpu { profile, .. }) | Device::Gpu(Gpu { profile, .. })) = &mut self;
         *profile = Some(Profile::new(clock));
         self
+    }
+
+    /// Whether its tensors are in this machine's memory, where files are read and written.
+    pub fn is_host(&self) -> bool {
+        matches!(self, Device::Cpu(_))
     }
 
     /// What the device implements: operations go through [`crate::ops`], which times them.

@@ -2,8 +2,10 @@
 //!
 //! The pattern is `'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`: the first matching
 //! alternative wins, and each is greedy. The character classes come from the crate `regex-syntax`, so they equal
-//! those of the expression. Together with the piece cache the scanner encodes several times faster than
-//! `tiktoken-rs`.
+//! those of the expression.
+//!
+//! With the piece cache the scanner encodes several times faster than the expression and `tiktoken-rs`, which merges
+//! the bytes of every piece anew. Tests compare the two on every character.
 //!
 //! Source: `encoder.py` of openai/gpt-2.
 

@@ -264,7 +264,7 @@ impl<L: RunListener> Recorder<L> {
         let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
         match best {
             Some(best) => take_best(&checkpoints, best.step, &model)?,
-            None => save_model(&model, trainer.gpt(), Some(self.tokenizer.as_ref()))?,
+            None => save_model(&model, &trainer.gpt().on_host(trainer.device()), Some(self.tokenizer.as_ref()))?,
         }
         Ok(best)
     }
@@ -392,7 +392,8 @@ impl<L: RunListener> Observer for Recorder<L> {
 
     fn step(&mut self, report: &StepReport) -> Result<(), RecorderError> {
         let StepReport { step, epoch, loss, lr, grad_norm, n_tokens, n_tokens_seen, step_seconds, .. } = *report;
-        let tokens_per_second = n_tokens as f64 / step_seconds;
+        // A clock may be too coarse for a short step; JSON has no infinity.
+        let tokens_per_second = if step_seconds > 0.0 { n_tokens as f64 / step_seconds } else { 0.0 };
         self.record(&Record::Step { step, epoch, loss, lr, grad_norm, n_tokens_seen, step_seconds, tokens_per_second })
     }
 

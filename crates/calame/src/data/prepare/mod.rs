@@ -6,7 +6,8 @@
 //!
 //! At intervals the unfinished shards are synced and a state file records how far they are (`state`). A preparation
 //! that was killed resumes from there and produces the same shards as an uninterrupted one. It reads the current
-//! source again from its start and discards what is already written, so that no reader has to store a position.
+//! source again from its start and discards what is already written, so that no reader has to store a position:
+//! reading is a small part of the work, and one rule serves all readers.
 
 mod error;
 mod feed;
