@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use calame::data::manifest::ShardEntry;
 use calame::data::prepare::{
-    Normalisation, PrepareObserver, PrepareOptions, PrepareStart, Prepared, Progress, SplitBy, prepare,
+    Normalisation, PrepareObserver, PrepareOptions, PrepareProgress, PrepareStart, Prepared, SplitBy, prepare,
 };
-use calame::data::{DocumentSource, Manifest, Part, ShardFormat, SourceKind, find_sources};
+use calame::data::{DocumentSource, Manifest, ShardFormat, SourceKind, Split, find_sources};
 use clap::{ArgAction, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -250,7 +250,7 @@ struct Follower {
     /// Bytes of text that an earlier program had done.
     n_bytes_before: u64,
     goes_on: bool,
-    last: Progress,
+    last: PrepareProgress,
 }
 
 impl Follower {
@@ -269,7 +269,7 @@ impl Follower {
             last_plain,
             n_bytes_before: 0,
             goes_on: false,
-            last: Progress::default(),
+            last: PrepareProgress::default(),
         })
     }
 
@@ -297,7 +297,7 @@ impl PrepareObserver for Follower {
         }
     }
 
-    fn progress(&mut self, progress: &Progress) -> ControlFlow<()> {
+    fn progress(&mut self, progress: &PrepareProgress) -> ControlFlow<()> {
         if std::mem::take(&mut self.goes_on) {
             self.n_bytes_before = progress.n_text_bytes;
         }
@@ -328,8 +328,8 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
             "folder": args.out,
             "n_documents": manifest.n_documents,
             "n_text_bytes": manifest.n_text_bytes,
-            "n_train_tokens": manifest.n_tokens(Part::Train),
-            "n_val_tokens": manifest.n_tokens(Part::Val),
+            "n_train_tokens": manifest.n_tokens(Split::Train),
+            "n_val_tokens": manifest.n_tokens(Split::Val),
             "n_shards": manifest.shards.len(),
             "dropped": manifest.dropped,
             "seconds": seconds,
@@ -341,7 +341,7 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
         (Some(seconds), Some(speed)) => lines.push_str(&format!("time      {}, {speed:.1} MB/s\n", duration(seconds))),
         _ => lines.push_str("done      before: the same text with the same options\n"),
     }
-    if manifest.n_tokens(Part::Val) > 0 {
+    if manifest.n_tokens(Split::Val) > 0 {
         lines.push_str(&format!("next      calame train --data {}\n", quoted(&args.out.display().to_string())));
     } else if manifest.options.val_fraction > 0.0 {
         note("warning: no document was drawn for validation; --split characters cuts any text in two");
@@ -353,7 +353,7 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
 
 /// A prepared folder, in lines for people.
 fn describe(folder: &Path, manifest: &Manifest) -> String {
-    let part = |part: Part| {
+    let part = |part: Split| {
         let n_shards = manifest.shards.iter().filter(|shard| shard.split == part).count();
         let files = if n_shards == 1 { "1 file".to_owned() } else { format!("{n_shards} files") };
         format!("{} in {files}", grouped(manifest.n_tokens(part)))
@@ -366,8 +366,8 @@ fn describe(folder: &Path, manifest: &Manifest) -> String {
         grouped(manifest.n_documents),
         grouped(manifest.sources.len() as u64),
         manifest.n_text_bytes as f64 / 1e6,
-        part(Part::Train),
-        part(Part::Val),
+        part(Split::Train),
+        part(Split::Val),
         manifest.n_text_bytes as f64 / n_tokens.max(1) as f64,
         manifest.tokenizer.kind,
         grouped(manifest.tokenizer.vocab_size as u64),

@@ -421,7 +421,7 @@ fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     struct Silent;
     impl PrepareObserver for Silent {
         fn started(&mut self, _: PrepareStart) {}
-        fn progress(&mut self, _: &data::prepare::Progress) -> ControlFlow<()> {
+        fn progress(&mut self, _: &data::prepare::PrepareProgress) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }
     }
