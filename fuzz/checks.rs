@@ -10,7 +10,7 @@ use std::path::Path;
 use calame::checkpoint::{Format, ModelFile, OnnxFile, Progress, TorchFile, load_model, load_training, write_gguf};
 use calame::data::documents::{Meter, PIECE_BYTES};
 use calame::data::prepare::{PrepareOptions, Texts};
-use calame::data::{Corpus, Manifest, Part, ShardSet, find_sources};
+use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::ops::{self, Device, Isa, Precision};
 use calame::quant::dequantize;
@@ -75,7 +75,7 @@ pub fn training_checkpoint(data: &[u8]) -> bool {
         }
         let fresh = || Gpt::zeros(&tiny_model(), &mut Alloc::on_host());
         let (mut weights, mut m, mut v) = (fresh(), fresh(), fresh());
-        if let Err(error) = load_training(folder, [&mut weights, &mut m, &mut v], None) {
+        if let Err(error) = load_training(&host(), folder, [&mut weights, &mut m, &mut v], None) {
             return names(&error, folder);
         }
         assert_eq!(bits(&weights), bits(&m));
@@ -184,7 +184,7 @@ pub fn manifest(data: &[u8]) -> bool {
             Ok(read) => read,
             Err(error) => return names(&error, &path),
         };
-        for part in [Part::Train, Part::Val] {
+        for part in [Split::Train, Split::Val] {
             // None of the shards is there.
             let has_shards = manifest.shards.iter().any(|shard| shard.split == part);
             assert_eq!(ShardSet::open(folder, &manifest, part).is_err(), has_shards);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rng::{self, Purpose, Sequence};
+use crate::tokenizer::Tokenizer;
 
 /// How tokens are drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,17 +25,34 @@ impl Default for SamplerConfig {
     }
 }
 
-/// A setting that means nothing, or logits that do.
+impl SamplerConfig {
+    /// Checks that every setting is in its range.
+    ///
+    /// # Errors
+    /// Names the setting that is out of range.
+    pub fn validate(&self) -> Result<(), SamplerError> {
+        let setting = |key, value, expected| Err(SamplerError::Setting { key, value, expected });
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return setting("temperature", self.temperature, "0 (greedy) or a positive number");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return setting("top-p", self.top_p, "a probability above 0, at most 1");
+        }
+        Ok(())
+    }
+}
+
+/// A setting out of range, or logits from which nothing can be drawn.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum SamplerError {
     /// A setting outside its range.
     #[error("{key} is {value}: expected {expected}")]
     Setting {
-        /// Which.
+        /// The setting, as the command line spells it.
         key: &'static str,
-        /// Its value.
+        /// The value found.
         value: f32,
-        /// What it may be.
+        /// The range of the setting.
         expected: &'static str,
     },
     /// The model's output is not a number.
@@ -49,26 +67,33 @@ pub struct Sampler {
     random: Sequence,
     /// Only ids below it are drawn.
     n_vocab: usize,
-    /// Tokens by falling logit, kept for its room.
+    /// Tokens by falling logit; the memory is reused.
     order: Vec<u32>,
     weights: Vec<f64>,
 }
 
 impl Sampler {
-    /// A sampler whose draws are those of stream `index` of the seed.
+    /// A sampler whose draws are those of stream `index` of the seed. It draws any id that the model has logits for, which may
+    /// be more than its tokenizer can decode: see [`for_tokenizer`](Self::for_tokenizer).
     ///
     /// # Errors
     /// Names the setting that is out of range.
     pub fn new(config: &SamplerConfig, index: u64) -> Result<Sampler, SamplerError> {
-        let setting = |key, value, expected| Err(SamplerError::Setting { key, value, expected });
-        if !(config.temperature >= 0.0 && config.temperature.is_finite()) {
-            return setting("temperature", config.temperature, "0 (greedy) or a positive number");
-        }
-        if !(config.top_p > 0.0 && config.top_p <= 1.0) {
-            return setting("top-p", config.top_p, "a probability above 0, at most 1");
-        }
+        config.validate()?;
         let random = Sequence::new(rng::stream(config.seed, Purpose::Sampling, index));
         Ok(Sampler { config: config.clone(), random, n_vocab: usize::MAX, order: Vec::new(), weights: Vec::new() })
+    }
+
+    /// As [`new`](Self::new), but only ids that `tokenizer` has are drawn.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn for_tokenizer<T: Tokenizer + ?Sized>(
+        config: &SamplerConfig,
+        index: u64,
+        tokenizer: &T,
+    ) -> Result<Sampler, SamplerError> {
+        Ok(Sampler::new(config, index)?.among(tokenizer.n_vocab()))
     }
 
     /// Draws only ids below `n_vocab`: a model may have more rows of logits than its tokenizer has tokens.

@@ -13,21 +13,9 @@ use super::recipe::Recipe;
 use super::schedule::ScheduleConfig;
 use crate::checkpoint::CheckpointError;
 use crate::data::DataConfig;
+use crate::device::DeviceConfig;
 use crate::model::{Init, ModelConfig, Preset};
-
-/// Which tokenizer turns the text into tokens: section `[tokenizer]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TokenizerConfig {
-    /// `gpt2`, or one built from the training text: `simple-v1`, `simple-v2`.
-    pub kind: String,
-}
-
-impl Default for TokenizerConfig {
-    fn default() -> TokenizerConfig {
-        TokenizerConfig { kind: "gpt2".to_owned() }
-    }
-}
+use crate::tokenizer::TokenizerConfig;
 
 /// Where a run's random numbers come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,27 +121,6 @@ impl Default for SampleConfig {
     }
 }
 
-/// Where and in which numbers: section `[device]`. `auto` and 0 are resolved when a run starts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DeviceConfig {
-    /// `cpu` or `auto`.
-    pub device: String,
-    /// What matrices are multiplied in: `f32`, `bf16` or `auto`.
-    pub precision: String,
-    /// Threads; 0 takes one for each real core.
-    pub threads: usize,
-    /// `avx512-bf16`, `avx512`, `avx2`, `portable` or `auto`.
-    pub instruction_set: String,
-}
-
-impl Default for DeviceConfig {
-    fn default() -> DeviceConfig {
-        let auto = || "auto".to_owned();
-        DeviceConfig { device: auto(), precision: auto(), threads: 0, instruction_set: auto() }
-    }
-}
-
 /// Everything that a run needs to be run again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -238,18 +205,6 @@ impl RunConfig {
             _ => {}
         }
         config
-    }
-
-    /// Whether the values of all sections that say how to train can be.
-    ///
-    /// # Errors
-    /// The first that cannot, with what it may be.
-    pub fn validate_training(&self) -> Result<(), TrainConfigError> {
-        self.train.validate()?;
-        self.schedule.validate()?;
-        self.early_stopping.validate()?;
-        self.guard.validate()?;
-        self.checkpoint.validate()
     }
 
     /// The run's file; `path` names it in errors.

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::config::{Rng, RunConfig};
-use super::splits::Splits;
-use crate::data::Loader;
+use crate::data::{Loader, Splits};
 use crate::model::{Dropout, Gpt, Masks};
 use crate::ops::Device;
 use crate::rng::torch::{Generator, Script};

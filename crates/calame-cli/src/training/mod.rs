@@ -1,0 +1,13 @@
+//! What verbs share about runs: settings, text and device, the training itself, and what the system reports while it runs.
+
+pub mod device;
+pub mod ending;
+pub mod launch;
+pub mod memory;
+pub mod observer;
+pub mod rehearsal;
+pub mod runs;
+pub mod settings;
+pub mod signals;
+pub mod space;
+pub mod text;

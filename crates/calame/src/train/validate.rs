@@ -1,0 +1,204 @@
+//! Whether a run can have its settings: every section, and the sections together.
+
+use super::config::RunConfig;
+use super::config_error::TrainConfigError;
+use crate::data::{DataConfigError, Splits};
+use crate::device::DeviceConfigError;
+use crate::model;
+use crate::tokenizer::{Special, Tokenizer, TokenizerError};
+
+/// Settings that a run cannot have.
+#[derive(Debug, thiserror::Error)]
+pub enum RunConfigError {
+    /// A shape that no model has.
+    #[error(transparent)]
+    Model(#[from] model::ConfigError),
+    /// A value of `[data]`.
+    #[error(transparent)]
+    Data(#[from] DataConfigError),
+    /// A value of the sections that say how to train.
+    #[error(transparent)]
+    Train(#[from] TrainConfigError),
+    /// A value of `[device]`.
+    #[error(transparent)]
+    Device(#[from] DeviceConfigError),
+    /// Windows that are longer than the model's context.
+    #[error("data.window is {window}, the model's context (model.n_positions) is {n_positions}")]
+    Window {
+        /// Tokens of a window (T).
+        window: usize,
+        /// Positions of the model.
+        n_positions: usize,
+    },
+    /// More steps than can be counted.
+    #[error("train.epochs is {epochs}: expected at most {most}")]
+    Steps {
+        /// The value found.
+        epochs: u64,
+        /// The most epochs of this text.
+        most: u64,
+    },
+    /// A tokenizer with ids that the model does not have.
+    #[error("the tokenizer has {n_tokens} tokens, model.vocab_size is {vocab_size}")]
+    Vocabulary {
+        /// Ids of the tokenizer.
+        n_tokens: usize,
+        /// V of the model.
+        vocab_size: usize,
+    },
+    /// A prompt of the samples that the tokenizer cannot encode.
+    #[error("the prompt of the samples, {prompt:?}: {source}")]
+    Prompt {
+        /// `sample.prompt`.
+        prompt: String,
+        /// What cannot be encoded.
+        source: TokenizerError,
+    },
+    /// A prompt of the samples that is empty or longer than the model's context.
+    #[error("the prompt of the samples has {n_tokens} tokens, the model's context is {n_positions}")]
+    PromptLength {
+        /// Tokens of the prompt.
+        n_tokens: usize,
+        /// Positions of the model.
+        n_positions: usize,
+    },
+}
+
+impl RunConfig {
+    /// Checks the values of every section, and those that depend on each other: windows fit the model's context, fresh weights
+    /// can come from `train.rng`.
+    ///
+    /// What depends on the tokenizer and on the length of the text is checked by [`validate_tokenizer`](Self::validate_tokenizer)
+    /// and [`Splits::from_text`].
+    ///
+    /// # Errors
+    /// The first value that a run cannot have, with what it may be.
+    pub fn validate(&self) -> Result<(), RunConfigError> {
+        self.model.validate()?;
+        self.data.validate()?;
+        let (window, n_positions) = (self.data.window, self.model.n_positions);
+        if window > n_positions {
+            return Err(RunConfigError::Window { window, n_positions });
+        }
+        if self.tokenizer.kind.trim().is_empty() {
+            let (key, value) = ("tokenizer.kind", format!("{:?}", self.tokenizer.kind));
+            let expected = "gpt2, simple-v1, simple-v2 or the path of a tokenizer.json";
+            return Err(TrainConfigError { key, value, expected }.into());
+        }
+        self.validate_training()?;
+        if self.init_from.is_empty() {
+            self.validate_fresh_weights()?;
+        }
+        Ok(self.device.validate()?)
+    }
+
+    /// Checks that the model has every id of the tokenizer, and that the tokenizer and the model's context take the prompt of
+    /// the samples.
+    ///
+    /// # Errors
+    /// What does not fit, with the sizes found.
+    pub fn validate_tokenizer(&self, tokenizer: &dyn Tokenizer) -> Result<(), RunConfigError> {
+        let (n_tokens, vocab_size) = (tokenizer.n_vocab(), self.model.vocab_size);
+        if n_tokens > vocab_size {
+            return Err(RunConfigError::Vocabulary { n_tokens, vocab_size });
+        }
+        if self.sample.max_tokens == 0 {
+            return Ok(());
+        }
+        let prompt = &self.sample.prompt;
+        let tokens = tokenizer.encode(prompt, Special::Allow);
+        let tokens = tokens.map_err(|source| RunConfigError::Prompt { prompt: prompt.clone(), source })?;
+        let (n_tokens, n_positions) = (tokens.len(), self.model.n_positions);
+        if n_tokens == 0 || n_tokens > n_positions {
+            return Err(RunConfigError::PromptLength { n_tokens, n_positions });
+        }
+        Ok(())
+    }
+
+    /// Reduces batches that are larger than the text has windows to what it has: the batches are the same, and the model
+    /// allocates memory for the size in the settings.
+    ///
+    /// # Errors
+    /// If the steps of all epochs are more than can be counted.
+    pub fn fit_batches(&mut self, splits: &Splits) -> Result<(), RunConfigError> {
+        self.data = self.data.resolved();
+        let data = &mut self.data;
+        data.batch_size = data.batch_size.min(splits.train.n_windows());
+        data.eval_batch_size = data.eval_batch_size.min(splits.validation.n_windows().max(data.batch_size));
+        let (epochs, per_epoch) = (self.train.epochs, splits.train.n_batches() as u64);
+        if epochs.checked_mul(per_epoch).is_none() {
+            return Err(RunConfigError::Steps { epochs, most: u64::MAX / per_epoch });
+        }
+        Ok(())
+    }
+
+    /// Checks the sections that say how to train.
+    pub(super) fn validate_training(&self) -> Result<(), TrainConfigError> {
+        self.train.validate()?;
+        self.schedule.validate()?;
+        self.early_stopping.validate()?;
+        self.guard.validate()?;
+        self.checkpoint.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Preset;
+    use crate::tokenizer::SimpleTokenizer;
+
+    /// The message of the settings of `tiny` after a change.
+    fn message(change: impl FnOnce(&mut RunConfig)) -> String {
+        let mut config = RunConfig::of_preset(Preset::Tiny);
+        change(&mut config);
+        config.validate().map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn every_preset_is_valid() {
+        for preset in Preset::ALL {
+            RunConfig::of_preset(preset).validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn every_section_is_checked() {
+        assert!(message(|c| c.model.n_head = 3).contains("model.n_head is 3"));
+        assert!(message(|c| c.data.stride = 0).contains("data.stride = 0"));
+        assert!(message(|c| c.tokenizer.kind.clear()).contains("tokenizer.kind is \"\""));
+        assert!(message(|c| c.train.lr = -1.0).contains("train.lr is -1"));
+        assert!(message(|c| c.schedule.final_factor = 2.0).contains("schedule.final_factor is 2"));
+        assert!(message(|c| c.guard.z_score = 1.0).contains("guard.z_score is 1"));
+        assert!(message(|c| c.checkpoint.keep = 0).contains("checkpoint.keep is 0"));
+        assert!(message(|c| c.device.precision = "fp8".to_owned()).contains("device.precision is 'fp8'"));
+    }
+
+    #[test]
+    fn sections_are_checked_together() {
+        let too_long = message(|c| c.data.window = c.model.n_positions + 1);
+        assert!(too_long.contains("data.window is") && too_long.contains("model.n_positions"), "{too_long}");
+        let torch = |config: &mut RunConfig| config.train.rng = super::super::Rng::Torch;
+        assert!(message(torch).contains("model.init is gpt2"));
+        let given = |config: &mut RunConfig| (torch(config), config.init_from = "model".to_owned()).1;
+        assert_eq!(message(given), "", "given weights are not drawn");
+    }
+
+    #[test]
+    fn a_tokenizer_must_fit_the_model_and_the_prompt() {
+        let words = SimpleTokenizer::v1("every effort moves a reed").unwrap();
+        let mut config = RunConfig::of_preset(Preset::Tiny);
+        config.sample.prompt = "every reed".to_owned();
+        config.validate_tokenizer(&words).unwrap();
+        config.model.vocab_size = 4;
+        let error = config.validate_tokenizer(&words).unwrap_err().to_string();
+        assert!(error.contains("has 5 tokens, model.vocab_size is 4"), "{error}");
+        (config.model.vocab_size, config.sample.prompt) = (5, "zebra".to_owned());
+        let error = config.validate_tokenizer(&words).unwrap_err().to_string();
+        assert!(error.contains("prompt of the samples") && error.contains("zebra"), "{error}");
+        config.sample.prompt = String::new();
+        assert!(config.validate_tokenizer(&words).unwrap_err().to_string().contains("has 0 tokens"));
+        config.sample.max_tokens = 0;
+        config.validate_tokenizer(&words).unwrap();
+    }
+}
