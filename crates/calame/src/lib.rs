@@ -33,14 +33,14 @@
 //! # Generating text
 //!
 //! ```
-//! use calame::{checkpoint::load_model, device::Device, infer::{TextOptions, generate_text}};
+//! use calame::{device::Device, formats::load_model, infer::{TextOptions, generate_text}};
 //!
 //! # let (run, dev) = (tempfile::tempdir()?, Device::default_cpu());
 //! # let tokenizer = calame::tokenizer::SimpleTokenizer::v2("A reed pen writes what the hand decides.")?;
 //! # let vocab_size = calame::tokenizer::Tokenizer::n_vocab(&tokenizer);
 //! # let config = calame::model::ModelConfig { vocab_size, ..calame::model::Preset::Tiny.config() };
 //! # let gpt = calame::model::Gpt::fresh(&dev, &config, 1);
-//! # calame::checkpoint::save_model(&run.path().join("model"), &gpt, Some(&tokenizer))?;
+//! # calame::formats::save_model(&run.path().join("model"), &gpt, Some(&tokenizer))?;
 //! let saved = load_model(run.path())?;
 //! let tokenizer = saved.tokenizer.ok_or("the model has no tokenizer")?;
 //! let dev = Device::default_cpu();
@@ -71,15 +71,17 @@
 //! ARCHITECTURE.md in the repository has the dependencies between them and the invariants.
 #![forbid(unsafe_code)]
 
-pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod files;
+pub mod formats;
 pub mod infer;
 pub mod model;
 pub mod ops;
+pub mod plan;
 pub mod quant;
 pub mod rng;
+pub mod run;
 pub mod tensor;
 pub mod tokenizer;
 pub mod train;

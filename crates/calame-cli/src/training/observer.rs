@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
-use calame::checkpoint::{CheckpointError, Progress};
+use calame::formats::CheckpointError;
 use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
 use calame::model::Gpt;
 use calame::ops::Device;
+use calame::run::metrics::{self, Record};
+use calame::run::{Recorder, RecorderError, RunListener};
 use calame::tokenizer::{Special, Tokenizer};
-use calame::train::metrics::{self, Record};
-use calame::train::{EvaluationReport, Observer, Recorder, RecorderError, RunListener, SampleConfig, StepReport};
+use calame::train::{EvaluationReport, Observer, Progress, SampleConfig, StepReport};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::training::signals::Signals;

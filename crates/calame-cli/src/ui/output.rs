@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::{self, Write};
 
 use anyhow::Context;
-use calame::checkpoint::CheckpointError;
+use calame::formats::CheckpointError;
+use calame::run::RunFolderError;
 use calame::tokenizer::TokenizerError;
-use calame::train::RunFolderError;
 
 /// An error whose remedy is known.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use calame::model::Preset;
 use calame::ops::Device;
+use calame::plan::{Machine, MemoryKind, Plan, TextSize};
 use calame::train::RunConfig;
-use calame::train::plan::{Machine, MemoryKind, Plan, TextSize};
 use serde_json::json;
 
 use crate::training::launch::{self, Place, Ready};

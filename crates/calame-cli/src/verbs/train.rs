@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use calame::plan::Plan;
+use calame::run::{Recorder, RunFolder, RunLock};
 use calame::tokenizer::Tokenizer;
-use calame::train::plan::Plan;
-use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, Recorder, RunConfig, RunFolder, RunLock, Trainer};
+use calame::train::{Checkpoints, DeviceConfig, Observer, Outcome, RunConfig, Trainer};
 use clap::builder::TypedValueParser;
 
-use crate::training::ending;
 use crate::training::launch::{self, Place, Ready};
 use crate::training::observer::{Display, Follower, unwrapped};
 use crate::training::signals::Signals;
-use crate::training::{device, runs, space};
+use crate::training::{device, ending, runs, space};
 use crate::ui::output::grouped;
 use crate::ui::tui::{self, About, Screen};
 use crate::verbs::plan::Planned;
