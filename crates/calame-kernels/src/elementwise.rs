@@ -198,6 +198,16 @@ fn squares_body(x: &[f32]) -> f64 {
 }
 
 multiversion! {
+    /// Adds x to y.
+    pub(crate) fn add(x: &[f32], y: &mut [f32]) = add_body;
+}
+
+#[inline(always)]
+fn add_body(x: &[f32], y: &mut [f32]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+}
+
+multiversion! {
     /// Multiplies x by a factor in place.
     pub(crate) fn scale(factor: f32, x: &mut [f32]) = scale_body;
 }

@@ -1,4 +1,8 @@
 //! The number format of the operands of products.
+//!
+//! bf16 is a precision, not an instruction set. Where the processor lacks `vdpbf16ps`, operands are rounded to bf16 while
+//! they are packed and multiplied as f32: any machine computes, tests and resumes what another one trained in bf16, only not
+//! faster. The two differ in the last bits of sums.
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
-use calame::data::{Corpus, DataConfig, Manifest, Part, ShardSet, Splits, Windows};
+use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows};
 use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
 use calame::train::plan::TextSize;
@@ -142,8 +142,8 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
         }
         Ok(Windows::of_shards(Arc::new(shards), data.window, data.stride).map_err(|e| e.in_part(name))?)
     };
-    let train = windows(Part::Train, "the training part")?;
-    let validation = windows(Part::Val, "the validation part")?;
+    let train = windows(Split::Train, "the training part")?;
+    let validation = windows(Split::Val, "the validation part")?;
     let description = format!(
         "{}, prepared: {} documents, {} tokens to train on, {} to validate",
         folder.display(),

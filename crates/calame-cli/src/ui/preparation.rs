@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use calame::data::DocumentSource;
-use calame::data::prepare::{PrepareObserver, PrepareStart, Progress};
+use calame::data::prepare::{PrepareObserver, PrepareProgress, PrepareStart};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::{PLAIN_PROGRESS, duration, grouped, note};
@@ -23,7 +23,7 @@ pub struct Follower {
     /// Bytes of text that an earlier program had done.
     n_bytes_before: u64,
     goes_on: bool,
-    last: Progress,
+    last: PrepareProgress,
 }
 
 impl Follower {
@@ -42,7 +42,7 @@ impl Follower {
             last_plain,
             n_bytes_before: 0,
             goes_on: false,
-            last: Progress::default(),
+            last: PrepareProgress::default(),
         })
     }
 
@@ -75,7 +75,7 @@ impl PrepareObserver for Follower {
         }
     }
 
-    fn progress(&mut self, progress: &Progress) -> ControlFlow<()> {
+    fn progress(&mut self, progress: &PrepareProgress) -> ControlFlow<()> {
         if std::mem::take(&mut self.goes_on) {
             self.n_bytes_before = progress.n_text_bytes;
         }

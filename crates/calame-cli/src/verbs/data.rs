@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use calame::data::manifest::ShardEntry;
 use calame::data::prepare::{Normalisation, PrepareOptions, Prepared, SplitBy, prepare};
-use calame::data::{DocumentSource, Manifest, Part, ShardFormat, SourceKind, find_sources};
+use calame::data::{DocumentSource, Manifest, ShardFormat, SourceKind, Split, find_sources};
 use clap::{ArgAction, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -71,7 +71,7 @@ enum Format {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Split {
+enum SplitArg {
     Documents,
     Characters,
 }
@@ -118,7 +118,7 @@ struct PrepareArgs {
     /// What is dealt to the two parts: documents, or characters (the last of all are for validation)
     /// [default: characters for text files alone, else documents]
     #[arg(long, value_name = "BY", value_enum)]
-    split: Option<Split>,
+    split: Option<SplitArg>,
 
     /// Seed of the split by documents
     #[arg(long, value_name = "N", default_value_t = 123)]
@@ -207,9 +207,9 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         shard_tokens: args.shard_tokens.unwrap_or(PrepareOptions::default().shard_tokens),
         val_fraction: args.val_fraction,
         split: match args.split {
-            Some(Split::Characters) => SplitBy::Characters,
+            Some(SplitArg::Characters) => SplitBy::Characters,
             None if by_characters => SplitBy::Characters,
-            Some(Split::Documents) | None => SplitBy::Documents,
+            Some(SplitArg::Documents) | None => SplitBy::Documents,
         },
         seed: args.seed,
         end_of_text: args.end_of_text,
@@ -240,8 +240,8 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
             "folder": args.out,
             "n_documents": manifest.n_documents,
             "n_text_bytes": manifest.n_text_bytes,
-            "n_train_tokens": manifest.n_tokens(Part::Train),
-            "n_val_tokens": manifest.n_tokens(Part::Val),
+            "n_train_tokens": manifest.n_tokens(Split::Train),
+            "n_val_tokens": manifest.n_tokens(Split::Val),
             "n_shards": manifest.shards.len(),
             "dropped": manifest.dropped,
             "seconds": seconds,
@@ -253,7 +253,7 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
         (Some(seconds), Some(speed)) => lines.push_str(&format!("time      {}, {speed:.1} MB/s\n", duration(seconds))),
         _ => lines.push_str("done      before: the same text with the same options\n"),
     }
-    if manifest.n_tokens(Part::Val) > 0 {
+    if manifest.n_tokens(Split::Val) > 0 {
         lines.push_str(&format!("next      calame train --data {}\n", quoted(&args.out.display().to_string())));
     } else if manifest.options.val_fraction > 0.0 {
         note("warning: no document was drawn for validation; --split characters cuts any text in two");
@@ -265,7 +265,7 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
 
 /// A prepared folder, in lines for people.
 fn describe(folder: &Path, manifest: &Manifest) -> String {
-    let part = |part: Part| {
+    let part = |part: Split| {
         let n_shards = manifest.shards.iter().filter(|shard| shard.split == part).count();
         let files = if n_shards == 1 { "1 file".to_owned() } else { format!("{n_shards} files") };
         format!("{} in {files}", grouped(manifest.n_tokens(part)))
@@ -278,8 +278,8 @@ fn describe(folder: &Path, manifest: &Manifest) -> String {
         grouped(manifest.n_documents),
         grouped(manifest.sources.len() as u64),
         manifest.n_text_bytes as f64 / 1e6,
-        part(Part::Train),
-        part(Part::Val),
+        part(Split::Train),
+        part(Split::Val),
         manifest.n_text_bytes as f64 / n_tokens.max(1) as f64,
         manifest.tokenizer.kind,
         grouped(manifest.tokenizer.vocab_size as u64),

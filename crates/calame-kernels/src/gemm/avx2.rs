@@ -85,9 +85,6 @@ unsafe fn tile_of<const M: usize>(
                     Store::Overwrite => sum,
                     Store::Add => _mm256_add_ps(_mm256_loadu_ps(c), sum),
                     Store::Bias(bias) => _mm256_add_ps(_mm256_loadu_ps(bias.add(half * 8)), sum),
-                    Store::AddBias(bias) => {
-                        _mm256_add_ps(_mm256_add_ps(_mm256_loadu_ps(c), _mm256_loadu_ps(bias.add(half * 8))), sum)
-                    }
                 };
                 _mm256_storeu_ps(c, value);
             }

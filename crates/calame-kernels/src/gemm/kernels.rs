@@ -14,8 +14,6 @@ pub(super) enum Store {
     Add,
     /// Stores bias + sum; the pointer is to the bias of the tile's first column.
     Bias(*const f32),
-    /// Stores (C + bias) + sum; the pointer is as in `Bias`.
-    AddBias(*const f32),
 }
 
 /// `(units, a, b, c, c_row_stride, rows, cols, store)`: computes the first `rows` × `cols` elements of a tile from a

@@ -6,6 +6,7 @@ use super::kernels::{Kernels, Store};
 use super::view::{MatMut, MatRef};
 use crate::aligned::AlignedVec;
 use crate::disjoint_mut::DisjointMut;
+use crate::elementwise::add;
 use crate::isa::Isa;
 use crate::philox;
 use crate::pool::{Phases, Pool, Workspace};
@@ -251,9 +252,16 @@ impl Product<'_> {
             Init::Zero => Store::Overwrite,
             Init::Add => Store::Add,
             Init::Bias(bias) => Store::Bias(bias[col..].as_ptr()),
-            Init::AddBias(bias) => Store::AddBias(bias[col..].as_ptr()),
+            Init::AddBias(_) => Store::Add,
         };
         let (rows, cols) = (mr.min(self.c.rows - row), nr.min(self.c.cols - col));
+        if let (0, Init::AddBias(bias)) = (pc, self.init) {
+            // Not a `Store` of the micro-kernels: with a fourth, the compiler may move their sums out of registers.
+            for at in (row..row + rows).map(|row| row * self.c.row_stride + col) {
+                // SAFETY: no other task accesses this tile of C.
+                add(self.isa, &bias[col..col + cols], unsafe { self.c.data.part(at, at + cols) });
+            }
+        }
         let c = self.c.data.at(row * self.c.row_stride + col);
         assert!(a.len() >= units * mr && b.len() >= units * nr, "panels of {kc}: A of {}, B of {}", a.len(), b.len());
         // SAFETY: the panels hold [units][mr] and [units][nr]; the tile lies inside C, and no other task writes it.

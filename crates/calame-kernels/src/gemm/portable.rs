@@ -57,11 +57,6 @@ pub(super) unsafe fn write_tile<const N: usize>(
                 let bias = unsafe { std::slice::from_raw_parts(bias, cols) };
                 row.iter_mut().zip(bias).zip(sum).for_each(|((c, b), s)| *c = b + s);
             }
-            Store::AddBias(bias) => {
-                // SAFETY: promised by the caller.
-                let bias = unsafe { std::slice::from_raw_parts(bias, cols) };
-                row.iter_mut().zip(bias).zip(sum).for_each(|((c, b), s)| *c = (*c + b) + s);
-            }
         }
     }
 }

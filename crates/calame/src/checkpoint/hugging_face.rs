@@ -30,6 +30,9 @@ const QKV_BIAS: &str = "attn.c_attn.bias";
 ///
 /// # Errors
 /// If the system refuses, with the file's name.
+///
+/// # Panics
+/// If the model is not in this machine's memory: [`Gpt::on_host`] copies one of a device.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     replace_folder(folder, |folder| {
         write_settings(folder, &gpt.config, tokenizer)?;

@@ -9,7 +9,7 @@ use super::CheckpointError;
 use super::matching::{Place, Places, match_tensors};
 use super::names::Naming;
 use super::opened::{Format, Opened};
-use super::source::StoredTensor;
+use super::source::{StoredTensor, TensorSource};
 use super::transpose::transpose;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
@@ -78,6 +78,11 @@ impl ModelFile {
     /// What had to be assumed, a sentence each.
     pub fn notes(&self) -> &[String] {
         &self.opened.notes
+    }
+
+    /// The tensors of the files, which can be read in their own number formats.
+    pub fn source(&self) -> &dyn TensorSource {
+        self.opened.source.as_ref()
     }
 
     /// Every tensor of the files, those that are no parameters too.

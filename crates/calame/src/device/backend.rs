@@ -10,7 +10,8 @@ use crate::tensor::{Dims, ElementFormat, Tensor, View, ViewMut};
 ///
 /// [`crate::ops`] documents each operation under the same name, and calls it with tensors that this device has created.
 /// What is written is `&mut`, and overwritten unless the name ends in `_add` or the argument is a gradient of a parameter
-/// (`grad`, `dweight`, `dbias`), which is added to. An operation may return before it is done; [`read`](Self::read) waits.
+/// (`grad`, `dweight`, `dbias`), which is added to. A tensor without elements is absent: no device has created it, and
+/// operations leave it alone. An operation may return before it is done; [`read`](Self::read) waits.
 pub trait Backend: fmt::Debug + Send + Sync {
     /// The number format of the operands of products.
     fn precision(&self) -> Precision;
@@ -27,17 +28,17 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn copy(&self, x: &Tensor, y: &mut Tensor);
     /// y = x, whose numbers may be in any format, in f32.
     fn dequantize(&self, x: &Tensor, y: &mut Tensor);
-    /// x = value.
+    /// x = value in every element, also where memory is zero already.
     fn fill(&self, value: f32, x: &mut Tensor);
     /// x = 0; memory that is zero already stays untouched.
     fn zero(&self, x: &mut Tensor);
-    /// x ← alpha·x.
+    /// x ← alpha·x, element by element.
     fn scale(&self, alpha: f32, x: &mut Tensor);
-    /// y += alpha·x.
+    /// y += alpha·x, element by element.
     fn add_scaled(&self, alpha: f32, x: &Tensor, y: &mut Tensor);
     /// Uniform random numbers in [low, high).
     fn fill_uniform(&self, key: Key, low: f32, high: f32, x: &mut Tensor);
-    /// Normal random numbers.
+    /// Normal random numbers of the given mean and standard deviation.
     fn fill_normal(&self, key: Key, mean: f32, std: f32, x: &mut Tensor);
     /// ids\[i\] = i mod n.
     fn fill_positions(&self, n: usize, ids: &mut Tensor);
@@ -74,7 +75,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         y: &mut Tensor,
         lse: &mut Tensor,
     );
-    /// dqkv [B·T, 3C].
+    /// dqkv [B·T, 3C] from dy and what forward read and wrote.
     fn attention_backward(
         &self,
         shape: AttentionShape,
@@ -113,9 +114,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
         touched: &mut RowSet,
     );
 
-    /// y = x·mask.
+    /// y = x·mask, element by element.
     fn drop_elements(&self, x: &Tensor, mask: &DropMask<'_>, rows_per_sequence: usize, y: &mut Tensor);
-    /// x ← x·mask.
+    /// x ← x·mask, element by element.
     fn drop_in_place(&self, mask: &DropMask<'_>, rows_per_sequence: usize, x: &mut Tensor);
 
     /// Rows `which` of x, one after another in y.
@@ -157,9 +158,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
 /// The scale and shift of a layer normalisation.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine<'a> {
-    /// Gain `[C]`.
+    /// What each normalised channel is multiplied by, `[C]`.
     pub weight: &'a Tensor,
-    /// Shift `[C]`.
+    /// What is added to each channel, `[C]`.
     pub bias: &'a Tensor,
 }
 
@@ -179,7 +180,7 @@ pub enum Init<'a> {
 /// What is done to a product while it is in the cache.
 #[derive(Debug)]
 pub enum Epilogue<'a> {
-    /// Nothing.
+    /// The product stays as it is.
     None,
     /// y becomes gelu(c); c stays as it is.
     Gelu {

@@ -9,6 +9,8 @@ use crate::tensor::{Alloc, Tensor};
 
 /// Tokens of a prompt that go through the model at a time.
 const CHUNK: usize = 256;
+/// New tokens that memory is reserved for; the list of a longer text grows.
+const MAX_RESERVED: usize = 1 << 20;
 
 /// Why a text cannot be continued.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -87,7 +89,7 @@ impl Buffers {
         Buffers {
             table: [pool.new_table()],
             pool,
-            rows: Rows::new(),
+            rows: Rows::with_capacity(n_rows, alloc),
             logits: alloc.zeros([1, config.vocab_size]),
             host_logits: alloc.list(config.vocab_size),
             scratch: ExtendScratch::new(config, n_rows, 1, rank, alloc),
@@ -128,7 +130,9 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
         let limits = GenerationLimits { slide: limits.slide.clamp(1, config.n_positions), ..limits };
         let mut alloc = Alloc::on(&dev);
         let buffers = Buffers::new(config, gpt.rank(), prompt.len(), limits.max_tokens, &mut alloc);
-        let (tokens, n_prompt) = (prompt.to_vec(), prompt.len());
+        let n_prompt = prompt.len();
+        let mut tokens = Vec::with_capacity(n_prompt + limits.max_tokens.min(MAX_RESERVED));
+        tokens.extend_from_slice(prompt);
         Ok(Generation { dev, gpt, sampler, limits, tokens, n_prompt, n_fed: 0, buffers })
     }
 

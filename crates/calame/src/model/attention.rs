@@ -15,14 +15,14 @@ use crate::tensor::{Alloc, Tensor};
 pub struct Attention {
     /// [3C, C]: queries, keys, values one after another, heads one after another in each.
     pub c_attn: Linear,
-    /// [C, C].
+    /// [C, C]: back to the residual stream.
     pub c_proj: Linear,
 }
 
 /// What backward reads besides the layer's input.
 #[derive(Debug)]
 pub struct AttentionSaved {
-    /// [B·T, 3C].
+    /// Queries, keys and values, [B·T, 3C].
     pub qkv: Tensor,
     /// The heads' outputs, [B·T, C].
     pub y: Tensor,
@@ -43,9 +43,9 @@ pub enum Attend<'a> {
     Pages {
         /// The sequence and the position of each row.
         rows: KvRows<'a>,
-        /// The layer's keys.
+        /// The layer's keys, [positions of all pages, C].
         keys: &'a mut Tensor,
-        /// The layer's values.
+        /// The layer's values, [positions of all pages, C].
         values: &'a mut Tensor,
     },
 }
@@ -71,6 +71,9 @@ impl AttentionSaved {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_batch(&mut self, n_sequences: usize, n_positions: usize) {
         let n_rows = n_sequences * n_positions;
         self.shape = AttentionShape { n_sequences, n_positions, ..self.shape };
@@ -87,6 +90,9 @@ impl AttentionScratch {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_rows(&mut self, n_rows: usize) {
         self.dy.set_rows(n_rows);
         self.dqkv.set_rows(n_rows);
@@ -102,6 +108,9 @@ impl Attention {
     }
 
     /// y [B·T, C]: the residual stream plus attention's result for x [B·T, C], in layer `layer`.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn forward_residual(
         &self,
         dev: &Device,
@@ -130,6 +139,9 @@ impl Attention {
     }
 
     /// dx from dy, the gradient of attention's result; `grad` is added to.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn backward(
         &self,
         dev: &Device,

@@ -26,7 +26,11 @@ pub fn logits_by_parts<E>(
     mut read: impl FnMut(ParamName, &mut Tensor) -> Result<(), E>,
 ) -> Result<Tensor, E> {
     let n_rows = tokens.len();
-    assert!(n_rows > 0 && n_rows <= config.n_positions, "logits_by_parts: {n_rows} tokens");
+    assert!(
+        n_rows > 0 && n_rows <= config.n_positions,
+        "logits_by_parts: {n_rows} tokens, the model's context is {}",
+        config.n_positions
+    );
     let mut read_present = |(name, tensor): params::TensorsMut<'_>| -> Result<(), E> {
         if tensor.is_empty() { Ok(()) } else { read(name, tensor) }
     };

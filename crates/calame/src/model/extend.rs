@@ -22,9 +22,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// None yet.
+    /// A call without rows, to which they are added.
     pub fn new() -> Rows {
         Rows::default()
+    }
+
+    /// None yet, with the capacity for `n_rows`.
+    pub fn with_capacity(n_rows: usize, alloc: &mut Alloc<'_>) -> Rows {
+        let mut rows = Rows { tokens: alloc.list(n_rows), sequences: alloc.list(n_rows), wanted: alloc.list(n_rows) };
+        rows.clear();
+        rows
     }
 
     /// Removes all rows; the capacity stays.
@@ -44,7 +51,7 @@ impl Rows {
         self.sequences.push(sequence as u32);
     }
 
-    /// Number of rows.
+    /// Number of rows, over all sequences.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
@@ -190,7 +197,8 @@ impl Gpt {
     /// If the pool has too few pages or a sequence outgrows the model's context; nothing has changed then.
     ///
     /// # Panics
-    /// If there are no rows, or more rows or sequences than `scratch` was created for.
+    /// If there are no rows, or more rows or sequences than `scratch` was created for; if a row's sequence has no table, a token
+    /// is outside the vocabulary, or `logits` has not the capacity.
     pub fn extend(
         &self,
         dev: &Device,
@@ -200,7 +208,11 @@ impl Gpt {
         logits: &mut Tensor,
         scratch: &mut ExtendScratch,
     ) -> Result<(), KvError> {
-        assert!(!rows.is_empty() && rows.len() <= scratch.max_rows(), "Gpt::extend: {} rows", rows.len());
+        let (n_rows, max_rows, n_tables) = (rows.len(), scratch.max_rows(), tables.len());
+        assert!(n_rows > 0 && n_rows <= max_rows, "Gpt::extend: {n_rows} rows, expected 1 to {max_rows}");
+        if let Some(sequence) = rows.sequences.iter().find(|&&sequence| sequence as usize >= n_tables) {
+            panic!("Gpt::extend: a row of sequence {sequence}, there are {n_tables} page tables");
+        }
         scratch.places.load(dev, rows, tables, pool)?;
         scratch.set_rows(rows.len());
         let ExtendScratch { x, y, block: saved, forward, ln_f, last, places } = scratch;

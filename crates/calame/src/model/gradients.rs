@@ -25,7 +25,7 @@ pub struct Trainable {
 }
 
 impl Trainable {
-    /// Every parameter.
+    /// Every parameter of the model.
     pub const ALL: Trainable = Trainable { first_block: 0, adapters_only: false, lm_head: true };
 
     /// The adapters of every block.
@@ -46,7 +46,7 @@ impl Trainable {
 pub struct EmbeddingGradient {
     /// [V, C], with the head's share where the head is tied.
     pub wte: Tensor,
-    /// [n_positions, C].
+    /// Of the position embedding, [n_positions, C].
     pub wpe: Tensor,
     /// Rows of `wte` that are not zero. A sum of gradients has the union of their rows.
     pub touched: RowSet,
@@ -131,7 +131,7 @@ impl PartGradient {
 /// The weights that a step may change.
 #[derive(Debug)]
 pub struct Weights<'a> {
-    /// The model.
+    /// The model's own parameters.
     pub gpt: &'a mut Gpt,
     /// The head that the objective owns.
     pub own_head: Option<&'a mut Head>,
@@ -230,7 +230,7 @@ impl Gradients {
         Gradients { trainable, n_layer: config.n_layer, head: Some(head), blocks, embeddings: Some(embeddings) }
     }
 
-    /// What is trained.
+    /// Which parameters have gradients here.
     pub fn trainable(&self) -> Trainable {
         self.trainable
     }
@@ -256,6 +256,9 @@ impl Gradients {
     }
 
     /// Sets everything to zero, after a step that failed.
+    ///
+    /// # Panics
+    /// If a buffer is with the sink.
     pub fn zero(&mut self, dev: &Device) {
         let parts = [Part::Head, Part::Embeddings].into_iter();
         let first = self.trainable.first_block;
@@ -267,6 +270,9 @@ impl Gradients {
     }
 
     /// Takes a part's buffer, for an update outside of backward; None if the sink has it.
+    ///
+    /// # Panics
+    /// If a block is not trained.
     pub fn take(&mut self, part: Part) -> Option<PartGradient> {
         match part {
             Part::Head => self.head.take().map(PartGradient::Head),
@@ -279,6 +285,9 @@ impl Gradients {
     }
 
     /// Takes a buffer back.
+    ///
+    /// # Panics
+    /// If a block is not trained.
     pub fn put(&mut self, gradient: PartGradient) {
         match gradient {
             PartGradient::Head(head) => self.head = Some(head),

@@ -8,7 +8,7 @@ use crate::tensor::{Alloc, Tensor};
 /// A head of K outputs that an objective owns, such as a classifier's; also its gradients and its moments.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// [K, C].
+    /// [K, C]: a row for each output.
     pub weight: Tensor,
     /// `[K]`; absent in a head without bias.
     pub bias: Tensor,
@@ -26,7 +26,7 @@ impl Head {
         Head::zeros(self.n_outputs(), self.weight.row_len(), !self.bias.is_empty(), alloc)
     }
 
-    /// K.
+    /// K: classes of a classifier.
     pub fn n_outputs(&self) -> usize {
         self.weight.n_rows()
     }
@@ -36,6 +36,9 @@ impl Gpt {
     /// The sum of the targets' weighted losses under a head, of hidden states that [`Gpt::forward`] left in `saved`.
     ///
     /// `own` is a head in the place of the model's.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, exceed the capacity of `scratch`, or a target with a weight is outside the vocabulary.
     pub fn head_loss(
         &self,
         dev: &Device,
@@ -52,6 +55,9 @@ impl Gpt {
 
     /// As [`head_loss`](Self::head_loss); the gradients of the sum times `scale` are added to the head's in `grads`, and
     /// that of the hidden states is left in `scratch` for [`Gpt::backward`].
+    ///
+    /// # Panics
+    /// As [`head_loss`](Self::head_loss); also if `grads` lacks a gradient of the head, or the sink still has it.
     pub fn head_loss_backward(
         &self,
         dev: &Device,
@@ -76,6 +82,9 @@ impl Gpt {
     }
 
     /// The sum over the targets of the weighted next-token loss, nothing dropped.
+    ///
+    /// # Panics
+    /// As [`Gpt::forward`] and [`head_loss`](Self::head_loss).
     pub fn loss(&self, dev: &Device, batch: &Batch, saved: &mut Saved, scratch: &mut Scratch) -> f64 {
         self.forward(dev, batch, &Dropout::Off, saved, scratch);
         self.head_loss(dev, None, batch, saved, scratch)
@@ -86,6 +95,9 @@ impl Gpt {
     ///
     /// `scale` is one over the targets' weights in the step's whole batch. If the loss that the participants agree on is
     /// not finite, no gradient goes to the sink, and `grads` must be [zeroed](Gradients::zero).
+    ///
+    /// # Panics
+    /// As [`Gpt::forward`], [`head_loss_backward`](Self::head_loss_backward) and [`Gpt::backward`].
     pub fn forward_backward(
         &mut self,
         dev: &Device,

@@ -53,7 +53,7 @@ pub enum KvError {
         len: usize,
         /// Positions that it was to get.
         n_new: usize,
-        /// Of the model.
+        /// Positions of the model's context.
         n_positions: usize,
     },
 }
@@ -154,6 +154,9 @@ impl KvPool {
     }
 
     /// A second sequence with the same positions so far; they share their pages.
+    ///
+    /// # Panics
+    /// If the table is of a larger pool.
     pub fn fork(&mut self, table: &PageTable) -> PageTable {
         let mut copy = self.new_table();
         copy.pages.extend_from_slice(&table.pages);
@@ -163,11 +166,17 @@ impl KvPool {
     }
 
     /// Forgets a sequence; pages that no other sequence has are free again.
+    ///
+    /// # Panics
+    /// If the table is of a larger pool.
     pub fn release(&mut self, table: &mut PageTable) {
         self.truncate(table, 0);
     }
 
     /// Forgets the positions of a sequence from `len` on.
+    ///
+    /// # Panics
+    /// If the table is of a larger pool.
     pub fn truncate(&mut self, table: &mut PageTable, len: usize) {
         table.len = table.len.min(len);
         for page in table.pages.drain(n_pages(table.len)..) {

@@ -8,18 +8,18 @@ use crate::tensor::{Alloc, Tensor};
 /// Parameters of a layer normalisation.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    /// `[C]`.
+    /// What each normalised channel is multiplied by, `[C]`.
     pub weight: Tensor,
-    /// `[C]`.
+    /// What is added to each channel, `[C]`.
     pub bias: Tensor,
 }
 
 /// What backward reads besides the layer's input.
 #[derive(Debug)]
 pub struct LayerNormSaved {
-    /// [B·T].
+    /// The mean of each row, [B·T].
     pub mean: Tensor,
-    /// [B·T].
+    /// 1/√(variance + 1e-5) of each row, [B·T].
     pub rstd: Tensor,
 }
 
@@ -30,6 +30,9 @@ impl LayerNormSaved {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_rows(&mut self, n_rows: usize) {
         self.mean.set_rows(n_rows);
         self.rstd.set_rows(n_rows);
@@ -42,16 +45,25 @@ impl LayerNorm {
     }
 
     /// y [R, C] from x [R, C].
+    ///
+    /// # Panics
+    /// If the sizes do not agree.
     pub fn forward(&self, dev: &Device, x: &Tensor, y: &mut Tensor, saved: &mut LayerNormSaved) {
         ops::layer_norm_forward(dev, x, &self.weight, &self.bias, y, &mut saved.mean, &mut saved.rstd);
     }
 
     /// y again: it is cheaper to compute twice than to keep for every block.
+    ///
+    /// # Panics
+    /// If the sizes do not agree.
     pub fn forward_again(&self, dev: &Device, x: &Tensor, saved: &LayerNormSaved, y: &mut Tensor) {
         ops::layer_norm_again(dev, x, &self.weight, &self.bias, &saved.mean, &saved.rstd, y);
     }
 
     /// dx and `grad` are added to: every input of a layer normalisation is the residual stream.
+    ///
+    /// # Panics
+    /// If the sizes do not agree.
     pub fn backward_add(
         &self,
         dev: &Device,

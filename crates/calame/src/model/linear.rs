@@ -9,7 +9,7 @@ use crate::tensor::{Alloc, Tensor};
 /// Parameters of a linear layer.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// [OC, C].
+    /// [OC, C]: a row for each output channel.
     pub weight: Tensor,
     /// `[OC]`; absent in a layer without bias.
     pub bias: Tensor,
@@ -28,11 +28,17 @@ impl Linear {
     }
 
     /// y [R, OC] from x [R, C].
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn forward(&self, dev: &Device, x: &Tensor, y: &mut Tensor, scratch: &mut AdapterScratch) {
         self.forward_then(dev, x, y, scratch, Epilogue::None);
     }
 
     /// y [R, OC] from x [R, C], and `gelu` of it.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn forward_gelu(
         &self,
         dev: &Device,
@@ -45,6 +51,9 @@ impl Linear {
     }
 
     /// y [R, OC]: the residual stream plus what the layer computes from x [R, C], dropped out.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn forward_residual(
         &self,
         dev: &Device,
@@ -70,6 +79,9 @@ impl Linear {
     }
 
     /// dx from dy; `grad` is added to.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn backward(
         &self,
         dev: &Device,
@@ -86,6 +98,9 @@ impl Linear {
     }
 
     /// dx from dy where the layer's input was gelu(x): `gelu` is computed again on the way; `grad` is added to.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn backward_gelu(
         &self,
         dev: &Device,

@@ -10,9 +10,9 @@ use crate::tensor::{Alloc, Tensor};
 /// Parameters of the MLP.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    /// [4C, C].
+    /// [4C, C]: widens the residual stream.
     pub c_fc: Linear,
-    /// [C, 4C].
+    /// [C, 4C]: back to the residual stream.
     pub c_proj: Linear,
 }
 
@@ -30,6 +30,9 @@ impl MlpSaved {
     }
 
     /// For a smaller batch.
+    ///
+    /// # Panics
+    /// If the capacity is exceeded.
     pub fn set_rows(&mut self, n_rows: usize) {
         self.fc.set_rows(n_rows);
     }
@@ -44,6 +47,9 @@ impl Mlp {
     }
 
     /// y [R, C]: the residual stream plus the MLP's result for x [R, C]; `gelu` [R, 4C] is overwritten.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn forward_residual(
         &self,
         dev: &Device,
@@ -59,6 +65,9 @@ impl Mlp {
     }
 
     /// dx from dy, the gradient of the MLP's result; `grad` is added to, `gelu` and `dfc` [R, 4C] are overwritten.
+    ///
+    /// # Panics
+    /// If the sizes do not agree, or exceed the capacity of the buffers.
     pub fn backward(
         &self,
         dev: &Device,

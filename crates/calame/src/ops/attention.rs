@@ -7,6 +7,9 @@ use crate::tensor::Tensor;
 ///
 /// `starts` (ids [B·T]) is the first position of its sequence that each query may see, the start of its segment; without
 /// it every query sees its sequence from position 0.
+///
+/// # Panics
+/// If the sizes are not those of `shape`, a start is past its query, or a tensor is not on the device.
 pub fn attention_forward(
     dev: &Device,
     shape: AttentionShape,
@@ -22,6 +25,9 @@ pub fn attention_forward(
 }
 
 /// dqkv [B·T, 3C] from dy and what forward read and wrote.
+///
+/// # Panics
+/// If the sizes are not those of `shape`, a start is past its query, or a tensor is not on the device.
 pub fn attention_backward(
     dev: &Device,
     shape: AttentionShape,
@@ -46,6 +52,9 @@ fn attention_work(shape: AttentionShape, n_products: usize) -> Work {
 }
 
 /// Stores keys and values of new rows, from qkv [R, 3C], in their pages.
+///
+/// # Panics
+/// If the sizes do not agree, a page is outside of `keys` or `values`, or a tensor is not on the device.
 pub fn store_kv(dev: &Device, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
     // Two thirds of qkv are read and written.
     let work = Work::passes(qkv.len() / 3 * 4);
@@ -54,6 +63,9 @@ pub fn store_kv(dev: &Device, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor,
 
 /// y [R, C]: attention of new rows over their sequences' pages, in f32 whatever the device's precision; the rows' own keys
 /// and values are stored already.
+///
+/// # Panics
+/// If the sizes do not agree, a page is outside of `keys` or `values`, or a tensor is not on the device.
 pub fn attention_extend(
     dev: &Device,
     qkv: &Tensor,

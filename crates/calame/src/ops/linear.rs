@@ -26,6 +26,9 @@ impl<'a> From<Residual<'a>> for Epilogue<'a> {
 /// y [R, OC] = epilogue(x [R, C] · weightᵀ [OC, C] + bias `[OC]`), timed under `phase`.
 ///
 /// With `accumulate` what y holds is added before the epilogue: y starts from the results of low-rank adapters.
+///
+/// # Panics
+/// If the sizes do not agree, or a tensor is not on the device.
 pub fn linear_forward(
     dev: &Device,
     phase: Phase,
@@ -46,12 +49,18 @@ pub fn linear_forward(
 }
 
 /// dx [R, C] = dy [R, OC] · weight [OC, C], added to what dx holds with `accumulate`.
+///
+/// # Panics
+/// If the sizes do not agree, or a tensor is not on the device.
 pub fn linear_backward_input(dev: &Device, dy: &Tensor, weight: &Tensor, accumulate: bool, dx: &mut Tensor) {
     let init = if accumulate { Init::Add } else { Init::Zero };
     product(dev, Phase::LinearBackwardInput, dy.view(), weight.view(), dx.view_mut(), init, Epilogue::None);
 }
 
 /// As [`linear_backward_input`] for a layer whose input was gelu(x): dx is the gradient of x, and `gelu` becomes gelu(x).
+///
+/// # Panics
+/// If the sizes do not agree, or a tensor is not on the device.
 pub fn linear_gelu_backward_input(
     dev: &Device,
     dy: &Tensor,
@@ -67,6 +76,9 @@ pub fn linear_gelu_backward_input(
 }
 
 /// dweight += dyᵀ·x; dbias += Σ dy.
+///
+/// # Panics
+/// If the sizes do not agree, or a tensor is not on the device.
 pub fn linear_backward_weight(dev: &Device, dy: &Tensor, x: &Tensor, dweight: &mut Tensor, dbias: &mut Tensor) {
     if !dweight.is_empty() {
         let (phase, dweight) = (Phase::LinearBackwardWeight, dweight.view_mut());
@@ -81,9 +93,9 @@ pub fn linear_backward_weight(dev: &Device, dy: &Tensor, x: &Tensor, dweight: &m
 /// the layer's output columns.
 #[derive(Clone, Debug)]
 pub struct LowRank<'a> {
-    /// [rank, C].
+    /// Factor A, [rank, C].
     pub a: &'a Tensor,
-    /// [columns, rank].
+    /// Factor B, [columns, rank].
     pub b: &'a Tensor,
     /// The factor of the product, alpha / rank.
     pub scale: f32,
@@ -92,6 +104,9 @@ pub struct LowRank<'a> {
 }
 
 /// Adds the adapter's result to y [R, OC]; `inner` [R, rank] becomes scale·x·aᵀ.
+///
+/// # Panics
+/// If the sizes do not agree, the layer lacks one of the adapter's columns, or a tensor is not on the device.
 pub fn low_rank_forward(dev: &Device, x: &Tensor, adapter: &LowRank<'_>, inner: &mut Tensor, y: &mut Tensor) {
     inner_product(dev, x, adapter, inner);
     let y = y.view_mut().columns(adapter.columns.clone());
@@ -99,6 +114,9 @@ pub fn low_rank_forward(dev: &Device, x: &Tensor, adapter: &LowRank<'_>, inner: 
 }
 
 /// dx += scale·(dy·b)·a, of the adapter's columns of dy; `dinner` [R, rank] becomes scale·dy·b.
+///
+/// # Panics
+/// If the sizes do not agree, the layer lacks one of the adapter's columns, or a tensor is not on the device.
 pub fn low_rank_backward_input(dev: &Device, dy: &Tensor, adapter: &LowRank<'_>, dinner: &mut Tensor, dx: &mut Tensor) {
     inner_gradient(dev, dy, adapter, dinner);
     let (phase, a) = (Phase::LinearBackwardInput, adapter.a.view());
@@ -106,6 +124,9 @@ pub fn low_rank_backward_input(dev: &Device, dy: &Tensor, adapter: &LowRank<'_>,
 }
 
 /// da += dinnerᵀ·x and db += dyᵀ·inner, unless they are absent; `inner` and `dinner` [R, rank] are overwritten.
+///
+/// # Panics
+/// If the sizes do not agree, or a tensor is not on the device.
 pub fn low_rank_backward_weight(
     dev: &Device,
     dy: &Tensor,
@@ -128,14 +149,14 @@ pub fn low_rank_backward_weight(
     }
 }
 
-/// inner = scale·x·aᵀ.
+/// inner [R, rank] = scale·x·aᵀ.
 fn inner_product(dev: &Device, x: &Tensor, adapter: &LowRank<'_>, inner: &mut Tensor) {
     let a = adapter.a.view().t();
     product(dev, Phase::LinearForward, x.view(), a, inner.view_mut(), Init::Zero, Epilogue::None);
     scale(dev, adapter.scale, inner);
 }
 
-/// dinner = scale·dy·b.
+/// dinner [R, rank] = scale·dy·b, of the adapter's columns of dy.
 fn inner_gradient(dev: &Device, dy: &Tensor, adapter: &LowRank<'_>, dinner: &mut Tensor) {
     let (phase, dy) = (Phase::LinearBackwardInput, dy.view().columns(adapter.columns.clone()));
     product(dev, phase, dy, adapter.b.view(), dinner.view_mut(), Init::Zero, Epilogue::None);

@@ -35,6 +35,10 @@ impl LossScratch {
 /// The sum of the rows' losses, for hidden states x [R, C] and a head [V, C].
 ///
 /// `targets` (ids `[R]`) are not read where their weight is 0. Without `weights` `[R]` every row counts as 1.
+///
+/// # Panics
+/// If the sizes do not agree or exceed the capacity of `scratch`, a target with a weight is outside the vocabulary, or a
+/// tensor is not on the device.
 pub fn lm_head_loss_forward(
     dev: &Device,
     x: &Tensor,
@@ -48,6 +52,10 @@ pub fn lm_head_loss_forward(
 }
 
 /// As [`lm_head_loss_forward`], with the gradients of the sum times `scale`: dx overwritten, dhead and dbias added to.
+///
+/// # Panics
+/// If the sizes do not agree or exceed the capacity of `scratch`, a target with a weight is outside the vocabulary, or a
+/// tensor is not on the device.
 pub fn lm_head_loss_forward_backward(
     dev: &Device,
     x: &Tensor,

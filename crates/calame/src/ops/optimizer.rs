@@ -1,10 +1,14 @@
 //! The optimizer's update, and what is asked of gradients before it.
 
+use super::check::check;
 use super::{AdamWStep, Device, Phase, RowSet, Work};
 use crate::tensor::Tensor;
 
 /// One AdamW step on one parameter; its gradient is set to zero. Rows outside `touched` have never had a gradient: their
 /// moments are zero, and they only decay.
+///
+/// # Panics
+/// If the sizes do not agree, or a tensor is not on the device.
 pub fn adamw(
     dev: &Device,
     step: &AdamWStep,
@@ -14,6 +18,9 @@ pub fn adamw(
     m: &mut Tensor,
     v: &mut Tensor,
 ) {
+    let n = weight.len();
+    let tensors: [(&str, &Tensor); 4] = [("weight", weight), ("grad", grad), ("m", m), ("v", v)];
+    check(grad.len() == n && m.len() == n && v.len() == n, "adamw", &tensors);
     let n_updated = match touched {
         RowSet::All => weight.len(),
         RowSet::Some(rows) => weight.row_len() * rows.iter().filter(|&&touched| touched).count(),
@@ -23,16 +30,25 @@ pub fn adamw(
 }
 
 /// The sum of squares of all elements, not finite where one is not.
+///
+/// # Panics
+/// If the tensor is not on the device.
 pub fn sum_of_squares(dev: &Device, x: &Tensor) -> f64 {
     dev.run(Phase::Norm, Work::passes(x.len()), |on| on.sum_of_squares(x))
 }
 
 /// Whether every element is a finite number.
+///
+/// # Panics
+/// If the tensor is not on the device.
 pub fn all_finite(dev: &Device, x: &Tensor) -> bool {
     dev.run(Phase::Norm, Work::passes(x.len()), |on| on.all_finite(x))
 }
 
 /// Adds the rows of x that hold anything but zeros to `touched`.
+///
+/// # Panics
+/// If the sizes do not agree, or a tensor is not on the device.
 pub fn find_touched(dev: &Device, x: &Tensor, touched: &mut RowSet) {
     dev.run(Phase::Norm, Work::passes(x.len()), |on| on.find_touched(x, touched));
 }

@@ -8,17 +8,23 @@ use crate::tensor::Tensor;
 /// Multiplies and adds in registers on every thread, `rounds` times; returns the number of operations.
 ///
 /// # Panics
-/// If the device is not a processor, as all of this module.
+/// If the device is not a processor.
 pub fn multiply_in_registers(dev: &Device, precision: Precision, rounds: usize) -> f64 {
     kernels::multiply_in_registers(pool(dev), precision, rounds)
 }
 
 /// Reads x once; returns the sum of its elements.
+///
+/// # Panics
+/// If the device is not a processor, or the tensor is not on it.
 pub fn read_memory(dev: &Device, x: &Tensor) -> f32 {
     kernels::read_memory(pool(dev), x.host())
 }
 
 /// Reads and writes x once: x ← factor·x.
+///
+/// # Panics
+/// If the device is not a processor, or the tensor is not on it.
 pub fn update_memory(dev: &Device, factor: f32, x: &mut Tensor) {
     kernels::update_memory(pool(dev), factor, x.host_mut());
 }

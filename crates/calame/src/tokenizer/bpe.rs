@@ -1,10 +1,10 @@
-//! Byte-level byte-pair encoding as GPT-2's.
+//! Byte-level byte-pair encoding (BPE) as in GPT-2.
 //!
-//! A text is cut into pieces (a word with the space before it, a number, a run of signs, a run of white space);
-//! in each piece the bytes are merged, the pair whose union has the lowest id first, until no two neighbours
-//! form a token. The ids of merged tokens are therefore in the order of the merges.
+//! A text is cut into pieces (a word with the space before it, a number, a run of punctuation, a run of white
+//! space). The bytes of each piece are merged, always the pair whose union has the lowest id, until no two
+//! neighbours form a token. The ids of merged tokens are therefore in merge order.
 //!
-//! The vocabulary (r50k, 50,257 ids) and the merging are those of the crate `tiktoken-rs`.
+//! The vocabulary (r50k, 50,257 ids) and the merging come from the crate `tiktoken-rs`.
 //! Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), section 2.2, and
 //! `encoder.py` of openai/gpt-2.
 
@@ -24,30 +24,31 @@ use super::lists::BpeLists;
 use super::piece_cache::PieceCache;
 use super::vocabulary::Vocabulary;
 
-/// Number of ids of GPT-2, `<|endoftext|>` included.
+/// Number of ids of GPT-2, including `<|endoftext|>`.
 const N_GPT2: u32 = 50_257;
 
-/// GPT-2's pattern of a piece, less its lookahead `\s+(?!\S)`: only single pieces, which [`pieces`](super::pieces) has cut,
-/// are given to the expression.
+/// GPT-2's pattern of a piece without its lookahead `\s+(?!\S)`. The expression only ever sees single pieces that
+/// [`pieces`](super::pieces) has cut.
 ///
-/// With the lookahead a backtracking engine is needed, whose stack a long run of white space exhausts; without it
-/// the search is linear in any text.
+/// The lookahead needs a backtracking engine, whose stack a long run of white space overflows; without it the
+/// search takes linear time on any text.
 const PIECE: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
 
-/// A byte-level BPE tokenizer: GPT-2's, or one of the same make read from a file.
+/// A byte-level BPE tokenizer: GPT-2's, or a similar one read from a file.
 pub struct Bpe {
     kind: &'static str,
     vocabulary: Vocabulary,
-    /// Finds any special token, the longest where several begin; its patterns are the vocabulary's `specials` in order.
+    /// Finds special tokens, the longest one if several start at the same byte. Its patterns are the
+    /// vocabulary's `specials` in order.
     special_finder: Option<AhoCorasick>,
     core: CoreBPE,
 }
 
 impl Bpe {
-    /// GPT-2's tokenizer, from the vocabulary inside the program. It is built once; later calls share it.
+    /// GPT-2's tokenizer, from the built-in vocabulary. Built on the first call; later calls share it.
     ///
     /// # Panics
-    /// If the vocabulary inside the program is damaged.
+    /// If the built-in vocabulary is damaged.
     pub fn gpt2() -> Arc<Self> {
         static GPT2: OnceLock<Arc<Bpe>> = OnceLock::new();
         Arc::clone(GPT2.get_or_init(|| {
@@ -61,10 +62,10 @@ impl Bpe {
         }))
     }
 
-    /// Reads a `tokenizer.json` of Hugging Face's format with a byte-level BPE that encodes as GPT-2's does:
-    /// model BPE, pre-tokenizer ByteLevel without a prefix space, all 256 bytes in the vocabulary, ids in the
-    /// order of the merges, special added tokens only. `path` only names the file in errors.
-    /// Where it is GPT-2's own, the shared instance is given.
+    /// Reads a `tokenizer.json` in Hugging Face's format that contains a byte-level BPE which encodes like
+    /// GPT-2's: model BPE, pre-tokenizer ByteLevel without a prefix space, all 256 bytes in the vocabulary, ids
+    /// in merge order, only special added tokens. `path` only names the file in errors. Returns the shared
+    /// instance if it is GPT-2's own.
     ///
     /// # Errors
     /// [`TokenizerError::Json`] and [`TokenizerError::Unsupported`]; both name the file.
@@ -72,8 +73,8 @@ impl Bpe {
         Self::from_file(File::parse(text, path)?)
     }
 
-    /// A tokenizer from lists, with the conditions of [`Bpe::from_json`]. `path` only names the file in errors.
-    /// Where it is GPT-2's own, the shared instance is given.
+    /// Builds a tokenizer from lists, under the conditions of [`Bpe::from_json`]. `path` only names the file in
+    /// errors. Returns the shared instance if it is GPT-2's own.
     ///
     /// # Errors
     /// [`TokenizerError::Unsupported`], which names the file.
@@ -81,26 +82,26 @@ impl Bpe {
         Ok(Self::of(bpe_json::from_lists(lists, path)?))
     }
 
-    /// The lists from which [`Bpe::from_lists`] makes this tokenizer.
+    /// The lists from which [`Bpe::from_lists`] rebuilds this tokenizer.
     pub fn to_lists(&self) -> BpeLists {
         self.vocabulary.to_lists()
     }
 
-    /// Reads a file whose model is BPE.
+    /// Reads a file whose model type is BPE.
     pub(super) fn from_file(file: File) -> Result<Arc<Self>, TokenizerError> {
         Ok(Self::of(bpe_json::from_file(file)?))
     }
 
-    /// The tokenizer of a vocabulary: GPT-2's shared instance where it is GPT-2's.
+    /// Builds the tokenizer of a vocabulary, or returns the shared instance if it is GPT-2's.
     fn of(vocabulary: Vocabulary) -> Arc<Self> {
         let gpt2 = Self::gpt2();
         if gpt2.vocabulary == vocabulary { gpt2 } else { Arc::new(Self::new("bpe", vocabulary)) }
     }
 
-    /// A tokenizer of this vocabulary.
+    /// Builds the tokenizer of a vocabulary.
     ///
     /// # Panics
-    /// If two ordinary tokens are the same bytes, or the special tokens are gigabytes of text.
+    /// If two ordinary tokens have the same bytes, or the special tokens are gigabytes of text.
     pub(super) fn new(kind: &'static str, vocabulary: Vocabulary) -> Self {
         let core = CoreBPE::new(vocabulary.ranks(), FxHashMap::default(), PIECE)
             .expect("bpe: the pattern of a piece is a valid expression");
@@ -108,7 +109,7 @@ impl Bpe {
         Self { kind, vocabulary, special_finder, core }
     }
 
-    /// The ids of one piece.
+    /// The ids of a single piece.
     fn merge(&self, piece: &str) -> Vec<u32> {
         self.core.encode_ordinary(piece)
     }
@@ -205,7 +206,7 @@ fn special_finder(specials: &[(String, u32)]) -> Option<AhoCorasick> {
     }
     let finder = AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
-        // Left to itself it takes a DFA for few patterns: half a gigabyte for one special token of a megabyte.
+        // The default for few patterns is a DFA, which takes 0.5 GB for one special token of 1 MB.
         .kind(Some(AhoCorasickKind::ContiguousNFA))
         .build(specials.iter().map(|(text, _)| text));
     Some(finder.expect("bpe: the special tokens are few"))

@@ -1,7 +1,8 @@
-//! The byte-level BPE as a `tokenizer.json` of Hugging Face's format, and as the lists of a GGUF file.
+//! Reads and writes a byte-level BPE as a `tokenizer.json` in Hugging Face's format, and reads the lists of a GGUF
+//! file.
 //!
-//! Both list the merges, which a [`Vocabulary`] does not store: the reader checks for every token that the order of the ids
-//! gives the same merges, the writer rebuilds the list from it.
+//! Both formats list the merges, which a [`Vocabulary`] does not store. The reader checks for every token that the
+//! order of the ids gives the same merges; the writer rebuilds the list from that order.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,11 +17,11 @@ use super::json::{AddedToken, File, shorten, shown};
 use super::lists::BpeLists;
 use super::vocabulary::Vocabulary;
 
-/// Bytes of the longest token that a file may have (GPT-2's longest has 128): rebuilding its merge takes the
+/// Maximum length of a token in bytes (GPT-2's longest has 128). The time to rebuild a token's merge grows with the
 /// square of its length.
 const MAX_TOKEN_BYTES: usize = 1024;
 
-/// Bytes of all special tokens of a file together.
+/// Maximum total length in bytes of a file's special tokens, which bounds the memory of the search automaton.
 const MAX_SPECIAL_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ struct Model {
     end_of_word_suffix: Option<String>,
 }
 
-/// A merge in one of its two spellings: `"a b"`, or `["a", "b"]` in newer files.
+/// A merge in either spelling: `"a b"`, or `["a", "b"]` in newer files.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Merge {
@@ -52,7 +53,7 @@ impl Merge {
     }
 }
 
-/// The vocabulary of a file whose model is BPE.
+/// Reads the vocabulary of a file whose model type is BPE.
 pub(super) fn from_file(mut file: File) -> Result<Vocabulary, TokenizerError> {
     check_steps(&file)?;
     let model: Model = file.take_model()?;
@@ -60,7 +61,7 @@ pub(super) fn from_file(mut file: File) -> Result<Vocabulary, TokenizerError> {
     build(&file, model.vocab, &model.merges)
 }
 
-/// The vocabulary of lists.
+/// Builds the vocabulary from lists.
 pub(super) fn from_lists(lists: BpeLists, path: &Path) -> Result<Vocabulary, TokenizerError> {
     let BpeLists { tokens, merges, specials } = lists;
     let mut file = File::bare(path);
@@ -88,11 +89,11 @@ fn build(file: &File, vocab: HashMap<String, u32>, merges: &[Merge]) -> Result<V
     Ok(vocabulary)
 }
 
-/// Checks all that happens to a text before and after the model.
+/// Checks every processing step before and after the model.
 fn check_steps(file: &File) -> Result<(), TokenizerError> {
     file.check_no_normalizer()?;
     let step = &file.pre_tokenizer;
-    // In Hugging Face's reader, too, a missing `use_regex` is true; `add_prefix_space` is never missing.
+    // Hugging Face's reader, too, treats a missing `use_regex` as true; `add_prefix_space` is always present.
     let plain = step["type"] == "ByteLevel"
         && step.get("add_prefix_space") == Some(&Value::Bool(false))
         && step.get("use_regex").is_none_or(|v| *v == Value::Bool(true));
@@ -114,7 +115,7 @@ fn check_steps(file: &File) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// Whether a post-processor is a template that leaves a single text's ids as they are.
+/// Whether a post-processor is a template that leaves the ids of a single text unchanged.
 fn adds_nothing(step: &Value) -> bool {
     let single = step["single"].as_array();
     step["type"] == "TemplateProcessing"
@@ -139,7 +140,7 @@ fn check_model(file: &File, model: &Model) -> Result<(), TokenizerError> {
 
 fn vocabulary(file: &File, mut vocab: HashMap<String, u32>) -> Result<Vocabulary, TokenizerError> {
     let specials = specials(file, &mut vocab)?;
-    // Ids are placed in a table no longer than the file has tokens, so a huge id costs nothing.
+    // The table of ids is as long as the file has tokens, so a huge id costs no memory.
     let mut tokens: Vec<Option<Vec<u8>>> = vec![None; vocab.len() + specials.len()];
     let n_vocab = tokens.len();
     let special = specials.iter().map(|(text, id)| (text, *id, true));
@@ -157,7 +158,7 @@ fn vocabulary(file: &File, mut vocab: HashMap<String, u32>) -> Result<Vocabulary
             }
         }
     }
-    // As many tokens as places and none placed twice: every place is taken.
+    // There are as many tokens as entries and none was assigned twice, so every entry is set.
     let tokens: Vec<Vec<u8>> = tokens.into_iter().flatten().collect();
     let n_bytes = vocab.keys().filter(|text| text.chars().count() == 1).count();
     if n_bytes != 256 {
@@ -167,7 +168,7 @@ fn vocabulary(file: &File, mut vocab: HashMap<String, u32>) -> Result<Vocabulary
     Ok(Vocabulary::new(tokens, specials))
 }
 
-/// The special tokens, taken out of the vocabulary where they also stand there.
+/// The special tokens, removed from the vocabulary if they are also listed there.
 fn specials(file: &File, vocab: &mut HashMap<String, u32>) -> Result<Vec<(String, u32)>, TokenizerError> {
     let mut n_bytes = 0;
     let mut specials: Vec<(String, u32)> = Vec::with_capacity(file.added_tokens.len());
@@ -218,7 +219,7 @@ fn token_bytes(file: &File, text: &str) -> Result<Vec<u8>, TokenizerError> {
     Ok(bytes)
 }
 
-/// Checks that merging by ids is merging by the file's list.
+/// Checks that merging by ids equals merging by the file's list.
 fn check_merges(file: &File, vocabulary: &Vocabulary, merges: &[Merge]) -> Result<(), TokenizerError> {
     let mut listed = merges.iter();
     for (id, token, cut) in vocabulary.merged_tokens() {
@@ -253,7 +254,7 @@ fn check_merges(file: &File, vocabulary: &Vocabulary, merges: &[Merge]) -> Resul
     Ok(())
 }
 
-/// The whole file, its fields in Hugging Face's order.
+/// The whole file, with its fields in Hugging Face's order.
 #[derive(Serialize)]
 struct Written<'a> {
     version: &'static str,
@@ -280,7 +281,7 @@ struct WrittenModel<'a> {
     merges: Vec<String>,
 }
 
-/// Token to id, in the order of the ids.
+/// Serializes token to id, in id order.
 struct ById<'a>(&'a Vocabulary);
 
 impl Serialize for ById<'_> {
@@ -293,7 +294,7 @@ impl Serialize for ById<'_> {
     }
 }
 
-/// The tokenizer as Hugging Face's `tokenizers` reads it.
+/// The tokenizer in the form that Hugging Face's `tokenizers` reads.
 pub(super) fn to_json(vocabulary: &Vocabulary) -> String {
     let byte_level = |add_prefix_space, trim_offsets| json!({"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets, "use_regex": true});
     let added_tokens = vocabulary.specials.iter().map(|(content, id)| {

@@ -1,18 +1,18 @@
-//! Encoding text after text, with a memory for pieces that were seen.
+//! Encodes many texts, caching the ids of pieces.
 
 use super::base::{Special, Tokenizer};
 use super::error::TokenizerError;
 use super::piece_cache::PieceCache;
 
-/// A tokenizer for many texts one after another: its ids are those of [`Tokenizer::encode`], and a byte-level BPE merges the
-/// bytes of a repeated word only once. Its memory is bounded (some ten megabytes).
+/// Encodes many texts in sequence. The ids are those of [`Tokenizer::encode`], but a byte-level BPE merges the
+/// bytes of a repeated word only once. The cache is bounded (about 10 MB).
 pub struct Encoder<'a> {
     tokenizer: &'a dyn Tokenizer,
     cache: PieceCache,
 }
 
 impl<'a> Encoder<'a> {
-    /// An encoder that has seen nothing yet.
+    /// An encoder with an empty cache.
     pub fn new(tokenizer: &'a dyn Tokenizer) -> Encoder<'a> {
         Encoder { tokenizer, cache: PieceCache::default() }
     }
@@ -20,7 +20,7 @@ impl<'a> Encoder<'a> {
     /// Appends the ids of `text` to `ids`.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`]; some ids may have been appended then.
+    /// As [`Tokenizer::encode`]; some ids may have been appended in that case.
     pub fn encode(&mut self, text: &str, special: Special, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
         self.tokenizer.encode_with(text, special, &mut self.cache, ids)
     }
@@ -33,10 +33,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_is_what_is_encoded() {
+    fn cached_pieces_have_the_ids_of_encode() {
         let gpt2 = Bpe::gpt2();
         let mut encoder = Encoder::new(gpt2.as_ref());
-        // More different words than are remembered, some longer than the longest.
+        // More distinct words than the cache holds, some longer than the longest cached piece.
         let text: String = (0..MAX_PIECES + 500).map(|i| format!(" w{i}{}", "ab".repeat(i % 40))).collect();
         for _ in 0..2 {
             let mut ids = vec![7];

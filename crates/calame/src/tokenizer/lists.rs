@@ -1,12 +1,12 @@
 //! A byte-level BPE as lists of texts.
 
-/// A byte-level BPE tokenizer as lists, in which GGUF files hold it.
+/// A byte-level BPE tokenizer as lists, the form that GGUF files store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BpeLists {
-    /// The token of each id: an ordinary one in GPT-2's spelling of bytes, a special one as its text.
+    /// The token of each id: an ordinary one in GPT-2's byte spelling, a special one as its text.
     pub tokens: Vec<String>,
-    /// The two parts of each merge, spelled likewise, with a space between them.
+    /// The two parts of each merge, in byte spelling, separated by a space.
     pub merges: Vec<String>,
-    /// The ids of special tokens.
+    /// Ids of the special tokens.
     pub specials: Vec<u32>,
 }

@@ -1,10 +1,10 @@
 //! From text to token ids and back.
 //!
-//! One trait, [`Tokenizer`], and two families behind it: [`Bpe`], the byte-level byte-pair encoding of GPT-2
-//! (its vocabulary is inside the program), and [`SimpleTokenizer`], the two word tokenizers built from a text.
-//! A tokenizer is saved as a `tokenizer.json` in Hugging Face's format and read back by [`read_json`];
-//! [`Tokenizer::hash`] tells whether two of them are the same.
-//! [`Encoder`] encodes text after text, [`train`] learns a byte-level BPE, [`StreamDecoder`] gives the text of ids that arrive one by one.
+//! There is one trait, [`Tokenizer`], with two families of implementations: [`Bpe`], GPT-2's byte-level byte-pair
+//! encoding (its vocabulary is built in), and [`SimpleTokenizer`], two word tokenizers built from a text. A
+//! tokenizer is saved as a `tokenizer.json` in Hugging Face's format, which [`read_json`] reads.
+//! [`Tokenizer::hash`] identifies equal tokenizers. [`Encoder`] encodes many texts, [`train`] trains a byte-level
+//! BPE, and [`StreamDecoder`] decodes ids that arrive one by one.
 
 mod base;
 mod bpe;

@@ -1,4 +1,4 @@
-//! Reading a tokenizer of any kind.
+//! Reads a tokenizer of any kind.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use super::error::TokenizerError;
 use super::json;
 use super::words::SimpleTokenizer;
 
-/// Reads a `tokenizer.json` of any kind that a [`Tokenizer`] here writes, and any other byte-level BPE in
-/// Hugging Face's format that encodes as GPT-2's does. `path` only names the file in errors.
+/// Reads a `tokenizer.json` written by any [`Tokenizer`] of this crate, and any other byte-level BPE in Hugging
+/// Face's format that encodes like GPT-2's. `path` only names the file in errors.
 ///
 /// # Errors
 /// [`TokenizerError::Json`] and [`TokenizerError::Unsupported`]; both name the file.

@@ -1,31 +1,31 @@
-//! The vocabulary of a byte-level BPE: its tokens, in the order in which they are merged.
+//! The vocabulary of a byte-level BPE: its tokens in merge order.
 //!
-//! Files list the merges; here they are not stored, since the ids have their order. Merging by ids gives what merging by a
-//! list gives if and only if, for each merged token, merging its bytes with lower ids alone ends in exactly the two parts
-//! that the list has: inside the span that becomes a token, merging proceeds as if the span stood alone.
+//! Files list the merges. They are not stored here, because the ids are in the same order. Merging by ids equals
+//! merging by a list if and only if, for each merged token, merging its bytes with lower ids alone ends in exactly
+//! the two parts in the list: within the span that becomes a token, merging does not depend on the surroundings.
 
 use rustc_hash::FxHashMap;
 
 use super::byte_level::spell;
 use super::lists::BpeLists;
 
-/// The tokens of the ids `0..tokens.len()`, special ones included.
+/// The tokens with ids `0..tokens.len()`, including special ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Vocabulary {
-    /// The bytes of each id.
+    /// The bytes of each token, by id.
     pub tokens: Vec<Vec<u8>>,
-    /// Text and id of each special token, in the order of the ids.
+    /// Text and id of each special token, in id order.
     pub specials: Vec<(String, u32)>,
 }
 
 impl Vocabulary {
-    /// A vocabulary whose special tokens may come in any order.
+    /// Creates a vocabulary; the special tokens may be in any order.
     pub fn new(tokens: Vec<Vec<u8>>, mut specials: Vec<(String, u32)>) -> Vocabulary {
         specials.sort_by_key(|&(_, id)| id);
         Vocabulary { tokens, specials }
     }
 
-    /// For each id, whether it is a special token's.
+    /// For each id, whether its token is special.
     pub fn is_special(&self) -> Vec<bool> {
         let mut is_special = vec![false; self.tokens.len()];
         for &(_, id) in &self.specials {
@@ -34,14 +34,14 @@ impl Vocabulary {
         is_special
     }
 
-    /// The ids of the ordinary tokens: the order in which they are merged.
+    /// The ids of the ordinary tokens by their bytes; lower ids are merged first.
     pub fn ranks(&self) -> FxHashMap<Vec<u8>, u32> {
         let tokens = (0..).zip(&self.tokens).zip(self.is_special());
         tokens.filter(|&(_, special)| !special).map(|((id, token), _)| (token.clone(), id)).collect()
     }
 
-    /// For each ordinary token of two bytes or more, in the order of the ids: its id, its bytes, and the length of the
-    /// first of the two parts it is merged from, where there are two.
+    /// For each ordinary token of at least two bytes, in id order: its id, its bytes, and the length of the
+    /// first of the two parts it is merged from, if there are two.
     pub fn merged_tokens(&self) -> impl Iterator<Item = (u32, &[u8], Option<usize>)> {
         let ranks = self.ranks();
         let tokens = (0..).zip(&self.tokens).zip(self.is_special());
@@ -50,16 +50,16 @@ impl Vocabulary {
             .map(move |((id, token), _)| (id, token.as_slice(), last_cut(&ranks, token, id)))
     }
 
-    /// The token of each id as text: an ordinary one in GPT-2's spelling of bytes, a special one as it is.
+    /// The token of each id as text: an ordinary one in GPT-2's byte spelling, a special one unchanged.
     pub fn spelled(&self) -> impl Iterator<Item = String> {
         let tokens = self.tokens.iter().zip(self.is_special());
         tokens.map(|(token, special)| if special { String::from_utf8_lossy(token).into_owned() } else { spell(token) })
     }
 
-    /// The two parts of each merge, with a space between them.
+    /// The two parts of each merge, separated by a space.
     ///
     /// # Panics
-    /// If a token is not merged from two others; a tokenizer is never made of such a vocabulary.
+    /// If a token is not merged from two others; no tokenizer is built from such a vocabulary.
     pub fn merges(&self) -> impl Iterator<Item = String> {
         self.merged_tokens().map(|(id, token, cut)| {
             let cut = cut.unwrap_or_else(|| panic!("merges: token {id} is merged from two others"));
@@ -67,16 +67,16 @@ impl Vocabulary {
         })
     }
 
-    /// The vocabulary as lists.
+    /// The vocabulary in list form.
     pub fn to_lists(&self) -> BpeLists {
         let specials = self.specials.iter().map(|&(_, id)| id).collect();
         BpeLists { tokens: self.spelled().collect(), merges: self.merges().collect(), specials }
     }
 }
 
-/// Merges the bytes of a token with the ids below its own; the length of the first part where two are left.
+/// Merges the bytes of a token using only lower ids. Returns the length of the first part if two parts are left.
 pub(super) fn last_cut(ranks: &FxHashMap<Vec<u8>, u32>, token: &[u8], id: u32) -> Option<usize> {
-    // The starts of the parts, then the end; beside each the id of its union with the next part, if below `id`.
+    // The start of each part, then the end; each with the id of its union with the next part, if below `id`.
     let mut starts: Vec<usize> = (0..=token.len()).collect();
     let union = |starts: &[usize], i: usize| {
         let end = *starts.get(i + 2)?;

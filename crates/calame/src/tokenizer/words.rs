@@ -1,8 +1,8 @@
 //! The two word tokenizers of Sebastian Raschka, *Build a Large Language Model (From Scratch)*, chapter 2.
 //!
-//! A text is split on `([,.:;?_!"()']|--|\s)`, white space is dropped, and the vocabulary is the sorted set of the
-//! words and signs of one text. V1 knows no other word; V2 has `<|endoftext|>` and `<|unk|>` besides.
-//! Decoding joins with spaces and takes the white space before `,.?!"()'` away.
+//! A text is split on `([,.:;?_!"()']|--|\s)` and white space is dropped. The vocabulary is the sorted set of words
+//! and punctuation marks of one text. V1 rejects other words; V2 adds `<|endoftext|>` and `<|unk|>`. Decoding joins
+//! with spaces and removes the white space before `,.?!"()'`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
@@ -15,13 +15,13 @@ use super::base::{END_OF_TEXT, Special, Tokenizer, hash_vocabulary};
 use super::error::TokenizerError;
 use super::json::{File, shorten, shown};
 
-/// V2's token for a word that the vocabulary lacks.
+/// V2's token for words outside the vocabulary.
 const UNKNOWN: &str = "<|unk|>";
 
-/// Signs that are words of their own.
+/// Punctuation marks that are words of their own.
 const SIGNS: &str = r#"[,.:;?_!"()']|--"#;
 
-/// White space as Python's `\s` and `str.strip` have it: Unicode's, and four separators of ASCII.
+/// White space as defined by Python's `\s` and `str.strip`: Unicode's, and four ASCII separators.
 const SPACE: &str = r"[\s\x1c-\x1f]";
 
 static SEPARATOR: LazyLock<Regex> =
@@ -33,11 +33,11 @@ enum Version {
     V2,
 }
 
-/// A tokenizer of words and signs, with the vocabulary of one text.
+/// A tokenizer of words and punctuation marks, with the vocabulary of one text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimpleTokenizer {
     version: Version,
-    /// The word of each id; V2's last two are its special tokens.
+    /// The word of each id; the last two of V2 are its special tokens.
     words: Vec<String>,
     ids: HashMap<String, u32>,
 }
@@ -49,10 +49,10 @@ struct Model {
 }
 
 impl SimpleTokenizer {
-    /// SimpleTokenizerV1: the words of `text`, and an error for any other.
+    /// SimpleTokenizerV1: knows the words of `text`; any other word is an error.
     ///
     /// # Errors
-    /// [`TokenizerError::NoWords`] where the text is blank.
+    /// [`TokenizerError::NoWords`] if the text is blank.
     pub fn v1(text: &str) -> Result<Self, TokenizerError> {
         let words: BTreeSet<&str> = split(text).map(|(_, word)| word).collect();
         if words.is_empty() {
@@ -62,11 +62,11 @@ impl SimpleTokenizer {
         Ok(Self::new(Version::V1, words))
     }
 
-    /// SimpleTokenizerV2: the words of `text`, then `<|endoftext|>` and `<|unk|>`, to which any other word goes.
-    /// Where the text has these two as words, they are the special tokens.
+    /// SimpleTokenizerV2: the words of `text`, then `<|endoftext|>` and `<|unk|>`, which replaces any other
+    /// word. If the text contains these two as words, they are the special tokens.
     ///
     /// # Errors
-    /// [`TokenizerError::NoWords`] where the text is blank.
+    /// [`TokenizerError::NoWords`] if the text is blank.
     pub fn v2(text: &str) -> Result<Self, TokenizerError> {
         let mut words = Self::v1(text)?.words;
         words.retain(|word| word != END_OF_TEXT && word != UNKNOWN);
@@ -79,7 +79,7 @@ impl SimpleTokenizer {
         Self { version, words, ids }
     }
 
-    /// Reads a file whose model is WordLevel.
+    /// Reads a file whose model type is WordLevel.
     pub(super) fn from_file(mut file: File) -> Result<Self, TokenizerError> {
         file.check_no_normalizer()?;
         if file.pre_tokenizer != pre_tokenizer() {
@@ -107,7 +107,7 @@ impl SimpleTokenizer {
         Ok(tokenizer)
     }
 
-    /// The added tokens must be the special tokens that the vocabulary ends in.
+    /// Checks that the added tokens are the special tokens at the end of the vocabulary.
     fn check_added_tokens(&self, file: &File) -> Result<(), TokenizerError> {
         let found = file.added_tokens.iter();
         let mut found: Vec<(&str, u32)> = found.map(|t| (t.content.as_str(), t.id)).collect();
@@ -168,7 +168,7 @@ impl Tokenizer for SimpleTokenizer {
         self.specials().find(|&(word, _)| word == END_OF_TEXT).map(|(_, id)| id)
     }
 
-    /// A special token is one only as a whole word, as in the book: in `end<|endoftext|>` it is part of a word.
+    /// A special token is recognised only as a whole word, as in the book: in `end<|endoftext|>` it is part of a word.
     fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, TokenizerError> {
         split(text).map(|(at, word)| self.id(at, word, special)).collect()
     }
@@ -191,8 +191,9 @@ impl Tokenizer for SimpleTokenizer {
         self.specials().map(|(text, _)| text).collect()
     }
 
-    /// Model WordLevel. Hugging Face's `tokenizers` gives the same ids and the same text, save where a special
-    /// token touches a sign that does not split words (as in `-<|endoftext|>`), which is one unknown word here.
+    /// The model type is WordLevel. Hugging Face's `tokenizers` gives the same ids and text, except if a
+    /// special token touches a character that does not split words (as in `-<|endoftext|>`): that is one
+    /// unknown word here.
     fn to_json(&self) -> String {
         let added_tokens: Vec<Value> = self
             .specials()
@@ -226,7 +227,7 @@ impl Tokenizer for SimpleTokenizer {
     }
 }
 
-/// The words and signs of a text, each with the byte where it begins.
+/// The words and punctuation marks of a text, each with its byte offset.
 fn split(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut start = 0;
     let end = std::iter::once(text.len()..text.len());
@@ -242,7 +243,7 @@ fn split(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, word)| !word.chars().all(is_space))
 }
 
-/// One character of [`SPACE`].
+/// Whether a character matches [`SPACE`].
 fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
@@ -261,7 +262,7 @@ fn words_by_id(file: &File, vocab: HashMap<String, u32>) -> Result<Vec<String>, 
     Ok(words.into_iter().map(|(_, word)| word).collect())
 }
 
-/// Each token must be what [`split`] can give, and V2's vocabulary must end in its special tokens.
+/// Checks that [`split`] can produce each token, and that V2's vocabulary ends in its special tokens.
 fn check_words(file: &File, version: Version, words: &[String]) -> Result<(), TokenizerError> {
     if words.is_empty() {
         return Err(file.unsupported("model vocab", "at least one word", "none"));
@@ -278,14 +279,14 @@ fn check_words(file: &File, version: Version, words: &[String]) -> Result<(), To
     Ok(())
 }
 
-/// [`split`] in Hugging Face's terms.
+/// [`split`] in the format of Hugging Face's pre-tokenizers.
 fn pre_tokenizer() -> Value {
     let split = |pattern, behavior| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": false});
     json!({"type": "Sequence", "pretokenizers": [split(SPACE, "Removed"), split(SIGNS, "Isolated")]})
 }
 
-/// Decoding in Hugging Face's terms, where each step sees one token at a time until they are fused: a space before
-/// every token, none before the closing signs, and none at the start.
+/// Decoding in the format of Hugging Face's decoders, where each step sees one token at a time until they are
+/// fused: a space before every token, none before closing punctuation, and none at the start.
 fn decoder() -> Value {
     let replace = |pattern, content| json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content});
     json!({"type": "Sequence", "decoders": [

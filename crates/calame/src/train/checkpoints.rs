@@ -16,8 +16,6 @@ use crate::tensor::Alloc;
 /// What a checkpoint is written from.
 #[derive(Debug)]
 pub struct Savable<'a> {
-    /// The device of the tensors.
-    pub dev: &'a Device,
     /// The run's settings.
     pub config: &'a RunConfig,
     /// Weights, moments and progress.
@@ -89,7 +87,7 @@ impl Checkpoints {
         if !self.config.copy {
             return save_training(&self.folder, state, &config, self.config.keep).map(|_| ());
         }
-        self.background(savable)?.save(savable.dev, state, config)
+        self.background(savable)?.save(state, config)
     }
 
     /// The thread that writes copies, which is started when it is first wanted.
@@ -144,7 +142,8 @@ impl Snapshot {
     }
 
     /// Takes a state from its device.
-    fn copy_from(&mut self, dev: &Device, state: &TrainingState<'_>, config: String) {
+    fn copy_from(&mut self, state: &TrainingState<'_>, config: String) {
+        let dev = state.dev;
         for (from, to) in state.trees.iter().zip(&mut self.trees) {
             from.tensors().zip(to.tensors_mut()).for_each(|((_, from), (_, to))| ops::read_to_host(dev, from, to));
         }
@@ -155,10 +154,11 @@ impl Snapshot {
         (self.progress, self.config) = (state.progress.clone(), config);
     }
 
-    fn state(&self) -> TrainingState<'_> {
+    fn state<'a>(&'a self, host: &'a Device) -> TrainingState<'a> {
         TrainingState {
+            dev: host,
             trees: self.trees.each_ref(),
-            own_heads: self.own_heads.as_ref().map(|heads| heads.each_ref()),
+            own_heads: self.own_heads.as_ref().map(<[Head; 3]>::each_ref),
             progress: self.progress.clone(),
         }
     }
@@ -188,7 +188,7 @@ impl Background {
                 return;
             }
             for copy in orders {
-                let saved = save_training(&path, &copy.state(), &copy.config, n_kept);
+                let saved = save_training(&path, &copy.state(&host), &copy.config, n_kept);
                 if done.send((copy, saved.map(drop))).is_err() {
                     return;
                 }
@@ -198,10 +198,10 @@ impl Background {
         Ok(Background { copy: None, to_write: Some(to_write), written, thread })
     }
 
-    fn save(&mut self, dev: &Device, state: &TrainingState<'_>, config: String) -> Result<(), CheckpointError> {
+    fn save(&mut self, state: &TrainingState<'_>, config: String) -> Result<(), CheckpointError> {
         let outcome = self.wait();
         if let (Some(mut copy), Some(to_write)) = (self.copy.take(), &self.to_write) {
-            copy.copy_from(dev, state, config);
+            copy.copy_from(state, config);
             // It takes orders as long as this half of the channel lives.
             to_write.send(copy).expect("the thread that writes checkpoints runs");
         }

@@ -31,7 +31,10 @@ pub fn text_loss(
     progress: &mut dyn FnMut(usize),
 ) -> TextLoss {
     let n_targets = tokens.len().saturating_sub(1);
-    assert!(n_targets > 0 && stride > 0 && stride <= window, "text_loss: {n_targets} targets, {stride}, {window}");
+    assert!(
+        n_targets > 0 && stride > 0 && stride <= window,
+        "text_loss: {n_targets} targets, stride {stride}, window {window}"
+    );
     let window = window.min(n_targets);
     let stride = stride.min(window);
     let at_once = (TOKENS_AT_ONCE / window).max(1);

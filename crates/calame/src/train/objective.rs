@@ -67,7 +67,7 @@ pub struct PassBuffers {
 pub struct PassSizes {
     /// B of a micro-step.
     pub n_sequences: usize,
-    /// T.
+    /// T of a micro-step.
     pub n_positions: usize,
     /// R: the most rows B·T of any pass that shares the work space.
     pub n_rows: usize,
@@ -78,7 +78,7 @@ pub struct PassSizes {
 }
 
 impl PassBuffers {
-    /// For training.
+    /// Buffers of the given sizes, for micro-steps and evaluations.
     pub fn for_training(config: &ModelConfig, sizes: PassSizes, alloc: &mut Alloc<'_>) -> PassBuffers {
         let PassSizes { n_sequences, n_positions, n_rows, n_outputs, rank } = sizes;
         PassBuffers {
@@ -93,6 +93,9 @@ impl PassBuffers {
     }
 
     /// The sum of a batch's losses, nothing dropped; `saved` was created for evaluation.
+    ///
+    /// # Panics
+    /// If the batch exceeds the capacity or does not fit the model: see [`Gpt::forward`].
     pub fn evaluate(
         &mut self,
         dev: &Device,
@@ -116,6 +119,9 @@ impl PassBuffers {
     /// to `sink`.
     ///
     /// If the loss that the participants agree on is not finite, no gradient goes to the sink, and `grads` must be zeroed.
+    ///
+    /// # Panics
+    /// As [`evaluate`](Self::evaluate); if the objective returns another number of weights than of sums; as [`Gpt::backward`].
     pub fn micro_step(
         &mut self,
         dev: &Device,
@@ -154,7 +160,8 @@ impl PassBuffers {
         };
         example_weights.clear();
         let loss = objective.weights(batch, sums, example_weights);
-        assert_eq!(example_weights.len(), sums.len(), "Objective::weights of {objective:?}: weights of the examples");
+        let (n_weights, n_sums) = (example_weights.len(), sums.len());
+        assert!(n_weights == n_sums, "Objective::weights of {objective:?}: {n_weights} weights for {n_sums} examples");
         target_weights.clear();
         for (rows, &weight) in batch.examples().zip(&*example_weights) {
             match batch.weights.get(rows.clone()) {
@@ -184,6 +191,9 @@ pub struct HeadPass<'a> {
 impl HeadPass<'_> {
     /// The sum of the weighted losses of each example's targets under a head: the objective's own, or without one the
     /// model's. The negative log-likelihood of the example, in nats.
+    ///
+    /// # Panics
+    /// As [`Gpt::head_loss`].
     pub fn sums(&mut self, own: Option<&Head>) -> &[f64] {
         let HeadPass { dev, gpt, batch, tensors, saved, scratch, losses, sums } = self;
         gpt.head_loss(dev, own, tensors, saved, scratch);

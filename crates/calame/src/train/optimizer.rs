@@ -102,6 +102,9 @@ pub struct Update<'a> {
 
 impl Update<'_> {
     /// Updates the weights of a part from its final gradient, which is set to zero.
+    ///
+    /// # Panics
+    /// If the weights and the gradient are not of the model that the optimizer was created for.
     pub fn apply(&mut self, dev: &Device, weights: Weights<'_>, gradient: &mut PartGradient) {
         let AdamW { m, v, own_head: head_moments, touched, decayed, .. } = &mut *self.optimizer;
         let part = gradient.part();

@@ -21,6 +21,9 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// If a batch cannot be read, which happens only where its tokens are in files; nothing has changed then either.
+    ///
+    /// # Panics
+    /// As [`Trainer::run`].
     pub fn step(&mut self) -> Result<StepReport, ShardError> {
         self.randomness.mark();
         self.begin_epoch_if_due();

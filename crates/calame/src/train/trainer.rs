@@ -1,4 +1,4 @@
-//! The training loop.
+//! The training loop: steps, evaluations, remedies for failed steps, checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -53,11 +53,17 @@ impl<'a> Trainer<'a> {
     }
 
     /// A training at its start, of given weights, all of which are trained to predict the next token.
+    ///
+    /// # Panics
+    /// Here or in the first step, if [`RunConfig::validate`] rejects `config`.
     pub fn new(dev: &'a Device, config: &'a RunConfig, gpt: Gpt, splits: Splits) -> Trainer<'a> {
         Trainer::with_objective(dev, config, gpt, Trainable::ALL, Box::new(NextToken), splits)
     }
 
     /// A training at its start, of given weights, some of which are trained for an objective.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
     pub fn with_objective(
         dev: &'a Device,
         config: &'a RunConfig,
@@ -119,7 +125,7 @@ impl<'a> Trainer<'a> {
     pub fn resume(&mut self, folder: &Path) -> Result<(), CheckpointError> {
         let (gpt, own_head) = (&mut self.gpt, self.objective.head_mut());
         let mut progress = self.optimizer.load_moments(self.dev, |[m, v], head_moments| {
-            crate::checkpoint::load_training(folder, [gpt, m, v], own_head.zip(head_moments))
+            crate::checkpoint::load_training(self.dev, folder, [gpt, m, v], own_head.zip(head_moments))
         })?;
         let state = progress.torch.take();
         let restored = self.randomness.restore(state, progress.epoch, progress.batch);
@@ -171,9 +177,9 @@ impl<'a> Trainer<'a> {
         let heads = self.objective.head().zip(self.optimizer.head_moments());
         let progress = Progress { torch: self.randomness.state(), ..self.progress.clone() };
         Savable {
-            dev: self.dev,
             config: self.config,
             state: TrainingState {
+                dev: self.dev,
                 trees: [&self.gpt, m, v],
                 own_heads: heads.map(|(head, [m, v])| [head, m, v]),
                 progress,
@@ -182,12 +188,12 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Where it trains.
+    /// The device that its tensors are on.
     pub fn device(&self) -> &Device {
         self.dev
     }
 
-    /// The model.
+    /// The model as it is after the last step.
     pub fn gpt(&self) -> &Gpt {
         &self.gpt
     }
@@ -197,7 +203,7 @@ impl<'a> Trainer<'a> {
         self.objective.as_ref()
     }
 
-    /// The settings.
+    /// The settings of the run.
     pub fn config(&self) -> &RunConfig {
         self.config
     }
@@ -231,6 +237,10 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// What the observer fails with; a file with tokens that cannot be read any more.
+    ///
+    /// # Panics
+    /// If windows are longer than the model's context, or a token is outside its vocabulary, which [`RunConfig::validate`] and
+    /// [`RunConfig::validate_tokenizer`] reject.
     pub fn run<O: Observer>(&mut self, observer: &mut O) -> Result<Outcome, O::Error> {
         self.run_with(None, observer)
     }
@@ -238,6 +248,9 @@ impl<'a> Trainer<'a> {
     /// As [`Trainer::run`], with checkpoints whenever they are due; one that cannot be written does not end the training.
     ///
     /// # Errors
+    /// As [`Trainer::run`].
+    ///
+    /// # Panics
     /// As [`Trainer::run`].
     pub fn run_saving<O: Observer>(
         &mut self,
@@ -354,7 +367,7 @@ impl<'a> Trainer<'a> {
             observer.evaluation(&report)?;
             let stopping = &self.config.early_stopping;
             let (best, is_new) = best_after(self.progress.best, step, report.val_loss, stopping.min_change);
-            if !is_new || !stopping.is_on() || observer.improved(&self.gpt, &report)? {
+            if !is_new || !stopping.is_on() || observer.improved(&self.gpt.on_host(self.dev), &report)? {
                 self.progress.best = best;
             }
         }
@@ -371,6 +384,9 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// As [`step`](Self::step).
+    ///
+    /// # Panics
+    /// As [`Trainer::run`].
     pub fn evaluate(&mut self) -> Result<EvaluationReport, ShardError> {
         let train_loss = self.evaluate_split(|splits| &mut splits.train_evaluated, self.config.data.shuffle)?;
         let val_loss = self.evaluate_split(|splits| &mut splits.validation, false)?;

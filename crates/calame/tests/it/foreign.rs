@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::gguf::Built;
 
-use crate::support::{change, zeros};
+use crate::support::{change, host, zeros};
 
 #[path = "../../../../fuzz/checks.rs"]
 mod checks;
@@ -323,7 +323,7 @@ fn checkpoint_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
         Progress { n_steps: 40, epoch: 5, batch: 0, n_tokens_seen: 40_960, settled: true, ..Progress::default() };
     [("first", Progress::default()), ("last", last)].map(|(name, progress)| {
         let gpt = model(&checks::tiny_model());
-        let state = TrainingState { trees: [&gpt; 3], own_heads: None, progress: progress.clone() };
+        let state = TrainingState { dev: &host(), trees: [&gpt; 3], own_heads: None, progress: progress.clone() };
         let folder = save_training(&folder.join(name), &state, "", 1).unwrap();
         (name, joined(&folder.join("state.json"), &folder.join("weights.safetensors")))
     })
@@ -421,7 +421,7 @@ fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     struct Silent;
     impl PrepareObserver for Silent {
         fn started(&mut self, _: PrepareStart) {}
-        fn progress(&mut self, _: &data::prepare::Progress) -> ControlFlow<()> {
+        fn progress(&mut self, _: &data::prepare::PrepareProgress) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }
     }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::golden;
+use crate::raw::assert_raw;
 
 use crate::support::{self, change, values, zeros};
 
@@ -240,7 +241,10 @@ fn every_format_comes_through_the_door() {
                 (NumberFormat::F32, vec![0; 4 * n])
             }
         });
-        let gpt = built.load();
+        let (_folder, path) = built.save();
+        let model = ModelFile::open(&path).unwrap();
+        assert!(assert_raw(model.source()).contains(format.name()));
+        let gpt = model.load().unwrap().gpt;
         let matrices = gpt.tensors().filter(|(_, t)| t.dims().len() == 2);
         for (name, tensor) in matrices {
             for found in support::values(tensor).chunks_exact(values.len()) {

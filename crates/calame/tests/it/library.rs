@@ -11,7 +11,7 @@ use calame::data::{DataConfig, Splits};
 use calame::device::{Clock, Device, Workload};
 use calame::infer::{SamplerConfig, TextGeneration, TextOptions, generate_text};
 use calame::model::{Gpt, ModelConfig, Preset};
-use calame::ops::{Isa, Precision};
+use calame::ops::{self, Isa, Precision};
 use calame::tensor::Alloc;
 use calame::tokenizer::{self, SimpleTokenizer, Tokenizer};
 use calame::train::metrics::{self, Record};
@@ -253,4 +253,28 @@ fn a_text_ends_at_its_end() {
     // An empty prompt is a text from its beginning.
     let begun = TextGeneration::new(&dev, &gpt, tokenizer.as_ref(), "", &options).unwrap();
     assert_eq!(begun.prompt_text(), "<|endoftext|>");
+}
+
+/// The message of a panic.
+fn panic_of(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    let panic = std::panic::catch_unwind(f).unwrap_err();
+    panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap()
+}
+
+#[test]
+fn a_panic_names_the_operation_and_the_shapes() {
+    let zeros = |dims: &[usize]| Alloc::on_host().zeros(dims);
+    let layer_norm = panic_of(|| {
+        let (x, weight, bias, mut y) = (zeros(&[2, 3]), zeros(&[3]), zeros(&[4]), zeros(&[2, 3]));
+        let (mut mean, mut rstd) = (zeros(&[2]), zeros(&[2]));
+        ops::layer_norm_forward(&device(), &x, &weight, &bias, &mut y, &mut mean, &mut rstd);
+    });
+    assert!(layer_norm.contains("layer_norm_forward: the sizes do not agree: x [2, 3]"), "{layer_norm}");
+    assert!(layer_norm.contains("bias [4]"), "{layer_norm}");
+    let write = panic_of(|| ops::write(&device(), &[1.0; 5], &mut zeros(&[2, 3])));
+    assert!(write.contains("ops::write: 5 elements for Tensor[2, 3]"), "{write}");
+    let logits = panic_of(|| drop(wide_model(&device()).logits(&device(), &[1, 40], 1)));
+    assert!(logits.contains("Gpt::logits: token 40 is not one of the model's 40"), "{logits}");
+    let forward = panic_of(|| drop(wide_model(&device()).logits(&device(), &[1; 17], 1)));
+    assert!(forward.contains("Gpt::forward: sequences of 17 tokens, the model's context is 16"), "{forward}");
 }

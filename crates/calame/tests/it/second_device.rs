@@ -1,15 +1,23 @@
 //! A second device: what the processor trains and generates, a device with memory of its own does too, and nothing but
 //! tokens, losses and logits crosses between the two.
 
-mod mock;
+pub mod mock;
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::path::Path;
+
+use calame::checkpoint::{load_model, save_model, verify_checkpoint};
 use calame::data::Windows;
-use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
-use calame::model::{Gpt, ModelConfig, Preset};
+use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig, generation_bytes};
+use calame::model::params::ParamName;
+use calame::model::{
+    Adapter, Batch, BatchSlices, Dropout, Gpt, Gradients, ModelConfig, Preset, ReturnAll, Saved, Scratch, Trainable,
+};
 use calame::ops::{self, Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
-use calame::tensor::Alloc;
-use calame::train::{RunConfig, Splits, Trainer};
+use calame::tensor::{Alloc, Tensor};
+use calame::train::{CheckpointConfig, Checkpoints, RunConfig, Splits, Trainer};
 
 use mock::{Traffic, Transfers, mock};
 
@@ -34,11 +42,14 @@ fn config(tied_head: bool, dropout: f32) -> RunConfig {
     config
 }
 
+fn tokens(n: usize, seed: u64) -> Vec<u32> {
+    let mut random = Sequence::new(Key::from_seed(seed));
+    (0..n).map(|_| random.below(VOCAB as u64) as u32).collect()
+}
+
 fn splits(config: &RunConfig) -> Splits {
     let windows = |n_windows: usize, seed| {
-        let mut random = Sequence::new(Key::from_seed(seed));
-        let n_tokens = n_windows * config.data.window + 1;
-        let tokens: Vec<u32> = (0..n_tokens).map(|_| random.below(VOCAB as u64) as u32).collect();
+        let tokens = tokens(n_windows * config.data.window + 1, seed);
         Windows::new(tokens.into(), config.data.window, config.data.stride).unwrap()
     };
     let n_batches = N_STEPS * config.train.accumulate;
@@ -53,10 +64,14 @@ fn trainer<'a>(dev: &'a Device, config: &'a RunConfig) -> Trainer<'a> {
     Trainer::fresh(dev, config, splits(config))
 }
 
-/// The name and the elements of every parameter that is present.
-fn parameters(dev: &Device, gpt: &Gpt) -> Vec<(String, Vec<f32>)> {
-    let present = gpt.tensors().filter(|(_, tensor)| !tensor.is_empty());
+/// The name and the elements of every tensor that is present.
+fn elements<'a>(dev: &Device, tensors: impl Iterator<Item = (ParamName, &'a Tensor)>) -> Vec<(String, Vec<f32>)> {
+    let present = tensors.filter(|(_, tensor)| !tensor.is_empty());
     present.map(|(name, tensor)| (name.to_string(), ops::read(dev, tensor))).collect()
+}
+
+fn parameters(dev: &Device, gpt: &Gpt) -> Vec<(String, Vec<f32>)> {
+    elements(dev, gpt.tensors())
 }
 
 /// Compares two models parameter by parameter; differences are relative to the parameter's largest element.
@@ -162,9 +177,148 @@ fn generation_is_the_processors_and_reads_logits_only() {
         let transfers = counts.take_transfers();
         assert_eq!(transfers.reads, Traffic { n_calls: n, n_elements: n * VOCAB });
         assert_eq!((transfers.writes, transfers.results), Default::default());
-        let distinct: std::collections::HashSet<u32> = found.into_iter().collect();
+        let distinct: HashSet<u32> = found.into_iter().collect();
         assert!(distinct.len() > 2, "one token over and over compares nothing: {distinct:?}");
     }
+}
+
+/// The memory of a generation is what its plan says, and all of it is taken before the first token.
+#[test]
+fn a_generation_allocates_what_is_planned_and_nothing_later() {
+    let (dev, counts) = mock();
+    let config = config(true, 0.0).model;
+    let gpt = Gpt::fresh(&dev, &config, 7);
+    for (n_prompt, n) in [(5, 10), (30, 10)] {
+        counts.take_allocated();
+        let limits = GenerationLimits { max_tokens: n, slide: 8 };
+        let sampler = Sampler::new(&SamplerConfig::default(), 0).unwrap();
+        let mut generation = Generation::new(&dev, &gpt, &tokens(n_prompt, 3), sampler, limits).unwrap();
+        let (planned, on_device) = (generation_bytes(&config, n_prompt, n), counts.take_allocated());
+        // The rest are lists in this machine's memory: logits, and ids of rows and pages.
+        let lists = 4 * (VOCAB + 8 * config.n_positions) as u64;
+        assert!(on_device < planned && planned <= on_device + lists, "{planned} planned, {on_device} on the device");
+        while generation.next_token().unwrap().is_some() {}
+        assert_eq!(counts.take_allocated(), 0);
+    }
+}
+
+/// A model with adapters on queries, values and the first layer of the MLP.
+fn adapted(dev: &Device, config: &ModelConfig) -> Gpt {
+    let (mut gpt, c) = (Gpt::fresh(dev, config, 5), config.n_embd);
+    let mut alloc = Alloc::on(dev);
+    let mut seed = 100;
+    let mut adapter = |rank, columns| {
+        let mut adapter = Adapter::zeros(rank, c, columns, 2.0, &mut alloc);
+        for factor in [&mut adapter.a, &mut adapter.b] {
+            seed += 1;
+            ops::fill_normal(dev, Key::from_seed(seed), 0.0, 0.1, factor);
+        }
+        adapter
+    };
+    for block in &mut gpt.h {
+        block.attn.c_attn.adapters = vec![adapter(3, 0..c), adapter(2, 2 * c..3 * c)];
+        block.mlp.c_fc.adapters = vec![adapter(4, 0..4 * c)];
+    }
+    gpt
+}
+
+#[test]
+fn packed_weighted_batches_and_adapters_have_the_processors_gradients() {
+    let config = config(true, 0.0).model;
+    let (n_sequences, n_positions) = (2, 12);
+    let n_rows = n_sequences * n_positions;
+    let (inputs, targets) = (tokens(n_rows, 11), tokens(n_rows, 12));
+    let weights: Vec<f32> = (0..n_rows).map(|i| [1.0, 0.5, 0.0][i % 3]).collect();
+    let segments: Vec<u32> = (0..n_rows).map(|i| (i % n_positions / 5) as u32).collect();
+    let (weights, segments) = (Some(&weights[..]), Some(&segments[..]));
+    let gradients = |dev: &Device, trainable| {
+        let mut gpt = adapted(dev, &config);
+        let alloc = &mut Alloc::on(dev);
+        let mut batch = Batch::new(n_rows, alloc);
+        batch.load(dev, BatchSlices { inputs: &inputs, targets: &targets, weights, segments, n_sequences });
+        let mut grads = Gradients::new(&gpt, None, trainable, config.n_layer, alloc);
+        let mut saved = Saved::for_training(&config, n_sequences, n_positions, alloc);
+        let mut scratch = Scratch::with_outputs(&config, n_rows, VOCAB, gpt.rank(), alloc);
+        let (drop, sink) = (Dropout::Off, &mut ReturnAll);
+        let loss = gpt.forward_backward(dev, &batch, &drop, 0.05, &mut grads, &mut saved, &mut scratch, sink);
+        (loss, elements(dev, grads.tensors()))
+    };
+    for trainable in [Trainable::ALL, Trainable::ADAPTERS] {
+        let (cpu, (other, _)) = (portable_cpu(), mock());
+        let (expected, found) = (gradients(&cpu, trainable), gradients(&other, trainable));
+        assert!((expected.0 - found.0).abs() <= 1e-5 * expected.0, "{} and {}", expected.0, found.0);
+        assert_close(&format!("{trainable:?}"), &expected.1, &found.1);
+        let n_adapted = expected.1.iter().filter(|(name, _)| name.contains("adapters")).count();
+        assert_eq!(n_adapted, config.n_layer * 3 * 2);
+        assert!(trainable == Trainable::ALL || n_adapted == expected.1.len());
+    }
+}
+
+#[test]
+fn a_checkpoint_is_written_from_the_device_and_read_back_to_any() {
+    let config = config(false, 0.1);
+    let (cpu, (other, counts)) = (portable_cpu(), mock());
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = trainer(&other, &config);
+    first.step().unwrap();
+    counts.take_transfers();
+    let checkpoint = first.save(folder.path()).unwrap();
+    verify_checkpoint(&checkpoint).unwrap();
+    // Weights and both moments, once.
+    let n_elements = 3 * config.model.n_parameters();
+    assert_eq!(counts.take_transfers().reads.n_elements, n_elements);
+    let saved = parameters(&other, first.gpt());
+
+    let mut resumed = trainer(&other, &config);
+    counts.take_transfers();
+    resumed.resume(&checkpoint).unwrap();
+    assert_eq!(counts.take_transfers().writes.n_elements, n_elements);
+    assert!(parameters(&other, resumed.gpt()) == saved);
+    let mut elsewhere = trainer(&cpu, &config);
+    elsewhere.resume(&checkpoint).unwrap();
+    assert!(parameters(&cpu, elsewhere.gpt()) == saved);
+
+    // The thread that writes copies has the same state to write.
+    let background = folder.path().join("background");
+    let mut checkpoints = Checkpoints::new(&background, &CheckpointConfig { copy: true, ..Default::default() });
+    checkpoints.save(&first.savable()).unwrap();
+    checkpoints.wait().unwrap();
+    for file in ["weights.safetensors", "m.safetensors", "v.safetensors"] {
+        let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
+        assert!(read(&checkpoint) == read(&background.join("step-000001")), "{file}");
+    }
+
+    let (a, b) = (first.step().unwrap(), resumed.step().unwrap());
+    assert_eq!(a.loss.to_bits(), b.loss.to_bits());
+    assert!(parameters(&other, first.gpt()) == parameters(&other, resumed.gpt()), "moments too are as they were");
+    elsewhere.step().unwrap();
+    assert_close("resumed", &parameters(&cpu, elsewhere.gpt()), &parameters(&other, resumed.gpt()));
+}
+
+#[test]
+fn a_model_of_a_device_is_saved_and_loaded_by_way_of_this_machines_memory() {
+    let (cpu, (other, _)) = (portable_cpu(), mock());
+    let folder = tempfile::tempdir().unwrap();
+    let gpt = Gpt::fresh(&other, &config(false, 0.0).model, 3);
+    let path = folder.path().join("model");
+    save_model(&path, &gpt.on_host(&other), None).unwrap();
+    let loaded = load_model(&path).unwrap().gpt;
+    assert!(parameters(&cpu, &loaded) == parameters(&other, &gpt));
+    assert!(parameters(&other, &loaded.on_device(&other)) == parameters(&other, &gpt));
+    let adapted = adapted(&other, &gpt.config);
+    assert!(parameters(&cpu, &adapted.on_host(&other)) == parameters(&other, &adapted), "adapters too");
+    // In this machine's memory already: nothing is copied.
+    let gpt = Gpt::fresh(&cpu, &gpt.config, 3);
+    assert!(matches!(gpt.on_host(&cpu), Cow::Borrowed(same) if std::ptr::eq(same, &gpt)));
+}
+
+#[test]
+#[should_panic(expected = "× f32 on the mock device, expected f32 in this machine's memory")]
+fn a_model_of_a_device_that_is_not_copied_first_is_refused() {
+    let (other, _) = mock();
+    let gpt = Gpt::fresh(&other, &config(true, 0.0).model, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let _ = save_model(&folder.path().join("model"), &gpt, None);
 }
 
 #[test]

@@ -117,10 +117,6 @@ unsafe fn write_tile(sum: &[[__m512; 2]], c: *mut f32, row_stride: usize, cols: 
                     Store::Bias(bias) => {
                         _mm512_add_ps(_mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16)), sum[half])
                     }
-                    Store::AddBias(bias) => {
-                        let bias = _mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16));
-                        _mm512_add_ps(_mm512_add_ps(_mm512_maskz_loadu_ps(m, c), bias), sum[half])
-                    }
                 };
                 _mm512_mask_storeu_ps(c, m, value);
             }

@@ -12,6 +12,7 @@ use super::super::inside::file_inside;
 use super::super::source::StoredTensor;
 use super::proto::{EXTERNAL, FLOAT, INT32, INT64, ModelProto, TensorProto};
 use crate::files::{FileError, PositionedFile, read_at_most};
+use crate::quant::NumberFormat;
 
 /// The graph of gpt2-xl takes some 230 kB. A message in memory is up to a hundred times what it is in the file, so that a
 /// file of this size can take some hundred MB.
@@ -151,6 +152,7 @@ impl OnnxFile {
             name: name.clone(),
             shape,
             dtype: "FLOAT".to_owned(),
+            format: Some(NumberFormat::F32),
             is_float: true,
             file_bytes: length,
         });

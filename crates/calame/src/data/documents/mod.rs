@@ -1,7 +1,7 @@
-//! Documents one after another, out of files of any size: text, JSON lines, Parquet, the first two compressed or not.
+//! Reads documents one by one from files of any size: text and JSON lines, each plain or compressed, and Parquet.
 //!
-//! A text file is one document, which is read in pieces; a line of a `.jsonl` file is one, and a row of a `.parquet` file.
-//! What is held in memory is a piece of a text, a line, or a batch of rows.
+//! A text file is one document and is read in pieces. Each line of a `.jsonl` file and each row of a `.parquet`
+//! file is a document. Memory holds one piece of a text, one line, or one batch of rows.
 
 mod cut;
 mod document;

@@ -1,4 +1,4 @@
-//! Reading the documents of one source, one after another.
+//! Reads the documents of one source in order.
 
 use super::document::{Document, Found};
 use super::error::DocumentError;
@@ -8,12 +8,12 @@ use super::parquet::Rows;
 use super::source::{DocumentSource, SourceKind};
 use super::text::TextStream;
 
-/// Which part of a line or a row is the text.
+/// Names of the parts of a line or row that contain the text.
 #[derive(Clone, Debug)]
 pub(in crate::data) struct Names<'a> {
-    /// The field of a line of JSON.
+    /// The field of a JSON line that contains the text.
     pub field: &'a str,
-    /// The column of a Parquet file.
+    /// The column of a Parquet file that contains the text.
     pub column: &'a str,
 }
 
@@ -25,7 +25,7 @@ pub(in crate::data) enum Reader {
 }
 
 impl Reader {
-    /// Opens a source; what is read of the file is added to `meter`.
+    /// Opens a source; bytes read from the file are added to `meter`.
     pub(in crate::data) fn open(
         source: &DocumentSource,
         names: &Names<'_>,
@@ -38,7 +38,7 @@ impl Reader {
         })
     }
 
-    /// The next document; none at the end.
+    /// The next document, or `None` at the end.
     pub(in crate::data) fn next(&mut self) -> Result<Option<Found>, DocumentError> {
         match self {
             Reader::Text(stream) => Ok(stream.take().map(|stream| Found::Document(Document::Stream(stream)))),

@@ -1,21 +1,21 @@
-//! A preparation under way.
+//! The preparation in progress.
 
 use std::collections::BTreeMap;
 
 use super::super::documents::DocumentSource;
 use super::super::manifest::{Manifest, SourceEntry, TokenizerEntry};
-use super::super::shard_format::{IdWidth, Part};
+use super::super::shard_format::{IdWidth, Split};
 use super::error::PrepareError;
 use super::options::PrepareOptions;
 use super::state::{State, Workplace};
 use super::writer::ShardWriter;
 use crate::tokenizer::Tokenizer;
 
-/// A preparation under way: its shards, and the state that goes with them.
+/// A preparation in progress: its shard writers and the state that describes them.
 pub(super) struct Job {
     pub workplace: Workplace,
     pub state: State,
-    /// Hashes of the documents seen before the source that is gone on with.
+    /// Hashes of the documents read before the source at which the preparation resumes.
     pub seen: Vec<u128>,
     writers: BTreeMap<&'static str, ShardWriter>,
     pub end_of_text: Option<u32>,
@@ -32,19 +32,19 @@ impl Job {
         let seen = workplace.resume_seen(state.source_start.n_seen)?;
         let width = IdWidth::of_vocabulary(tokenizer.n_vocab());
         let mut writers = BTreeMap::new();
-        for part in [Part::Train, Part::Val] {
-            let shards: Vec<_> = state.shards.iter().filter(|shard| shard.split == part).cloned().collect();
-            let n_begun = if part == Part::Train { state.n_train_begun } else { state.n_val_begun };
+        for split in [Split::Train, Split::Val] {
+            let shards: Vec<_> = state.shards.iter().filter(|shard| shard.split == split).cloned().collect();
+            let n_begun = if split == Split::Train { state.n_train_begun } else { state.n_val_begun };
             writers
-                .insert(part.name(), ShardWriter::resume(workplace.folder(), part, options, width, shards, n_begun)?);
+                .insert(split.name(), ShardWriter::resume(workplace.folder(), split, options, width, shards, n_begun)?);
         }
         let end_of_text = tokenizer.end_of_text().filter(|_| options.end_of_text);
         let n_shards_at_checkpoint = state.shards.len();
         Ok(Job { workplace, state, seen, writers, end_of_text, n_shards_at_checkpoint })
     }
 
-    pub(super) fn writer(&mut self, part: Part) -> &mut ShardWriter {
-        self.writers.get_mut(part.name()).expect("a writer for each part")
+    pub(super) fn writer(&mut self, split: Split) -> &mut ShardWriter {
+        self.writers.get_mut(split.name()).expect("a writer for each split")
     }
 
     pub(super) fn n_tokens(&self) -> u64 {
@@ -55,20 +55,20 @@ impl Job {
         self.writers.values().map(|writer| writer.shards().len()).sum()
     }
 
-    /// Syncs all that is written and notes how far it goes.
+    /// Syncs everything written so far and records it in the state file.
     pub(super) fn checkpoint(&mut self) -> Result<(), PrepareError> {
         for writer in self.writers.values_mut() {
             writer.sync()?;
         }
         self.workplace.sync_seen()?;
-        self.state.n_train_begun = self.writer(Part::Train).n_begun();
-        self.state.n_val_begun = self.writer(Part::Val).n_begun();
+        self.state.n_train_begun = self.writer(Split::Train).n_begun();
+        self.state.n_val_begun = self.writer(Split::Val).n_begun();
         self.state.shards = self.writers.values().flat_map(ShardWriter::shards).cloned().collect();
         self.n_shards_at_checkpoint = self.state.shards.len();
         self.workplace.write_state(&self.state)
     }
 
-    /// Closes the last shards and writes the manifest, with which the folder is complete.
+    /// Closes the last shards and writes the manifest, which makes the folder complete.
     pub(super) fn finish(
         self,
         sources: &[DocumentSource],

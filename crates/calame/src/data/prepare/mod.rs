@@ -1,11 +1,13 @@
-//! From documents to shards of tokens, in parallel, with bounded memory.
+//! Converts documents into shards of tokens, in parallel and with bounded memory.
 //!
-//! One thread reads (`feed`): it finds documents, takes off what is to be taken off, drops duplicates, deals documents to the
-//! two parts, and cuts long ones. Others tokenise batches of these. The calling thread writes the ids in the order of the
-//! text (`pipeline`), so that the shards do not depend on the number of threads.
+//! One thread reads (`feed`): it finds documents, strips and normalises them, drops duplicates, assigns documents
+//! to the two splits, and cuts long ones into pieces. Other threads tokenize batches of pieces. The calling thread
+//! writes the ids in the order of the text (`pipeline`), so that the shards do not depend on the number of threads.
 //!
-//! Now and then the shards under way are synced and a state file says how far they go (`state`). A preparation that was
-//! killed is gone on with from there, and its shards are those of an unbroken one.
+//! At intervals the unfinished shards are synced and a state file records how far they are (`state`). A preparation
+//! that was killed resumes from there and produces the same shards as an uninterrupted one. It reads the current
+//! source again from its start and discards what is already written, so that no reader has to store a position:
+//! reading is a small part of the work, and one rule serves all readers.
 
 mod error;
 mod feed;
@@ -28,40 +30,40 @@ use state::{State, Workplace};
 
 pub use error::PrepareError;
 pub use options::{Normalisation, OptionError, PrepareOptions, SplitBy};
-pub use progress::{Grain, PrepareObserver, PrepareStart, Prepared, Progress};
+pub use progress::{Grain, PrepareObserver, PrepareProgress, PrepareStart, Prepared};
 
-/// The texts of documents, one piece after another, as a preparation takes them: for whoever learns a tokenizer.
+/// The texts of documents, piece by piece, exactly as a preparation tokenizes them. Used to train a tokenizer.
 pub struct Texts<'a>(Feed<'a>);
 
 impl<'a> Texts<'a> {
-    /// The texts of `sources`; of the options those count that say what a document is and what is dropped. What is read of
-    /// the files is added to `meter`.
+    /// The texts of `sources`. Only the options that define documents and what is dropped are used. Bytes read
+    /// from the files are added to `meter`.
     pub fn new(sources: &'a [DocumentSource], options: &'a PrepareOptions, meter: Meter) -> Texts<'a> {
         Texts(Feed::new(sources, options, FeedState::default(), Vec::new(), None, 0, meter))
     }
 
-    /// The next piece, at most [`PIECE_BYTES`](super::documents::PIECE_BYTES) of a document; none at the end.
+    /// The next piece of at most [`PIECE_BYTES`](super::documents::PIECE_BYTES), or `None` at the end.
     ///
     /// # Errors
-    /// A source that cannot be read.
+    /// Returns an error if a source cannot be read.
     pub fn next_text(&mut self) -> Result<Option<String>, DocumentError> {
         Ok(self.0.next()?.map(|piece| piece.text))
     }
 
-    /// What was left out so far.
+    /// What was dropped so far.
     pub fn dropped(&self) -> &Dropped {
         &self.0.state().dropped
     }
 }
 
-/// Tokenises `sources` into shards in `folder`, with a manifest and the tokenizer beside them.
+/// Tokenizes `sources` into shards in `folder` and writes the manifest and the tokenizer next to them.
 ///
-/// `n_threads` threads tokenise; the result does not depend on their number. In memory are some batches of text, the
-/// tokenizer, and with `dedup` some 20 to 40 bytes a document.
+/// `n_threads` threads tokenize; the result does not depend on their number. Memory holds a few batches of text per
+/// thread, the tokenizer, and with `dedup` 20 to 40 bytes per document.
 ///
 /// # Errors
-/// An option that cannot be; a folder with other things in it; a source that cannot be read; a disk that is full. What was
-/// done until then is gone on with by the next call, where it was saved.
+/// Returns an error for an invalid option, a folder with other contents, an unreadable source or a full disk. The
+/// next call resumes from the last recorded state.
 ///
 /// # Panics
 /// If `n_threads` is 0.
@@ -76,7 +78,7 @@ pub fn prepare(
     prepare_with(sources, tokenizer, options, folder, n_threads, Grain::default(), observer)
 }
 
-/// As [`prepare`], cut more or less finely.
+/// As [`prepare`], with an explicit [`Grain`].
 ///
 /// # Errors
 /// As [`prepare`].
@@ -108,8 +110,8 @@ pub fn prepare_with(
     job.finish(sources, tokenizer, options).map(Prepared::Done)
 }
 
-/// The state to go on from: the one that was left, or a fresh one, with the characters counted if they must be. None where
-/// the observer ended the counting.
+/// The state to resume from: the stored one, or a new one, after counting characters if the split needs it. `None`
+/// if the observer stopped the counting.
 fn first_state(
     workplace: &Workplace,
     sources: &[DocumentSource],
@@ -124,20 +126,21 @@ fn first_state(
     if options.split == SplitBy::Characters && options.val_fraction > 0.0 {
         let meter = Meter::default();
         let mut feed = Feed::new(sources, options, FeedState::default(), Vec::new(), None, 0, meter.clone());
-        let mut n_bytes_told = 0;
+        let mut n_bytes_reported = 0;
         while feed.next()?.is_some() {
             let n_text_bytes = feed.state().n_text_bytes;
-            if n_text_bytes - n_bytes_told < grain.batch_bytes as u64 {
+            if n_text_bytes - n_bytes_reported < grain.batch_bytes as u64 {
                 continue;
             }
-            n_bytes_told = n_text_bytes;
-            let progress = Progress { counting: true, n_file_bytes: meter.n_bytes(), ..Progress::default() };
+            n_bytes_reported = n_text_bytes;
+            let progress =
+                PrepareProgress { counting: true, n_file_bytes: meter.n_bytes(), ..PrepareProgress::default() };
             if observer.progress(&progress).is_break() {
                 return Ok(None);
             }
         }
         let n_characters = feed.state().n_characters;
-        // As the book's int(train_ratio * len(text)).
+        // Rounds like the book's int(train_ratio * len(text)).
         state.n_train_characters = Some(((1.0 - options.val_fraction) * n_characters as f64) as u64);
     }
     state.is_ready = true;
@@ -145,7 +148,7 @@ fn first_state(
     Ok(Some(state))
 }
 
-/// What a folder with a manifest means: done already, or somebody else's.
+/// Decides whether a folder with a manifest is this preparation, complete, or another one.
 fn finished_before(
     sources: &[DocumentSource],
     tokenizer: &dyn Tokenizer,
@@ -174,7 +177,7 @@ fn finished_before(
     if let Some(newer) = sources.iter().find(|source| changed(&source.path) > prepared) {
         return Err(occupied(&format!("a text prepared before {} was changed", newer.path.display())));
     }
-    // What a kill between the manifest and the end may have left.
+    // Files that a kill between writing the manifest and clearing up may have left.
     Workplace::clear(folder)?;
     Ok(Prepared::WasDone(manifest))
 }

@@ -1,15 +1,17 @@
-//! What a preparation reports, and how finely it is cut.
+//! What a preparation reports, and how often.
 
 use std::ops::ControlFlow;
 
 use super::super::manifest::Manifest;
 
-/// How finely a preparation is cut; the shards do not depend on it.
+/// Batch size and checkpoint interval of a preparation; the shards do not depend on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grain {
-    /// Bytes of text that go through the tokenizer together, at least, but for the last.
+    /// Minimum bytes of text per batch, the unit that one thread tokenizes; the last batch may be smaller.
+    /// Default 1 MiB.
     pub batch_bytes: usize,
-    /// Bytes of text after which the shards under way are synced and the state is written.
+    /// Bytes of text between two checkpoints, at which shards are synced and the state is written. Default 256
+    /// MiB: about two seconds of work to repeat after a kill.
     pub checkpoint_bytes: u64,
 }
 
@@ -19,47 +21,48 @@ impl Default for Grain {
     }
 }
 
-/// How far a preparation is.
+/// How far a preparation has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Whether the characters are still being counted, which a split by characters needs; tokens come after that.
+pub struct PrepareProgress {
+    /// Whether the characters are still being counted for a split by characters, before any token is written.
     pub counting: bool,
-    /// Bytes of the files, as they lie on the disk, that were read in this pass.
+    /// Bytes of the files read in this pass, in their compressed form.
     pub n_file_bytes: u64,
     /// Documents whose tokens are written.
     pub n_documents: u64,
-    /// Bytes of their text.
+    /// Bytes of text in these documents.
     pub n_text_bytes: u64,
-    /// Tokens written.
+    /// Token ids written, in both splits.
     pub n_tokens: u64,
 }
 
-/// How a preparation ended.
+/// Result of a preparation that did not fail.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prepared {
-    /// The folder is complete.
+    /// The folder is now complete.
     Done(Manifest),
-    /// The folder was complete before, of the same text and with the same options: nothing was done.
+    /// The folder was already complete, with the same text and options; nothing was done.
     WasDone(Manifest),
-    /// It was asked to stop; the same call goes on.
+    /// The observer stopped it; the same call resumes it.
     Stopped,
 }
 
-/// How a preparation starts.
+/// Where a preparation starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrepareStart {
     /// In a folder without an earlier preparation.
     Fresh,
-    /// Where a stopped preparation of the same text with the same options ended.
+    /// Where an interrupted preparation of the same text with the same options stopped.
     Resumed,
-    /// From the beginning: what a stopped preparation left was of another text or made with other options, and is removed.
+    /// From the beginning; an interrupted preparation of another text or with other options was removed.
     Restarted,
 }
 
-/// Follows a preparation.
+/// Receives the progress of a preparation and may stop it.
 pub trait PrepareObserver {
     /// Called once, before anything is read.
     fn started(&mut self, start: PrepareStart);
-    /// Called after every batch of about a megabyte of text; may end the preparation, which saves what is done.
-    fn progress(&mut self, progress: &Progress) -> ControlFlow<()>;
+    /// Called after every batch (about 1 MiB of text). Returning `Break` stops the preparation; its state is
+    /// saved first.
+    fn progress(&mut self, progress: &PrepareProgress) -> ControlFlow<()>;
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use calame::device::{Affine, Backend, Device, Epilogue, Init, KvRows, RowSet};
 use calame::ops::{AdamWStep, AttentionShape, DropMask, Isa, Precision};
 use calame::rng::Key;
-use calame::tensor::{DeviceBuffer, ElementFormat, NumberFormat, Storage, Tensor, View, ViewMut};
+use calame::tensor::{DeviceBuffer, Dims, ElementFormat, NumberFormat, Storage, Tensor, View, ViewMut};
 use calame_kernels::{EPS, KvPages, Pool, fill_normal, fill_uniform, reference};
 
 /// Calls, and the elements that they carried.
@@ -193,13 +193,15 @@ impl Backend for Mock {
         Precision::F32
     }
 
-    fn zeros(&self, n_elements: usize, format: ElementFormat, _: bool) -> Storage {
+    fn zeros(&self, dims: Dims, format: ElementFormat, _: bool) -> Tensor {
+        let n_elements = dims.n_elements();
         *self.counts.allocated.lock().unwrap() += format.n_bytes(n_elements as u64);
-        Storage::Gpu(Box::new(match format {
+        let buffer = match format {
             ElementFormat::Number(NumberFormat::F32) => Buffer::Numbers(vec![0.0; n_elements]),
             ElementFormat::Ids => Buffer::Ids(vec![0; n_elements]),
             ElementFormat::Number(other) => panic!("mock device: it holds no {other}"),
-        }))
+        };
+        Tensor::new(Storage::Gpu(Box::new(buffer)), dims)
     }
 
     fn write(&self, from: &[f32], to: &mut Tensor) {
