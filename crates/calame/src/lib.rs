@@ -5,11 +5,11 @@
 //!
 //! # Training
 //!
-//! A run is a [`train::RunConfig`]. A [`train::Trainer`] makes its steps, and a [`train::Recorder`] writes what they measure,
+//! A run is a [`train::RunConfig`]. A [`train::Trainer`] makes its steps, and a [`run::Recorder`] writes what they measure,
 //! and the resulting model, into the run's folder.
 //!
 //! ```
-//! use calame::{data::Splits, device::Workload, model::Preset, train::{Recorder, RunConfig, Trainer}};
+//! use calame::{data::Splits, device::Workload, model::Preset, run::Recorder, train::{RunConfig, Trainer}};
 //!
 //! # let folder = tempfile::tempdir()?;
 //! # let run = folder.path().join("run");
@@ -61,9 +61,11 @@
 //! - [`model`]: the layers, the model, its parameters and gradients, the pages of keys and values.
 //! - [`tokenizer`]: text to token ids and back.
 //! - [`data`]: texts, windows, batches; texts larger than memory as shards.
-//! - [`train`]: the configuration of a run, the training loop, the run's folder.
+//! - [`train`]: the configuration of a run, the training loop, checkpoints.
+//! - [`run`]: what a run leaves in its folder.
+//! - [`plan`]: what a run will need.
 //! - [`infer`]: drawing tokens, and text from a prompt.
-//! - [`checkpoint`]: models and training states as files, in calame's format and in those of other programs.
+//! - [`formats`]: model files, in calame's format and in those of other programs.
 //! - [`quant`]: conversion between number formats of weights.
 //! - [`rng`]: counter-based random numbers, and those of PyTorch.
 //! - [`files`]: atomic replacement, positioned reads, hashes.

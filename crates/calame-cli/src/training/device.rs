@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use calame::device::{Device, DeviceConfig, DeviceConfigError, Workload};
-use calame::ops::Isa;
+use calame::ops::{Isa, Precision};
 
-use crate::ui::output::{UsageError, WithHint};
+use crate::ui::output::{UsageError, WithHint, count};
 
 /// The environment variable that pins the instruction set, for tests and comparisons.
 const PIN: &str = "CALAME_INSTRUCTION_SET";
@@ -71,5 +71,20 @@ pub fn with_hint(error: DeviceConfigError) -> anyhow::Error {
             let hint = format!("it has {}; device.instruction_set = \"auto\" takes the widest", names.join(", "));
             WithHint::new(&error, hint).into()
         }
+    }
+}
+
+/// A device in a few words, such as `bf16 on the cpu with 2 threads (avx512-bf16)`.
+pub fn describe(device: &DeviceConfig) -> String {
+    let threads = count(device.threads, "thread");
+    format!("{} on the {} with {threads} ({})", device.precision, device.device, device.instruction_set)
+}
+
+/// How a machine multiplies in `precision`; empty for f32, which needs no remark.
+pub fn describe_products(isa: Isa, precision: Precision) -> &'static str {
+    match precision {
+        Precision::Bf16 if Precision::fastest(isa) != Precision::Bf16 => "rounded to bf16, multiplied as f32",
+        Precision::Bf16 => "multiplied natively",
+        Precision::F32 => "",
     }
 }

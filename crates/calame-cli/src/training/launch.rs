@@ -13,11 +13,11 @@ use calame::tokenizer;
 use calame::train::{Rng, RunConfig, sound_checkpoint};
 use toml::{Table, Value};
 
+use super::args::TrainArgs;
 use crate::training::settings::{self, Asked, Settings};
 use crate::training::text::{self, Prepared};
 use crate::training::{device, runs};
 use crate::ui::output::{UsageError, WithHint, note, quoted};
-use crate::verbs::train::Args;
 
 /// A run that is ready to train.
 pub struct Ready {
@@ -46,7 +46,7 @@ impl Place {
 }
 
 /// The run that is asked for: a new one, or the rest of a stopped one.
-pub fn ready(args: &Args) -> Result<(Device, Ready)> {
+pub fn ready(args: &TrainArgs) -> Result<(Device, Ready)> {
     match &args.resume {
         Some(path) => reopen(path, args),
         None => start(args),
@@ -54,7 +54,7 @@ pub fn ready(args: &Args) -> Result<(Device, Ready)> {
 }
 
 /// A new run, but for its folder; the text is known to suffice before memory is taken for the model.
-fn start(args: &Args) -> Result<(Device, Ready)> {
+fn start(args: &TrainArgs) -> Result<(Device, Ready)> {
     let settings = settings::resolve(&asked(args))?;
     let mut config = settings.config.clone();
     if config.train.rng == Rng::Torch && config.device.precision == "auto" {
@@ -89,7 +89,7 @@ fn start(args: &Args) -> Result<(Device, Ready)> {
     Ok((dev, Ready { config, place: Place::New(path), gpt, prepared }))
 }
 
-fn asked(args: &Args) -> Asked {
+fn asked(args: &TrainArgs) -> Asked {
     let mut flags: Vec<(&'static str, Value)> = Vec::new();
     // A size beyond what TOML holds is beyond what anything holds: the largest is refused as it would be.
     let size = |n: usize| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
@@ -153,7 +153,7 @@ fn checkpoint_to_go_on_from(folder: &RunFolder) -> Result<Option<PathBuf>> {
 }
 
 /// A run that was stopped, from its folder.
-fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
+fn reopen(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
     let (folder, mut config) = RunFolder::open(path)?;
     let Some(checkpoint) = checkpoint_to_go_on_from(&folder)? else {
         let hint = if folder.model().exists() {
@@ -198,7 +198,7 @@ fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
 }
 
 /// The device that the run began on, or the nearest to it that this machine has.
-fn reopen_device(config: &mut RunConfig, args: &Args) -> Result<Device> {
+fn reopen_device(config: &mut RunConfig, args: &TrainArgs) -> Result<Device> {
     let recorded = config.device.instruction_set.clone();
     config.device.threads = args.device.threads.unwrap_or(config.device.threads);
     if !recorded.parse::<Isa>().is_ok_and(Isa::is_available) {

@@ -17,7 +17,7 @@ use calame::rng;
 use calame::tensor::Alloc;
 use calame::train::{GuardConfig, Rng, RunConfig, Splits, Trainer};
 
-use crate::verbs::bench::Peak;
+use super::peaks::{self, Peak};
 
 /// A model with a step of fewer operations is rehearsed as it is.
 const SHORT_STEP_OPERATIONS: f64 = 3e10;
@@ -102,7 +102,7 @@ pub fn rehearse(config: &RunConfig, text: &TextSize, machine: &Machine) -> Resul
         seconds.push(timed(&mut || trainer.step().map(drop))?);
     }
     let phases = dev.take_profile();
-    let median = crate::verbs::bench::median(seconds.clone());
+    let median = peaks::median(seconds.clone());
     let n = seconds.len() as f64;
     let steady = median / (seconds.iter().sum::<f64>() / n);
     let adamw = adamw_bytes(&config.model, text) / (work_of(&phases, Phase::AdamW) / n).max(1.0);

@@ -7,13 +7,12 @@ use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows};
 use calame::plan::TextSize;
-use calame::tokenizer::{Tokenizer, TokenizerConfig, TokenizerError};
+use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::net::download;
 use crate::ui::output::{WithHint, grouped};
-use crate::verbs::tokenize::open_tokenizer;
 
 /// A text ready to train on.
 pub struct Prepared {
@@ -155,6 +154,23 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
     let size = size_of(&train, &validation, tokenizer.n_vocab())?;
     let splits = Splits::new(train.clone(), validation, data)?;
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
+}
+
+/// `gpt2`, or the tokenizer of a file, run or model.
+pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
+    if name == "gpt2" {
+        return Ok(Bpe::gpt2());
+    }
+    let path = Path::new(name);
+    let places = [path.to_owned(), path.join("tokenizer.json"), path.join("model").join("tokenizer.json")];
+    let Some(file) = places.into_iter().find(|p| p.is_file()) else {
+        bail!(WithHint::new(
+            format!("there is no tokenizer at '{name}'"),
+            "give gpt2, a tokenizer.json, or a run or model that has one"
+        ));
+    };
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(tokenizer::read_json(&text, &file)?)
 }
 
 fn build_tokenizer(config: &TokenizerConfig, text: &str, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {

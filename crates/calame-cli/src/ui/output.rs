@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use anyhow::Context;
 use calame::formats::CheckpointError;
 use calame::run::RunFolderError;
 use calame::tokenizer::TokenizerError;
+
+/// How often progress is printed as a line where there is no terminal for a bar.
+pub const PLAIN_PROGRESS: Duration = Duration::from_secs(15);
 
 /// An error whose remedy is known.
 #[derive(Debug)]
@@ -170,6 +174,29 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// `1 thread`, `2 threads`.
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// 2850000000 as `2.85 GB`.
+pub fn gigabytes(bytes: u64) -> String {
+    match bytes {
+        0..10_000_000_000 => format!("{:.2} GB", bytes as f64 / 1e9),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// Bytes as people say them.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        10_000_000..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -211,6 +238,8 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
+        assert_eq!(gigabytes(2_850_000_000), "2.85 GB");
+        assert_eq!(gigabytes(21_300_000_000), "21.3 GB");
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(163_009_536), "163,009,536");

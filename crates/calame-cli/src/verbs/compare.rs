@@ -8,8 +8,8 @@ use calame::run::plot::{ComparedRun, compare};
 use serde_json::json;
 use toml::{Table, Value};
 
+use crate::training::summary::Summary;
 use crate::ui::output::{print, print_json};
-use crate::verbs::runs::Summary;
 
 /// Compare runs: their curves in one figure, the settings that differ, their losses.
 #[derive(clap::Args, Debug)]
@@ -121,7 +121,7 @@ fn table(names: &[String], summaries: &[Summary], settings: &BTreeMap<String, Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verbs::runs::State;
+    use crate::training::summary::State;
     use calame::model::Preset;
     use calame::train::RunConfig;
 

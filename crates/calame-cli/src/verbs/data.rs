@@ -1,29 +1,21 @@
 //! `calame data`: text of any size made ready to train on.
 
-use std::io::{self, IsTerminal};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use calame::data::manifest::ShardEntry;
-use calame::data::prepare::{
-    Normalisation, PrepareObserver, PrepareOptions, PrepareProgress, PrepareStart, Prepared, SplitBy, prepare,
-};
+use calame::data::prepare::{Normalisation, PrepareOptions, Prepared, SplitBy, prepare};
 use calame::data::{DocumentSource, Manifest, ShardFormat, SourceKind, Split, find_sources};
 use clap::{ArgAction, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::net::download;
 use crate::training::signals::Signals;
 use crate::training::text;
+use crate::training::text::open_tokenizer;
 use crate::ui::output::{WithHint, duration, grouped, note, print, print_json, quoted};
-use crate::verbs::tokenize::open_tokenizer;
-
-/// Where there is no terminal, a line about progress at most this often.
-const PLAIN_PROGRESS: Duration = Duration::from_secs(15);
+use crate::ui::preparation::Follower;
 
 /// Prepare text of any size for training, or look at what was prepared.
 #[derive(clap::Args, Debug)]
@@ -79,7 +71,7 @@ enum Format {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Split {
+enum SplitUnit {
     Documents,
     Characters,
 }
@@ -126,7 +118,7 @@ struct PrepareArgs {
     /// What is dealt to the two parts: documents, or characters (the last of all are for validation)
     /// [default: characters for text files alone, else documents]
     #[arg(long, value_name = "BY", value_enum)]
-    split: Option<Split>,
+    split: Option<SplitUnit>,
 
     /// Seed of the split by documents
     #[arg(long, value_name = "N", default_value_t = 123)]
@@ -197,7 +189,7 @@ impl DocumentArgs {
 }
 
 /// Threads to work with: those asked for, or as many as the machine runs at once.
-pub fn n_threads(asked: Option<usize>) -> usize {
+fn n_threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 256)
 }
 
@@ -215,9 +207,9 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         shard_tokens: args.shard_tokens.unwrap_or(PrepareOptions::default().shard_tokens),
         val_fraction: args.val_fraction,
         split: match args.split {
-            Some(Split::Characters) => SplitBy::Characters,
+            Some(SplitUnit::Characters) => SplitBy::Characters,
             None if by_characters => SplitBy::Characters,
-            Some(Split::Documents) | None => SplitBy::Documents,
+            Some(SplitUnit::Documents) | None => SplitBy::Documents,
         },
         seed: args.seed,
         end_of_text: args.end_of_text,
@@ -227,7 +219,7 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
     let mut follower = Follower::new(&sources, signals, args.json)?;
     let n_threads = n_threads(args.threads);
     let prepared = prepare(&sources, tokenizer.as_ref(), &options, &args.out, n_threads, &mut follower);
-    follower.bar.finish_and_clear();
+    follower.finish();
     match prepared? {
         Prepared::Done(manifest) => report(args, &manifest, Some(&follower))?,
         Prepared::WasDone(manifest) => report(args, &manifest, None)?,
@@ -237,86 +229,6 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A preparation as people see it.
-struct Follower {
-    bar: ProgressBar,
-    signals: Signals,
-    json: bool,
-    n_file_bytes: u64,
-    started: Instant,
-    last_plain: Instant,
-    /// Bytes of text that an earlier program had done.
-    n_bytes_before: u64,
-    goes_on: bool,
-    last: PrepareProgress,
-}
-
-impl Follower {
-    fn new(sources: &[DocumentSource], signals: Signals, json: bool) -> Result<Follower> {
-        let n_file_bytes = sources.iter().map(|source| source.file_bytes).sum();
-        let bar =
-            if io::stderr().is_terminal() && !json { ProgressBar::new(n_file_bytes) } else { ProgressBar::hidden() };
-        bar.set_style(ProgressStyle::with_template("{bar:32} {bytes} of {total_bytes} · {msg} · {eta} left")?);
-        let (started, last_plain) = (Instant::now(), Instant::now());
-        Ok(Follower {
-            bar,
-            signals,
-            json,
-            n_file_bytes,
-            started,
-            last_plain,
-            n_bytes_before: 0,
-            goes_on: false,
-            last: PrepareProgress::default(),
-        })
-    }
-
-    fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
-    }
-
-    /// Megabytes of text a second, since the program began.
-    fn megabytes_per_second(&self) -> f64 {
-        self.last.n_text_bytes.saturating_sub(self.n_bytes_before) as f64 / 1e6 / self.seconds().max(1e-9)
-    }
-}
-
-impl PrepareObserver for Follower {
-    fn started(&mut self, start: PrepareStart) {
-        match start {
-            PrepareStart::Fresh => {}
-            PrepareStart::Resumed => {
-                self.goes_on = true;
-                note("going on with what was begun here");
-            }
-            PrepareStart::Restarted => {
-                note("starting over: what was begun here was of other files, options or another tokenizer");
-            }
-        }
-    }
-
-    fn progress(&mut self, progress: &PrepareProgress) -> ControlFlow<()> {
-        if std::mem::take(&mut self.goes_on) {
-            self.n_bytes_before = progress.n_text_bytes;
-        }
-        self.last = *progress;
-        let message = if progress.counting {
-            "counting characters".to_owned()
-        } else {
-            format!("{} tokens", grouped(progress.n_tokens))
-        };
-        self.bar.set_position(progress.n_file_bytes.min(self.n_file_bytes));
-        self.bar.set_message(message.clone());
-        if self.bar.is_hidden() && !self.json && self.last_plain.elapsed() >= PLAIN_PROGRESS {
-            self.last_plain = Instant::now();
-            let done = progress.n_file_bytes.min(self.n_file_bytes) as f64 / self.n_file_bytes.max(1) as f64;
-            let left = self.seconds() * (1.0 - done) / done.max(1e-9);
-            note(&format!("{:.0} % read, {message}, about {} left", 100.0 * done, duration(left)));
-        }
-        if self.signals.stop_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
 }
 
 fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) -> Result<()> {

@@ -14,8 +14,7 @@ use calame::tokenizer::{Bpe, Tokenizer};
 
 use crate::net::hub;
 use crate::training::device;
-use crate::ui::output::{WithHint, grouped, print, print_json};
-use crate::verbs::inspect::size;
+use crate::ui::output::{WithHint, grouped, print, print_json, size};
 
 /// Tokens of the prompt on which the written file is compared with the model.
 const PROMPT_TOKENS: usize = 16;

@@ -7,7 +7,7 @@ use calame::formats::{ModelFile, StoredTensor};
 use serde_json::json;
 
 use crate::net::hub;
-use crate::ui::output::{grouped, print, print_json};
+use crate::ui::output::{grouped, print, print_json, size};
 
 /// Show a model's format, shape, tokenizer and tensors, without loading it.
 ///
@@ -87,16 +87,6 @@ fn table(tensors: &[StoredTensor]) -> String {
         format!("{:names$}  {:shapes$}  {:dtypes$}  {:>9}\n", t.name, shape(t), t.dtype, size(t.file_bytes))
     };
     tensors.iter().map(line).collect()
-}
-
-/// Bytes as people say them.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        10_000_000..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
 }
 
 fn shown(path: &Path) -> String {

@@ -1,12 +1,12 @@
 //! `calame tokenize`: text to token ids and back.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use calame::tokenizer::{self, Bpe, Special, Tokenizer};
+use anyhow::{Context, Result};
+use calame::tokenizer::{self, Special};
 
+use crate::training::text::open_tokenizer;
 use crate::ui::output::{UsageError, WithHint, grouped, print, print_json};
 
 /// Encode a text into token ids, decode ids, or count them.
@@ -93,23 +93,6 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// `gpt2`, or the tokenizer of a file, run or model.
-pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
-    if name == "gpt2" {
-        return Ok(Bpe::gpt2());
-    }
-    let path = Path::new(name);
-    let places = [path.to_owned(), path.join("tokenizer.json"), path.join("model").join("tokenizer.json")];
-    let Some(file) = places.into_iter().find(|p| p.is_file()) else {
-        bail!(WithHint::new(
-            format!("there is no tokenizer at '{name}'"),
-            "give gpt2, a tokenizer.json, or a run or model that has one"
-        ));
-    };
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(tokenizer::read_json(&text, &file)?)
 }
 
 fn read_input(args: &Args) -> Result<String> {

@@ -3,8 +3,7 @@
 //! A saved model is a folder in Hugging Face's layout. It is written under another name, synced and then renamed, so that a
 //! model that existed before stays intact until the new one is complete.
 //!
-//! One folder per format: [`hugging_face`], [`safetensors`], [`torch`] (PyTorch), [`gguf`] (llama.cpp), [`onnx`], [`llmc`]
-//! (llm.c). Each reader gives a [`TensorSource`]; `names` has the tables of other programs' parameter names, `matching` finds
+//! One folder per format: `hugging_face`, `safetensors`, `torch` (PyTorch), `gguf` (llama.cpp), `onnx`, `llmc` (llm.c). Each reader gives a [`TensorSource`]; `names` has the tables of other programs' parameter names, `matching` finds
 //! every parameter or lists what does not fit, and [`ModelFile`] reads parameters in calame's own layout.
 
 mod error;

@@ -10,9 +10,9 @@ use calame::rng;
 use calame::tensor::{Alloc, Tensor};
 use serde_json::json;
 
-use super::machine::Peak;
-use super::{StepArgs, median, multiplied_as};
+use super::args::StepArgs;
 use crate::training::device;
+use crate::training::peaks::{Peak, median};
 use crate::ui::output::{print, print_json};
 
 /// A linear layer of the model, and how often a step runs it.
@@ -94,7 +94,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
         resolved.precision,
         resolved.threads,
         resolved.instruction_set,
-        multiplied_as(dev.isa(), dev.precision()),
+        device::describe_products(dev.isa(), dev.precision()),
         table(&timed, peak),
         1e3 * seconds,
         n_operations / seconds / 1e9,

@@ -12,8 +12,8 @@ use calame::rng;
 use calame::train::{DeviceConfig, RunConfig, Splits, Trainer};
 use serde_json::json;
 
-use super::machine::{Memory, Peak};
-use super::{StepArgs, median, multiplied_as};
+use super::args::StepArgs;
+use crate::training::peaks::{Memory, Peak, median};
 use crate::training::{device, memory};
 use crate::ui::output::{grouped, note, print, print_json};
 
@@ -140,7 +140,7 @@ fn report(
         resolved.precision,
         resolved.threads,
         resolved.instruction_set,
-        multiplied_as(dev.isa(), dev.precision()),
+        device::describe_products(dev.isa(), dev.precision()),
         measured.peak / 1e9,
         measured.memory.update / 1e9,
         table(measured),

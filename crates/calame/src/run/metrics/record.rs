@@ -59,7 +59,7 @@ pub enum Record {
         /// The prompt and what the model added.
         text: String,
     },
-    /// How much of the last sample stands word for word in the training text; see [`memorisation`](crate::train::memorisation).
+    /// How much of the last sample stands word for word in the training text; see [`memorisation`](crate::run::memorisation).
     Memorisation {
         /// The last step.
         step: u64,
