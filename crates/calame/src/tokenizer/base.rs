@@ -40,7 +40,7 @@ pub trait Tokenizer: Send + Sync {
     /// Decodes ids to bytes, which may end inside a UTF-8 sequence.
     ///
     /// The bytes of a list start with those of each of its prefixes, and the bytes that an id adds depend only
-    /// on it and the id before it; [`StreamDecoder`] relies on both.
+    /// on it and the id before it; [`StreamDecoder`](crate::tokenizer::StreamDecoder) relies on both.
     ///
     /// # Errors
     /// [`TokenizerError::UnknownId`] for an id that is [`n_vocab`](Tokenizer::n_vocab) or more.
@@ -79,7 +79,7 @@ pub trait Tokenizer: Send + Sync {
         None
     }
 
-    /// The tokenizer as a `tokenizer.json` in Hugging Face's format; [`read_json`] reads it back.
+    /// The tokenizer as a `tokenizer.json` in Hugging Face's format; [`read_json`](crate::tokenizer::read_json) reads it back.
     fn to_json(&self) -> String;
 
     /// SHA-256 (hex) of kind, vocabulary and merge order; independent of the formatting of any JSON.
