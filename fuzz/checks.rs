@@ -12,6 +12,8 @@ use calame::data::documents::{Meter, PIECE_BYTES};
 use calame::data::prepare::{PrepareOptions, Texts};
 use calame::data::{Corpus, Manifest, Part, ShardSet, find_sources};
 use calame::model::{Gpt, Init, ModelConfig};
+use calame::ops::{self, Device, Isa, Precision};
+use calame::tensor::Alloc;
 use calame::tokenizer::{self, Special};
 use calame::train::metrics::{self, MetricsWriter};
 use calame::train::plot::{self, PlotError};
@@ -30,6 +32,11 @@ pub fn tiny_model() -> ModelConfig {
         tied_head: false,
         init: Init::Gpt2,
     }
+}
+
+/// Where numbers that were read are looked at.
+fn host() -> Device {
+    Device::cpu(1, Isa::Portable, Precision::F32)
 }
 
 /// What stands before the first zero byte, and after it: text in JSON has none.
@@ -51,7 +58,7 @@ pub fn saved_model(data: &[u8]) -> bool {
         let shape = &saved.gpt.config;
         assert_eq!(shape.validate(), Ok(()));
         assert!(4 * shape.n_parameters() <= weights.len(), "{shape:?} out of {} bytes", weights.len());
-        assert_eq!(saved.gpt.first_not_finite(), None);
+        assert_eq!(saved.gpt.first_not_finite(&host()), None);
         assert_same(ModelFile::open(folder).expect("read before").config(), shape);
         true
     })
@@ -65,9 +72,9 @@ pub fn training_checkpoint(data: &[u8]) -> bool {
         for name in ["weights", "m", "v"] {
             write(&folder.join(format!("{name}.safetensors")), tensors);
         }
-        let fresh = || Gpt::zeros(&tiny_model());
+        let fresh = || Gpt::zeros(&tiny_model(), &mut Alloc::on_host());
         let (mut weights, mut m, mut v) = (fresh(), fresh(), fresh());
-        if let Err(error) = load_training(folder, &mut weights, &mut m, &mut v) {
+        if let Err(error) = load_training(folder, [&mut weights, &mut m, &mut v], None) {
             return names(&error, folder);
         }
         assert_eq!(bits(&weights), bits(&m));
@@ -256,7 +263,7 @@ pub fn llmc(data: &[u8]) -> bool {
         assert_eq!(shape.validate(), Ok(()));
         assert!(2 * shape.n_parameters() <= data.len(), "{shape:?} out of {} bytes", data.len());
         match file.load() {
-            Ok(saved) => assert_eq!(saved.gpt.first_not_finite(), None),
+            Ok(saved) => assert_eq!(saved.gpt.first_not_finite(&host()), None),
             Err(error) => return names(&error, &path),
         }
         true
@@ -335,5 +342,6 @@ fn assert_same(a: &impl Debug, b: &impl Debug) {
 }
 
 fn bits(gpt: &Gpt) -> Vec<Vec<u32>> {
-    gpt.tensors().map(|(_, tensor)| tensor.as_slice().iter().map(|x| x.to_bits()).collect()).collect()
+    let host = host();
+    gpt.tensors().map(|(_, tensor)| ops::read(&host, tensor).into_iter().map(f32::to_bits).collect()).collect()
 }

@@ -9,7 +9,7 @@ use calame::infer::GenerateError;
 use calame::ops::Device;
 use calame::train::memorisation::{CopySearch, Memorised, RUN_LENGTH};
 use calame::train::metrics::Record;
-use calame::train::{Checkpoints, Observer, Outcome, Remedy, Trainer, Trouble};
+use calame::train::{Checkpoints, Observer, Outcome, Remedy, StepFault, Trainer};
 
 use crate::observer::{Follower, sample_tokens};
 use crate::output::{WithHint, duration, message, quoted};
@@ -88,7 +88,7 @@ pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Ch
 
 /// Writes the state and waits until it is complete.
 fn save_whole(trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<(), CheckpointError> {
-    checkpoints.save(trainer)?;
+    checkpoints.save(&trainer.savable())?;
     checkpoints.wait()
 }
 
@@ -99,9 +99,9 @@ pub fn diverged(
     trainer: &Trainer<'_>,
     checkpoints: &mut Checkpoints,
     step: u64,
-    trouble: Trouble,
+    fault: StepFault,
 ) -> anyhow::Error {
-    let recorded = follower.ended_by(trainer, step, trouble);
+    let recorded = follower.ended_by(trainer, step, fault);
     if let Err(error) = checkpoints.wait() {
         follower.checkpoint_failed(&error);
     }
@@ -110,7 +110,7 @@ pub fn diverged(
     let earlier = sound_checkpoint(&follower.folder.checkpoints()).ok().and_then(|(found, _)| found);
     let skips = trainer.config().guard.remedy == Remedy::Skip;
     let skip = "guard.remedy = \"skip\" passes over such steps";
-    let (state, go_on) = match (earlier, trainer.gpt().first_not_finite()) {
+    let (state, go_on) = match (earlier, trainer.gpt().first_not_finite(trainer.device())) {
         (Some(checkpoint), _) => {
             let change = if skips { "a smaller train.lr".to_owned() } else { format!("a smaller train.lr ({skip})") };
             (
@@ -129,7 +129,7 @@ pub fn diverged(
         },
     };
     let hint = format!("{go_on}{START_AGAIN}");
-    let error = WithHint::new(format!("step {step}: {trouble}; the training diverged; {state}"), hint);
+    let error = WithHint::new(format!("step {step}: {fault}; the training diverged; {state}"), hint);
     with_unrecorded(error, recorded)
 }
 
@@ -138,11 +138,11 @@ pub fn lost(
     follower: &mut Follower,
     trainer: &Trainer<'_>,
     step: u64,
-    trouble: Trouble,
+    fault: StepFault,
     reason: &str,
 ) -> anyhow::Error {
-    let recorded = follower.ended_by(trainer, step, trouble);
-    let problem = format!("step {step}: {trouble}, and the checkpoint to go back to could not be read: {reason}");
+    let recorded = follower.ended_by(trainer, step, fault);
+    let problem = format!("step {step}: {fault}, and the checkpoint to go back to could not be read: {reason}");
     let hint = format!("when that is mended: {}", runs::resume_command(follower.folder.path()));
     with_unrecorded(WithHint::new(problem, hint), recorded)
 }

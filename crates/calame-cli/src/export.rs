@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use calame::checkpoint::{ModelFile, OnnxCheck, verify_onnx, write_gguf, write_hugging_face, write_onnx, write_torch};
 use calame::model::{ModelConfig, logits_by_parts};
-use calame::ops::Device;
+use calame::ops::{self, Device};
 use calame::tensor::Tensor;
 use calame::tokenizer::{Bpe, Tokenizer};
 
@@ -184,7 +184,8 @@ fn compare(dev: &Device, model: &ModelFile, out: &Path) -> Result<f32> {
     }
     let ids = prompt(was);
     let (expected, found) = (logits(dev, model, &ids)?, logits(dev, &back, &ids)?);
-    let pairs = expected.as_slice().iter().zip(found.as_slice());
+    let (expected, found) = (ops::read(dev, &expected), ops::read(dev, &found));
+    let pairs = expected.iter().zip(&found);
     // A NaN is a difference too.
     let difference =
         pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, |most, d| if d > most || d.is_nan() { d } else { most });

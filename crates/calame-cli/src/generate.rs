@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use calame::infer::{Generation, Sampler, SamplerConfig};
+use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
 use calame::tokenizer::{Special, StreamDecoder, Tokenizer};
 
 use crate::output::{UsageError, WithHint, note, print, print_json};
@@ -83,7 +83,9 @@ pub fn run(args: Args) -> Result<()> {
     }
     let n_positions = saved.gpt.config.n_positions;
     let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;
-    let mut generation = Generation::new(&dev, &saved.gpt, &prompt, sampler.among(tokenizer.n_vocab()), args.slide)?;
+    let limits = GenerationLimits { max_tokens: args.tokens, slide: args.slide };
+    let sampler = sampler.among(tokenizer.n_vocab());
+    let mut generation = Generation::new(&dev, &saved.gpt, &prompt, sampler, limits)?;
     let start = Instant::now();
     let mut decoder = StreamDecoder::new();
     let show = |text: &str| if args.json { Ok(()) } else { print(text) };
@@ -91,8 +93,7 @@ pub fn run(args: Args) -> Result<()> {
         show(&decoder.push(tokenizer.as_ref(), token)?)?;
     }
     let (mut n_added, mut ended) = (0, false);
-    while n_added < args.tokens && !ended {
-        let token = generation.next_token()?;
+    while !ended && let Some(token) = generation.next_token()? {
         n_added += 1;
         ended = !args.ignore_end && Some(token) == tokenizer.end_of_text();
         if !ended {

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use calame::checkpoint::{SavedModel, sound_checkpoint};
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Isa, Precision};
+use calame::tensor::Alloc;
 use calame::tokenizer::{self, Special, Tokenizer};
 use calame::train::{Rng, RunConfig, RunFolder};
 use toml::{Table, Value};
@@ -243,7 +244,7 @@ fn reopen(path: &Path, args: &Args) -> Result<(Device, Ready)> {
             "put the text back as it was, or start a new run with --init-from"
         ));
     }
-    let gpt = Some(Gpt::zeros(&config.model));
+    let gpt = Some(Gpt::zeros(&config.model, &mut Alloc::on(&dev)));
     Ok((dev, Ready { config, place: Place::Stopped(folder, checkpoint), gpt, prepared }))
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use calame::checkpoint::write_tensor;
+use calame::ops;
 
 use crate::output::{UsageError, WithHint, print, print_json};
 use crate::{device, runs};
@@ -52,9 +53,8 @@ pub fn run(args: Args) -> Result<()> {
         write_tensor(out, "logits", &logits)?;
     }
     if args.json {
-        for (position, (id, logits)) in
-            args.ids.iter().zip(logits.as_slice().chunks_exact(config.vocab_size)).enumerate()
-        {
+        let logits = ops::read(&dev, &logits);
+        for (position, (id, logits)) in args.ids.iter().zip(logits.chunks_exact(config.vocab_size)).enumerate() {
             print_json(&serde_json::json!({ "position": position, "id": id, "logits": logits }))?;
         }
     } else if let Some(out) = &args.out {

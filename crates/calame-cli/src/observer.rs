@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use calame::checkpoint::{CheckpointError, Progress, save_best};
-use calame::infer::{Generation, Sampler, SamplerConfig};
+use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
 use calame::model::Gpt;
 use calame::ops::Device;
 use calame::tokenizer::{Special, Tokenizer};
 use calame::train::metrics::{self, MetricsWriter, Record};
 use calame::train::plot::{self, PlotError};
 use calame::train::tensorboard::EventWriter;
-use calame::train::{EvaluationReport, Observer, RunFolder, SampleConfig, StepReport, Trainer, Trouble};
+use calame::train::{EvaluationReport, Observer, RunFolder, SampleConfig, StepFault, StepReport, Trainer};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::{duration, is_closed_pipe, message, note, print};
@@ -35,7 +35,7 @@ pub struct Follower {
     pub sample: SampleConfig,
     pub signals: Signals,
     pub json: bool,
-    pub n_steps_in_all: u64,
+    pub n_steps_total: u64,
     /// Steps done before this program was started.
     pub n_steps_before: u64,
     bar: ProgressBar,
@@ -63,10 +63,10 @@ impl Follower {
         sample: SampleConfig,
         signals: Signals,
         json: bool,
-        (n_steps_before, n_steps_in_all): (u64, u64),
+        (n_steps_before, n_steps_total): (u64, u64),
     ) -> Result<Follower> {
         let bar = if io::stderr().is_terminal() && !json {
-            ProgressBar::new(n_steps_in_all).with_position(n_steps_before)
+            ProgressBar::new(n_steps_total).with_position(n_steps_before)
         } else {
             ProgressBar::hidden()
         };
@@ -81,7 +81,7 @@ impl Follower {
             sample,
             signals,
             json,
-            n_steps_in_all,
+            n_steps_total,
             n_steps_before,
             bar,
             started,
@@ -175,20 +175,20 @@ impl Follower {
     }
 
     /// A step that went bad: told at once, and written into the metrics.
-    fn trouble(&mut self, report: &StepReport, remedy: &str) -> Result<()> {
-        let StepReport { step, epoch, trouble, .. } = *report;
-        let what = trouble.map(|trouble| trouble.to_string()).unwrap_or_default();
+    fn record_fault(&mut self, report: &StepReport, remedy: &str) -> Result<()> {
+        let StepReport { step, epoch, fault, .. } = *report;
+        let what = fault.map(|fault| fault.to_string()).unwrap_or_default();
         self.warn(&format!("step {step}: {what}; {remedy}"));
         self.record(&Record::Trouble { step, epoch, what, remedy: remedy.to_owned() })
     }
 
     /// The step that ended the training, in the metrics.
-    pub fn ended_by(&mut self, trainer: &Trainer<'_>, step: u64, trouble: Trouble) -> Result<()> {
+    pub fn ended_by(&mut self, trainer: &Trainer<'_>, step: u64, fault: StepFault) -> Result<()> {
         let epoch = trainer.progress().epoch + 1;
         self.record(&Record::Trouble {
             step,
             epoch,
-            what: trouble.to_string(),
+            what: fault.to_string(),
             remedy: "the training ended".to_owned(),
         })?;
         Ok(self.metrics.sync()?)
@@ -245,11 +245,11 @@ impl Follower {
             self.last_plain = Instant::now();
             // A training that went back may be before the step that this program began with.
             let done = (report.step + 1).saturating_sub(self.n_steps_before).max(1) as f64;
-            let left = self.seconds() / done * (self.n_steps_in_all - report.step - 1) as f64;
+            let left = self.seconds() / done * (self.n_steps_total - report.step - 1) as f64;
             note(&format!(
                 "step {} of {}, loss {:.3}, {tokens_per_second:.0} tokens/s, about {} left",
                 report.step + 1,
-                self.n_steps_in_all,
+                self.n_steps_total,
                 report.loss,
                 duration(left)
             ));
@@ -301,7 +301,7 @@ impl Observer for Follower {
     }
 
     fn skipped(&mut self, report: &StepReport) -> Result<()> {
-        self.trouble(report, "its batch is passed over")
+        self.record_fault(report, "its batch is passed over")
     }
 
     fn went_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<()> {
@@ -316,7 +316,7 @@ impl Observer for Follower {
         if self.events.is_some() {
             self.write_events_after(progress.n_steps);
         }
-        self.trouble(report, &format!("going on from {} with a smaller learning rate", folder.display()))
+        self.record_fault(report, &format!("going on from {} with a smaller learning rate", folder.display()))
     }
 
     fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool> {
@@ -366,9 +366,8 @@ pub fn sample_tokens(
 ) -> Result<(Vec<u32>, usize)> {
     let prompt = tokenizer.encode(&sample.prompt, Special::Allow)?;
     let sampler = Sampler::new(&SamplerConfig::default(), 0)?.among(tokenizer.n_vocab());
-    let mut generation = Generation::new(dev, gpt, &prompt, sampler, 1)?;
-    for _ in 0..sample.max_tokens {
-        generation.next_token()?;
-    }
+    let limits = GenerationLimits { max_tokens: sample.max_tokens, slide: 1 };
+    let mut generation = Generation::new(dev, gpt, &prompt, sampler, limits)?;
+    while generation.next_token()?.is_some() {}
     Ok((generation.tokens().to_vec(), prompt.len()))
 }

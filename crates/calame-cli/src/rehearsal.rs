@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use calame::data::{ShardError, Windows};
-use calame::infer::{Generation, Sampler, SamplerConfig};
+use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{self, Device, Phase, PhaseTotal};
 use calame::rng;
-use calame::tensor::Tensor;
+use calame::tensor::Alloc;
 use calame::train::plan::{Machine, Pace, Plan, TextSize};
 use calame::train::{GuardConfig, Rng, RunConfig, Splits, Trainer};
 
@@ -214,10 +214,11 @@ fn sample_seconds(dev: &Device, gpt: &Gpt, config: &RunConfig, scale: &Scale) ->
         return Ok(0.0);
     }
     let is_part = scale.blocks > 1.0 || scale.head > 1.0;
-    let mut elsewhere = Tensor::zeros([if is_part { BEYOND_CACHE_FLOATS } else { 16 }]);
+    let mut elsewhere = Alloc::on(dev).zeros([if is_part { BEYOND_CACHE_FLOATS } else { 16 }]);
     ops::update_memory(dev, 1.0, &mut elsewhere);
     let sampler = Sampler::new(&SamplerConfig::default(), 0)?;
-    let mut generation = Generation::new(dev, gpt, &[0; SAMPLE_PROMPT], sampler, 1)?;
+    let limits = GenerationLimits { max_tokens: SAMPLE_TOKENS + 1, slide: 1 };
+    let mut generation = Generation::new(dev, gpt, &[0; SAMPLE_PROMPT], sampler, limits)?;
     generation.next_token()?;
     dev.take_profile();
     let mut seconds = 0.0;

@@ -100,10 +100,10 @@ pub fn run(args: Args) -> Result<()> {
     );
     let mut trainer = Trainer::fresh(&dev, &config, prepared.splits);
     let mut comparison = Comparison::new(report, prepared.tokenizer, config.sample.clone(), args.json);
-    comparison.introduce(&dev, trainer.n_steps_in_all())?;
+    comparison.introduce(&dev, trainer.n_steps_total())?;
     match trainer.run(&mut comparison)? {
-        Outcome::Diverged { step, trouble } | Outcome::Lost { step, trouble, .. } => {
-            bail!("step {step}: {trouble}; the training diverged")
+        Outcome::Diverged { step, fault } | Outcome::Lost { step, fault, .. } => {
+            bail!("step {step}: {fault}; the training diverged")
         }
         Outcome::Finished | Outcome::StoppedEarly | Outcome::Stopped => comparison.finish(),
     }

@@ -151,7 +151,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     // The lock is held to the end.
     let (folder, _lock, metrics) = open(place, lock, &mut trainer, prepared.tokenizer.as_ref(), args.overwrite)?;
-    let steps = (trainer.progress().n_steps, trainer.n_steps_in_all());
+    let steps = (trainer.progress().n_steps, trainer.n_steps_total());
     let sample = config.sample.clone();
     let tokenizer = Arc::clone(&prepared.tokenizer);
     let mut follower = Follower::new(folder, metrics, tokenizer, sample, signals, args.json, steps)?;
@@ -178,10 +178,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 .map_err(|error| ending::rescue(&follower, &trainer, &mut checkpoints, error))
         }
         Outcome::Stopped => ending::stop(&mut follower, &trainer, &mut checkpoints),
-        Outcome::Diverged { step, trouble } => {
-            Err(ending::diverged(&mut follower, &trainer, &mut checkpoints, step, trouble))
+        Outcome::Diverged { step, fault } => {
+            Err(ending::diverged(&mut follower, &trainer, &mut checkpoints, step, fault))
         }
-        Outcome::Lost { step, trouble, reason } => Err(ending::lost(&mut follower, &trainer, step, trouble, &reason)),
+        Outcome::Lost { step, fault, reason } => Err(ending::lost(&mut follower, &trainer, step, fault, &reason)),
     }
 }
 
@@ -247,7 +247,7 @@ fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> Abo
             count(device.threads, "thread"),
             device.instruction_set
         ),
-        n_steps_in_all: plan.n_steps,
+        n_steps_total: plan.n_steps,
         n_epochs: config.train.epochs,
         tokens_per_step: plan.tokens_per_step,
         step_operations: plan.step_operations,

@@ -19,7 +19,7 @@ const HS: usize = 64;
 const V: usize = 50_257;
 const ROWS: usize = B * T;
 /// Rows of logits that are held at a time.
-const CLASSIFIER_ROWS: usize = 512;
+const LOGIT_ROWS: usize = 512;
 /// Positions that a sequence under decoding has behind it.
 const CONTEXT: usize = 1024;
 const F32_BYTES: u64 = 4;
@@ -78,8 +78,8 @@ fn bytes_of(n: usize) -> Throughput {
 }
 
 /// A dropout as the model's.
-fn keep() -> Keep<'static> {
-    Keep::new(Key::from_seed(1), 0, 0, 0.1)
+fn keep() -> DropMask<'static> {
+    DropMask::new(Key::from_seed(1), 0, 0, 0.1)
 }
 
 fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
@@ -101,7 +101,7 @@ fn linear(
     let throughput = if rows == 1 { bytes_of(outs * ins) } else { flops(2 * rows * ins * outs) };
     pools.line(group, name, throughput, arrays, |pool, (x, w, bias, y)| {
         let (x, w) = (MatRef::dense(x, rows, ins), MatRef::dense(w, outs, ins));
-        gemm(pool, precision, x, w.t(), MatMut::dense(y, rows, outs), Start::Bias(bias));
+        gemm(pool, precision, x, w.t(), MatMut::dense(y, rows, outs), Init::Bias(bias));
     });
 }
 
@@ -116,30 +116,30 @@ fn bench_gemm(criterion: &mut Criterion) {
         let work = flops(2 * ROWS * ins * outs);
         pools.line(group, "y of c_fc, then gelu", work.clone(), arrays, |pool, (x, w, y, gelu)| {
             let (x, w) = (MatRef::dense(x, ROWS, ins), MatRef::dense(w, outs, ins).t());
-            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, outs), Start::Zero, Finish::Gelu { y: gelu });
+            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, outs), Init::Zero, Epilogue::Gelu { y: gelu });
         });
         let arrays = || (numbers(1, ROWS * outs), numbers(2, outs * ins), vec![0.0; ROWS * ins]);
         pools.line(group, "dx of c_fc, 1024x3072 to 768", work.clone(), arrays, |pool, (dy, w, dx)| {
             let (dy, w) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(w, outs, ins));
-            gemm(pool, precision, dy, w, MatMut::dense(dx, ROWS, ins), Start::Zero);
+            gemm(pool, precision, dy, w, MatMut::dense(dx, ROWS, ins), Init::Zero);
         });
         let arrays = || (numbers(1, ROWS * outs), numbers(2, ROWS * ins), vec![0.0; outs * ins]);
         pools.line(group, "dw of c_fc, 3072x1024 to 768", work, arrays, |pool, (dy, x, dw)| {
             let (dy, x) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(x, ROWS, ins));
-            gemm(pool, precision, dy.t(), x, MatMut::dense(dw, outs, ins), Start::Add);
+            gemm(pool, precision, dy.t(), x, MatMut::dense(dw, outs, ins), Init::Add);
         });
         let arrays =
             || (numbers(1, ROWS * outs), numbers(2, outs * ins), numbers(3, ROWS * ins), vec![0.0; ROWS * ins]);
         let (work, keep) = (flops(2 * ROWS * ins * outs), keep());
         pools.line(group, "y of mlp.c_proj, then dropped and added", work, arrays, |pool, (x, w, stream, y)| {
             let (x, w) = (MatRef::dense(x, ROWS, outs), MatRef::dense(w, ins, outs).t());
-            let finish = Finish::AddDropped { x: stream, keep: Some(&keep), rows_per_sequence: T };
-            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, ins), Start::Zero, finish);
+            let epilogue = Epilogue::AddDropped { x: stream, keep: Some(&keep), rows_per_sequence: T };
+            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, ins), Init::Zero, epilogue);
         });
         linear(pools, group, "y of c_attn, 1024x768 to 2304", precision, [ROWS, C, 3 * C]);
         linear(pools, group, "y of attn.c_proj, 1024x768 to 768", precision, [ROWS, C, C]);
         linear(pools, group, "y of mlp.c_proj, 1024x3072 to 768", precision, [ROWS, 4 * C, C]);
-        linear(pools, group, "logits of 512 rows, 512x768 to 50257", precision, [CLASSIFIER_ROWS, C, V]);
+        linear(pools, group, "logits of 512 rows, 512x768 to 50257", precision, [LOGIT_ROWS, C, V]);
         linear(pools, group, "one row through c_fc, 1x768 to 3072", precision, [1, C, 4 * C]);
         linear(pools, group, "logits of one row, 1x768 to 50257", precision, [1, C, V]);
     }
@@ -157,25 +157,25 @@ fn bench_attention(criterion: &mut Criterion) {
         for (name, keep) in [("forward", None), ("forward with dropout", Some(keep()))] {
             // A pair takes part in two products, each of HS multiplications and additions.
             pools.line(group, name, flops(4 * HS * PAIRS), arrays, |pool, (qkv, y, lse)| {
-                attention_forward(pool, precision, shape, qkv, keep.as_ref(), y, lse);
+                attention_forward(pool, precision, shape, qkv, None, keep.as_ref(), y, lse);
             });
         }
         for (name, keep) in [("backward", None), ("backward with dropout", Some(keep()))] {
             let arrays = || {
                 let (qkv, mut y, mut lse) = arrays();
                 let pool = Pool::new(1, Isa::detect());
-                attention_forward(&pool, precision, shape, &qkv, keep.as_ref(), &mut y, &mut lse);
+                attention_forward(&pool, precision, shape, &qkv, None, keep.as_ref(), &mut y, &mut lse);
                 (numbers(2, ROWS * C), qkv, y, lse, vec![0.0; ROWS * 3 * C])
             };
             // And in five in backward.
             pools.line(group, name, flops(10 * HS * PAIRS), arrays, |pool, (dy, qkv, y, lse, dqkv)| {
-                attention_backward(pool, precision, shape, dy, qkv, keep.as_ref(), y, lse, dqkv);
+                attention_backward(pool, precision, shape, dy, qkv, None, keep.as_ref(), y, lse, dqkv);
             });
         }
     }
 }
 
-/// A page store with room for `n` sequences of CONTEXT positions: keys, values, table.
+/// A page store for `n` sequences of CONTEXT positions: keys, values, table.
 fn pages(n: usize) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
     let n_pages = n * CONTEXT / PAGE_LEN;
     (numbers(4, n * CONTEXT * C), numbers(5, n * CONTEXT * C), (0..n_pages as u32).collect())
@@ -183,8 +183,19 @@ fn pages(n: usize) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
 
 const PAGE_LEN: usize = 16;
 
+/// Where the page table of each of 8 sequences begins.
+const STARTS: [u32; 8] = {
+    let mut starts = [0; 8];
+    let mut s = 0;
+    while s < 8 {
+        starts[s] = (s * CONTEXT / PAGE_LEN) as u32;
+        s += 1;
+    }
+    starts
+};
+
 fn view(table: &[u32]) -> KvPages<'_> {
-    KvPages { page_len: PAGE_LEN, table, pages_per_sequence: CONTEXT / PAGE_LEN }
+    KvPages { page_len: PAGE_LEN, table, starts: &STARTS }
 }
 
 fn bench_decoding(criterion: &mut Criterion) {
@@ -206,13 +217,13 @@ fn bench_decoding(criterion: &mut Criterion) {
     pools.line(group, "a prompt of 256 (operations)", work, arrays, |pool, (qkv, (keys, values, table), y)| {
         attention_extend(pool, qkv, NH, HS, &sequences, &positions, view(table), keys, values, y);
     });
-    // It takes no pool: one thread copies, under no instruction set of ours.
-    let (qkv, mut kept) = (numbers(1, T * 3 * C), None);
-    group.throughput(bytes_of(4 * T * C));
-    group.bench_function("store_kv of 256 rows", |bencher| {
-        let (keys, values, table) = kept.get_or_insert_with(|| pages(1));
-        bencher.iter(|| store_kv(&qkv, C, &sequences, &positions, view(table), keys, values));
-    });
+    for (name, rows) in [("store_kv of 256 rows", T), ("store_kv of one row", 1)] {
+        let arrays = || (numbers(1, rows * 3 * C), pages(1));
+        let work = bytes_of(4 * rows * C);
+        pools.line(group, name, work, arrays, |pool, (qkv, (keys, values, table))| {
+            store_kv(pool, qkv, C, &sequences[..rows], &positions[..rows], view(table), keys, values);
+        });
+    }
 }
 
 fn bench_layer_norm(criterion: &mut Criterion) {
@@ -271,6 +282,37 @@ fn bench_sum_of_squares(criterion: &mut Criterion) {
     );
 }
 
+fn bench_memory(criterion: &mut Criterion) {
+    let pools = &Pools::new();
+    let group = &mut group(criterion, "memory");
+    let n = 16_000_000;
+    pools.line(group, "fill of 16M", bytes_of(n), || numbers(1, n), |pool, x| fill(pool, 1.0, x));
+    let arrays = || (numbers(1, n), numbers(2, n));
+    pools.line(group, "copy of 16M", bytes_of(2 * n), arrays, |pool, (x, y)| copy(pool, x, y));
+    pools.line(group, "add_scaled of 16M", bytes_of(3 * n), arrays, |pool, (x, y)| add_scaled(pool, 1e-3, x, y));
+    let which: Vec<u32> = (0..ROWS).map(|r| (r * 7919 % V) as u32).collect();
+    let arrays = || (numbers(1, V * C), vec![0.0; ROWS * C]);
+    pools.line(group, "gather_rows, 1024x768", bytes_of(2 * ROWS * C), arrays, |pool, (x, y)| {
+        gather_rows(pool, x, C, &which, y);
+    });
+    // These take no pool: one thread, under no instruction set of ours.
+    let (mut x, mut y) = (numbers(1, ROWS * C), vec![0.0; V * C]);
+    group.bench_function("scatter_rows_add, 1024x768", |bencher| {
+        bencher.iter(|| scatter_rows_add(&x, C, &which, &mut y));
+    });
+    let mut rows = vec![false; V];
+    group.throughput(bytes_of(V * C));
+    group.bench_function("nonzero_rows, 50257x768", |bencher| {
+        bencher.iter(|| {
+            rows.fill(false);
+            nonzero_rows(&y, C, &mut rows);
+        });
+    });
+    group.bench_function("all_finite, 50257x768", |bencher| bencher.iter(|| all_finite(&y)));
+    group.throughput(bytes_of(ROWS * C));
+    group.bench_function("zero_nonzero, 1024x768", |bencher| bencher.iter(|| zero_nonzero(&mut x)));
+}
+
 /// An early step's.
 fn hyper() -> AdamW {
     AdamW {
@@ -314,17 +356,17 @@ fn bench_dropout(criterion: &mut Criterion) {
     });
 }
 
-fn bench_classifier(criterion: &mut Criterion) {
+fn bench_cross_entropy(criterion: &mut Criterion) {
     let pools = &Pools::new();
     let group = &mut group(criterion, "cross_entropy");
-    let n = CLASSIFIER_ROWS * V;
-    let targets: Vec<u32> = (0..CLASSIFIER_ROWS).map(|r| (r * 7919 % V) as u32).collect();
-    let arrays = || (numbers(1, n), vec![0.0; CLASSIFIER_ROWS]);
+    let n = LOGIT_ROWS * V;
+    let targets: Vec<u32> = (0..LOGIT_ROWS).map(|r| (r * 7919 % V) as u32).collect();
+    let arrays = || (numbers(1, n), vec![0.0; LOGIT_ROWS]);
     pools.line(group, "forward, 512x50257", elements(n), arrays, |pool, (logits, losses)| {
-        cross_entropy_forward(pool, logits, &targets, losses);
+        cross_entropy_forward(pool, logits, &targets, None, losses);
     });
     pools.line(group, "forward and backward, 512x50257", elements(n), arrays, |pool, (logits, losses)| {
-        cross_entropy_forward_backward(pool, logits, &targets, losses, 1.0 / ROWS as f32);
+        cross_entropy_forward_backward(pool, logits, &targets, None, losses, 1.0 / ROWS as f32);
     });
 }
 
@@ -379,7 +421,7 @@ criterion_group! {
     name = kernels;
     config = settings();
     targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows, bench_sum_of_squares,
-        bench_dropout,
-        bench_classifier, bench_embedding, bench_random
+        bench_memory, bench_dropout,
+        bench_cross_entropy, bench_embedding, bench_random
 }
 criterion_main!(kernels);

@@ -39,7 +39,7 @@ impl AlignedVec {
     }
 
     /// Its first `len` elements, after replacing it by a longer one if it is too short; their values are arbitrary.
-    pub fn first(&mut self, len: usize) -> &mut [f32] {
+    pub fn resize_uninit(&mut self, len: usize) -> &mut [f32] {
         if self.len < len {
             *self = AlignedVec::zeros(len);
         }

@@ -1,7 +1,7 @@
 //! Dropout: y = x·keep, where keep is 0 with probability p and 1 / (1 − p) otherwise.
 //!
 //! N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014. Whether an element is
-//! kept is a function of [`Keep`] and the element's place, so that backward makes or reads the same factors again.
+//! kept is a function of [`DropMask`] and the element's place, so that backward makes or reads the same factors again.
 
 use crate::isa::multiversion;
 use crate::philox::{self, BLOCK, Key};
@@ -10,14 +10,14 @@ use crate::split::for_rows;
 
 /// Which elements a dropout keeps, and what those are multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Keep<'a> {
-    source: Source<'a>,
+pub struct DropMask<'a> {
+    source: MaskSource<'a>,
     scale: f32,
 }
 
 /// What says whether an element is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Source<'a> {
+enum MaskSource<'a> {
     /// An element is dropped where its random number is below the threshold.
     Counter { key: Key, first_sequence: u32, site: u32, threshold: u32 },
     /// An element is kept where its bit is set; every row begins with a word.
@@ -27,7 +27,7 @@ enum Source<'a> {
 // A block of the generator's numbers is a word of stored bits.
 const _: () = assert!(BLOCK == u64::BITS as usize);
 
-impl<'a> Keep<'a> {
+impl<'a> DropMask<'a> {
     /// Factors for probability `p` of being dropped, by the counter-based generator.
     ///
     /// `key` stands for seed and step, `first_sequence` is the place of the batch's first sequence in the step's whole
@@ -35,10 +35,10 @@ impl<'a> Keep<'a> {
     ///
     /// # Panics
     /// If p is not in [0, 1).
-    pub fn new(key: Key, first_sequence: u32, site: u32, p: f32) -> Keep<'a> {
+    pub fn new(key: Key, first_sequence: u32, site: u32, p: f32) -> DropMask<'a> {
         assert!((0.0..1.0).contains(&p), "dropout of {p}: expected 0 ≤ p < 1");
         let threshold = (f64::from(p) * 4_294_967_296.0).round() as u32;
-        Keep { source: Source::Counter { key, first_sequence, site, threshold }, scale: 1.0 / (1.0 - p) }
+        DropMask { source: MaskSource::Counter { key, first_sequence, site, threshold }, scale: 1.0 / (1.0 - p) }
     }
 
     /// Factors from stored bits: `scale` where an element's bit is 1, else 0.
@@ -48,7 +48,7 @@ impl<'a> Keep<'a> {
     ///
     /// # Panics
     /// If `words` is not whole sequences.
-    pub fn stored(words: &'a [u64], rows_per_sequence: usize, columns: usize, scale: f32) -> Keep<'a> {
+    pub fn stored(words: &'a [u64], rows_per_sequence: usize, columns: usize, scale: f32) -> DropMask<'a> {
         let words_per_row = columns.div_ceil(BLOCK);
         let words_per_sequence = rows_per_sequence * words_per_row;
         assert!(
@@ -56,19 +56,19 @@ impl<'a> Keep<'a> {
             "a mask of {} words for sequences of {rows_per_sequence} rows of {columns}",
             words.len()
         );
-        Keep { source: Source::Stored { words, rows_per_sequence, words_per_row }, scale }
+        DropMask { source: MaskSource::Stored { words, rows_per_sequence, words_per_row }, scale }
     }
 
     /// The factor of one element: of `sequence` in the batch, of a row of that sequence, in a column.
     pub fn factor(&self, sequence: usize, row: usize, column: usize) -> f32 {
         let (block, number) = (column / BLOCK, column % BLOCK);
         let kept = match self.source {
-            Source::Counter { key, first_sequence, site, threshold } => {
+            MaskSource::Counter { key, first_sequence, site, threshold } => {
                 let counter = (block * 16 + number % 16) as u32;
                 let sequence = first_sequence.wrapping_add(sequence as u32);
                 philox::philox([counter, row as u32, sequence, site], key)[number / 16] >= threshold
             }
-            Source::Stored { words, rows_per_sequence, words_per_row } => {
+            MaskSource::Stored { words, rows_per_sequence, words_per_row } => {
                 stored_row(words, sequence * rows_per_sequence + row, words_per_row)[block] >> number & 1 == 1
             }
         };
@@ -87,7 +87,7 @@ impl<'a> Keep<'a> {
         assert!(from.is_multiple_of(BLOCK), "a row's elements from {from} on");
         let scale = self.scale;
         match self.source {
-            Source::Counter { key, first_sequence, site, threshold } => {
+            MaskSource::Counter { key, first_sequence, site, threshold } => {
                 let rest = [row as u32, first_sequence.wrapping_add(sequence as u32), site];
                 for (index, x) in x.chunks_mut(BLOCK).enumerate() {
                     let words = philox::block((from / BLOCK + index) as u32, rest, key);
@@ -98,7 +98,7 @@ impl<'a> Keep<'a> {
                     }
                 }
             }
-            Source::Stored { words, rows_per_sequence, words_per_row } => {
+            MaskSource::Stored { words, rows_per_sequence, words_per_row } => {
                 let words = &stored_row(words, sequence * rows_per_sequence + row, words_per_row)[from / BLOCK..];
                 assert!(x.len() <= words.len() * BLOCK, "a mask of {} words for {} elements", words.len(), x.len());
                 for (x, &word) in x.chunks_mut(BLOCK).zip(words) {
@@ -109,12 +109,6 @@ impl<'a> Keep<'a> {
             }
         }
     }
-
-    /// The factors of a row.
-    #[inline(always)]
-    pub(crate) fn factors(&self, sequence: usize, row: usize, factors: &mut [f32]) {
-        self.each(sequence, row, 0, factors, |to, factor| *to = factor);
-    }
 }
 
 #[inline(always)]
@@ -124,12 +118,17 @@ fn stored_row(words: &[u64], row: usize, words_per_row: usize) -> &[u64] {
 
 multiversion! {
     /// y ← x + y·keep for a piece of a row that begins at (sequence, row, column), the column a multiple of [`BLOCK`].
-    pub(crate) fn add_dropped(x: &[f32], keep: Option<&Keep<'_>>, place: (usize, usize, usize), y: &mut [f32])
+    pub(crate) fn add_dropped(x: &[f32], keep: Option<&DropMask<'_>>, place: (usize, usize, usize), y: &mut [f32])
         = add_dropped_body;
 }
 
 #[inline(always)]
-fn add_dropped_body(x: &[f32], keep: Option<&Keep<'_>>, (sequence, row, from): (usize, usize, usize), y: &mut [f32]) {
+fn add_dropped_body(
+    x: &[f32],
+    keep: Option<&DropMask<'_>>,
+    (sequence, row, from): (usize, usize, usize),
+    y: &mut [f32],
+) {
     if let Some(keep) = keep {
         keep.each(sequence, row, from, y, |y, factor| *y *= factor);
     }
@@ -140,7 +139,14 @@ fn add_dropped_body(x: &[f32], keep: Option<&Keep<'_>>, (sequence, row, from): (
 ///
 /// # Panics
 /// If the sizes do not agree.
-pub fn drop_elements(pool: &Pool, x: &[f32], keep: &Keep<'_>, rows_per_sequence: usize, cols: usize, y: &mut [f32]) {
+pub fn drop_elements(
+    pool: &Pool,
+    x: &[f32],
+    keep: &DropMask<'_>,
+    rows_per_sequence: usize,
+    cols: usize,
+    y: &mut [f32],
+) {
     assert!(x.len() == y.len(), "drop_elements: lengths");
     for_rows(pool, y, cols, |first_row, y| {
         let at = first_row * cols;
@@ -153,16 +159,16 @@ pub fn drop_elements(pool: &Pool, x: &[f32], keep: &Keep<'_>, rows_per_sequence:
 ///
 /// # Panics
 /// If the sizes do not agree.
-pub fn drop_in_place(pool: &Pool, keep: &Keep<'_>, rows_per_sequence: usize, cols: usize, x: &mut [f32]) {
+pub fn drop_in_place(pool: &Pool, keep: &DropMask<'_>, rows_per_sequence: usize, cols: usize, x: &mut [f32]) {
     for_rows(pool, x, cols, |first_row, x| drop_rows(pool.isa(), keep, rows_per_sequence, cols, first_row, x));
 }
 
 multiversion! {
-    fn drop_rows(keep: &Keep<'_>, rows_per_sequence: usize, cols: usize, first_row: usize, x: &mut [f32]) = drop_rows_body;
+    fn drop_rows(keep: &DropMask<'_>, rows_per_sequence: usize, cols: usize, first_row: usize, x: &mut [f32]) = drop_rows_body;
 }
 
 #[inline(always)]
-fn drop_rows_body(keep: &Keep<'_>, rows_per_sequence: usize, cols: usize, first_row: usize, x: &mut [f32]) {
+fn drop_rows_body(keep: &DropMask<'_>, rows_per_sequence: usize, cols: usize, first_row: usize, x: &mut [f32]) {
     for (i, x) in x.chunks_exact_mut(cols).enumerate() {
         let row = first_row + i;
         keep.apply(row / rows_per_sequence, row % rows_per_sequence, x);

@@ -1,8 +1,9 @@
 //! GELU, sums over rows, the optimizer's update: one pass over memory each.
 
+use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{sigmoid, sum_of};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::split::{COLUMNS, TASK_ELEMENTS, for_rows};
 
 /// √(2/π).
@@ -47,7 +48,7 @@ fn gelu_backward_body(x: &[f32], dy: &mut [f32], y: &mut [f32]) {
 pub fn sum_rows_add(pool: &Pool, dy: &[f32], dbias: &mut [f32]) {
     let cols = dbias.len();
     assert!(cols > 0 && dy.len().is_multiple_of(cols), "sum_rows_add: {} elements, {cols} columns", dy.len());
-    let dbias = Shards::new(dbias);
+    let dbias = DisjointMut::new(dbias);
     pool.run(cols.div_ceil(COLUMNS), |task| {
         let (from, to) = (task * COLUMNS, ((task + 1) * COLUMNS).min(cols));
         // SAFETY: tasks have different columns.
@@ -90,9 +91,9 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// What decay leaves of a weight.
+    /// What weight decay multiplies a weight by in a step.
     #[inline(always)]
-    fn kept_share(&self) -> f32 {
+    fn decay_factor(&self) -> f32 {
         1.0 - self.lr * self.weight_decay
     }
 }
@@ -108,8 +109,8 @@ impl AdamW {
 pub fn adamw(pool: &Pool, hyper: &AdamW, weight: &mut [f32], grad: &mut [f32], m: &mut [f32], v: &mut [f32]) {
     let n = weight.len();
     assert!(grad.len() == n && m.len() == n && v.len() == n, "adamw: lengths");
-    let (grad, m, v) = (Shards::new(grad), Shards::new(m), Shards::new(v));
-    let weight = Shards::new(weight);
+    let (grad, m, v) = (DisjointMut::new(grad), DisjointMut::new(m), DisjointMut::new(v));
+    let weight = DisjointMut::new(weight);
     pool.run(n.div_ceil(TASK_ELEMENTS), |task| {
         let (from, to) = (task * TASK_ELEMENTS, ((task + 1) * TASK_ELEMENTS).min(n));
         // SAFETY: tasks have different elements.
@@ -140,7 +141,7 @@ pub fn adamw_rows(
     assert!(grad.len() == n && m.len() == n && v.len() == n, "adamw_rows: lengths");
     assert!(rows > 0 && n > 0 && n.is_multiple_of(rows), "adamw_rows: {n} elements in {rows} rows");
     let cols = n / rows;
-    let (grad, m, v) = (Shards::new(grad), Shards::new(m), Shards::new(v));
+    let (grad, m, v) = (DisjointMut::new(grad), DisjointMut::new(m), DisjointMut::new(v));
     for_rows(pool, weight, cols, |first, weight| {
         for (row, w) in (first..).zip(weight.chunks_exact_mut(cols)) {
             if touched[row] {
@@ -149,19 +150,26 @@ pub fn adamw_rows(
                 let (g, m, v) = unsafe { (grad.part(from, to), m.part(from, to), v.part(from, to)) };
                 adamw_slice(pool.isa(), hyper, w, g, m, v);
             } else {
-                scale(pool.isa(), hyper.kept_share(), w);
+                scale(pool.isa(), hyper.decay_factor(), w);
             }
         }
     });
 }
 
-/// y = x, on all threads; y is overwritten.
+/// y ← y + α·x, on all threads.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn copy(pool: &Pool, x: &[f32], y: &mut [f32]) {
-    assert_eq!(x.len(), y.len(), "copy: lengths");
-    for_rows(pool, y, 1, |first, y| y.copy_from_slice(&x[first..first + y.len()]));
+pub fn add_scaled(pool: &Pool, alpha: f32, x: &[f32], y: &mut [f32]) {
+    assert_eq!(x.len(), y.len(), "add_scaled: lengths");
+    for_rows(pool, y, 1, |first, y| add_scaled_slice(pool.isa(), alpha, &x[first..first + y.len()], y));
+}
+
+multiversion! { fn add_scaled_slice(alpha: f32, x: &[f32], y: &mut [f32]) = add_scaled_slice_body; }
+
+#[inline(always)]
+fn add_scaled_slice_body(alpha: f32, x: &[f32], y: &mut [f32]) {
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y += alpha * x);
 }
 
 /// The sum of the squares of `x`, in f64: the square of a gradient's norm, not finite where an element is not.
@@ -172,7 +180,7 @@ pub fn sum_of_squares(pool: &Pool, x: &[f32]) -> f64 {
     const PARTS: usize = 256;
     let len = x.len().div_ceil(PARTS).next_multiple_of(TASK_ELEMENTS);
     let mut sums = [0.0; PARTS];
-    let parts = Shards::new(&mut sums);
+    let parts = DisjointMut::new(&mut sums);
     pool.run(x.len().div_ceil(len.max(1)), |task| {
         let part = &x[task * len..((task + 1) * len).min(x.len())];
         // SAFETY: tasks have different elements.
@@ -205,7 +213,7 @@ multiversion! {
 
 #[inline(always)]
 fn adamw_slice_body(hyper: &AdamW, weight: &mut [f32], grad: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-    let keep = hyper.kept_share();
+    let keep = hyper.decay_factor();
     let step = hyper.lr / hyper.bias_correction1;
     let root = 1.0 / hyper.bias_correction2.sqrt();
     for (((w, grad), m), v) in weight.iter_mut().zip(grad.iter_mut()).zip(m.iter_mut()).zip(v.iter_mut()) {

@@ -3,6 +3,17 @@
 use crate::pool::Pool;
 use crate::split::for_rows;
 
+/// The positions of rows that are whole sequences of `n_positions` tokens: y\[i\] = i mod `n_positions`; y is overwritten.
+///
+/// # Panics
+/// If `n_positions` is 0.
+pub fn positions(n_positions: usize, y: &mut [u32]) {
+    assert!(n_positions > 0, "positions: sequences of no tokens");
+    for sequence in y.chunks_mut(n_positions) {
+        sequence.iter_mut().zip(0..).for_each(|(y, position)| *y = position);
+    }
+}
+
 /// y [rows, cols] from the token and the position of each row; y is overwritten.
 ///
 /// # Panics

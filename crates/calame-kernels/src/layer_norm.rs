@@ -3,9 +3,10 @@
 //! Backward, with x̂ = (x − μ)·r and g = dy·w: dx = r·(g − mean(g) − x̂·mean(g·x̂)), dw = Σ dy·x̂, db = Σ dy over rows.
 //! J. Ba et al., "Layer normalization", 2016. Sums over a row are split in 16 lanes.
 
+use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{sum_of, sum_of2};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::split::{COLUMNS, for_rows};
 
 /// ε of GPT-2 and of the book.
@@ -26,7 +27,7 @@ pub fn layer_norm_forward(
 ) {
     let cols = check(x, weight, bias, mean.len());
     assert!(y.len() == x.len() && rstd.len() == mean.len(), "layer_norm_forward: sizes");
-    let (mean, rstd) = (Shards::new(mean), Shards::new(rstd));
+    let (mean, rstd) = (DisjointMut::new(mean), DisjointMut::new(rstd));
     for_rows(pool, y, cols, |row, y| {
         let x = &x[row * cols..row * cols + y.len()];
         let end = row + y.len() / cols;
@@ -123,7 +124,7 @@ pub fn layer_norm_backward_add(
     });
     let Some((dweight, dbias)) = grad else { return };
     assert!(dweight.len() == cols && dbias.len() == cols, "layer_norm_backward_add: sizes of the gradient");
-    let (dweight, dbias) = (Shards::new(dweight), Shards::new(dbias));
+    let (dweight, dbias) = (DisjointMut::new(dweight), DisjointMut::new(dbias));
     pool.run(cols.div_ceil(COLUMNS), |task| {
         let (from, to) = (task * COLUMNS, ((task + 1) * COLUMNS).min(cols));
         // SAFETY: tasks have different columns.

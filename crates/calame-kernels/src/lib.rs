@@ -6,38 +6,45 @@
 
 mod aligned;
 mod attention;
-mod classifier;
-mod deal;
+mod cross_entropy;
+mod disjoint_mut;
 mod dropout;
 mod elementwise;
 mod embedding;
+pub mod formats;
 mod gemm;
 mod isa;
 mod layer_norm;
 mod math;
+mod memory;
 mod philox;
 mod pool;
 mod precision;
 mod random;
 pub mod reference;
 mod roofline;
+mod rows;
 mod split;
-mod work_room;
+mod work_queue;
+mod workspace_size;
 
 pub use aligned::AlignedVec;
 pub use attention::{
-    AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, attention_room, store_kv,
+    AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, attention_workspace_size,
+    store_kv,
 };
-pub use classifier::{cross_entropy_forward, cross_entropy_forward_backward};
-pub use dropout::{Keep, drop_elements, drop_in_place};
-pub use elementwise::{AdamW, adamw, adamw_rows, copy, sum_of_squares, sum_rows_add};
-pub use embedding::{embedding_backward, embedding_forward};
-pub use gemm::{Finish, MatMut, MatRef, Start, gemm, gemm_room, gemm_then};
+pub use cross_entropy::{cross_entropy_forward, cross_entropy_forward_backward, sum_losses};
+pub use dropout::{DropMask, drop_elements, drop_in_place};
+pub use elementwise::{AdamW, adamw, adamw_rows, add_scaled, sum_of_squares, sum_rows_add};
+pub use embedding::{embedding_backward, embedding_forward, positions};
+pub use gemm::{Epilogue, Init, MatMut, MatRef, gemm, gemm_then, gemm_workspace_size};
 pub use isa::Isa;
 pub use layer_norm::{EPS, layer_norm_again, layer_norm_backward_add, layer_norm_forward};
+pub use memory::{all_finite, copy, fill, zero_nonzero};
 pub use philox::{Key, philox};
 pub use pool::Pool;
 pub use precision::Precision;
 pub use random::{fill_normal, fill_uniform};
 pub use roofline::{multiply_in_registers, read_memory, update_memory};
-pub use work_room::WorkRoom;
+pub use rows::{copy_rows, gather_rows, nonzero_rows, scatter_rows_add};
+pub use workspace_size::WorkspaceSize;

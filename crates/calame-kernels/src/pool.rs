@@ -10,8 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
 use crate::aligned::AlignedVec;
-use crate::deal::Deal;
 use crate::isa::Isa;
+use crate::work_queue::WorkQueue;
 
 /// How often a waiting thread looks before it sleeps: some 70 µs, longer than a wake-up takes.
 ///
@@ -40,7 +40,7 @@ pub(crate) struct Workspace {
 }
 
 /// The pool for the time of one operation, of one or several phases: nobody else runs anything on it meanwhile.
-pub(crate) struct Turn<'a> {
+pub(crate) struct PoolGuard<'a> {
     shared: &'a Shared,
     workspace: MutexGuard<'a, Workspace>,
 }
@@ -51,7 +51,7 @@ thread_local! {
     static TASK_OF: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
 }
 
-/// What a [`Turn`] runs its phases with, one at a time.
+/// What a [`PoolGuard`] runs its phases with, one at a time.
 pub(crate) struct Phases<'a> {
     shared: &'a Shared,
 }
@@ -81,7 +81,7 @@ struct Shared {
     generation: AtomicUsize,
     /// Who runs the operation, to be woken by the last worker that finishes; written as `task` is.
     caller: UnsafeCell<Option<Thread>>,
-    tasks: Deal,
+    tasks: WorkQueue,
     /// Workers that have not finished the current generation.
     active: AtomicUsize,
     n_sleeping: AtomicUsize,
@@ -112,7 +112,7 @@ impl Pool {
             task: UnsafeCell::new(noop),
             generation: AtomicUsize::new(0),
             caller: UnsafeCell::new(None),
-            tasks: Deal::new(n_threads),
+            tasks: WorkQueue::new(n_threads),
             active: AtomicUsize::new(0),
             n_sleeping: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -149,7 +149,7 @@ impl Pool {
     /// # Panics
     /// If a task panics (after all threads have stopped working on the operation), or if a task of this pool calls it.
     pub fn run(&self, n_tasks: usize, task: impl Fn(usize) + Sync) {
-        self.turn().run(n_tasks, &|i, _| task(i));
+        self.lock().run(n_tasks, &|i, _| task(i));
     }
 
     /// As [`Pool::run`]; each task also gets the work space of the thread that it runs on, whose content is arbitrary.
@@ -157,14 +157,14 @@ impl Pool {
     /// # Panics
     /// As [`Pool::run`].
     pub fn run_with_scratch(&self, n_tasks: usize, task: impl Fn(usize, &mut AlignedVec) + Sync) {
-        self.turn().run(n_tasks, &task);
+        self.lock().run(n_tasks, &task);
     }
 
     /// Waits until the pool is free and takes it.
     ///
     /// # Panics
     /// If a task of this pool asks.
-    pub(crate) fn turn(&self) -> Turn<'_> {
+    pub(crate) fn lock(&self) -> PoolGuard<'_> {
         let shared = &*self.shared;
         assert!(
             TASK_OF.get() != std::ptr::from_ref(shared).cast(),
@@ -172,11 +172,11 @@ impl Pool {
         );
         // A panic in a task leaves nothing in the work space that a later operation relies on.
         let workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { shared, workspace }
+        PoolGuard { shared, workspace }
     }
 }
 
-impl Turn<'_> {
+impl PoolGuard<'_> {
     /// The operations' common work space, and what runs the phases meanwhile.
     pub(crate) fn split(&mut self) -> (&mut Workspace, Phases<'_>) {
         (&mut self.workspace, Phases { shared: self.shared })
@@ -194,7 +194,7 @@ impl Phases<'_> {
         let shared = self.shared;
         let n_workers = shared.scratch.len() - 1;
         if n_workers == 0 || n_tasks <= 1 {
-            // SAFETY: thread 0's work space belongs to the thread that has the pool's turn; `self` is borrowed until this
+            // SAFETY: thread 0's work space belongs to the thread that has locked the pool; `self` is borrowed until this
             // phase ends, so no second one begins.
             let scratch = unsafe { &mut *shared.scratch[0].get() };
             let in_task = InTask::of(shared);
@@ -210,7 +210,7 @@ impl Phases<'_> {
             *shared.task.get() = task;
             *shared.caller.get() = Some(std::thread::current());
         }
-        shared.tasks.deal(n_tasks);
+        shared.tasks.fill(n_tasks);
         shared.active.store(n_workers, Ordering::Relaxed);
         shared.generation.fetch_add(1, Ordering::SeqCst);
         if shared.n_sleeping.load(Ordering::SeqCst) > 0 {
@@ -230,14 +230,14 @@ impl Phases<'_> {
     fn level_scratch(&mut self) {
         let mut longest = 0;
         for scratch in &self.shared.scratch {
-            // SAFETY: this thread has the pool's turn and no worker is active, so nobody else touches a work space.
+            // SAFETY: this thread has locked the pool and no worker is active, so nobody else touches a work space.
             let scratch = unsafe { &*scratch.get() };
             longest = longest.max(scratch.len());
         }
         for scratch in &self.shared.scratch {
             // SAFETY: as above.
             let scratch = unsafe { &mut *scratch.get() };
-            scratch.first(longest);
+            scratch.resize_uninit(longest);
         }
     }
 }
@@ -325,56 +325,5 @@ impl Shared {
             self.tasks.clear();
             self.panicked.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-/// A mutable slice that several tasks write disjoint parts of, or read while none writes.
-#[derive(Clone, Copy)]
-pub(crate) struct Shards<T> {
-    start: *mut T,
-    len: usize,
-}
-
-// SAFETY: access goes through `part`, whose callers promise disjoint ranges, or `read`, which asks for T: Sync.
-unsafe impl<T: Send> Sync for Shards<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Send for Shards<T> {}
-
-impl<T> Shards<T> {
-    pub fn new(slice: &mut [T]) -> Shards<T> {
-        Shards { start: slice.as_mut_ptr(), len: slice.len() }
-    }
-
-    /// Elements `from..to`, to write.
-    ///
-    /// # Safety
-    /// The slice given to `new` is still borrowed, and while the part lives, no other live part overlaps it, whether made
-    /// here or by [`Shards::read`], and nobody uses the addresses of its elements.
-    #[allow(clippy::mut_from_ref)]
-    pub unsafe fn part<'a>(&self, from: usize, to: usize) -> &'a mut [T] {
-        assert!(from <= to && to <= self.len, "part {from}..{to} of {}", self.len);
-        // SAFETY: inside the slice; the caller promises that nobody else has it.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), to - from) }
-    }
-
-    /// Elements `from..to`, to read; other tasks may read them too.
-    ///
-    /// # Safety
-    /// The slice given to `new` is still borrowed, and nobody writes these elements, or has them from [`Shards::part`],
-    /// while the result lives.
-    pub unsafe fn read<'a>(&self, from: usize, to: usize) -> &'a [T]
-    where
-        T: Sync,
-    {
-        assert!(from <= to && to <= self.len, "part {from}..{to} of {}", self.len);
-        // SAFETY: inside the slice; the caller promises that nobody writes it.
-        unsafe { std::slice::from_raw_parts(self.start.add(from), to - from) }
-    }
-
-    /// The address of element `i`.
-    pub fn at(&self, i: usize) -> *mut T {
-        assert!(i <= self.len);
-        // SAFETY: inside the slice or one past its end.
-        unsafe { self.start.add(i) }
     }
 }

@@ -3,10 +3,11 @@
 //! They return how much they did, so that whoever has a clock can say how fast; the figures are the floor that every
 //! kernel's time is held against.
 
+use crate::disjoint_mut::DisjointMut;
 use crate::elementwise::scale;
 use crate::isa::{Isa, multiversion};
 use crate::math::sum_of;
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::split::for_rows;
 
@@ -17,7 +18,7 @@ use crate::split::for_rows;
 pub fn multiply_in_registers(pool: &Pool, precision: Precision, rounds: usize) -> f64 {
     let n_threads = pool.n_threads();
     let mut results = vec![0.0; n_threads];
-    let shards = Shards::new(&mut results);
+    let parts = DisjointMut::new(&mut results);
     let loop_of = match (pool.isa(), precision) {
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512Bf16, Precision::Bf16) => x86::bf16_loop,
@@ -28,13 +29,13 @@ pub fn multiply_in_registers(pool: &Pool, precision: Precision, rounds: usize) -
         _ => portable_loop as unsafe fn(usize) -> (f32, usize),
     };
     let mut n_operations = vec![0usize; n_threads];
-    let counts = Shards::new(&mut n_operations);
+    let counts = DisjointMut::new(&mut n_operations);
     // One task for each thread: a thread that starts late finds the other one's task taken and its own left.
     pool.run(n_threads, |task| {
         // SAFETY: tasks have different elements; the machine has the pool's instruction set.
         unsafe {
             let (result, n) = loop_of(rounds);
-            shards.part(task, task + 1)[0] = result;
+            parts.part(task, task + 1)[0] = result;
             counts.part(task, task + 1)[0] = n;
         }
     });
@@ -47,11 +48,11 @@ pub fn read_memory(pool: &Pool, x: &[f32]) -> f32 {
     /// 256 kB: small beside the array, large beside what starting a task costs.
     const PIECE: usize = 64 * 1024;
     let mut sums = vec![0.0; x.len().div_ceil(PIECE)];
-    let shards = Shards::new(&mut sums);
+    let parts = DisjointMut::new(&mut sums);
     pool.run(x.len().div_ceil(PIECE), |task| {
         let piece = &x[task * PIECE..((task + 1) * PIECE).min(x.len())];
         // SAFETY: tasks have different elements.
-        unsafe { shards.part(task, task + 1)[0] = sum_slice(pool.isa(), piece) };
+        unsafe { parts.part(task, task + 1)[0] = sum_slice(pool.isa(), piece) };
     });
     sums.iter().sum()
 }

@@ -1,6 +1,7 @@
 //! How kernels cut arrays into tasks: by the arrays' sizes alone, so that results do not depend on the number of threads.
 
-use crate::pool::{Pool, Shards};
+use crate::disjoint_mut::DisjointMut;
+use crate::pool::Pool;
 
 /// Elements that a task works on.
 pub(crate) const TASK_ELEMENTS: usize = 32 * 1024;
@@ -12,7 +13,7 @@ pub(crate) fn for_rows(pool: &Pool, y: &mut [f32], cols: usize, f: impl Fn(usize
     assert!(cols > 0 && y.len().is_multiple_of(cols), "rows of {cols} in {} elements", y.len());
     let rows = y.len() / cols;
     let block = (TASK_ELEMENTS / cols).max(1);
-    let y = Shards::new(y);
+    let y = DisjointMut::new(y);
     pool.run(rows.div_ceil(block), |task| {
         let (from, to) = (task * block, ((task + 1) * block).min(rows));
         // SAFETY: blocks of rows do not overlap.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use calame::ops::{self, Device, Precision};
-use calame::tensor::Tensor;
+use calame::tensor::Alloc;
 
 use super::{MachineArgs, multiplied_as};
 use crate::device;
@@ -63,10 +63,10 @@ pub struct Memory {
 impl Memory {
     /// The best of several passes.
     pub fn of(dev: &Device) -> Memory {
-        let mut x = Tensor::zeros([MEMORY_FLOATS]);
+        let mut x = Alloc::on(dev).zeros([MEMORY_FLOATS]);
         // Touched before it is timed.
         ops::update_memory(dev, 1.0, &mut x);
-        let bytes = size_of_val(x.as_slice()) as f64;
+        let bytes = 4.0 * x.len() as f64;
         let mut memory = Memory { read: 0.0, update: 0.0 };
         for _ in 0..5 {
             let start = Instant::now();

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use calame::model::ModelConfig;
-use calame::ops::{self, Device};
+use calame::ops::{self, Device, Epilogue, Phase};
 use calame::rng;
-use calame::tensor::Tensor;
+use calame::tensor::{Alloc, Tensor};
 use serde_json::json;
 
 use super::machine::Peak;
@@ -145,7 +145,7 @@ impl Arrays {
     fn new(dev: &Device, layer: &Layer) -> Arrays {
         let Layer { rows, ins, outs, .. } = *layer;
         let filled = |index, dims: [usize; 2]| {
-            let mut x = Tensor::zeros(dims);
+            let mut x = Alloc::on(dev).zeros(dims);
             ops::fill_uniform(dev, rng::stream(1, rng::Purpose::Weights, index), -1.0, 1.0, &mut x);
             x
         };
@@ -164,8 +164,12 @@ impl Arrays {
             peak.run(dev);
             let start = Instant::now();
             match which {
-                Which::Y => ops::linear_forward(dev, &self.x, &self.weight, none, &mut self.y),
-                Which::Dx => ops::linear_backward_input(dev, &self.y, &self.weight, &mut self.x),
+                Which::Y => {
+                    let (x, y) = (self.x.view(), self.y.view_mut());
+                    let epilogue = Epilogue::None;
+                    ops::linear_forward(dev, Phase::LinearForward, x, &self.weight, none, false, y, epilogue);
+                }
+                Which::Dx => ops::linear_backward_input(dev, &self.y, &self.weight, false, &mut self.x),
                 Which::DWeight => ops::linear_backward_weight(dev, &self.y, &self.x, &mut self.dweight, none),
             }
             start.elapsed().as_secs_f64()

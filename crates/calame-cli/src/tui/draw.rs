@@ -59,7 +59,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
 }
 
 fn progress(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
-    let (done, all) = (screen.last.n_steps, screen.about.n_steps_in_all.max(1));
+    let (done, all) = (screen.last.n_steps, screen.about.n_steps_total.max(1));
     let left = screen.seconds_left().map_or("…".to_owned(), duration);
     let label = format!(
         "step {} of {} · epoch {} of {} · {left} left",

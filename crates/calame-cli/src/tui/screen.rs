@@ -65,7 +65,7 @@ pub struct About {
     /// Preset and device, in a few words.
     pub model: String,
     /// Steps of the whole training.
-    pub n_steps_in_all: u64,
+    pub n_steps_total: u64,
     /// Epochs of the whole training.
     pub n_epochs: u64,
     /// Tokens of a step.
@@ -201,7 +201,7 @@ impl Screen {
     pub fn seconds_left(&self) -> Option<f64> {
         let (first, last) = (self.ends.first()?, self.ends.last()?);
         let n_steps = self.ends.len() - 1;
-        let left = self.about.n_steps_in_all.saturating_sub(self.last.n_steps);
+        let left = self.about.n_steps_total.saturating_sub(self.last.n_steps);
         (n_steps > 0).then(|| (*last - *first).as_secs_f64() / n_steps as f64 * left as f64)
     }
 

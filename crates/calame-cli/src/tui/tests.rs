@@ -14,7 +14,7 @@ fn about() -> About {
     About {
         run: "runs/2026-11-25-book".to_owned(),
         model: "book, bf16, 2 threads (avx512-bf16)".to_owned(),
-        n_steps_in_all: 790,
+        n_steps_total: 790,
         n_epochs: 10,
         tokens_per_step: 1024,
         step_operations: 788e9,

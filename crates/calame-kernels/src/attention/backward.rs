@@ -1,40 +1,43 @@
 //! The backward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve, whole_vectors};
+use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::aligned::AlignedVec;
-use crate::dropout::Keep;
+use crate::disjoint_mut::DisjointMut;
+use crate::dropout::DropMask;
 use crate::gemm::MatRef;
-use crate::gemm::serial::{Causal, Serial};
+use crate::gemm::serial::{Masked, Serial};
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, sum_of2};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::precision::Precision;
 
-/// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what forward had and gave.
+/// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what [`attention_forward`](super::attention_forward) had and gave.
 ///
 /// # Panics
-/// If the sizes do not agree.
+/// If the sizes do not agree, a start is after its position, or the starts of a sequence decrease.
 pub fn attention_backward(
     pool: &Pool,
     precision: Precision,
     shape: AttentionShape,
     dy: &[f32],
     qkv: &[f32],
-    keep: Option<&Keep<'_>>,
+    starts: Option<&[u32]>,
+    keep: Option<&DropMask<'_>>,
     y: &[f32],
     lse: &[f32],
     dqkv: &mut [f32],
 ) {
     shape.check(qkv.len(), y.len(), lse.len());
+    shape.check_starts(starts);
     assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: sizes of the gradients");
-    let (serial, dqkv) = (Serial::new(pool.isa(), precision), Shards::new(dqkv));
+    let (serial, dqkv) = (Serial::new(pool.isa(), precision), DisjointMut::new(dqkv));
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let (isa, head) = (pool.isa(), Head::of_task(shape, task));
-        HeadBackward { isa, serial, head, dy, qkv, keep, y, lse, dqkv }.run(scratch);
+        HeadBackward { isa, serial, head, dy, qkv, starts, keep, y, lse, dqkv }.run(scratch);
     });
 }
 
-/// A task's work space: keys, keys and values turned, queries packed as B; what is packed as A; weights, their gradients,
+/// A task's work space: keys, transposed keys and values, and queries packed as B; what is packed as A; weights, their gradients,
 /// dropout's factors.
 pub(super) fn backward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 8] {
     let (t, hs, scores) = (shape.n_positions, shape.head_size, QUERIES * shape.scores_stride());
@@ -57,10 +60,11 @@ struct HeadBackward<'a> {
     head: Head,
     dy: &'a [f32],
     qkv: &'a [f32],
-    keep: Option<&'a Keep<'a>>,
+    starts: Option<&'a [u32]>,
+    keep: Option<&'a DropMask<'a>>,
     y: &'a [f32],
     lse: &'a [f32],
-    dqkv: Shards<f32>,
+    dqkv: DisjointMut<f32>,
 }
 
 impl HeadBackward<'_> {
@@ -68,24 +72,25 @@ impl HeadBackward<'_> {
         let (serial, head) = (self.serial, self.head);
         let AttentionShape { n_positions: t, head_size: hs, .. } = head.shape;
         let stride = head.shape.scores_stride();
-        let [room_k, room_kt, room_vt, room_b, room_a, weights, dscores, factors] =
+        let [for_keys, for_keys_t, for_values_t, for_b, for_a, weights, dscores, factors] =
             carve(scratch, backward_lengths(serial, head.shape));
         self.clear_key_and_value_gradients();
         let (k, v) = (head.qkv(self.qkv, 1, 0, t), head.qkv(self.qkv, 2, 0, t));
-        let keys = serial.pack_b(room_k, k);
-        let (keys_t, values_t) = (serial.pack_b(room_kt, k.t()), serial.pack_b(room_vt, v.t()));
+        let keys = serial.pack_b(for_keys, k);
+        let (keys_t, values_t) = (serial.pack_b(for_keys_t, k.t()), serial.pack_b(for_values_t, v.t()));
         let qkv_stride = 3 * head.shape.channels();
         let (dk, dv) = (self.dqkv.at(head.qkv_at(1, 0)), self.dqkv.at(head.qkv_at(2, 0)));
         for from in (0..t).step_by(QUERIES) {
             let to = (from + QUERIES).min(t);
             let q = head.qkv(self.qkv, 0, from, to);
-            let (by_keys, over_keys) = (Causal::QueriesByKeys(from), Causal::QueriesOverKeys(from));
-            let over_queries = Causal::KeysOverQueries(from);
+            let block = head.query_block(self.starts, from);
+            let (by_keys, over_keys) = (Masked::QueriesByKeys(block), Masked::QueriesOverKeys(block));
+            let over_queries = Masked::KeysOverQueries(block);
             let dy = MatRef::new(&self.dy[head.y_at(from)..], to - from, hs, head.shape.channels());
             // SAFETY: `weights` and `dscores` are this task's, QUERIES rows of at least t.
             unsafe {
-                serial.multiply(serial.pack_a(room_a, q), keys_t, by_keys, to, weights.as_mut_ptr(), stride, false);
-                serial.multiply(serial.pack_a(room_a, dy), values_t, by_keys, to, dscores.as_mut_ptr(), stride, false);
+                serial.multiply(serial.pack_a(for_a, q), keys_t, by_keys, to, weights.as_mut_ptr(), stride, false);
+                serial.multiply(serial.pack_a(for_a, dy), values_t, by_keys, to, dscores.as_mut_ptr(), stride, false);
             }
             score_gradients(self.isa, self, from, to, weights, dscores, factors);
             let weights = MatRef::new(weights, to - from, to, stride);
@@ -93,11 +98,11 @@ impl HeadBackward<'_> {
             // SAFETY: no other task touches this head's columns of dqkv.
             unsafe {
                 let dq = self.dqkv.at(head.qkv_at(0, from));
-                serial.multiply(serial.pack_a(room_a, dscores), keys, over_keys, hs, dq, qkv_stride, false);
-                let dy = serial.pack_b(room_b, dy);
-                serial.multiply(serial.pack_a(room_a, weights.t()), dy, over_queries, hs, dv, qkv_stride, true);
-                let q = serial.pack_b(room_b, q);
-                serial.multiply(serial.pack_a(room_a, dscores.t()), q, over_queries, hs, dk, qkv_stride, true);
+                serial.multiply(serial.pack_a(for_a, dscores), keys, over_keys, hs, dq, qkv_stride, false);
+                let dy = serial.pack_b(for_b, dy);
+                serial.multiply(serial.pack_a(for_a, weights.t()), dy, over_queries, hs, dv, qkv_stride, true);
+                let q = serial.pack_b(for_b, q);
+                serial.multiply(serial.pack_a(for_a, dscores.t()), q, over_queries, hs, dk, qkv_stride, true);
             }
         }
     }
@@ -130,7 +135,7 @@ fn score_gradients_body(
     dscores: &mut [f32],
     factors: &mut [f32],
 ) {
-    let HeadBackward { head, dy, keep, y, lse, .. } = *of;
+    let HeadBackward { head, dy, starts, keep, y, lse, .. } = *of;
     let head_size = head.shape.head_size;
     let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
     for (q, (weights, dscores)) in
@@ -139,17 +144,24 @@ fn score_gradients_body(
         let at = head.y_at(q);
         let d = sum_of2(&dy[at..at + head_size], &y[at..at + head_size], |a, b| a * b);
         let lse = lse[head.lse_at() + q];
-        let factors = &mut factors[..whole_vectors(q + 1)];
+        let first_key = head.first_key(starts, q);
+        let seen = whole_blocks(first_key)..whole_vectors(q + 1);
+        let factors = &mut factors[seen.clone()];
         match keep {
-            Some(keep) => keep.factors(head.sequence, head.drop_row(q), factors),
+            Some(keep) => {
+                keep.each(head.sequence, head.drop_row(q), seen.start, factors, |to, factor| *to = factor);
+            }
             None => factors.fill(1.0),
         }
-        for ((w, ds), &f) in weights.iter_mut().zip(dscores.iter_mut()).zip(factors.iter()) {
+        let seen = weights[seen.clone()].iter_mut().zip(dscores[seen].iter_mut());
+        for ((w, ds), &f) in seen.zip(factors.iter()) {
             let p = exp(scale * *w - lse);
             *ds = scale * p * (f * *ds - d);
             *w = p * f;
         }
-        weights[q + 1..to].fill(0.0);
-        dscores[q + 1..to].fill(0.0);
+        for masked in [0..first_key, q + 1..to] {
+            weights[masked.clone()].fill(0.0);
+            dscores[masked].fill(0.0);
+        }
     }
 }

@@ -3,37 +3,54 @@
 //! A row's result depends on its own query and its sequence's keys alone: each row walks its pages in order, whatever rows
 //! stand beside it and however its prompt was cut.
 
+use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of, sum_of2};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
+use crate::split::{COLUMNS, TASK_ELEMENTS};
 
-/// Where the keys and values of many sequences stand.
+/// Where the keys and values of many sequences are stored.
 ///
-/// A page holds `page_len` positions, each a row of C; `table` lists, for each sequence, `pages_per_sequence` pages.
+/// A page holds `page_len` positions, each a row of C. Sequences have page tables of their own lengths, one after another in
+/// `table`; a page that several tables list is shared by their sequences.
 #[derive(Clone, Copy, Debug)]
 pub struct KvPages<'a> {
     /// Positions in a page.
     pub page_len: usize,
-    /// Pages of sequence s, in order of position: `table[s * pages_per_sequence..]`.
+    /// Page numbers: those of sequence s, in order of position, begin at `table[starts[s]]`.
     pub table: &'a [u32],
-    /// Length of a sequence's part of the table.
-    pub pages_per_sequence: usize,
+    /// Where each sequence's page table begins in `table`.
+    pub starts: &'a [u32],
 }
 
 impl KvPages<'_> {
     /// The row of the page store that holds a position of a sequence.
     #[inline(always)]
-    fn row(&self, sequence: usize, position: usize) -> usize {
-        let page = self.table[sequence * self.pages_per_sequence + position / self.page_len];
+    pub(crate) fn row(&self, sequence: usize, position: usize) -> usize {
+        let page = self.table[self.starts[sequence] as usize + position / self.page_len];
         page as usize * self.page_len + position % self.page_len
+    }
+
+    /// Asserts that page `i` of a sequence is one of a store's `n_rows` rows.
+    fn check_page(&self, operation: &str, sequence: u32, i: usize, n_rows: usize) {
+        let start = self.starts.get(sequence as usize);
+        let page = start.and_then(|&start| self.table.get(start as usize + i));
+        assert!(
+            page.is_some_and(|&page| (page as usize + 1) * self.page_len <= n_rows),
+            "{operation}: page {i} of sequence {sequence} is {page:?} in a store of {n_rows} rows, {} to a page",
+            self.page_len
+        );
     }
 }
 
 /// Copies the keys and values of new rows, out of qkv [R, 3C], into their places in the page stores [·, C].
 ///
+/// Where two rows have the same place, the later one's keys and values stay.
+///
 /// # Panics
 /// If the sizes do not agree, or a page is outside its store.
 pub fn store_kv(
+    pool: &Pool,
     qkv: &[f32],
     channels: usize,
     sequences: &[u32],
@@ -42,17 +59,30 @@ pub fn store_kv(
     keys: &mut [f32],
     values: &mut [f32],
 ) {
+    let rows = positions.len();
     assert!(
-        sequences.len() == positions.len() && qkv.len() == positions.len() * 3 * channels,
-        "store_kv: {} elements for {} rows of {channels} channels",
+        channels > 0 && sequences.len() == rows && qkv.len() == rows * 3 * channels && keys.len() == values.len(),
+        "store_kv: {} elements for {rows} rows of {channels} channels, stores of {} and {}",
         qkv.len(),
-        positions.len()
+        keys.len(),
+        values.len()
     );
-    for ((row, &s), &t) in qkv.chunks_exact(3 * channels).zip(sequences).zip(positions) {
-        let at = pages.row(s as usize, t as usize) * channels;
-        keys[at..at + channels].copy_from_slice(&row[channels..2 * channels]);
-        values[at..at + channels].copy_from_slice(&row[2 * channels..]);
+    for (&s, &t) in sequences.iter().zip(positions) {
+        pages.check_page("store_kv", s, t as usize / pages.page_len, keys.len() / channels);
     }
+    // By columns, not by rows: two rows may have the same place. Few rows are not worth a second thread.
+    let width = (TASK_ELEMENTS / rows.max(1)).max(COLUMNS);
+    let (keys, values) = (DisjointMut::new(keys), DisjointMut::new(values));
+    pool.run(channels.div_ceil(width), |task| {
+        let (from, to) = (task * width, ((task + 1) * width).min(channels));
+        for ((row, &s), &t) in qkv.chunks_exact(3 * channels).zip(sequences).zip(positions) {
+            let at = pages.row(s as usize, t as usize) * channels;
+            // SAFETY: tasks have different columns, and a task has one row at a time.
+            let (k, v) = unsafe { (keys.part(at + from, at + to), values.part(at + from, at + to)) };
+            k.copy_from_slice(&row[channels + from..channels + to]);
+            v.copy_from_slice(&row[2 * channels + from..2 * channels + to]);
+        }
+    });
 }
 
 /// y [R, C], overwritten: row r attends to positions 0..=`positions[r]` of its sequence.
@@ -73,19 +103,30 @@ pub fn attention_extend(
 ) {
     let (rows, c) = (positions.len(), n_head * head_size);
     assert!(
-        sequences.len() == rows && qkv.len() == rows * 3 * c && y.len() == rows * c,
-        "attention_extend: {rows} rows of {c} channels, qkv of {} elements, y of {}",
+        c > 0
+            && sequences.len() == rows
+            && qkv.len() == rows * 3 * c
+            && y.len() == rows * c
+            && keys.len() == values.len(),
+        "attention_extend: {rows} rows of {c} channels, qkv of {} elements, y of {}, stores of {} and {}",
         qkv.len(),
-        y.len()
+        y.len(),
+        keys.len(),
+        values.len()
     );
-    let y = Shards::new(y);
+    for (&s, &t) in sequences.iter().zip(positions) {
+        for i in 0..=t as usize / pages.page_len {
+            pages.check_page("attention_extend", s, i, keys.len() / c);
+        }
+    }
+    let y = DisjointMut::new(y);
     pool.run_with_scratch(rows * n_head, |task, scratch| {
         let (r, h) = (task / n_head, task % n_head);
         let (sequence, n_keys) = (sequences[r] as usize, positions[r] as usize + 1);
         let query = &qkv[r * 3 * c + h * head_size..][..head_size];
         // SAFETY: each task has its own head of its own row.
         let y = unsafe { y.part(r * c + h * head_size, r * c + (h + 1) * head_size) };
-        let weights = scratch.first(n_keys);
+        let weights = scratch.resize_uninit(n_keys);
         let place = |t: usize| pages.row(sequence, t) * c + h * head_size;
         attend(pool.isa(), query, &place, keys, values, weights, y);
     });

@@ -1,53 +1,58 @@
 //! The forward pass.
 
-use super::{AttentionShape, Head, QUERIES, carve, whole_vectors};
-use crate::dropout::Keep;
+use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
+use crate::disjoint_mut::DisjointMut;
+use crate::dropout::DropMask;
 use crate::gemm::MatRef;
-use crate::gemm::serial::{Causal, Serial};
+use crate::gemm::serial::{Masked, Serial};
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of};
-use crate::pool::{Pool, Shards};
+use crate::pool::Pool;
 use crate::precision::Precision;
 
 /// y [B·T, C] and lse [B, NH, T] from qkv [B·T, 3C]; both are overwritten.
 ///
-/// `keep`'s rows are head · T + query, its columns keys.
+/// `starts` [B·T] gives the first position, counted within its sequence, that each position may attend to: packed examples
+/// do not see each other. Without it all attend from position 0 on. `keep`'s rows are head · T + query, its columns keys.
 ///
 /// # Panics
-/// If the sizes do not agree.
+/// If the sizes do not agree, a start is after its position, or the starts of a sequence decrease.
 pub fn attention_forward(
     pool: &Pool,
     precision: Precision,
     shape: AttentionShape,
     qkv: &[f32],
-    keep: Option<&Keep<'_>>,
+    starts: Option<&[u32]>,
+    keep: Option<&DropMask<'_>>,
     y: &mut [f32],
     lse: &mut [f32],
 ) {
     shape.check(qkv.len(), y.len(), lse.len());
+    shape.check_starts(starts);
     let serial = Serial::new(pool.isa(), precision);
-    let (y, lse) = (Shards::new(y), Shards::new(lse));
+    let (y, lse) = (DisjointMut::new(y), DisjointMut::new(lse));
     let (t, hs, stride) = (shape.n_positions, shape.head_size, shape.scores_stride());
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let head = Head::of_task(shape, task);
-        let [room_k, room_v, room_a, weights] = carve(scratch, forward_lengths(serial, shape));
-        let keys = serial.pack_b(room_k, head.qkv(qkv, 1, 0, t).t());
-        let values = serial.pack_b(room_v, head.qkv(qkv, 2, 0, t));
+        let [for_keys, for_values, for_a, weights] = carve(scratch, forward_lengths(serial, shape));
+        let keys = serial.pack_b(for_keys, head.qkv(qkv, 1, 0, t).t());
+        let values = serial.pack_b(for_values, head.qkv(qkv, 2, 0, t));
         for from in (0..t).step_by(QUERIES) {
             let to = (from + QUERIES).min(t);
-            let queries = serial.pack_a(room_a, head.qkv(qkv, 0, from, to));
+            let block = head.query_block(starts, from);
+            let queries = serial.pack_a(for_a, head.qkv(qkv, 0, from, to));
             // SAFETY: `weights` is this task's, QUERIES rows of at least t.
             unsafe {
-                serial.multiply(queries, keys, Causal::QueriesByKeys(from), to, weights.as_mut_ptr(), stride, false);
+                serial.multiply(queries, keys, Masked::QueriesByKeys(block), to, weights.as_mut_ptr(), stride, false);
             }
             // SAFETY: no other task has this head's lse.
             let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
-            softmax_rows(pool.isa(), head, keep, from, to, weights, lse);
-            let weights = serial.pack_a(room_a, MatRef::new(weights, to - from, to, stride));
+            softmax_rows(pool.isa(), head, starts, keep, from, to, weights, lse);
+            let weights = serial.pack_a(for_a, MatRef::new(weights, to - from, to, stride));
             // SAFETY: no other task writes this head's columns of y.
             unsafe {
                 let y = y.at(head.y_at(from));
-                serial.multiply(weights, values, Causal::QueriesOverKeys(from), hs, y, shape.channels(), false);
+                serial.multiply(weights, values, Masked::QueriesOverKeys(block), hs, y, shape.channels(), false);
             }
         }
     });
@@ -66,7 +71,8 @@ pub(super) fn forward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 
 
 multiversion! {
     fn softmax_rows(
-        head: Head, keep: Option<&Keep<'_>>, from: usize, to: usize, weights: &mut [f32], lse: &mut [f32],
+        head: Head, starts: Option<&[u32]>, keep: Option<&DropMask<'_>>, from: usize, to: usize, weights: &mut [f32],
+        lse: &mut [f32],
     ) = softmax_rows_body;
 }
 
@@ -74,7 +80,8 @@ multiversion! {
 #[inline(always)]
 fn softmax_rows_body(
     head: Head,
-    keep: Option<&Keep<'_>>,
+    starts: Option<&[u32]>,
+    keep: Option<&DropMask<'_>>,
     from: usize,
     to: usize,
     weights: &mut [f32],
@@ -82,19 +89,24 @@ fn softmax_rows_body(
 ) {
     let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
     for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(stride)).zip(lse) {
+        let (first_key, n_seen) = (head.first_key(starts, q), whole_vectors(q + 1));
         // Whole vectors: e^−∞ is nothing beside the greatest weight's 1.
-        let n_seen = whole_vectors(q + 1);
-        let seen = &mut row[..n_seen];
-        seen[q + 1..].fill(f32::NEG_INFINITY);
+        let first = whole_blocks(first_key);
+        row[first..first_key].fill(f32::NEG_INFINITY);
+        row[q + 1..n_seen].fill(f32::NEG_INFINITY);
+        let seen = &mut row[first..n_seen];
         let max = max_of(seen);
         let sum = exp_and_sum(seen, max, scale);
         *lse = scale * max + sum.ln();
         let inverse = 1.0 / sum;
         // Before they are multiplied on, into numbers so small that some processors take a hundred cycles over each.
+        row[..first_key].fill(0.0);
         row[q + 1..to.max(n_seen)].fill(0.0);
-        let seen = &mut row[..n_seen];
+        let seen = &mut row[first..n_seen];
         match keep {
-            Some(keep) => keep.each(head.sequence, head.drop_row(q), 0, seen, |w, factor| *w = *w * inverse * factor),
+            Some(keep) => {
+                keep.each(head.sequence, head.drop_row(q), first, seen, |w, factor| *w = *w * inverse * factor);
+            }
             None => seen.iter_mut().for_each(|w| *w *= inverse),
         }
     }

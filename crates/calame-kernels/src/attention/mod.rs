@@ -4,131 +4,32 @@
 //! weights again from the saved log-sum-exp of each row (T. Dao et al., "FlashAttention", 2022, without its blocks over
 //! keys: a row of weights fits the cache at the lengths that GPT-2 has).
 //!
+//! Examples may be packed into one sequence: `starts` [B·T] gives for each position the first position, counted within its
+//! sequence, that it may attend to, which is the start of its example. What the mask hides has weight exactly 0.
+//!
 //! Backward, with P the weights, f the dropout factors, P̃ = P·f and D = Σ dy·y over a row:
 //! dv = P̃ᵀ·dy, dP = f·(dy·vᵀ), dS = P·(dP − D), dq = dS·k/√HS, dk = dSᵀ·q/√HS.
 
 mod backward;
 mod extend;
 mod forward;
+mod head;
 
 pub use backward::attention_backward;
 use backward::backward_lengths;
 pub use extend::{KvPages, attention_extend, store_kv};
 pub use forward::attention_forward;
 use forward::forward_lengths;
+pub use head::AttentionShape;
 
-use crate::aligned::AlignedVec;
-use crate::gemm::MatRef;
 use crate::gemm::serial::Serial;
 use crate::isa::Isa;
-use crate::math::LANES;
 use crate::precision::Precision;
-use crate::work_room::WorkRoom;
-
-/// Queries that are worked on together.
-const QUERIES: usize = 64;
-
-/// `n` keys and those after them that a vector reaches. What is computed of these is thrown away: up to fifteen elements at
-/// the end of each row would else be computed one by one.
-fn whole_vectors(n: usize) -> usize {
-    n.next_multiple_of(LANES)
-}
-
-/// The sizes of one call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttentionShape {
-    /// B.
-    pub n_sequences: usize,
-    /// T.
-    pub n_positions: usize,
-    /// NH.
-    pub n_head: usize,
-    /// HS.
-    pub head_size: usize,
-}
-
-impl AttentionShape {
-    fn channels(&self) -> usize {
-        self.n_head * self.head_size
-    }
-
-    fn check(&self, qkv: usize, y: usize, lse: usize) {
-        let rows = self.n_sequences * self.n_positions;
-        assert!(
-            qkv == rows * 3 * self.channels() && y == rows * self.channels() && lse == rows * self.n_head,
-            "attention {self:?}: qkv of {qkv} elements, y of {y}, lse of {lse}"
-        );
-    }
-
-    /// Floats from one row of scores to the next: whole cache lines, and one more, since rows that are 4 kB apart would meet
-    /// in one set of the first-level cache.
-    fn scores_stride(&self) -> usize {
-        whole_vectors(self.n_positions) + LANES
-    }
-
-    fn scale(&self) -> f32 {
-        1.0 / (self.head_size as f32).sqrt()
-    }
-}
-
-/// One head of one sequence: where its numbers stand.
-#[derive(Clone, Copy)]
-struct Head {
-    shape: AttentionShape,
-    sequence: usize,
-    head: usize,
-}
-
-impl Head {
-    fn of_task(shape: AttentionShape, task: usize) -> Head {
-        Head { shape, sequence: task / shape.n_head, head: task % shape.n_head }
-    }
-
-    /// First element of this head's part (0 = q, 1 = k, 2 = v) of position `t` in qkv [B·T, 3C].
-    fn qkv_at(&self, part: usize, t: usize) -> usize {
-        let c = self.shape.channels();
-        (self.sequence * self.shape.n_positions + t) * 3 * c + part * c + self.head * self.shape.head_size
-    }
-
-    /// First element of this head in row `t` of y [B·T, C].
-    fn y_at(&self, t: usize) -> usize {
-        (self.sequence * self.shape.n_positions + t) * self.shape.channels() + self.head * self.shape.head_size
-    }
-
-    /// First element of this head's lse [B, NH, T].
-    fn lse_at(&self) -> usize {
-        (self.sequence * self.shape.n_head + self.head) * self.shape.n_positions
-    }
-
-    /// Rows `from..to` of this head's q, k or v: [to − from, HS].
-    fn qkv<'a>(&self, qkv: &'a [f32], part: usize, from: usize, to: usize) -> MatRef<'a> {
-        MatRef::new(&qkv[self.qkv_at(part, from)..], to - from, self.shape.head_size, 3 * self.shape.channels())
-    }
-
-    /// The row of the dropout factors of query `t`.
-    fn drop_row(&self, t: usize) -> usize {
-        self.head * self.shape.n_positions + t
-    }
-}
+use crate::workspace_size::WorkspaceSize;
 
 /// The work space of both passes over a shape.
-pub fn attention_room(isa: Isa, precision: Precision, shape: AttentionShape) -> WorkRoom {
+pub fn attention_workspace_size(isa: Isa, precision: Precision, shape: AttentionShape) -> WorkspaceSize {
     let serial = Serial::new(isa, precision);
-    let a_thread = carved(forward_lengths(serial, shape)).max(carved(backward_lengths(serial, shape)));
-    WorkRoom { a_thread, ..WorkRoom::default() }
-}
-
-/// Floats that [`carve`] takes for pieces of these lengths.
-fn carved<const N: usize>(lengths: [usize; N]) -> usize {
-    lengths.iter().map(|n| n.next_multiple_of(16)).sum()
-}
-
-/// Cuts a work space into pieces of the given lengths, each on a cache line.
-fn carve<const N: usize>(scratch: &mut AlignedVec, lengths: [usize; N]) -> [&mut [f32]; N] {
-    let mut rest = scratch.first(carved(lengths));
-    lengths.map(|n| {
-        let (piece, tail) = std::mem::take(&mut rest).split_at_mut(n.next_multiple_of(16));
-        rest = tail;
-        &mut piece[..n]
-    })
+    let per_thread = head::carved(forward_lengths(serial, shape)).max(head::carved(backward_lengths(serial, shape)));
+    WorkspaceSize { per_thread, ..WorkspaceSize::default() }
 }

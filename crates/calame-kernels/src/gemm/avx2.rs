@@ -2,17 +2,17 @@
 
 use std::arch::x86_64::*;
 
-use super::kernels::{Kernels, Packing, Source, Store};
+use super::kernels::{Kernels, Packing, PanelSource, Store};
 use super::portable::gather;
 
 const MR: usize = 6;
 const NR: usize = 16;
 
-/// Terms in one turn of the loop over k. A term is 20 instructions for six cycles of multiplying, and counting and stepping
+/// Terms in one iteration of the loop over k. A term is 20 instructions for six cycles of multiplying, and counting and stepping
 /// are three more: on a core whose other thread is at work too, instructions are what there is too little of (5 per cent).
 const UNROLL: usize = 4;
 
-const PACKING: Packing = Packing { copy, turn, turn_lanes: 8, gather };
+const PACKING: Packing = Packing { copy, transpose, max_lanes: 8, gather };
 
 pub(super) const KERNELS: Kernels =
     Kernels { mr: MR, nr: NR, k_step: 1, b_group_units: 50_000, tile, packing: PACKING, rounds: None };
@@ -27,7 +27,7 @@ unsafe fn tile(
     cols: usize,
     store: Store,
 ) {
-    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this kernel only where the machine has AVX2.
+    // SAFETY: the caller's promises are passed on; `kernels_of` gives this kernel only where the machine has AVX2.
     unsafe {
         match rows {
             6 => tile_of::<6>(kc, a, b, c, row_stride, cols, store),
@@ -82,7 +82,10 @@ unsafe fn tile_of<const M: usize>(
                 let value = match store {
                     Store::Overwrite => sum,
                     Store::Add => _mm256_add_ps(_mm256_loadu_ps(c), sum),
-                    Store::AddTo(bias) => _mm256_add_ps(_mm256_loadu_ps(bias.add(half * 8)), sum),
+                    Store::Bias(bias) => _mm256_add_ps(_mm256_loadu_ps(bias.add(half * 8)), sum),
+                    Store::AddBias(bias) => {
+                        _mm256_add_ps(_mm256_add_ps(_mm256_loadu_ps(c), _mm256_loadu_ps(bias.add(half * 8))), sum)
+                    }
                 };
                 _mm256_storeu_ps(c, value);
             }
@@ -108,25 +111,25 @@ unsafe fn add_term<const M: usize>(a: *const f32, b: *const f32, sum: &mut [[__m
     }
 }
 
-unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this only where the machine has AVX2.
+unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    // SAFETY: the caller's promises are passed on; `kernels_of` gives this only where the machine has AVX2.
     unsafe { copy_lanes(panel, panel_stride, width, source) }
 }
 
-unsafe fn turn(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+unsafe fn transpose(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     // SAFETY: as in `copy`.
     unsafe {
         match source.lanes {
-            8 => turn_lanes::<8>(panel, panel_stride, width, source),
-            MR => turn_lanes::<MR>(panel, panel_stride, width, source),
-            _ => turn_some_lanes(panel, panel_stride, width, source),
+            8 => transpose_lanes::<8>(panel, panel_stride, width, source),
+            MR => transpose_lanes::<MR>(panel, panel_stride, width, source),
+            _ => transpose_some_lanes(panel, panel_stride, width, source),
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, k_stride, lanes, kc, .. } = source;
+unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, k_stride, lanes, kc, .. } = source;
     for lane in (0..width).step_by(8) {
         let read = lanes_mask(lanes.saturating_sub(lane).min(8));
         for k in 0..kc {
@@ -145,7 +148,7 @@ unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source:
 /// which is written after it, and nowhere else.
 ///
 /// # Safety
-/// The panel has room for `width` lanes of every one of the kc rows, `panel_stride` apart, and the rows are written in
+/// The panel holds `width` lanes of each of the kc rows, `panel_stride` apart, and the rows are written in
 /// ascending order.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
@@ -168,11 +171,11 @@ fn lanes_mask(lanes: usize) -> __m256i {
     _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), lane)
 }
 
-/// Tiles of L lanes × 8 terms are turned in registers. (With a number of lanes that the compiler does not know, the tile
+/// Tiles of L lanes × 8 terms are transposed in registers. (With a number of lanes that the compiler does not know, the tile
 /// passes through memory.)
 #[target_feature(enable = "avx2,fma")]
-unsafe fn turn_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, lane_stride, kc, .. } = source;
+unsafe fn transpose_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, lane_stride, kc, .. } = source;
     let n_whole = kc / 8 * 8;
     for k in (0..n_whole).step_by(8) {
         let mut rows = [_mm256_setzero_ps(); 8];
@@ -180,21 +183,24 @@ unsafe fn turn_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width
             // SAFETY: the source has L lanes and these terms.
             *row = unsafe { _mm256_loadu_ps(at.add(lane * lane_stride + k)) };
         }
-        for (t, row) in transpose(rows).into_iter().enumerate() {
+        for (t, row) in transpose_8x8(rows).into_iter().enumerate() {
             // SAFETY: the row is inside the panel.
             unsafe { write_row(panel, panel_stride, width, k + t, kc, row) };
         }
     }
     if kc > n_whole {
         // SAFETY: what is left of source and panel.
-        unsafe { turn_some_lanes(panel.add(n_whole * panel_stride), panel_stride, width, source.terms_from(n_whole)) };
+        unsafe {
+            let rest = source.terms_from(n_whole);
+            transpose_some_lanes(panel.add(n_whole * panel_stride), panel_stride, width, rest);
+        }
     }
 }
 
 /// Any number of lanes and terms: those that are not there are masked.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn turn_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, lane_stride, lanes, kc, .. } = source;
+unsafe fn transpose_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, lane_stride, lanes, kc, .. } = source;
     for k in (0..kc).step_by(8) {
         let read = lanes_mask((kc - k).min(8));
         let mut rows = [_mm256_setzero_ps(); 8];
@@ -202,7 +208,7 @@ unsafe fn turn_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, so
             // SAFETY: masked terms are not read; the others are inside the matrix.
             *row = unsafe { _mm256_maskload_ps(at.wrapping_add(lane * lane_stride + k), read) };
         }
-        for (t, row) in transpose(rows).into_iter().enumerate().take(kc - k) {
+        for (t, row) in transpose_8x8(rows).into_iter().enumerate().take(kc - k) {
             // SAFETY: the row is inside the panel.
             unsafe { write_row(panel, panel_stride, width, k + t, kc, row) };
         }
@@ -211,7 +217,7 @@ unsafe fn turn_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, so
 
 /// The transpose of an 8 × 8 matrix in registers.
 #[target_feature(enable = "avx2")]
-fn transpose(r: [__m256; 8]) -> [__m256; 8] {
+fn transpose_8x8(r: [__m256; 8]) -> [__m256; 8] {
     let mut quads = r;
     for g in 0..2 {
         let row = |i: usize| r[4 * g + i];

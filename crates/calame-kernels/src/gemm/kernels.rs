@@ -2,7 +2,7 @@
 
 use super::view::MatRef;
 use crate::isa::Isa;
-use crate::precision::{Precision, round_to_bf16};
+use crate::precision::round_to_bf16;
 
 /// Longest block of k, in units: one panel of A (14 × 768 × 4 bytes = 43 kB) is read from the second-level cache.
 const MAX_K_UNITS: usize = 768;
@@ -12,8 +12,10 @@ const MAX_K_UNITS: usize = 768;
 pub(super) enum Store {
     Overwrite,
     Add,
-    /// Bias of the tile's first column.
-    AddTo(*const f32),
+    /// Adds it to the bias, of which this is the tile's first column.
+    Bias(*const f32),
+    /// Adds it to C plus the bias.
+    AddBias(*const f32),
 }
 
 /// `(units, a, b, c, c_row_stride, rows, cols, store)`: the tile's first `rows` × `cols` elements from a panel of A
@@ -22,7 +24,7 @@ pub(super) type Tile = unsafe fn(usize, *const f32, *const f32, *mut f32, usize,
 
 /// The part of an operand that goes into one panel: lane l of term k stands at `at + l * lane_stride + k * k_stride`.
 #[derive(Clone, Copy)]
-pub(super) struct Source {
+pub(super) struct PanelSource {
     pub at: *const f32,
     pub lane_stride: usize,
     pub k_stride: usize,
@@ -32,17 +34,17 @@ pub(super) struct Source {
     pub kc: usize,
 }
 
-impl Source {
+impl PanelSource {
     /// The lanes from `lane` on, at most `n` of them.
-    fn starting_at(self, lane: usize, n: usize) -> Source {
+    fn starting_at(self, lane: usize, n: usize) -> PanelSource {
         let at = self.at.wrapping_add(lane * self.lane_stride);
-        Source { at, lanes: self.lanes.saturating_sub(lane).min(n), ..self }
+        PanelSource { at, lanes: self.lanes.saturating_sub(lane).min(n), ..self }
     }
 
     /// The terms from `k` on.
     #[cfg(target_arch = "x86_64")]
-    pub fn terms_from(self, k: usize) -> Source {
-        Source { at: self.at.wrapping_add(k * self.k_stride), kc: self.kc - k, ..self }
+    pub fn terms_from(self, k: usize) -> PanelSource {
+        PanelSource { at: self.at.wrapping_add(k * self.k_stride), kc: self.kc - k, ..self }
     }
 }
 
@@ -51,16 +53,16 @@ impl Source {
 ///
 /// Nothing beyond `width` lanes of a row is touched, but where `width` is the whole `panel_stride`: a store may run on into
 /// the next row then, which is written after it.
-pub(super) type Pack = unsafe fn(*mut f32, usize, usize, Source);
+pub(super) type Pack = unsafe fn(*mut f32, usize, usize, PanelSource);
 
 /// The ways into a panel.
 #[derive(Clone, Copy)]
 pub(super) struct Packing {
     /// Lanes stand side by side: the whole width of a panel.
     pub copy: Pack,
-    /// A lane's terms stand side by side: up to `turn_lanes` lanes.
-    pub turn: Pack,
-    pub turn_lanes: usize,
+    /// A lane's terms stand side by side: up to `max_lanes` lanes.
+    pub transpose: Pack,
+    pub max_lanes: usize,
     /// Neither: the whole width.
     pub gather: Pack,
 }
@@ -86,21 +88,6 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    /// The kernels of an instruction set; where it does not multiply bf16 natively, operands are rounded and multiplied as
-    /// f32: sums differ in their last bits, and it is no faster.
-    pub fn of(isa: Isa, precision: Precision) -> Kernels {
-        let kernels = match (isa, precision) {
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512Bf16, Precision::Bf16) => return super::avx512::BF16,
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Avx512Bf16, _) => super::avx512::F32,
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, _) => super::avx2::KERNELS,
-            _ => super::portable::KERNELS,
-        };
-        Kernels { rounds: (precision == Precision::Bf16).then_some(isa), ..kernels }
-    }
-
     /// Length of the blocks that a sum over `k` terms is cut into: a function of k alone.
     pub fn k_block(&self, k: usize) -> usize {
         let n_blocks = k.div_ceil(MAX_K_UNITS * self.k_step).max(1);
@@ -116,7 +103,7 @@ impl Kernels {
     pub fn pack_rows(&self, panel: &mut [f32], a: &MatRef<'_>, i: usize, pc: usize, kc: usize) {
         if kc > 0 {
             let (at, lanes) = (a.at(i * self.mr, pc), self.mr.min(a.rows - i * self.mr));
-            let source = Source { at, lane_stride: a.row_stride, k_stride: a.col_stride, lanes, kc };
+            let source = PanelSource { at, lane_stride: a.row_stride, k_stride: a.col_stride, lanes, kc };
             self.pack(panel, self.mr, source);
         }
     }
@@ -125,23 +112,23 @@ impl Kernels {
     pub fn pack_cols(&self, panel: &mut [f32], b: &MatRef<'_>, j: usize, pc: usize, kc: usize) {
         if kc > 0 {
             let (at, lanes) = (b.at(pc, j * self.nr), self.nr.min(b.cols - j * self.nr));
-            let source = Source { at, lane_stride: b.col_stride, k_stride: b.row_stride, lanes, kc };
+            let source = PanelSource { at, lane_stride: b.col_stride, k_stride: b.row_stride, lanes, kc };
             self.pack(panel, self.nr, source);
         }
     }
 
-    fn pack(&self, panel: &mut [f32], width: usize, source: Source) {
+    fn pack(&self, panel: &mut [f32], width: usize, source: PanelSource) {
         let len = self.units(source.kc) * width;
-        assert!(panel.len() >= len, "a panel of {width} lanes: room for {} of {len} units", panel.len());
-        let (to, Packing { copy, turn, turn_lanes, gather }) = (panel.as_mut_ptr(), self.packing);
-        // SAFETY: `MatRef` holds every element (row < rows, col < cols); the panel has room.
+        assert!(panel.len() >= len, "a panel of {width} lanes: space for {} of {len} units", panel.len());
+        let (to, Packing { copy, transpose, max_lanes, gather }) = (panel.as_mut_ptr(), self.packing);
+        // SAFETY: `MatRef` holds every element (row < rows, col < cols); the panel is long enough.
         unsafe {
             if source.lane_stride == 1 {
                 copy(to, width, width, source);
             } else if source.k_stride == 1 {
-                for lane in (0..width).step_by(turn_lanes) {
-                    let n = turn_lanes.min(width - lane);
-                    turn(to.add(lane), width, n, source.starting_at(lane, n));
+                for lane in (0..width).step_by(max_lanes) {
+                    let n = max_lanes.min(width - lane);
+                    transpose(to.add(lane), width, n, source.starting_at(lane, n));
                 }
             } else {
                 gather(to, width, width, source);

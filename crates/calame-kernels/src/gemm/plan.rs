@@ -1,13 +1,15 @@
 //! The two schedules of a product: few rows, many rows.
 
-use super::finish::SharedFinish;
+use super::epilogue::{Epilogue, SharedEpilogue};
+use super::init::Init;
 use super::kernels::{Kernels, Store};
-use super::{Finish, MatMut, MatRef, Start};
+use super::view::{MatMut, MatRef};
 use crate::aligned::AlignedVec;
+use crate::disjoint_mut::DisjointMut;
 use crate::isa::Isa;
 use crate::philox;
-use crate::pool::{Phases, Pool, Shards, Workspace};
-use crate::work_room::WorkRoom;
+use crate::pool::{Phases, Pool, Workspace};
+use crate::workspace_size::WorkspaceSize;
 
 /// Panels of A in one task.
 const A_GROUP_PANELS: usize = 8;
@@ -27,13 +29,13 @@ pub(super) fn run(
     a: MatRef<'_>,
     b: MatRef<'_>,
     c: MatMut<'_>,
-    start: Start<'_>,
-    finish: Finish<'_>,
+    init: Init<'_>,
+    epilogue: Epilogue<'_>,
 ) {
-    let mut turn = pool.turn();
-    let (workspace, phases) = turn.split();
+    let mut guard = pool.lock();
+    let (workspace, phases) = guard.split();
     let (kc, narrow) = (kernels.k_block(a.cols), is_narrow(a.rows));
-    let product = Product { isa: pool.isa(), kernels, kc, a, b, start, c: Out::new(c), finish: finish.shared() };
+    let product = Product { isa: pool.isa(), kernels, kc, a, b, init, c: Out::new(c), epilogue: epilogue.shared() };
     if narrow {
         product.run_narrow(workspace, phases);
     } else {
@@ -52,21 +54,21 @@ fn slabs(kernels: &Kernels, rows: usize, cols: usize) -> (usize, usize) {
 }
 
 /// The work space of a product [m, k] · [k, n].
-pub(super) fn room(kernels: &Kernels, m: usize, k: usize, n: usize) -> WorkRoom {
+pub(super) fn workspace_size(kernels: &Kernels, m: usize, k: usize, n: usize) -> WorkspaceSize {
     let kc = kernels.k_block(k);
     let (a_panel, b_panel) = (kernels.mr * kernels.units(kc), kernels.nr * kernels.units(kc));
     if is_narrow(m) {
         let n_panels = k.max(1).div_ceil(kc) * m.div_ceil(kernels.mr);
-        return WorkRoom { packed_a: n_panels * a_panel, packed_b: 0, a_thread: b_panel };
+        return WorkspaceSize { packed_a: n_panels * a_panel, packed_b: 0, per_thread: b_panel };
     }
     let (row_slab, col_slab) = slabs(kernels, m, n);
-    WorkRoom { packed_a: row_slab * a_panel, packed_b: col_slab * b_panel, a_thread: 0 }
+    WorkspaceSize { packed_a: row_slab * a_panel, packed_b: col_slab * b_panel, per_thread: 0 }
 }
 
 /// C as tasks share it.
 #[derive(Clone, Copy)]
 struct Out {
-    data: Shards<f32>,
+    data: DisjointMut<f32>,
     row_stride: usize,
     rows: usize,
     cols: usize,
@@ -74,7 +76,7 @@ struct Out {
 
 impl Out {
     fn new(c: MatMut<'_>) -> Out {
-        Out { data: Shards::new(c.data), row_stride: c.row_stride, rows: c.rows, cols: c.cols }
+        Out { data: DisjointMut::new(c.data), row_stride: c.row_stride, rows: c.rows, cols: c.cols }
     }
 }
 
@@ -84,9 +86,9 @@ struct Product<'a> {
     kc: usize,
     a: MatRef<'a>,
     b: MatRef<'a>,
-    start: Start<'a>,
+    init: Init<'a>,
     c: Out,
-    finish: SharedFinish<'a>,
+    epilogue: SharedEpilogue<'a>,
 }
 
 /// A range of panels.
@@ -117,8 +119,8 @@ impl Product<'_> {
         philox::BLOCK / self.kernels.nr
     }
 
-    fn room(&self) -> WorkRoom {
-        room(&self.kernels, self.a.rows, self.a.cols, self.b.cols)
+    fn workspace_size(&self) -> WorkspaceSize {
+        workspace_size(&self.kernels, self.a.rows, self.a.cols, self.b.cols)
     }
 
     /// Few rows: A is packed whole; a task takes some panels of B through all of k.
@@ -126,8 +128,8 @@ impl Product<'_> {
         let Kernels { mr, nr, .. } = self.kernels;
         let n_row_panels = self.a.rows.div_ceil(mr);
         let panel = mr * self.kernels.units(self.kc);
-        let room = self.room();
-        let packed_a = workspace.packed_a.first(room.packed_a);
+        let size = self.workspace_size();
+        let packed_a = workspace.packed_a.resize_uninit(size.packed_a);
         for (p, (pc, kc)) in self.k_blocks().enumerate() {
             for i in 0..n_row_panels {
                 let at = (p * n_row_panels + i) * panel;
@@ -137,7 +139,7 @@ impl Product<'_> {
         let packed_a = &*packed_a;
         let (n_col_panels, group) = (self.b.cols.div_ceil(nr), self.block_len());
         phases.run(n_col_panels.div_ceil(group), &|task, scratch: &mut AlignedVec| {
-            let packed_b = scratch.first(room.a_thread);
+            let packed_b = scratch.resize_uninit(size.per_thread);
             let columns = group_of(task, group, n_col_panels);
             for j in columns.clone() {
                 for (p, (pc, kc)) in self.k_blocks().enumerate() {
@@ -148,7 +150,7 @@ impl Product<'_> {
                     }
                 }
             }
-            self.finish(0..n_row_panels, columns);
+            self.apply_epilogue(0..n_row_panels, columns);
         });
     }
 
@@ -158,11 +160,11 @@ impl Product<'_> {
         let (n_row_panels, n_col_panels) = (self.a.rows.div_ceil(mr), self.b.cols.div_ceil(nr));
         let units = self.kernels.units(self.kc);
         let (row_slab, col_slab) = slabs(&self.kernels, self.a.rows, self.b.cols);
-        let room = self.room();
+        let size = self.workspace_size();
         let packed = Packed {
-            a: Shards::new(workspace.packed_a.first(room.packed_a)),
+            a: DisjointMut::new(workspace.packed_a.resize_uninit(size.packed_a)),
             a_panel: mr * units,
-            b: Shards::new(workspace.packed_b.first(room.packed_b)),
+            b: DisjointMut::new(workspace.packed_b.resize_uninit(size.packed_b)),
             b_panel: nr * units,
         };
         for (pc, kc) in self.k_blocks() {
@@ -232,7 +234,7 @@ impl Product<'_> {
             }
             if is_last {
                 let at = |panels: Panels, start: usize| panels.start + start..panels.end + start;
-                self.finish(at(is, rows.start), at(js, columns.start));
+                self.apply_epilogue(at(is, rows.start), at(js, columns.start));
             }
         });
     }
@@ -241,11 +243,12 @@ impl Product<'_> {
     fn tile(&self, kc: usize, a: &[f32], b: &[f32], i: usize, j: usize, pc: usize) {
         let Kernels { mr, nr, tile, .. } = self.kernels;
         let (row, col, units) = (i * mr, j * nr, self.kernels.units(kc));
-        let store = match self.start {
+        let store = match self.init {
             _ if pc > 0 => Store::Add,
-            Start::Zero => Store::Overwrite,
-            Start::Add => Store::Add,
-            Start::Bias(bias) => Store::AddTo(bias[col..].as_ptr()),
+            Init::Zero => Store::Overwrite,
+            Init::Add => Store::Add,
+            Init::Bias(bias) => Store::Bias(bias[col..].as_ptr()),
+            Init::AddBias(bias) => Store::AddBias(bias[col..].as_ptr()),
         };
         let (rows, cols) = (mr.min(self.c.rows - row), nr.min(self.c.cols - col));
         let c = self.c.data.at(row * self.c.row_stride + col);
@@ -255,24 +258,24 @@ impl Product<'_> {
     }
 
     /// Finishes what this task has summed up: some panels of rows in some panels of columns.
-    fn finish(&self, rows: Panels, columns: Panels) {
-        if matches!(self.finish, SharedFinish::Keep) {
+    fn apply_epilogue(&self, rows: Panels, columns: Panels) {
+        if matches!(self.epilogue, SharedEpilogue::None) {
             return;
         }
         let Kernels { mr, nr, .. } = self.kernels;
         let (from, to) = (columns.start * nr, (columns.end * nr).min(self.c.cols));
         for row in rows.start * mr..(rows.end * mr).min(self.c.rows) {
             let at = row * self.c.row_stride;
-            // SAFETY: the elements are this task's alone, of C and of what finish writes beside it.
-            unsafe { self.finish.piece(self.isa, self.c.data.part(at + from, at + to), self.c.cols, row, from) };
+            // SAFETY: the elements are this task's alone, of C and of what the epilogue writes beside it.
+            unsafe { self.epilogue.apply(self.isa, self.c.data.part(at + from, at + to), self.c.cols, row, from) };
         }
     }
 }
 
 /// Packed slabs of both operands, panel after panel.
 struct Packed {
-    a: Shards<f32>,
+    a: DisjointMut<f32>,
     a_panel: usize,
-    b: Shards<f32>,
+    b: DisjointMut<f32>,
     b_panel: usize,
 }

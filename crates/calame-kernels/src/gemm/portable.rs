@@ -1,11 +1,11 @@
 //! The micro-kernel in plain Rust, for processors that have no version of their own.
 
-use super::kernels::{Kernels, Packing, Source, Store};
+use super::kernels::{Kernels, Packing, PanelSource, Store};
 
 const MR: usize = 4;
 const NR: usize = 8;
 
-const PACKING: Packing = Packing { copy, turn: gather, turn_lanes: NR, gather };
+const PACKING: Packing = Packing { copy, transpose: gather, max_lanes: NR, gather };
 
 pub(super) const KERNELS: Kernels =
     Kernels { mr: MR, nr: NR, k_step: 1, b_group_units: 50_000, tile, packing: PACKING, rounds: None };
@@ -52,10 +52,15 @@ pub(super) unsafe fn write_tile<const N: usize>(
         match store {
             Store::Overwrite => row.copy_from_slice(&sum[..cols]),
             Store::Add => row.iter_mut().zip(sum).for_each(|(c, s)| *c += s),
-            Store::AddTo(bias) => {
+            Store::Bias(bias) => {
                 // SAFETY: promised by the caller.
                 let bias = unsafe { std::slice::from_raw_parts(bias, cols) };
                 row.iter_mut().zip(bias).zip(sum).for_each(|((c, b), s)| *c = b + s);
+            }
+            Store::AddBias(bias) => {
+                // SAFETY: promised by the caller.
+                let bias = unsafe { std::slice::from_raw_parts(bias, cols) };
+                row.iter_mut().zip(bias).zip(sum).for_each(|((c, b), s)| *c = (*c + b) + s);
             }
         }
     }
@@ -65,8 +70,8 @@ pub(super) unsafe fn write_tile<const N: usize>(
 ///
 /// # Safety
 /// As [`Pack`](super::kernels::Pack) demands: source and panel hold every element.
-pub(super) unsafe fn gather(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, lane_stride, k_stride, lanes, kc } = source;
+pub(super) unsafe fn gather(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, lane_stride, k_stride, lanes, kc } = source;
     for k in 0..kc {
         for lane in 0..width {
             // SAFETY: lane and term are inside matrix and panel.
@@ -79,8 +84,8 @@ pub(super) unsafe fn gather(panel: *mut f32, panel_stride: usize, width: usize, 
 }
 
 /// Lanes that stand side by side.
-unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, k_stride, lanes, kc, .. } = source;
+unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, k_stride, lanes, kc, .. } = source;
     for k in 0..kc {
         // SAFETY: the caller's source and panel hold the row.
         unsafe {

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use super::MatRef;
 use super::kernels::{Kernels, Store};
+use super::select::kernels_of;
+use super::view::MatRef;
 use crate::isa::Isa;
 use crate::precision::Precision;
 
@@ -13,27 +14,38 @@ pub(crate) struct Serial {
     kernels: Kernels,
 }
 
-/// What the causal mask leaves of a product over positions: a query sees the keys up to its own.
-///
-/// Terms that are left out are zero. Columns that are left out keep what C held, and whoever reads C looks at what the mask
-/// leaves alone.
+/// A block of neighbouring queries.
 #[derive(Clone, Copy)]
-pub(crate) enum Causal {
-    /// Rows are queries from this one on, columns keys: a panel of rows has the columns that its last query sees.
-    QueriesByKeys(usize),
-    /// Rows are queries from this one on, terms keys: a panel has the terms that its last query sees.
-    QueriesOverKeys(usize),
-    /// Rows are keys from 0 on, terms queries from this one on: a panel has the terms that see its first key.
-    KeysOverQueries(usize),
+pub(crate) struct QueryBlock {
+    /// Position of the first query.
+    pub first: usize,
+    /// The first key that any of the queries sees.
+    pub first_key: usize,
 }
 
-impl Causal {
+/// Which part of a product over positions the mask leaves: a query sees the keys up to its own, and none before the block's
+/// first key.
+///
+/// Terms that are left out are zero. Columns that are left out keep what C held; the caller of [`Serial::multiply`] does not
+/// read them.
+#[derive(Clone, Copy)]
+pub(crate) enum Masked {
+    /// Rows are the block's queries, columns keys: a panel of rows has the columns that its last query sees.
+    QueriesByKeys(QueryBlock),
+    /// Rows are the block's queries, terms keys: a panel has the terms that its last query sees.
+    QueriesOverKeys(QueryBlock),
+    /// Rows are keys from 0 on, terms the block's queries: a panel has the terms that see its first key.
+    KeysOverQueries(QueryBlock),
+}
+
+impl Masked {
     /// The columns, of `n`, and the terms, of `k`, that rows `rows` have.
-    fn limits(self, rows: Range<usize>, n: usize, k: usize) -> (usize, Range<usize>) {
+    fn limits(self, rows: Range<usize>, n: usize, k: usize) -> (Range<usize>, Range<usize>) {
         match self {
-            Causal::QueriesByKeys(first) => ((first + rows.end).min(n), 0..k),
-            Causal::QueriesOverKeys(first) => (n, 0..(first + rows.end).min(k)),
-            Causal::KeysOverQueries(first) => (n, rows.start.saturating_sub(first).min(k)..k),
+            Masked::QueriesByKeys(block) => (block.first_key..(block.first + rows.end).min(n), 0..k),
+            Masked::QueriesOverKeys(block) => (0..n, block.first_key..(block.first + rows.end).min(k)),
+            Masked::KeysOverQueries(block) if rows.end <= block.first_key => (0..n, 0..0),
+            Masked::KeysOverQueries(block) => (0..n, rows.start.saturating_sub(block.first).min(k)..k),
         }
     }
 }
@@ -55,7 +67,7 @@ pub(crate) struct PackedA<'a> {
 
 impl Serial {
     pub fn new(isa: Isa, precision: Precision) -> Serial {
-        Serial { kernels: Kernels::of(isa, precision) }
+        Serial { kernels: kernels_of(isa, precision) }
     }
 
     /// Floats that [`Serial::pack_a`] needs for a matrix [rows, k].
@@ -68,20 +80,20 @@ impl Serial {
         cols.next_multiple_of(self.kernels.nr) * self.kernels.units(k)
     }
 
-    pub fn pack_a<'a>(self, room: &'a mut [f32], a: MatRef<'_>) -> PackedA<'a> {
-        let room = &mut room[..self.packed_a_len(a.rows, a.cols)];
-        for (i, panel) in room.chunks_exact_mut(self.kernels.mr * self.kernels.units(a.cols)).enumerate() {
+    pub fn pack_a<'a>(self, buffer: &'a mut [f32], a: MatRef<'_>) -> PackedA<'a> {
+        let buffer = &mut buffer[..self.packed_a_len(a.rows, a.cols)];
+        for (i, panel) in buffer.chunks_exact_mut(self.kernels.mr * self.kernels.units(a.cols)).enumerate() {
             self.kernels.pack_rows(panel, &a, i, 0, a.cols);
         }
-        PackedA { panels: room, rows: a.rows, k: a.cols }
+        PackedA { panels: buffer, rows: a.rows, k: a.cols }
     }
 
-    pub fn pack_b<'a>(self, room: &'a mut [f32], b: MatRef<'_>) -> PackedB<'a> {
-        let room = &mut room[..self.packed_b_len(b.rows, b.cols)];
-        for (j, panel) in room.chunks_exact_mut(self.kernels.nr * self.kernels.units(b.rows)).enumerate() {
+    pub fn pack_b<'a>(self, buffer: &'a mut [f32], b: MatRef<'_>) -> PackedB<'a> {
+        let buffer = &mut buffer[..self.packed_b_len(b.rows, b.cols)];
+        for (j, panel) in buffer.chunks_exact_mut(self.kernels.nr * self.kernels.units(b.rows)).enumerate() {
             self.kernels.pack_cols(panel, &b, j, 0, b.rows);
         }
-        PackedB { panels: room, k: b.rows }
+        PackedB { panels: buffer, k: b.rows }
     }
 
     /// C = A·B (or C += A·B where `add`) as far as the mask goes, for A's k: the first A.k rows and the first `cols` columns
@@ -93,7 +105,7 @@ impl Serial {
         self,
         a: PackedA<'_>,
         b: PackedB<'_>,
-        causal: Causal,
+        masked: Masked,
         cols: usize,
         c: *mut f32,
         row_stride: usize,
@@ -105,15 +117,28 @@ impl Serial {
         let store = if add { Store::Add } else { Store::Overwrite };
         for (i, a_panel) in a.panels.chunks_exact(mr * a_units).enumerate() {
             let rows = i * mr..(i * mr + mr).min(a.rows);
-            let (cols, terms) = causal.limits(rows.clone(), cols, a.k);
+            let (columns, terms) = masked.limits(rows.clone(), cols, a.k);
+            if add && terms.is_empty() {
+                continue;
+            }
             let first = terms.start / k_step;
             let n_units = self.kernels.units(terms.end) - first;
-            for (j, b_panel) in b.panels.chunks_exact(nr * b_units).enumerate().take(cols.div_ceil(nr)) {
+            let (from, to) = (columns.start / nr, columns.end.div_ceil(nr));
+            for (j, b_panel) in b.panels.chunks_exact(nr * b_units).enumerate().take(to).skip(from) {
                 let (a, b) = (&a_panel[first * mr..], &b_panel[first * nr..]);
                 // SAFETY: the tile lies inside the C that the caller promised; panels hold the units from `first` on.
                 unsafe {
                     let c = c.add(rows.start * row_stride + j * nr);
-                    tile(n_units, a.as_ptr(), b.as_ptr(), c, row_stride, rows.len(), nr.min(cols - j * nr), store);
+                    tile(
+                        n_units,
+                        a.as_ptr(),
+                        b.as_ptr(),
+                        c,
+                        row_stride,
+                        rows.len(),
+                        nr.min(columns.end - j * nr),
+                        store,
+                    );
                 }
             }
         }
@@ -127,28 +152,42 @@ mod tests {
     /// Whatever the height of a panel, of which each instruction set has its own.
     #[test]
     fn no_panel_lacks_what_the_mask_leaves() {
-        for (mr, first, n_queries) in [(1, 0, 1), (6, 0, 64), (14, 64, 64), (14, 192, 8), (8, 64, 63), (32, 128, 1)] {
-            let n_keys = first + n_queries;
+        for (mr, first, first_key, n_queries) in [
+            (1, 0, 0, 1),
+            (6, 0, 0, 64),
+            (14, 64, 0, 64),
+            (14, 192, 0, 8),
+            (8, 64, 64, 63),
+            (32, 128, 0, 1),
+            (14, 64, 31, 64),
+            (6, 128, 128, 5),
+        ] {
+            let (block, n_keys) = (QueryBlock { first, first_key }, first + n_queries);
             let panels = |n: usize| (0..n).step_by(mr).map(move |start| start..(start + mr).min(n));
-            let sees = |query: usize, key: usize| key <= first + query;
+            let sees = |query: usize, key: usize| (first_key..=first + query).contains(&key);
             for rows in panels(n_queries) {
-                let (columns, _) = Causal::QueriesByKeys(first).limits(rows.clone(), n_keys, 5);
-                let (_, terms) = Causal::QueriesOverKeys(first).limits(rows.clone(), 5, n_keys);
+                let (columns, _) = Masked::QueriesByKeys(block).limits(rows.clone(), n_keys, 5);
+                let (_, terms) = Masked::QueriesOverKeys(block).limits(rows.clone(), 5, n_keys);
                 for key in 0..n_keys {
                     let is_seen = rows.clone().any(|query| sees(query, key));
                     assert_eq!(
-                        (key < columns, terms.contains(&key)),
+                        (columns.contains(&key), terms.contains(&key)),
                         (is_seen, is_seen),
                         "{rows:?} of {mr}, key {key}"
                     );
                 }
             }
             for rows in panels(n_keys) {
-                let (_, terms) = Causal::KeysOverQueries(first).limits(rows.clone(), 5, n_queries);
+                let (_, terms) = Masked::KeysOverQueries(block).limits(rows.clone(), 5, n_queries);
                 for query in 0..n_queries {
                     let is_seen = rows.clone().any(|key| sees(query, key));
-                    assert_eq!(terms.contains(&query), is_seen, "{rows:?} of {mr}, query {query}");
+                    assert!(!is_seen || terms.contains(&query), "{rows:?} of {mr}, query {query}");
                 }
+                // Nothing is multiplied in vain but in the panel that the first key divides.
+                let all_before = rows.clone().all(|key| key < first_key);
+                let is_exact = all_before || rows.start >= first_key;
+                let n_seen = (0..n_queries).filter(|&query| rows.clone().any(|key| sees(query, key))).count();
+                assert!(!is_exact || terms.len() == n_seen, "{rows:?} of {mr}");
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Matrices as views of slices.
 
+use std::ops::Range;
+
 /// A matrix to read: element (r, c) stands at `r * row_stride + c * col_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a> {
@@ -23,6 +25,15 @@ impl<'a> MatRef<'a> {
     /// A row-major matrix [rows, cols] without gaps.
     pub fn dense(data: &'a [f32], rows: usize, cols: usize) -> MatRef<'a> {
         MatRef::new(data, rows, cols, cols)
+    }
+
+    /// Columns `range` of a row-major matrix [rows, row_stride] without gaps.
+    ///
+    /// # Panics
+    /// If `data` is too short or the range reaches beyond a row.
+    pub fn columns(data: &'a [f32], rows: usize, row_stride: usize, range: Range<usize>) -> MatRef<'a> {
+        check_columns(data.len(), rows, row_stride, &range);
+        MatRef::new(&data[range.start.min(data.len())..], rows, range.len(), row_stride)
     }
 
     /// Its transpose; nothing moves.
@@ -59,12 +70,30 @@ impl<'a> MatMut<'a> {
     pub fn dense(data: &'a mut [f32], rows: usize, cols: usize) -> MatMut<'a> {
         MatMut::new(data, rows, cols, cols)
     }
+
+    /// Columns `range` of a row-major matrix [rows, row_stride] without gaps; the others are not touched.
+    ///
+    /// # Panics
+    /// If `data` is too short or the range reaches beyond a row.
+    pub fn columns(data: &'a mut [f32], rows: usize, row_stride: usize, range: Range<usize>) -> MatMut<'a> {
+        check_columns(data.len(), rows, row_stride, &range);
+        let start = range.start.min(data.len());
+        MatMut::new(&mut data[start..], rows, range.len(), row_stride)
+    }
+}
+
+fn check_columns(len: usize, rows: usize, row_stride: usize, range: &Range<usize>) {
+    assert!(
+        range.start <= range.end && range.end <= row_stride && rows.checked_mul(row_stride).is_some_and(|n| n <= len),
+        "columns {range:?} of a matrix [{rows}, {row_stride}] in {len} elements"
+    );
 }
 
 fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
-    let needed = if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + cols };
+    let is_empty = rows == 0 || cols == 0;
+    let needed = || (rows - 1).checked_mul(row_stride)?.checked_add(cols);
     assert!(
-        needed <= len && (cols <= row_stride || rows <= 1),
+        (is_empty || needed().is_some_and(|n| n <= len)) && (cols <= row_stride || rows <= 1),
         "matrix [{rows}, {cols}] with rows {row_stride} apart in {len} elements"
     );
 }

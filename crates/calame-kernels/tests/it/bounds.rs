@@ -31,6 +31,7 @@ pub fn attention(
     (b, t, nh, hs): (usize, usize, usize, usize),
     dy: &[f64],
     qkv: &[f64],
+    starts: Option<&[u32]>,
     factor: &dyn Fn(usize, usize, usize) -> f64,
     precision: Precision,
 ) -> AttentionBounds {
@@ -43,19 +44,20 @@ pub fn attention(
         let at = |position: usize, part: usize| (s * t + position) * 3 * c + part * c + h * hs;
         let y_at = (s * t + q) * c + h * hs;
         let (query, dy) = (&qkv[at(q, 0)..][..hs], &dy[y_at..][..hs]);
-        let keys: Vec<&[f64]> = (0..=q).map(|k| &qkv[at(k, 1)..][..hs]).collect();
-        let values: Vec<&[f64]> = (0..=q).map(|k| &qkv[at(k, 2)..][..hs]).collect();
-        let keep: Vec<f64> = (0..=q).map(|k| factor(s, h * t + q, k)).collect();
+        let seen = starts.map_or(0, |starts| starts[s * t + q] as usize)..q + 1;
+        let keys: Vec<&[f64]> = seen.clone().map(|k| &qkv[at(k, 1)..][..hs]).collect();
+        let values: Vec<&[f64]> = seen.clone().map(|k| &qkv[at(k, 2)..][..hs]).collect();
+        let keep: Vec<f64> = seen.clone().map(|k| factor(s, h * t + q, k)).collect();
         let row = QueryRow::new(query, dy, &keys, &values, &keep, t, operands);
-        for k in 0..=q {
-            let kept = row.p[k] * keep[k];
+        for (j, k) in seen.enumerate() {
+            let kept = row.p[j] * keep[j];
             for i in 0..hs {
                 // A sum of up to t products, begun anew or added to at each block of queries.
                 let sum = (t + 4) as f64 * EPSILON + operands;
-                bounds.y[y_at + i] += second_order * kept * values[k][i].abs() * (row.p_error[k] + sum);
-                bounds.dqkv[at(k, 2) + i] += second_order * kept * dy[i].abs() * (row.p_error[k] + sum);
-                let dscore = second_order * (row.dscore_error[k] + sum * row.dscore[k].abs());
-                bounds.dqkv[at(q, 0) + i] += dscore * keys[k][i].abs();
+                bounds.y[y_at + i] += second_order * kept * values[j][i].abs() * (row.p_error[j] + sum);
+                bounds.dqkv[at(k, 2) + i] += second_order * kept * dy[i].abs() * (row.p_error[j] + sum);
+                let dscore = second_order * (row.dscore_error[j] + sum * row.dscore[j].abs());
+                bounds.dqkv[at(q, 0) + i] += dscore * keys[j][i].abs();
                 bounds.dqkv[at(k, 1) + i] += dscore * query[i].abs();
             }
         }

@@ -7,7 +7,7 @@ use crate::support::{numbers, to_f64};
 const STEP: f64 = 1e-5;
 
 /// Compares `gradient` of the scalar `f` at `x` with central differences. With steps of 1e-5 the difference is off by
-/// about f‴·1e-10/6 plus rounding of 1e-16/1e-5 relative to f; 1e-7 leaves room for both at these magnitudes.
+/// about f‴·1e-10/6 plus rounding of 1e-16/1e-5 relative to f; 1e-7 is above both at these magnitudes.
 fn check(what: &str, x: &[f64], gradient: &[f64], f: impl Fn(&[f64]) -> f64) {
     assert_eq!(x.len(), gradient.len(), "{what}: lengths");
     let mut at = x.to_vec();
@@ -89,14 +89,18 @@ fn attention() {
     let factors = random(3, b * nh * t * t);
     let kept = |s: usize, row: usize, k: usize| factors[(s * nh * t + row) * t + k];
     let all = |_: usize, _: usize, _: usize| 1.0;
-    for keep in [&all as &dyn Fn(usize, usize, usize) -> f64, &kept] {
-        let mut dqkv = vec![f64::NAN; qkv.len()];
-        reference::attention_backward((b, t, nh, hs), &dy, &qkv, keep, &mut dqkv);
-        check("dqkv", &qkv, &dqkv, |qkv| {
-            let mut y = vec![0.0; b * t * c];
-            reference::attention_forward((b, t, nh, hs), qkv, keep, &mut y);
-            dot(&y, &dy)
-        });
+    // Packed examples of 2 and 3 positions, and of 5.
+    let packed = [0, 0, 2, 2, 2, 0, 0, 0, 0, 0];
+    for starts in [None, Some(&packed[..])] {
+        for keep in [&all as &dyn Fn(usize, usize, usize) -> f64, &kept] {
+            let mut dqkv = vec![f64::NAN; qkv.len()];
+            reference::attention_backward((b, t, nh, hs), &dy, &qkv, starts, keep, &mut dqkv);
+            check("dqkv", &qkv, &dqkv, |qkv| {
+                let mut y = vec![0.0; b * t * c];
+                reference::attention_forward((b, t, nh, hs), qkv, starts, keep, &mut y);
+                dot(&y, &dy)
+            });
+        }
     }
 }
 
@@ -119,13 +123,16 @@ fn embedding() {
 fn cross_entropy() {
     let (targets, v) = ([3, 0, 6], 7);
     let logits: Vec<f64> = random(1, 3 * v).iter().map(|z| 4.0 * z).collect();
-    let mut dlogits = vec![f64::NAN; logits.len()];
-    reference::cross_entropy_backward(&logits, &targets, 0.25, &mut dlogits);
-    check("dlogits", &logits, &dlogits, |logits| {
-        let mut losses = [0.0; 3];
-        reference::cross_entropy_forward(logits, &targets, &mut losses);
-        0.25 * losses.iter().sum::<f64>()
-    });
+    for weights in [None, Some([0.5, 0.0, -1.5])] {
+        let weights = weights.as_ref().map(<[f64; 3]>::as_slice);
+        let mut dlogits = vec![f64::NAN; logits.len()];
+        reference::cross_entropy_backward(&logits, &targets, weights, 0.25, &mut dlogits);
+        check("dlogits", &logits, &dlogits, |logits| {
+            let mut losses = [0.0; 3];
+            reference::cross_entropy_forward(logits, &targets, weights, &mut losses);
+            0.25 * dot(&losses, weights.unwrap_or(&[1.0; 3]))
+        });
+    }
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Kernels against their reference, and the reference's gradients against central differences.
 
-#[cfg(target_os = "linux")]
-mod aligned;
+mod attention;
 mod bounds;
+mod cross_entropy;
+mod gemm;
 mod gradients;
+mod memory;
 mod parity;
 mod pool;
 mod random;
+mod rows;
 mod support;

@@ -97,7 +97,7 @@ fn a_task_that_calls_its_own_pool_panics_instead_of_waiting_for_ever() {
 fn scratch_starts_on_a_cache_line_and_keeps_its_size() {
     let pool = Pool::new(2, Isa::Portable);
     pool.run_with_scratch(16, |i, scratch| {
-        let piece = scratch.first(17 + i);
+        let piece = scratch.resize_uninit(17 + i);
         assert_eq!(piece.len(), 17 + i);
         assert_eq!(piece.as_ptr().align_offset(64), 0);
     });

@@ -1,6 +1,6 @@
 //! Random fills and dropout masks.
 
-use calame_kernels::{Isa, Keep, Key, Pool, drop_elements, fill_normal, fill_uniform};
+use calame_kernels::{DropMask, Isa, Key, Pool, drop_elements, fill_normal, fill_uniform};
 
 use crate::support::{for_every_pool, nans};
 
@@ -62,7 +62,7 @@ fn dropout_is_its_definition_to_the_bit_and_keeps_its_share() {
     let (rows, rows_per_sequence, cols) = (35, 7, 129);
     let x: Vec<f32> = (0..rows * cols).map(|i| i as f32 + 1.0).collect();
     for p in [0.0, 0.1, 0.5, 0.9] {
-        let keep = Keep::new(Key::from_seed(3), 5, 2, p);
+        let keep = DropMask::new(Key::from_seed(3), 5, 2, p);
         for_every_pool(|pool| {
             let mut y = nans(x.len());
             drop_elements(pool, &x, &keep, rows_per_sequence, cols, &mut y);
@@ -81,8 +81,8 @@ fn dropout_is_its_definition_to_the_bit_and_keeps_its_share() {
 
 #[test]
 fn masks_follow_the_place_in_the_whole_batch() {
-    let whole = Keep::new(Key::from_seed(3), 0, 2, 0.5);
-    let second_half = Keep::new(Key::from_seed(3), 4, 2, 0.5);
+    let whole = DropMask::new(Key::from_seed(3), 0, 2, 0.5);
+    let second_half = DropMask::new(Key::from_seed(3), 4, 2, 0.5);
     for column in 0..500 {
         assert_eq!(whole.factor(4, 1, column), second_half.factor(0, 1, column));
     }

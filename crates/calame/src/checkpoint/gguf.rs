@@ -70,7 +70,7 @@ impl TensorSource for GgufFile {
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         let TensorInfo { format, start, n_bytes, .. } = self.infos[index];
         let io = || CheckpointError::io("read", &self.path);
-        if format == quant::Format::F32 {
+        if format == quant::NumberFormat::F32 {
             return self.file.read_exact(start, bytemuck::cast_slice_mut(out)).map_err(io());
         }
         // The header's check has it that both are whole numbers of blocks, and as many.

@@ -32,7 +32,7 @@ const MAX_JSON_BYTES: u64 = 256 << 20;
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     atomic::replace_folder(folder, |folder| {
         write_settings(folder, &gpt.config, tokenizer)?;
-        let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path) {
+        let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path()) {
             (false, path) => Some((key(&name), Entry::of(tensor, names::is_conv1d(path)))),
             (true, QKV_BIAS) => Some((key(&name), Entry::zeros(3 * gpt.config.n_embd))),
             (true, _) => None,
@@ -52,12 +52,12 @@ pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), Checkp
         let reading = Reading::of(model);
         let read = |name: ParamName, dims: [usize; 2]| reading.tensor(name, dims);
         let biases = (0..config.n_layer).filter(|_| !config.qkv_bias).map(|i| {
-            let name = ParamName { block: Some(i), path: QKV_BIAS };
+            let name = ParamName::qkv_bias(i);
             (key(&name), Entry::zeros(3 * config.n_embd))
         });
         let entries = shapes(&config)
             .into_iter()
-            .map(|(name, shape)| (key(&name), Entry::later(&read, name, &shape, names::is_conv1d(name.path))));
+            .map(|(name, shape)| (key(&name), Entry::later(&read, name, &shape, names::is_conv1d(name.path()))));
         let written = tensor_file::write(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")]);
         reading.outcome().and(written)
     })

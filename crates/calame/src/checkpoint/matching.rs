@@ -43,7 +43,7 @@ pub(super) fn match_tensors(
             problems.push(format!("missing: {ours} {shape:?}"));
             continue;
         };
-        let transposed = conv1d && is_conv1d(name.path);
+        let transposed = conv1d && is_conv1d(name.path());
         if let Some(place) = place_of(&ours, &shape, transposed, &thirds, tensors, &mut problems) {
             of.insert(name, place);
         }

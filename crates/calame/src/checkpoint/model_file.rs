@@ -21,7 +21,7 @@ use super::torch_record::Record;
 use super::torch_source::TorchSource;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
-use crate::tensor::Tensor;
+use crate::tensor::{Alloc, Tensor};
 use crate::tokenizer::{Bpe, Tokenizer};
 
 /// Half of a block's tensors; a file with fewer for each block is of another model, and its lacks are not listed.
@@ -166,14 +166,14 @@ impl ModelFile {
         if *transposed {
             stored.resize(tensor.len(), 0.0);
             source.read(tensors[0], stored)?;
-            transpose(stored, tensor.n_rows(), tensor.as_mut_slice());
+            transpose(stored, tensor.n_rows(), tensor.host_mut());
         } else {
             let len = tensor.len() / tensors.len();
-            for (&i, rows) in tensors.iter().zip(tensor.as_mut_slice().chunks_exact_mut(len)) {
+            for (&i, rows) in tensors.iter().zip(tensor.host_mut().chunks_exact_mut(len)) {
                 source.read(i, rows)?;
             }
         }
-        if !all_finite(tensor.as_slice()) {
+        if !all_finite(tensor.host()) {
             return Err(CheckpointError::NotFinite { path: self.opened.weights.clone(), name: name.to_string() });
         }
         Ok(())
@@ -185,7 +185,7 @@ impl ModelFile {
     /// As [`ModelFile::read`].
     pub fn load(self) -> Result<SavedModel, CheckpointError> {
         self.check_absent_biases()?;
-        let mut gpt = Gpt::zeros(self.config());
+        let mut gpt = Gpt::zeros(self.config(), &mut Alloc::on_host());
         self.read_all(&mut gpt)?;
         Ok(SavedModel { gpt, tokenizer: self.opened.tokenizer, path: self.path, notes: self.opened.notes })
     }

@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 use super::by_position::ByPosition;
 use super::{CheckpointError, ModelFile};
 use crate::model::params::ParamName;
-use crate::tensor::Tensor;
+use crate::tensor::{Alloc, Tensor};
 
 // Elements go to and from files as they stand in memory.
 const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
@@ -57,7 +57,7 @@ impl<'a> Reading<'a> {
 
     /// The parameter; zeros once an error has been met.
     pub fn tensor(&self, name: ParamName, dims: [usize; 2]) -> Tensor {
-        let mut tensor = Tensor::zeros(dims);
+        let mut tensor = Alloc::on_host().zeros(dims);
         if self.failed.borrow().is_none()
             && let Err(error) = self.model.read(name, &mut tensor)
         {
@@ -74,7 +74,7 @@ impl<'a> Entry<'a> {
     }
 
     pub fn zeros(len: usize) -> Entry<'a> {
-        Entry { content: Content::Here(Cow::Owned(Tensor::zeros([len]))), shape: vec![len], transposed: false }
+        Entry { content: Content::Here(Cow::Owned(Alloc::on_host().zeros([len]))), shape: vec![len], transposed: false }
     }
 
     /// A parameter of this shape that is read, by [`Reading::tensor`], when it is written.
@@ -118,13 +118,13 @@ impl View for Entry<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         match self.tensor() {
-            Cow::Borrowed(tensor) if !self.transposed => Cow::Borrowed(bytemuck::cast_slice(tensor.as_slice())),
+            Cow::Borrowed(tensor) if !self.transposed => Cow::Borrowed(bytemuck::cast_slice(tensor.host())),
             tensor if self.transposed => {
                 let mut bytes = vec![[0u8; 4]; tensor.len()];
-                transpose(bytemuck::cast_slice(tensor.as_slice()), tensor.row_len(), &mut bytes);
+                transpose(bytemuck::cast_slice(tensor.host()), tensor.row_len(), &mut bytes);
                 Cow::Owned(bytes.into_flattened())
             }
-            tensor => Cow::Owned(bytemuck::cast_slice(tensor.as_slice()).to_vec()),
+            tensor => Cow::Owned(bytemuck::cast_slice(tensor.host()).to_vec()),
         }
     }
 

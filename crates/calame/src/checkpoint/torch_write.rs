@@ -18,7 +18,7 @@ use super::torch_record::{self, Record};
 use super::{CheckpointError, ModelFile, atomic};
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
-use crate::tensor::Tensor;
+use crate::tensor::Alloc;
 
 /// The folder that holds everything in the archive; PyTorch takes the file's name or this.
 const FOLDER: &str = "archive";
@@ -64,9 +64,9 @@ pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError
         write_mask(&mut archive, config.n_positions).map_err(write())?;
         for Stored { name, shape, storages } in &plan.stored {
             // Its rows follow one another in queries, keys and values.
-            let mut tensor = Tensor::zeros([shape[0], shape[1..].iter().product()]);
+            let mut tensor = Alloc::on_host().zeros([shape[0], shape[1..].iter().product()]);
             model.read(*name, &mut tensor)?;
-            let thirds = tensor.as_slice().chunks_exact(tensor.len() / storages.len());
+            let thirds = tensor.host().chunks_exact(tensor.len() / storages.len());
             for (storage, third) in storages.clone().zip(thirds) {
                 archive.add(&entry(storage), bytemuck::cast_slice(third)).map_err(write())?;
             }
@@ -82,7 +82,7 @@ impl Plan {
         let mask = [config.n_positions, config.n_positions];
         let mut plan = Plan { views: Vec::new(), stored: Vec::new(), storages: vec![mask.iter().product()] };
         for (name, shape) in shapes(config) {
-            if let (Some(i), "attn.c_attn.weight") = (name.block, name.path) {
+            if let (Some(i), "attn.c_attn.weight") = (name.block, name.path()) {
                 plan.views.push(View { key: format!("trf_blocks.{i}.att.mask"), shape: mask.to_vec(), storage: MASK });
             }
             let keys = Naming::Book.keys(&name.to_string());

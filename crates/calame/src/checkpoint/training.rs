@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::progress::Progress;
 use super::tensor_file::{self, Entry, TensorFile};
 use super::{CheckpointError, atomic, put_in_place, save_model};
-use crate::model::Gpt;
+use crate::model::params::ParamName;
+use crate::model::{Gpt, Head};
+use crate::tensor::Tensor;
 use crate::tokenizer::Tokenizer;
 
 const STATE: &str = "state.json";
@@ -28,16 +30,20 @@ const STEP_KEY: &str = "calame.n_steps";
 const PIECE_BYTES: usize = 1 << 20;
 
 /// A training's state, to be written.
-#[derive(Clone, Copy)]
+#[derive(Clone, Debug)]
 pub struct TrainingState<'a> {
-    /// The weights.
-    pub weights: &'a Gpt,
-    /// AdamW's running mean of gradients.
-    pub m: &'a Gpt,
-    /// Its running mean of squared gradients.
-    pub v: &'a Gpt,
-    /// Where the training stands.
-    pub progress: &'a Progress,
+    /// The weights, AdamW's running mean of gradients, its running mean of squared gradients.
+    pub trees: [&'a Gpt; 3],
+    /// The same of the head that the objective owns.
+    pub own_heads: Option<[&'a Head; 3]>,
+    /// How far the training is.
+    pub progress: Progress,
+}
+
+/// Every parameter of a tree that is present, and of the head that belongs to it.
+fn present<'a>(gpt: &'a Gpt, own_head: Option<&'a Head>) -> impl Iterator<Item = (ParamName, &'a Tensor)> {
+    let all = gpt.tensors().chain(own_head.into_iter().flat_map(Head::tensors));
+    all.filter(|(_, tensor)| !tensor.is_empty())
 }
 
 /// What a file must be.
@@ -56,20 +62,18 @@ struct Checksum {
 /// What the system says, with the file's name; the checkpoints before it are untouched then.
 pub fn save_training(
     checkpoints: &Path,
-    state: TrainingState<'_>,
+    state: &TrainingState<'_>,
     config: &str,
     n_kept: usize,
 ) -> Result<PathBuf, CheckpointError> {
     fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
-    let TrainingState { weights, m, v, progress } = state;
+    let TrainingState { trees, own_heads, progress } = state;
     let folder = checkpoints.join(format!("step-{:06}", progress.n_steps));
     let step = progress.n_steps.to_string();
     atomic::replace_folder(&folder, |folder| {
-        for (file, tree) in TENSORS.iter().zip([weights, m, v]) {
-            let entries = tree
-                .tensors()
-                .filter(|(_, t)| !t.is_empty())
-                .map(|(name, tensor)| (name.to_string(), Entry::of(tensor, false)));
+        for (i, (file, tree)) in TENSORS.iter().zip(trees).enumerate() {
+            let own_head = own_heads.map(|heads| heads[i]);
+            let entries = present(tree, own_head).map(|(name, tensor)| (name.to_string(), Entry::of(tensor, false)));
             tensor_file::write(&folder.join(file), entries, &[(STEP_KEY, &step)])?;
         }
         atomic::write(&folder.join(CONFIG), config)?;
@@ -256,15 +260,28 @@ fn read_progress(folder: &Path) -> Result<Progress, CheckpointError> {
 ///
 /// # Errors
 /// Names the file and what is wrong with it; the trees hold a part of it then.
-pub fn load_training(folder: &Path, weights: &mut Gpt, m: &mut Gpt, v: &mut Gpt) -> Result<Progress, CheckpointError> {
+pub fn load_training(
+    folder: &Path,
+    trees: [&mut Gpt; 3],
+    own_heads: Option<(&mut Head, &mut [Head; 2])>,
+) -> Result<Progress, CheckpointError> {
     let progress = read_progress(folder)?;
-    for (file, tree) in TENSORS.iter().zip([weights, m, v]) {
-        read_tree(&folder.join(file), tree, progress.n_steps)?;
+    let heads = match own_heads {
+        None => [None, None, None],
+        Some((head, [m, v])) => [Some(head), Some(m), Some(v)],
+    };
+    for ((file, tree), head) in TENSORS.iter().zip(trees).zip(heads) {
+        read_tree(&folder.join(file), tree, head, progress.n_steps)?;
     }
     Ok(progress)
 }
 
-fn read_tree(path: &Path, tree: &mut Gpt, n_steps: u64) -> Result<(), CheckpointError> {
+fn read_tree(
+    path: &Path,
+    tree: &mut Gpt,
+    mut own_head: Option<&mut Head>,
+    n_steps: u64,
+) -> Result<(), CheckpointError> {
     let file = TensorFile::open(path)?;
     if file.metadata(STEP_KEY) != Some(&n_steps.to_string()) {
         let reason = format!("it is of step {:?}, state.json of step {n_steps}", file.metadata(STEP_KEY));
@@ -272,7 +289,7 @@ fn read_tree(path: &Path, tree: &mut Gpt, n_steps: u64) -> Result<(), Checkpoint
     }
     let mut problems = Vec::new();
     let mut infos = file.tensors();
-    for (name, tensor) in tree.tensors().filter(|(_, t)| !t.is_empty()) {
+    for (name, tensor) in present(tree, own_head.as_deref()) {
         match infos.remove(&name.to_string()) {
             None => problems.push(format!("missing: {name} {:?}", tensor.dims())),
             Some(info) if info.shape != tensor.dims() || info.dtype != Dtype::F32 => {
@@ -292,8 +309,9 @@ fn read_tree(path: &Path, tree: &mut Gpt, n_steps: u64) -> Result<(), Checkpoint
     if !problems.is_empty() {
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems });
     }
-    for (name, tensor) in tree.tensors_mut().filter(|(_, t)| !t.is_empty()) {
-        file.read(&name.to_string(), tensor.as_mut_slice())?;
+    let heads = own_head.as_deref_mut().into_iter().flat_map(Head::tensors_mut);
+    for (name, tensor) in tree.tensors_mut().chain(heads).filter(|(_, tensor)| !tensor.is_empty()) {
+        file.read(&name.to_string(), tensor.host_mut())?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@
 //! [`corpus`], [`names`], [`documents`], [`prepare`], [`manifest`] and [`shards`] alone, and nothing here reads the environment or knows a network: the
 //! folder in which named texts lie is an argument, and fetching them is the program's affair.
 
-pub mod config;
+mod batch;
+mod config;
 pub mod corpus;
 mod corpus_error;
 pub mod documents;
@@ -21,6 +22,7 @@ mod shard_set;
 pub mod shards;
 pub mod windows;
 
+pub use batch::Batch;
 pub use config::{DataConfig, DataConfigError};
 pub use corpus::{Corpus, Source};
 pub use corpus_error::{CorpusError, IllFormed};

@@ -1,7 +1,7 @@
-//! From a prompt to a text: drawing tokens, and feeding them back through the KV cache.
+//! Inference: from a prompt to a text.
 
 mod generation;
 mod sampler;
 
-pub use generation::{GenerateError, Generation};
+pub use generation::{GenerateError, Generation, GenerationLimits, generation_bytes};
 pub use sampler::{Sampler, SamplerConfig, SamplerError};

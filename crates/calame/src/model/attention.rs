@@ -2,12 +2,15 @@
 //!
 //! A. Vaswani et al., "Attention is all you need", 2017; A. Radford et al., GPT-2, 2019.
 
+use super::adapter::AdapterScratch;
 use super::dropout::{Dropout, Site};
+use super::params::{ATTN_C_PROJ, ATTN_C_PROJ_BIAS, C_ATTN, C_ATTN_BIAS};
+use super::zeros::Zeros;
 use super::{Linear, ModelConfig};
-use crate::ops::{self, AttentionShape, Device, Residual};
-use crate::tensor::{Rooms, Tensor};
+use crate::ops::{self, AttentionShape, Device, KvRows, Residual};
+use crate::tensor::{Alloc, Tensor};
 
-/// Parameters of attention.
+/// Parameters of an attention layer.
 #[derive(Clone, Debug)]
 pub struct Attention {
     /// [3C, C]: queries, keys, values one after another, heads one after another in each.
@@ -28,7 +31,26 @@ pub struct AttentionSaved {
     shape: AttentionShape,
 }
 
-/// Work space.
+/// The keys and values that the queries of a pass see.
+#[derive(Debug)]
+pub enum Attend<'a> {
+    /// Those of the batch itself, [B, T]: training and evaluation.
+    Batch {
+        /// The first position that each query may see; see [`ops::attention_forward`].
+        starts: Option<&'a Tensor>,
+    },
+    /// Those in the pages of their sequences, which the batch's own join first: inference.
+    Pages {
+        /// The sequence and the position of each row.
+        rows: KvRows<'a>,
+        /// The layer's keys.
+        keys: &'a mut Tensor,
+        /// The layer's values.
+        values: &'a mut Tensor,
+    },
+}
+
+/// Work space of backward.
 #[derive(Debug)]
 pub struct AttentionScratch {
     dy: Tensor,
@@ -37,13 +59,13 @@ pub struct AttentionScratch {
 
 impl AttentionSaved {
     /// For up to `n_sequences` sequences of `n_positions`.
-    pub fn new(config: &ModelConfig, n_sequences: usize, n_positions: usize, rooms: &mut Rooms) -> AttentionSaved {
+    pub fn new(config: &ModelConfig, n_sequences: usize, n_positions: usize, alloc: &mut Alloc<'_>) -> AttentionSaved {
         let (n_rows, c) = (n_sequences * n_positions, config.n_embd);
         let (n_head, head_size) = (config.n_head, config.head_size());
         AttentionSaved {
-            qkv: rooms.zeros([n_rows, 3 * c]),
-            y: rooms.zeros([n_rows, c]),
-            lse: rooms.zeros([n_rows * n_head]),
+            qkv: alloc.zeros([n_rows, 3 * c]),
+            y: alloc.zeros([n_rows, c]),
+            lse: alloc.zeros([n_rows * n_head]),
             shape: AttentionShape { n_sequences, n_positions, n_head, head_size },
         }
     }
@@ -60,8 +82,8 @@ impl AttentionSaved {
 
 impl AttentionScratch {
     /// For up to `n_rows` rows of width `c`.
-    pub fn new(n_rows: usize, c: usize, rooms: &mut Rooms) -> AttentionScratch {
-        AttentionScratch { dy: rooms.zeros([n_rows, c]), dqkv: rooms.zeros([n_rows, 3 * c]) }
+    pub fn new(n_rows: usize, c: usize, alloc: &mut Alloc<'_>) -> AttentionScratch {
+        AttentionScratch { dy: alloc.zeros([n_rows, c]), dqkv: alloc.zeros([n_rows, 3 * c]) }
     }
 
     /// For a smaller batch.
@@ -72,9 +94,11 @@ impl AttentionScratch {
 }
 
 impl Attention {
-    /// Zeros of width `c`.
-    pub fn zeros(c: usize, qkv_bias: bool) -> Attention {
-        Attention { c_attn: Linear::zeros(c, 3 * c, qkv_bias), c_proj: Linear::zeros(c, c, true) }
+    pub(super) fn zeros(zeros: &mut Zeros<'_, '_>) -> Attention {
+        Attention {
+            c_attn: Linear::zeros(zeros, &C_ATTN, &C_ATTN_BIAS),
+            c_proj: Linear::zeros(zeros, &ATTN_C_PROJ, &ATTN_C_PROJ_BIAS),
+        }
     }
 
     /// y [B·T, C]: the residual stream plus attention's result for x [B·T, C], in layer `layer`.
@@ -83,15 +107,26 @@ impl Attention {
         dev: &Device,
         layer: usize,
         x: &Tensor,
+        attend: Attend<'_>,
         drop: &Dropout<'_>,
         residual: Residual<'_>,
         y: &mut Tensor,
         saved: &mut AttentionSaved,
+        adapters: &mut AdapterScratch,
     ) {
-        let keep = drop.keep(layer, Site::Attention);
-        self.c_attn.forward(dev, x, &mut saved.qkv);
-        ops::attention_forward(dev, saved.shape, &saved.qkv, keep.as_ref(), &mut saved.y, &mut saved.lse);
-        self.c_proj.forward_residual(dev, &saved.y, residual, y);
+        let AttentionSaved { qkv, y: heads, lse, shape } = saved;
+        self.c_attn.forward(dev, x, qkv, adapters);
+        match attend {
+            Attend::Batch { starts } => {
+                let mask = drop.mask(layer, Site::Attention);
+                ops::attention_forward(dev, *shape, qkv, starts, mask.as_ref(), heads, lse);
+            }
+            Attend::Pages { rows, keys, values } => {
+                ops::store_kv(dev, qkv, rows, keys, values);
+                ops::attention_extend(dev, qkv, shape.n_head, rows, keys, values, heads);
+            }
+        }
+        self.c_proj.forward_residual(dev, heads, residual, y, adapters);
     }
 
     /// dx from dy, the gradient of attention's result; `grad` is added to.
@@ -101,16 +136,19 @@ impl Attention {
         layer: usize,
         dy: &Tensor,
         x: &Tensor,
+        starts: Option<&Tensor>,
         drop: &Dropout<'_>,
         saved: &AttentionSaved,
         dx: &mut Tensor,
         grad: &mut Attention,
         scratch: &mut AttentionScratch,
+        adapters: &mut AdapterScratch,
     ) {
-        let keep = drop.keep(layer, Site::Attention);
+        let mask = drop.mask(layer, Site::Attention);
         let AttentionSaved { qkv, y, lse, shape } = saved;
-        self.c_proj.backward(dev, dy, y, &mut scratch.dy, &mut grad.c_proj);
-        ops::attention_backward(dev, *shape, &scratch.dy, qkv, keep.as_ref(), y, lse, &mut scratch.dqkv);
-        self.c_attn.backward(dev, &scratch.dqkv, x, dx, &mut grad.c_attn);
+        let AttentionScratch { dy: dheads, dqkv } = scratch;
+        self.c_proj.backward(dev, dy, y, dheads, &mut grad.c_proj, adapters);
+        ops::attention_backward(dev, *shape, dheads, qkv, starts, mask.as_ref(), y, lse, dqkv);
+        self.c_attn.backward(dev, dqkv, x, dx, &mut grad.c_attn, adapters);
     }
 }

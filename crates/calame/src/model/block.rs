@@ -1,14 +1,17 @@
 //! A block: x = x + dropout(attn(ln_1(x))), then x = x + dropout(mlp(ln_2(x))).
 
-use super::ModelConfig;
-use super::attention::{Attention, AttentionSaved, AttentionScratch};
+use super::adapter::AdapterScratch;
+use super::attention::{Attend, Attention, AttentionSaved, AttentionScratch};
 use super::dropout::{Dropout, Site};
 use super::layer_norm::{LayerNorm, LayerNormSaved};
-use super::mlp::{Mlp, MlpSaved, MlpScratch};
+use super::mlp::{Mlp, MlpSaved};
+use super::params::{LN_1, LN_2};
+use super::zeros::Zeros;
+use super::{Linear, ModelConfig};
 use crate::ops::{self, Device, Residual};
-use crate::tensor::{Rooms, Tensor};
+use crate::tensor::{Alloc, Tensor};
 
-/// Parameters of a block.
+/// Parameters of one block.
 #[derive(Clone, Debug)]
 pub struct Block {
     /// Before attention.
@@ -33,28 +36,55 @@ pub struct BlockSaved {
     n_positions: usize,
 }
 
-/// Work space.
+/// Work space of forward, for one block at a time.
+#[derive(Debug)]
+pub struct ForwardScratch {
+    /// The output of a layer normalisation, [R, C].
+    pub(super) normed: Tensor,
+    /// [R, 4C].
+    gelu: Tensor,
+    adapters: AdapterScratch,
+}
+
+/// Work space of forward and backward, for one block at a time.
 #[derive(Debug)]
 pub struct BlockScratch {
-    /// A layer normalisation's output, [B·T, C].
-    normed: Tensor,
-    /// The gradient of a branch's output.
+    pub(super) forward: ForwardScratch,
+    /// The gradient of a branch's output, [R, C].
     dbranch: Tensor,
     dnormed: Tensor,
     attn: AttentionScratch,
-    mlp: MlpScratch,
+    /// [R, 4C].
+    dfc: Tensor,
+}
+
+impl ForwardScratch {
+    /// For up to `n_rows` rows of width `c`, and adapters of up to `rank`.
+    pub fn new(n_rows: usize, c: usize, rank: usize, alloc: &mut Alloc<'_>) -> ForwardScratch {
+        ForwardScratch {
+            normed: alloc.zeros([n_rows, c]),
+            gelu: alloc.zeros([n_rows, 4 * c]),
+            adapters: AdapterScratch::new(n_rows, rank, alloc),
+        }
+    }
+
+    /// For a smaller batch.
+    pub fn set_rows(&mut self, n_rows: usize) {
+        self.normed.set_rows(n_rows);
+        self.gelu.set_rows(n_rows);
+    }
 }
 
 impl BlockSaved {
     /// For up to `n_sequences` sequences of `n_positions`.
-    pub fn new(config: &ModelConfig, n_sequences: usize, n_positions: usize, rooms: &mut Rooms) -> BlockSaved {
+    pub fn new(config: &ModelConfig, n_sequences: usize, n_positions: usize, alloc: &mut Alloc<'_>) -> BlockSaved {
         let n_rows = n_sequences * n_positions;
         BlockSaved {
-            ln_1: LayerNormSaved::new(n_rows, rooms),
-            attn: AttentionSaved::new(config, n_sequences, n_positions, rooms),
-            middle: rooms.zeros([n_rows, config.n_embd]),
-            ln_2: LayerNormSaved::new(n_rows, rooms),
-            mlp: MlpSaved::new(n_rows, config.n_embd, rooms),
+            ln_1: LayerNormSaved::new(n_rows, alloc),
+            attn: AttentionSaved::new(config, n_sequences, n_positions, alloc),
+            middle: alloc.zeros([n_rows, config.n_embd]),
+            ln_2: LayerNormSaved::new(n_rows, alloc),
+            mlp: MlpSaved::new(n_rows, config.n_embd, alloc),
             n_positions,
         }
     }
@@ -72,60 +102,77 @@ impl BlockSaved {
 }
 
 impl BlockScratch {
-    /// For up to `n_rows` rows of width `c`.
-    pub fn new(n_rows: usize, c: usize, rooms: &mut Rooms) -> BlockScratch {
+    /// For up to `n_rows` rows of width `c`, and adapters of up to `rank`.
+    pub fn new(n_rows: usize, c: usize, rank: usize, alloc: &mut Alloc<'_>) -> BlockScratch {
         BlockScratch {
-            normed: rooms.zeros([n_rows, c]),
-            dbranch: rooms.zeros([n_rows, c]),
-            dnormed: rooms.zeros([n_rows, c]),
-            attn: AttentionScratch::new(n_rows, c, rooms),
-            mlp: MlpScratch::new(n_rows, c, rooms),
+            forward: ForwardScratch::new(n_rows, c, rank, alloc),
+            dbranch: alloc.zeros([n_rows, c]),
+            dnormed: alloc.zeros([n_rows, c]),
+            attn: AttentionScratch::new(n_rows, c, alloc),
+            dfc: alloc.zeros([n_rows, 4 * c]),
         }
     }
 
     /// For a smaller batch.
     pub fn set_rows(&mut self, n_rows: usize) {
-        self.normed.set_rows(n_rows);
+        self.forward.set_rows(n_rows);
         self.dbranch.set_rows(n_rows);
         self.dnormed.set_rows(n_rows);
         self.attn.set_rows(n_rows);
-        self.mlp.set_rows(n_rows);
+        self.dfc.set_rows(n_rows);
     }
 }
 
 impl Block {
-    /// Zeros of a model's shape.
-    pub fn zeros(config: &ModelConfig) -> Block {
-        let c = config.n_embd;
+    pub(super) fn zeros(zeros: &mut Zeros<'_, '_>) -> Block {
         Block {
-            ln_1: LayerNorm::zeros(c),
-            attn: Attention::zeros(c, config.qkv_bias),
-            ln_2: LayerNorm::zeros(c),
-            mlp: Mlp::zeros(c),
+            ln_1: LayerNorm::zeros(zeros, &LN_1),
+            attn: Attention::zeros(zeros),
+            ln_2: LayerNorm::zeros(zeros, &LN_2),
+            mlp: Mlp::zeros(zeros),
         }
     }
 
-    /// y [B·T, C] from x [B·T, C], in layer `layer`.
+    /// Its linear layers, in the order of the visitor.
+    pub fn linears(&self) -> [&Linear; 4] {
+        [&self.attn.c_attn, &self.attn.c_proj, &self.mlp.c_fc, &self.mlp.c_proj]
+    }
+
+    /// Its linear layers, to change: to give them adapters.
+    pub fn linears_mut(&mut self) -> [&mut Linear; 4] {
+        [&mut self.attn.c_attn, &mut self.attn.c_proj, &mut self.mlp.c_fc, &mut self.mlp.c_proj]
+    }
+
+    /// Gives this block, of gradients or moments, zeros for every adapter of `block`.
+    pub(super) fn mirror_adapters(&mut self, block: &Block, alloc: &mut Alloc<'_>) {
+        for (to, from) in self.linears_mut().into_iter().zip(block.linears()) {
+            to.mirror_adapters(from, alloc);
+        }
+    }
+
+    /// y [R, C] from x [R, C], in layer `layer`: the same two statements in training, evaluation and inference.
     pub fn forward(
         &self,
         dev: &Device,
         layer: usize,
         x: &Tensor,
+        attend: Attend<'_>,
         drop: &Dropout<'_>,
         y: &mut Tensor,
         saved: &mut BlockSaved,
-        scratch: &mut BlockScratch,
+        scratch: &mut ForwardScratch,
     ) {
-        let BlockScratch { normed, mlp, .. } = scratch;
-        let keep = drop.keep(layer, Site::AttentionBranch);
-        let stream = Residual { x, keep: keep.as_ref(), rows_per_sequence: saved.n_positions };
-        self.ln_1.forward(dev, x, normed, &mut saved.ln_1);
-        self.attn.forward_residual(dev, layer, normed, drop, stream, &mut saved.middle, &mut saved.attn);
+        let ForwardScratch { normed, gelu, adapters } = scratch;
+        let BlockSaved { ln_1, attn, middle, ln_2, mlp: saved_mlp, n_positions } = saved;
+        let mask = drop.mask(layer, Site::AttentionBranch);
+        let stream = Residual { x, mask: mask.as_ref(), rows_per_sequence: *n_positions };
+        self.ln_1.forward(dev, x, normed, ln_1);
+        self.attn.forward_residual(dev, layer, normed, attend, drop, stream, middle, attn, adapters);
 
-        let keep = drop.keep(layer, Site::MlpBranch);
-        let stream = Residual { x: &saved.middle, keep: keep.as_ref(), rows_per_sequence: saved.n_positions };
-        self.ln_2.forward(dev, &saved.middle, normed, &mut saved.ln_2);
-        self.mlp.forward_residual(dev, normed, stream, y, &mut saved.mlp, mlp);
+        let mask = drop.mask(layer, Site::MlpBranch);
+        let stream = Residual { x: middle, mask: mask.as_ref(), rows_per_sequence: *n_positions };
+        self.ln_2.forward(dev, middle, normed, ln_2);
+        self.mlp.forward_residual(dev, normed, stream, y, saved_mlp, gelu, adapters);
     }
 
     /// `dx` holds dy and becomes dx: the residual stream's gradient is added to; so is `grad`.
@@ -135,26 +182,29 @@ impl Block {
         layer: usize,
         dx: &mut Tensor,
         x: &Tensor,
+        starts: Option<&Tensor>,
         drop: &Dropout<'_>,
         saved: &BlockSaved,
         grad: &mut Block,
         scratch: &mut BlockScratch,
     ) {
         let t = saved.n_positions;
-        let BlockScratch { normed, dbranch: room, dnormed, attn, mlp } = scratch;
+        let BlockScratch { forward, dbranch: dropped_dy, dnormed, attn, dfc } = scratch;
+        let ForwardScratch { normed, gelu, adapters } = forward;
         self.ln_2.forward_again(dev, &saved.middle, &saved.ln_2, normed);
-        let dbranch = dropped(dev, dx, drop, layer, Site::MlpBranch, t, room);
-        self.mlp.backward(dev, dbranch, normed, &saved.mlp, dnormed, &mut grad.mlp, mlp);
+        let dbranch = dropped(dev, dx, drop, layer, Site::MlpBranch, t, dropped_dy);
+        self.mlp.backward(dev, dbranch, normed, &saved.mlp, dnormed, &mut grad.mlp, gelu, dfc, adapters);
         self.ln_2.backward_add(dev, dnormed, &saved.middle, &saved.ln_2, dx, &mut grad.ln_2);
 
         self.ln_1.forward_again(dev, x, &saved.ln_1, normed);
-        let dbranch = dropped(dev, dx, drop, layer, Site::AttentionBranch, t, room);
-        self.attn.backward(dev, layer, dbranch, normed, drop, &saved.attn, dnormed, &mut grad.attn, attn);
+        let dbranch = dropped(dev, dx, drop, layer, Site::AttentionBranch, t, dropped_dy);
+        let (saved_attn, grad_attn) = (&saved.attn, &mut grad.attn);
+        self.attn.backward(dev, layer, dbranch, normed, starts, drop, saved_attn, dnormed, grad_attn, attn, adapters);
         self.ln_1.backward_add(dev, dnormed, x, &saved.ln_1, dx, &mut grad.ln_1);
     }
 }
 
-/// dy behind a branch's dropout: made in `room`, or dy itself where nothing is dropped.
+/// dy behind a branch's dropout: computed in `dropped_dy`, or dy itself where nothing is dropped.
 fn dropped<'a>(
     dev: &Device,
     dy: &'a Tensor,
@@ -162,13 +212,13 @@ fn dropped<'a>(
     layer: usize,
     site: Site,
     n_positions: usize,
-    room: &'a mut Tensor,
+    dropped_dy: &'a mut Tensor,
 ) -> &'a Tensor {
-    match drop.keep(layer, site) {
+    match drop.mask(layer, site) {
         None => dy,
-        Some(keep) => {
-            ops::drop_elements(dev, dy, &keep, n_positions, room);
-            room
+        Some(mask) => {
+            ops::drop_elements(dev, dy, &mask, n_positions, dropped_dy);
+            dropped_dy
         }
     }
 }

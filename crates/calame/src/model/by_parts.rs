@@ -1,22 +1,24 @@
 //! The forward pass of a model that is never in memory as a whole.
 
-use super::block::{Block, BlockSaved, BlockScratch};
+use super::attention::Attend;
+use super::block::{Block, BlockSaved, ForwardScratch};
 use super::dropout::Dropout;
-use super::gpt::{Gpt, Part};
-use super::layer_norm::LayerNormSaved;
-use super::{ModelConfig, params::ParamName};
-use crate::ops::{self, Device};
-use crate::tensor::{Rooms, Tensor};
+use super::layer_norm::{LayerNorm, LayerNormSaved};
+use super::params::{self, LM_HEAD, LN_F, ParamName, WPE, WTE};
+use super::zeros::Zeros;
+use super::{Batch, BatchSlices, ModelConfig};
+use crate::ops::{self, Device, Epilogue, Phase};
+use crate::tensor::{Alloc, Tensor};
 
 /// Logits [T, V] of one sequence, nothing dropped; `read(name, parameter)` fills one parameter at a time.
 ///
-/// At most one matrix of the vocabulary's length and one block are in memory: what gpt2-xl takes is some 0.5 GB.
+/// At most one matrix of the vocabulary's length and one block are in memory: gpt2-xl takes some 0.5 GB.
 ///
 /// # Errors
 /// The first of `read`.
 ///
 /// # Panics
-/// If there is no token, more than the model's context, or one that the model does not have.
+/// If there is no token, more than the model's context, or one that is outside the vocabulary.
 pub fn logits_by_parts<E>(
     dev: &Device,
     config: &ModelConfig,
@@ -25,34 +27,41 @@ pub fn logits_by_parts<E>(
 ) -> Result<Tensor, E> {
     let n_rows = tokens.len();
     assert!(n_rows > 0 && n_rows <= config.n_positions, "logits_by_parts: {n_rows} tokens");
-    let mut gpt = Gpt::zeros_with(config, Tensor::zeros([config.vocab_size, config.n_embd]), config.n_layer.min(1));
-    let mut bring = |gpt: &mut Gpt, part: Part| {
-        gpt.part_mut(part).filter(|(_, t)| !t.is_empty()).try_for_each(|(name, tensor)| read(name, tensor))
+    let mut read_present = |(name, tensor): params::TensorsMut<'_>| -> Result<(), E> {
+        if tensor.is_empty() { Ok(()) } else { read(name, tensor) }
     };
-    let row = || Tensor::zeros([n_rows, config.n_embd]);
-    let (mut x, mut y) = (row(), row());
+    let alloc = &mut Alloc::on(dev);
+    let mut batch = Batch::new(n_rows, alloc);
+    batch.load(dev, BatchSlices::of_tokens(tokens, 1));
+    let (mut x, mut y) = (alloc.zeros([n_rows, config.n_embd]), alloc.zeros([n_rows, config.n_embd]));
 
-    bring(&mut gpt, Part::Embeddings)?;
-    let positions: Vec<u32> = (0..n_rows as u32).collect();
-    ops::embedding_forward(dev, tokens, &positions, &gpt.wte, &gpt.wpe, &mut x);
-    gpt.wpe = Tensor::absent();
+    let mut zeros = Zeros { config, base: true, alloc };
+    let (mut wte, mut wpe) = (zeros.tensor(&WTE), zeros.tensor(&WPE));
+    params::embeddings_mut(&mut wte, &mut wpe).into_iter().try_for_each(&mut read_present)?;
+    ops::embedding_forward(dev, &batch.inputs, &batch.positions, &wte, &wpe, &mut x);
+    drop(wpe);
     if !config.tied_head {
-        gpt.wte = Tensor::absent();
+        wte = Tensor::absent();
     }
 
-    let rooms = &mut Rooms::Real;
-    let mut saved = BlockSaved::new(config, 1, n_rows, rooms);
-    let mut scratch = BlockScratch::new(n_rows, config.n_embd, rooms);
+    let mut block = Block::zeros(&mut zeros);
+    let mut saved = BlockSaved::new(config, 1, n_rows, zeros.alloc);
+    let mut scratch = ForwardScratch::new(n_rows, config.n_embd, 0, zeros.alloc);
     for i in 0..config.n_layer {
-        bring(&mut gpt, Part::Block(i))?;
-        gpt.h[0].forward(dev, i, &x, &Dropout::Off, &mut y, &mut saved, &mut scratch);
+        params::block_mut(i, &mut block).try_for_each(&mut read_present)?;
+        let attend = Attend::Batch { starts: None };
+        block.forward(dev, i, &x, attend, &Dropout::Off, &mut y, &mut saved, &mut scratch);
         std::mem::swap(&mut x, &mut y);
     }
-    drop((saved, scratch, std::mem::take::<Vec<Block>>(&mut gpt.h)));
+    drop((saved, scratch, block));
 
-    bring(&mut gpt, Part::Head)?;
-    gpt.ln_f.forward(dev, &x, &mut y, &mut LayerNormSaved::new(n_rows, rooms));
-    let mut logits = Tensor::zeros([n_rows, config.vocab_size]);
-    ops::linear_forward(dev, &y, gpt.head(), &Tensor::absent(), &mut logits);
+    let (mut ln_f, mut lm_head) = (LayerNorm::zeros(&mut zeros, &LN_F), zeros.tensor(&LM_HEAD));
+    params::head_mut(&mut ln_f, &mut lm_head).try_for_each(&mut read_present)?;
+    let alloc = zeros.alloc;
+    ln_f.forward(dev, &x, &mut y, &mut LayerNormSaved::new(n_rows, alloc));
+    let head = if config.tied_head { &wte } else { &lm_head };
+    let (no_bias, mut logits) = (Tensor::absent(), alloc.zeros([n_rows, config.vocab_size]));
+    let (phase, to) = (Phase::HeadForward, logits.view_mut());
+    ops::linear_forward(dev, phase, y.view(), head, &no_bias, false, to, Epilogue::None);
     Ok(logits)
 }

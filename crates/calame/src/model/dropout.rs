@@ -1,7 +1,7 @@
 //! Where a dropout mask comes from.
 
 use super::ModelConfig;
-use crate::ops::Keep;
+use crate::ops::DropMask;
 use crate::rng::Key;
 use crate::rng::torch::Generator;
 
@@ -40,13 +40,13 @@ impl<'a> Dropout<'a> {
     }
 
     /// The factors of one site of one layer.
-    pub(super) fn keep(&self, layer: usize, site: Site) -> Option<Keep<'a>> {
+    pub(super) fn mask(&self, layer: usize, site: Site) -> Option<DropMask<'a>> {
         match *self {
             Dropout::Off => None,
             Dropout::Counter { key, first_sequence, p } => {
-                Some(Keep::new(key, first_sequence, (layer as u32) << 2 | site as u32, p))
+                Some(DropMask::new(key, first_sequence, (layer as u32) << 2 | site as u32, p))
             }
-            Dropout::Stored(masks) => Some(masks.keep(layer, site)),
+            Dropout::Stored(masks) => Some(masks.mask(layer, site)),
         }
     }
 }
@@ -121,7 +121,7 @@ impl Masks {
         Dropout::Stored(self)
     }
 
-    fn keep(&self, layer: usize, site: Site) -> Keep<'_> {
+    fn mask(&self, layer: usize, site: Site) -> DropMask<'_> {
         let mask = match site {
             Site::Embedding => &self.embedding,
             Site::Attention => &self.blocks[layer].attention,
@@ -129,7 +129,7 @@ impl Masks {
             Site::MlpBranch => &self.blocks[layer].mlp_branch,
         };
         let scale = 1.0 / (1.0 - self.rate) as f32;
-        Keep::stored(&mask.words, mask.rows_per_sequence, mask.columns, scale)
+        DropMask::stored(&mask.words, mask.rows_per_sequence, mask.columns, scale)
     }
 }
 

@@ -1,13 +1,19 @@
 //! The model: embeddings, blocks, a last normalisation, a head.
 
 use super::ModelConfig;
+use super::attention::Attend;
+use super::batch::{Batch, BatchSlices};
 use super::block::{Block, BlockSaved, BlockScratch};
 use super::dropout::{Dropout, Site};
+use super::gradients::{GradientSink, Gradients, PartGradient, Trainable, Weights};
+use super::head::Head;
 use super::layer_norm::{LayerNorm, LayerNormSaved};
-use crate::ops::{self, ClassifierScratch, Device};
-use crate::tensor::{Rooms, Tensor};
+use super::params::{LM_HEAD, LN_F, ParamName, WPE, WTE};
+use super::zeros::Zeros;
+use crate::ops::{self, Device, Epilogue, LossScratch, Phase};
+use crate::tensor::{Alloc, Tensor};
 
-/// Parameters of a GPT; also its gradients, and each of its Adam moments.
+/// Parameters of a GPT; also each of its Adam moments.
 #[derive(Clone, Debug)]
 pub struct Gpt {
     /// The shape.
@@ -35,7 +41,7 @@ pub enum Part {
     Embeddings,
 }
 
-/// What forward keeps: for training everything that backward reads, for evaluation one block's worth.
+/// What forward saves: for training everything that backward reads, for evaluation the buffers of one block.
 #[derive(Debug)]
 pub struct Saved {
     /// Inputs of the blocks and output of the last, [B·T, C] each.
@@ -44,8 +50,6 @@ pub struct Saved {
     ln_f: LayerNormSaved,
     /// ln_f's output, [B·T, C].
     y: Tensor,
-    positions: Vec<u32>,
-    n_positions: usize,
 }
 
 /// Work space of forward and backward, the same for every block.
@@ -53,70 +57,77 @@ pub struct Saved {
 pub struct Scratch {
     block: BlockScratch,
     dx: Tensor,
-    dy: Tensor,
-    classifier: ClassifierScratch,
+    /// The gradient of the hidden states: from the loss to backward.
+    pub(super) dy: Tensor,
+    pub(super) loss: LossScratch,
 }
 
 impl Saved {
     /// For training on up to `n_sequences` sequences of up to `n_positions`.
-    pub fn for_training(config: &ModelConfig, n_sequences: usize, n_positions: usize) -> Saved {
-        Saved::with_blocks(config, config.n_layer, n_sequences, n_positions, &mut Rooms::Real)
+    pub fn for_training(config: &ModelConfig, n_sequences: usize, n_positions: usize, alloc: &mut Alloc<'_>) -> Saved {
+        Saved::with_blocks(config, config.n_layer, n_sequences, n_positions, alloc)
     }
 
-    /// For evaluation: every block reuses the same room.
-    pub fn for_evaluation(config: &ModelConfig, n_sequences: usize, n_positions: usize) -> Saved {
-        Saved::with_blocks(config, 1, n_sequences, n_positions, &mut Rooms::Real)
+    /// For evaluation: every block reuses the same buffers.
+    pub fn for_evaluation(
+        config: &ModelConfig,
+        n_sequences: usize,
+        n_positions: usize,
+        alloc: &mut Alloc<'_>,
+    ) -> Saved {
+        Saved::with_blocks(config, 1, n_sequences, n_positions, alloc)
     }
 
-    /// Room for `n_blocks` blocks: all of the model's in training, one in evaluation.
+    /// With buffers for `n_blocks` blocks: all of the model's in training, one in evaluation.
     pub(super) fn with_blocks(
         config: &ModelConfig,
         n_blocks: usize,
         n_sequences: usize,
         n_positions: usize,
-        rooms: &mut Rooms,
+        alloc: &mut Alloc<'_>,
     ) -> Saved {
         let n_rows = n_sequences * n_positions;
         Saved {
-            x: (0..=n_blocks).map(|_| rooms.zeros([n_rows, config.n_embd])).collect(),
-            h: (0..n_blocks).map(|_| BlockSaved::new(config, n_sequences, n_positions, rooms)).collect(),
-            ln_f: LayerNormSaved::new(n_rows, rooms),
-            y: rooms.zeros([n_rows, config.n_embd]),
-            positions: rooms.list(n_rows),
-            n_positions,
+            x: (0..=n_blocks).map(|_| alloc.zeros([n_rows, config.n_embd])).collect(),
+            h: (0..n_blocks).map(|_| BlockSaved::new(config, n_sequences, n_positions, alloc)).collect(),
+            ln_f: LayerNormSaved::new(n_rows, alloc),
+            y: alloc.zeros([n_rows, config.n_embd]),
         }
     }
 
     fn set_batch(&mut self, n_sequences: usize, n_positions: usize) {
         let n_rows = n_sequences * n_positions;
-        self.n_positions = n_positions;
         self.x.iter_mut().for_each(|x| x.set_rows(n_rows));
         self.h.iter_mut().for_each(|h| h.set_batch(n_sequences, n_positions));
         self.ln_f.set_rows(n_rows);
         self.y.set_rows(n_rows);
-        self.positions.clear();
-        self.positions.extend((0..n_rows).map(|r| (r % n_positions) as u32));
+    }
+
+    /// The hidden states that the last forward left, [B·T, C]: what a head reads.
+    pub fn hidden(&self) -> &Tensor {
+        &self.y
     }
 }
 
 impl Scratch {
-    /// For up to `n_rows` rows (B·T).
-    pub fn new(config: &ModelConfig, n_rows: usize) -> Scratch {
-        Scratch::with_rooms(config, n_rows, &mut Rooms::Real, &mut Rooms::Real)
+    /// For up to `n_rows` rows (B·T) of a model without adapters, and its own head.
+    pub fn new(config: &ModelConfig, n_rows: usize, alloc: &mut Alloc<'_>) -> Scratch {
+        Scratch::with_outputs(config, n_rows, config.vocab_size, 0, alloc)
     }
 
-    /// The classifier's room apart from the rest.
-    pub(super) fn with_rooms(
+    /// For up to `n_rows` rows (B·T), a head of up to `n_outputs` outputs, and adapters of up to `rank`.
+    pub fn with_outputs(
         config: &ModelConfig,
         n_rows: usize,
-        rooms: &mut Rooms,
-        of_classifier: &mut Rooms,
+        n_outputs: usize,
+        rank: usize,
+        alloc: &mut Alloc<'_>,
     ) -> Scratch {
         Scratch {
-            block: BlockScratch::new(n_rows, config.n_embd, rooms),
-            dx: rooms.zeros([n_rows, config.n_embd]),
-            dy: rooms.zeros([n_rows, config.n_embd]),
-            classifier: ClassifierScratch::new(n_rows, config.vocab_size, of_classifier),
+            block: BlockScratch::new(n_rows, config.n_embd, rank, alloc),
+            dx: alloc.zeros([n_rows, config.n_embd]),
+            dy: alloc.zeros([n_rows, config.n_embd]),
+            loss: LossScratch::new(n_rows, n_outputs, alloc),
         }
     }
 
@@ -125,49 +136,53 @@ impl Scratch {
         self.dx.set_rows(n_rows);
         self.dy.set_rows(n_rows);
     }
+
+    /// The loss of each target of the last batch, `[R]`: not weighted, 0 where the weight is 0.
+    pub fn losses(&self) -> &Tensor {
+        self.loss.losses()
+    }
+}
+
+/// Zeros of `wte`, for gradients and moments: where the head is the same table every row is touched, else those of a
+/// text's tokens only.
+pub(super) fn zeros_by_token(zeros: &mut Zeros<'_, '_>) -> Tensor {
+    if zeros.config.tied_head { zeros.tensor(&WTE) } else { zeros.sparse_tensor(&WTE) }
 }
 
 impl Gpt {
-    /// All zeros: a model that is about to be read.
-    pub fn zeros(config: &ModelConfig) -> Gpt {
-        let wte = Tensor::zeros([config.vocab_size, config.n_embd]);
-        Gpt::zeros_with(config, wte, config.n_layer)
+    /// All zeros: a model whose weights are about to be read.
+    pub fn zeros(config: &ModelConfig, alloc: &mut Alloc<'_>) -> Gpt {
+        let mut zeros = Zeros { config, base: true, alloc };
+        let wte = zeros.tensor(&WTE);
+        let wpe = zeros.tensor(&WPE);
+        let h = (0..config.n_layer).map(|_| Block::zeros(&mut zeros)).collect();
+        let (ln_f, lm_head) = (LayerNorm::zeros(&mut zeros, &LN_F), zeros.tensor(&LM_HEAD));
+        Gpt { config: config.clone(), wte, wpe, h, ln_f, lm_head }
     }
 
-    /// All zeros: gradients or a moment. With a head of its own, `wte` takes memory for the tokens that come.
-    pub fn zeros_for_training(config: &ModelConfig) -> Gpt {
-        Gpt::zeros_with(config, Gpt::zeros_by_token(config), config.n_layer)
-    }
-
-    /// Gradients for an optimizer that takes each part's, and sets it to zero, when `ready` is called: the blocks take turns
-    /// at one block's memory.
-    pub fn zeros_of_one_block(config: &ModelConfig) -> Gpt {
-        Gpt::zeros_with(config, Gpt::zeros_by_token(config), config.n_layer.min(1))
-    }
-
-    /// What is touched of a gradient of `wte`: where the head is the same table every row, else those of a text's tokens.
-    fn zeros_by_token(config: &ModelConfig) -> Tensor {
-        let dims = [config.vocab_size, config.n_embd];
-        if config.tied_head { Tensor::zeros(dims) } else { Tensor::sparse_zeros(dims) }
-    }
-
-    /// `wte`, and zeros for all else, with so many blocks.
-    pub(super) fn zeros_with(config: &ModelConfig, wte: Tensor, n_blocks: usize) -> Gpt {
-        let (v, c) = (config.vocab_size, config.n_embd);
-        Gpt {
-            wte,
-            wpe: Tensor::zeros([config.n_positions, c]),
-            h: (0..n_blocks).map(|_| Block::zeros(config)).collect(),
-            ln_f: LayerNorm::zeros(c),
-            lm_head: if config.tied_head { Tensor::absent() } else { Tensor::zeros([v, c]) },
-            config: config.clone(),
+    /// All zeros: one of AdamW's moments of the parameters that are trained. With a head of its own, `wte` takes memory
+    /// for the tokens of the text.
+    pub fn moments(&self, trainable: Trainable, alloc: &mut Alloc<'_>) -> Gpt {
+        let mut moments = Gpt::moments_of_shape(&self.config, trainable, alloc);
+        for (to, from) in moments.h.iter_mut().zip(&self.h).skip(trainable.first_block) {
+            to.mirror_adapters(from, alloc);
         }
+        moments
     }
 
-    /// Block i of this tree; of [`Gpt::zeros_of_one_block`] the one that all take turns at.
-    pub(super) fn block_mut(&mut self, i: usize) -> &mut Block {
-        assert!(i < self.config.n_layer, "block {i} of {}", self.config.n_layer);
-        if self.h.len() == 1 { &mut self.h[0] } else { &mut self.h[i] }
+    /// As [`moments`](Self::moments), for a model without adapters that need not be in memory.
+    pub fn moments_of_shape(config: &ModelConfig, trainable: Trainable, alloc: &mut Alloc<'_>) -> Gpt {
+        let base = !trainable.adapters_only;
+        let mut zeros = Zeros { config, base: base && trainable.first_block == 0, alloc };
+        let (wte, wpe) = (zeros_by_token(&mut zeros), zeros.tensor(&WPE));
+        let block = |i| {
+            zeros.base = base && i >= trainable.first_block;
+            Block::zeros(&mut zeros)
+        };
+        let h = (0..config.n_layer).map(block).collect();
+        zeros.base = base;
+        let (ln_f, lm_head) = (LayerNorm::zeros(&mut zeros, &LN_F), zeros.tensor(&LM_HEAD));
+        Gpt { config: config.clone(), wte, wpe, h, ln_f, lm_head }
     }
 
     /// The head's weight [V, C]: its own or the token embedding.
@@ -175,129 +190,129 @@ impl Gpt {
         if self.config.tied_head { &self.wte } else { &self.lm_head }
     }
 
-    /// Where the head's gradient goes.
-    fn head_grad(&mut self) -> &mut Tensor {
-        if self.config.tied_head { &mut self.wte } else { &mut self.lm_head }
+    /// The largest rank of its adapters; 0 without any.
+    pub fn rank(&self) -> usize {
+        self.h.iter().flat_map(Block::linears).map(super::Linear::rank).max().unwrap_or(0)
     }
 
-    /// Hidden states after `ln_f`, in `saved`, for tokens [B, T] of `n_sequences` sequences.
+    /// Hidden states after `ln_f`, in `saved`.
     ///
     /// # Panics
-    /// If the tokens are not B equal rows, longer than the model's context, or more than `saved` has room for.
-    fn forward(
-        &self,
-        dev: &Device,
-        tokens: &[u32],
-        n_sequences: usize,
-        drop: &Dropout<'_>,
-        saved: &mut Saved,
-        scratch: &mut Scratch,
-    ) {
-        let n_positions = tokens.len() / n_sequences.max(1);
+    /// If the batch is longer than the model's context, has a token outside the vocabulary, or exceeds the capacity of
+    /// `saved` or `scratch`.
+    pub fn forward(&self, dev: &Device, batch: &Batch, drop: &Dropout<'_>, saved: &mut Saved, scratch: &mut Scratch) {
+        let n_positions = batch.n_positions();
         assert!(
-            n_positions > 0 && n_positions * n_sequences == tokens.len() && n_positions <= self.config.n_positions,
-            "Gpt::forward: {} tokens in {n_sequences} sequences, context of {}",
-            tokens.len(),
+            n_positions <= self.config.n_positions,
+            "Gpt::forward: sequences of {n_positions} tokens, the model's context is {}",
             self.config.n_positions
         );
-        saved.set_batch(n_sequences, n_positions);
-        scratch.set_rows(tokens.len());
-        let (n_kept, x) = (saved.h.len(), &mut saved.x);
-        ops::embedding_forward(dev, tokens, &saved.positions, &self.wte, &self.wpe, &mut x[0]);
-        if let Some(keep) = drop.keep(0, Site::Embedding) {
-            ops::drop_in_place(dev, &keep, n_positions, &mut x[0]);
+        saved.set_batch(batch.n_sequences(), n_positions);
+        scratch.set_rows(batch.n_rows());
+        let (n_saved, x) = (saved.h.len(), &mut saved.x);
+        ops::embedding_forward(dev, &batch.inputs, &batch.positions, &self.wte, &self.wpe, &mut x[0]);
+        if let Some(mask) = drop.mask(0, Site::Embedding) {
+            ops::drop_in_place(dev, &mask, n_positions, &mut x[0]);
         }
         for (i, block) in self.h.iter().enumerate() {
-            // Training keeps every block's input; evaluation has two rooms, which take turns.
-            let (input, output) = two(x, i % (n_kept + 1), (i + 1) % (n_kept + 1));
-            block.forward(dev, i, input, drop, output, &mut saved.h[i % n_kept], &mut scratch.block);
+            // Training saves every block's input; evaluation alternates between two buffers.
+            let (input, output) = two(x, i % (n_saved + 1), (i + 1) % (n_saved + 1));
+            let (saved, scratch) = (&mut saved.h[i % n_saved], &mut scratch.block.forward);
+            let attend = Attend::Batch { starts: batch.starts() };
+            block.forward(dev, i, input, attend, drop, output, saved, scratch);
         }
-        let last = self.h.len() % (n_kept + 1);
+        let last = self.h.len() % (n_saved + 1);
         self.ln_f.forward(dev, &x[last], &mut saved.y, &mut saved.ln_f);
     }
 
-    /// The sum over tokens of the loss of predicting `targets` [B, T] from `inputs` [B, T], nothing dropped.
-    pub fn loss(
-        &self,
-        dev: &Device,
-        inputs: &[u32],
-        targets: &[u32],
-        n_sequences: usize,
-        saved: &mut Saved,
-        scratch: &mut Scratch,
-    ) -> f64 {
-        self.forward(dev, inputs, n_sequences, &Dropout::Off, saved, scratch);
-        ops::classifier_forward(dev, &saved.y, self.head(), targets, &mut scratch.classifier)
-    }
-
-    /// The loss of each token, [B·T], nothing dropped.
-    pub fn token_losses<'s>(
-        &self,
-        dev: &Device,
-        inputs: &[u32],
-        targets: &[u32],
-        n_sequences: usize,
-        saved: &mut Saved,
-        scratch: &'s mut Scratch,
-    ) -> &'s [f32] {
-        self.loss(dev, inputs, targets, n_sequences, saved, scratch);
-        scratch.classifier.losses(targets.len())
-    }
-
-    /// One micro-step: the sum of the losses; the gradients of that sum times `scale` are added to `grad`.
+    /// Backward of [`Gpt::forward`] from the gradient of the hidden states, which the head's loss left in `scratch`.
     ///
-    /// `scale` is one over the tokens of the step's whole batch. `ready(part, weights, grad)` is called as soon as the
-    /// gradient of a part is final and its weights are not needed any more: `Head` first, then blocks from the last to the
-    /// first, `Embeddings` last (a tied head is final with them).
+    /// The gradients of each part are added to its buffer in `grads`. As soon as one is final and its weights are not read
+    /// any more, it goes to `sink`: the head first, then blocks from the last to the first that is trained, the embeddings
+    /// last (a tied head is final with them). `own_head`, the head that the objective owns, is only passed to the sink.
     ///
-    /// `grad` is one of [`Gpt::zeros_for_training`], or of [`Gpt::zeros_of_one_block`] if `ready` sets what it takes to zero.
-    ///
-    /// If the loss is not finite there is no backward and no call of `ready`; `grad` is of no use then.
-    pub fn forward_backward(
+    /// # Panics
+    /// If `saved` was created for evaluation, or the sink neither returns a buffer nor lets it be reclaimed.
+    pub fn backward(
         &mut self,
         dev: &Device,
-        inputs: &[u32],
-        targets: &[u32],
-        n_sequences: usize,
+        own_head: Option<&mut Head>,
+        batch: &Batch,
         drop: &Dropout<'_>,
-        scale: f32,
-        grad: &mut Gpt,
-        saved: &mut Saved,
+        grads: &mut Gradients,
+        saved: &Saved,
         scratch: &mut Scratch,
-        ready: &mut dyn FnMut(Part, &mut Gpt, &mut Gpt),
-    ) -> f64 {
-        assert_eq!(saved.h.len(), self.h.len(), "Gpt::forward_backward: `saved` is one of evaluation");
-        self.forward(dev, inputs, n_sequences, drop, saved, scratch);
-        let Scratch { block: block_scratch, dx, dy, classifier } = scratch;
-        let (head, dhead) = (self.head(), grad.head_grad());
-        let loss = ops::classifier_forward_backward(dev, &saved.y, head, targets, scale, dy, dhead, classifier);
-        if !loss.is_finite() {
-            return loss;
+        sink: &mut dyn GradientSink,
+    ) {
+        assert_eq!(saved.h.len(), self.h.len(), "Gpt::backward: `saved` is one of evaluation");
+        let Scratch { block: block_scratch, dx, dy, .. } = scratch;
+        let (n_layer, first_block) = (self.h.len(), grads.trainable().first_block);
+        ops::fill(dev, 0.0, dx);
+
+        let mut weights = Weights { gpt: self, own_head };
+        let mut gradient = grads.wait_for(Part::Head, dev, weights.reborrow(), sink);
+        if let PartGradient::Head(grad) = &mut gradient {
+            weights.gpt.ln_f.backward_add(dev, dy, &saved.x[n_layer], &saved.ln_f, dx, &mut grad.ln_f);
         }
-        let n_layer = self.h.len();
-        dx.as_mut_slice().fill(0.0);
-        self.ln_f.backward_add(dev, dy, &saved.x[n_layer], &saved.ln_f, dx, &mut grad.ln_f);
-        ready(Part::Head, self, grad);
-        for i in (0..n_layer).rev() {
-            self.h[i].backward_add(dev, i, dx, &saved.x[i], drop, &saved.h[i], grad.block_mut(i), block_scratch);
-            ready(Part::Block(i), self, grad);
+        pass_on(dev, weights.reborrow(), gradient, grads, sink);
+        for i in (first_block..n_layer).rev() {
+            let mut gradient = grads.wait_for(Part::Block(i), dev, weights.reborrow(), sink);
+            if let PartGradient::Block(_, grad) = &mut gradient {
+                let (x, saved) = (&saved.x[i], &saved.h[i]);
+                weights.gpt.h[i].backward_add(dev, i, dx, x, batch.starts(), drop, saved, grad, block_scratch);
+            }
+            pass_on(dev, weights.reborrow(), gradient, grads, sink);
         }
-        if let Some(keep) = drop.keep(0, Site::Embedding) {
-            ops::drop_in_place(dev, &keep, saved.n_positions, dx);
+        if first_block > 0 {
+            return;
         }
-        ops::embedding_backward(dev, inputs, &saved.positions, dx, &mut grad.wte, &mut grad.wpe);
-        ready(Part::Embeddings, self, grad);
-        loss
+        if let Some(mask) = drop.mask(0, Site::Embedding) {
+            ops::drop_in_place(dev, &mask, batch.n_positions(), dx);
+        }
+        let mut gradient = grads.wait_for(Part::Embeddings, dev, weights.reborrow(), sink);
+        if let PartGradient::Embeddings(grad) = &mut gradient {
+            let (inputs, positions) = (&batch.inputs, &batch.positions);
+            ops::embedding_backward(dev, inputs, positions, dx, &mut grad.wte, &mut grad.wpe, &mut grad.touched);
+        }
+        pass_on(dev, weights, gradient, grads, sink);
     }
 
     /// Logits [B·T, V] of every position, nothing dropped: for comparing programs, not for training.
+    ///
+    /// # Panics
+    /// If the tokens are not B equal rows of at least one token, are longer than the model's context, or one is outside
+    /// the vocabulary.
     pub fn logits(&self, dev: &Device, tokens: &[u32], n_sequences: usize) -> Tensor {
-        let mut saved = Saved::for_evaluation(&self.config, n_sequences, tokens.len() / n_sequences.max(1));
-        let mut scratch = Scratch::new(&self.config, tokens.len());
-        self.forward(dev, tokens, n_sequences, &Dropout::Off, &mut saved, &mut scratch);
-        let mut logits = Tensor::zeros([tokens.len(), self.config.vocab_size]);
-        ops::linear_forward(dev, &saved.y, self.head(), &Tensor::absent(), &mut logits);
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= self.config.vocab_size) {
+            panic!("Gpt::logits: token {token} is not one of the model's {}", self.config.vocab_size);
+        }
+        let alloc = &mut Alloc::on(dev);
+        let mut batch = Batch::new(tokens.len(), alloc);
+        batch.load(dev, BatchSlices::of_tokens(tokens, n_sequences));
+        let mut saved = Saved::for_evaluation(&self.config, n_sequences, batch.n_positions(), alloc);
+        let mut scratch = Scratch::with_outputs(&self.config, tokens.len(), 1, self.rank(), alloc);
+        self.forward(dev, &batch, &Dropout::Off, &mut saved, &mut scratch);
+        let mut logits = alloc.zeros([tokens.len(), self.config.vocab_size]);
+        let (x, no_bias, y) = (saved.y.view(), Tensor::absent(), logits.view_mut());
+        ops::linear_forward(dev, Phase::HeadForward, x, self.head(), &no_bias, false, y, Epilogue::None);
         logits
+    }
+
+    /// The first parameter that holds a number that is not finite.
+    pub fn first_not_finite(&self, dev: &Device) -> Option<ParamName> {
+        self.tensors().find(|(_, tensor)| !ops::all_finite(dev, tensor)).map(|(name, _)| name)
+    }
+}
+
+fn pass_on(
+    dev: &Device,
+    weights: Weights<'_>,
+    gradient: PartGradient,
+    grads: &mut Gradients,
+    sink: &mut dyn GradientSink,
+) {
+    if let Some(returned) = sink.accept(dev, weights, gradient) {
+        grads.put(returned);
     }
 }
 

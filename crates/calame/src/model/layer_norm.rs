@@ -1,7 +1,9 @@
 //! Layer normalisation: y = (x − μ)/√(σ² + 1e-5)·w + b for each row (J. Ba et al., 2016).
 
+use super::params::Param;
+use super::zeros::Zeros;
 use crate::ops::{self, Device};
-use crate::tensor::{Rooms, Tensor};
+use crate::tensor::{Alloc, Tensor};
 
 /// Parameters of a layer normalisation.
 #[derive(Clone, Debug)]
@@ -23,8 +25,8 @@ pub struct LayerNormSaved {
 
 impl LayerNormSaved {
     /// For up to `n_rows` rows.
-    pub fn new(n_rows: usize, rooms: &mut Rooms) -> LayerNormSaved {
-        LayerNormSaved { mean: rooms.zeros([n_rows]), rstd: rooms.zeros([n_rows]) }
+    pub fn new(n_rows: usize, alloc: &mut Alloc<'_>) -> LayerNormSaved {
+        LayerNormSaved { mean: alloc.zeros([n_rows]), rstd: alloc.zeros([n_rows]) }
     }
 
     /// For a smaller batch.
@@ -35,9 +37,8 @@ impl LayerNormSaved {
 }
 
 impl LayerNorm {
-    /// Zeros.
-    pub fn zeros(c: usize) -> LayerNorm {
-        LayerNorm { weight: Tensor::zeros([c]), bias: Tensor::zeros([c]) }
+    pub(super) fn zeros(zeros: &mut Zeros<'_, '_>, [weight, bias]: &'static [Param; 2]) -> LayerNorm {
+        LayerNorm { weight: zeros.tensor(weight), bias: zeros.tensor(bias) }
     }
 
     /// y [R, C] from x [R, C].
@@ -45,7 +46,7 @@ impl LayerNorm {
         ops::layer_norm_forward(dev, x, &self.weight, &self.bias, y, &mut saved.mean, &mut saved.rstd);
     }
 
-    /// y again: cheaper to make twice than to keep for every block.
+    /// y again: it is cheaper to compute twice than to keep for every block.
     pub fn forward_again(&self, dev: &Device, x: &Tensor, saved: &LayerNormSaved, y: &mut Tensor) {
         ops::layer_norm_again(dev, x, &self.weight, &self.bias, &saved.mean, &saved.rstd, y);
     }

@@ -1,45 +1,91 @@
-//! A linear layer: y = x·Wᵀ + b.
+//! A linear layer: y = x·Wᵀ + b, plus the results of its adapters.
 
-use crate::ops::{self, Device, Residual};
-use crate::tensor::Tensor;
+use super::adapter::{Adapter, AdapterScratch};
+use super::params::Param;
+use super::zeros::Zeros;
+use crate::ops::{self, Device, Epilogue, Phase, Residual};
+use crate::tensor::{Alloc, Tensor};
 
 /// Parameters of a linear layer.
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// [OC, C].
     pub weight: Tensor,
-    /// `[OC]`; absent in a layer without.
+    /// `[OC]`; absent in a layer without bias.
     pub bias: Tensor,
+    /// Low-rank adapters, each on a range of the output columns.
+    pub adapters: Vec<Adapter>,
 }
 
 impl Linear {
-    /// Zeros, from C to OC channels.
-    pub fn zeros(c: usize, oc: usize, bias: bool) -> Linear {
-        Linear { weight: Tensor::zeros([oc, c]), bias: if bias { Tensor::zeros([oc]) } else { Tensor::absent() } }
+    pub(super) fn zeros(zeros: &mut Zeros<'_, '_>, weight: &'static Param, bias: &'static Param) -> Linear {
+        Linear { weight: zeros.tensor(weight), bias: zeros.tensor(bias), adapters: Vec::new() }
+    }
+
+    /// Gives this layer, of gradients or moments, zeros for every adapter of `layer`.
+    pub(super) fn mirror_adapters(&mut self, layer: &Linear, alloc: &mut Alloc<'_>) {
+        self.adapters = layer.adapters.iter().map(|adapter| adapter.zeros_like(alloc)).collect();
     }
 
     /// y [R, OC] from x [R, C].
-    pub fn forward(&self, dev: &Device, x: &Tensor, y: &mut Tensor) {
-        ops::linear_forward(dev, x, &self.weight, &self.bias, y);
+    pub fn forward(&self, dev: &Device, x: &Tensor, y: &mut Tensor, scratch: &mut AdapterScratch) {
+        self.forward_then(dev, x, y, scratch, Epilogue::None);
     }
 
     /// y [R, OC] from x [R, C], and `gelu` of it.
-    pub fn forward_gelu(&self, dev: &Device, x: &Tensor, y: &mut Tensor, gelu: &mut Tensor) {
-        ops::linear_gelu_forward(dev, x, &self.weight, &self.bias, y, gelu);
+    pub fn forward_gelu(
+        &self,
+        dev: &Device,
+        x: &Tensor,
+        y: &mut Tensor,
+        gelu: &mut Tensor,
+        scratch: &mut AdapterScratch,
+    ) {
+        self.forward_then(dev, x, y, scratch, Epilogue::Gelu { y: gelu });
     }
 
-    /// y [R, OC]: the residual stream plus what the layer gives for x [R, C], dropped out.
-    pub fn forward_residual(&self, dev: &Device, x: &Tensor, residual: Residual<'_>, y: &mut Tensor) {
-        ops::linear_residual_forward(dev, x, &self.weight, &self.bias, residual, y);
+    /// y [R, OC]: the residual stream plus what the layer computes from x [R, C], dropped out.
+    pub fn forward_residual(
+        &self,
+        dev: &Device,
+        x: &Tensor,
+        residual: Residual<'_>,
+        y: &mut Tensor,
+        scratch: &mut AdapterScratch,
+    ) {
+        self.forward_then(dev, x, y, scratch, residual.into());
+    }
+
+    fn forward_then(
+        &self,
+        dev: &Device,
+        x: &Tensor,
+        y: &mut Tensor,
+        scratch: &mut AdapterScratch,
+        epilogue: Epilogue<'_>,
+    ) {
+        let accumulate = self.adapters_forward(dev, x, y, scratch);
+        let (x, y) = (x.view(), y.view_mut());
+        ops::linear_forward(dev, Phase::LinearForward, x, &self.weight, &self.bias, accumulate, y, epilogue);
     }
 
     /// dx from dy; `grad` is added to.
-    pub fn backward(&self, dev: &Device, dy: &Tensor, x: &Tensor, dx: &mut Tensor, grad: &mut Linear) {
+    pub fn backward(
+        &self,
+        dev: &Device,
+        dy: &Tensor,
+        x: &Tensor,
+        dx: &mut Tensor,
+        grad: &mut Linear,
+        scratch: &mut AdapterScratch,
+    ) {
         ops::linear_backward_weight(dev, dy, x, &mut grad.weight, &mut grad.bias);
-        ops::linear_backward_input(dev, dy, &self.weight, dx);
+        self.adapters_backward_weight(dev, dy, x, grad, scratch);
+        let accumulate = self.adapters_backward_input(dev, dy, dx, scratch);
+        ops::linear_backward_input(dev, dy, &self.weight, accumulate, dx);
     }
 
-    /// dx from dy where the layer's input was gelu(x): `gelu` is made again on the way; `grad` is added to.
+    /// dx from dy where the layer's input was gelu(x): `gelu` is computed again on the way; `grad` is added to.
     pub fn backward_gelu(
         &self,
         dev: &Device,
@@ -48,8 +94,11 @@ impl Linear {
         dx: &mut Tensor,
         gelu: &mut Tensor,
         grad: &mut Linear,
+        scratch: &mut AdapterScratch,
     ) {
-        ops::linear_gelu_backward_input(dev, dy, &self.weight, x, dx, gelu);
+        let accumulate = self.adapters_backward_input(dev, dy, dx, scratch);
+        ops::linear_gelu_backward_input(dev, dy, &self.weight, x, accumulate, dx, gelu);
         ops::linear_backward_weight(dev, dy, gelu, &mut grad.weight, &mut grad.bias);
+        self.adapters_backward_weight(dev, dy, gelu, grad, scratch);
     }
 }

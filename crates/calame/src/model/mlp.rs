@@ -1,8 +1,11 @@
 //! The block's second half: y = c_proj(gelu(c_fc(x))), four times as wide inside.
 
 use super::Linear;
+use super::adapter::AdapterScratch;
+use super::params::{C_FC, C_FC_BIAS, MLP_C_PROJ, MLP_C_PROJ_BIAS};
+use super::zeros::Zeros;
 use crate::ops::{Device, Residual};
-use crate::tensor::{Rooms, Tensor};
+use crate::tensor::{Alloc, Tensor};
 
 /// Parameters of the MLP.
 #[derive(Clone, Debug)]
@@ -16,21 +19,14 @@ pub struct Mlp {
 /// What backward reads besides the layer's input.
 #[derive(Debug)]
 pub struct MlpSaved {
-    /// c_fc(x), [B·T, 4C]; its gelu is made again.
+    /// c_fc(x), [B·T, 4C]; its GELU is computed again.
     pub fc: Tensor,
-}
-
-/// Work space.
-#[derive(Debug)]
-pub struct MlpScratch {
-    gelu: Tensor,
-    dfc: Tensor,
 }
 
 impl MlpSaved {
     /// For up to `n_rows` rows of width `c`.
-    pub fn new(n_rows: usize, c: usize, rooms: &mut Rooms) -> MlpSaved {
-        MlpSaved { fc: rooms.zeros([n_rows, 4 * c]) }
+    pub fn new(n_rows: usize, c: usize, alloc: &mut Alloc<'_>) -> MlpSaved {
+        MlpSaved { fc: alloc.zeros([n_rows, 4 * c]) }
     }
 
     /// For a smaller batch.
@@ -39,26 +35,15 @@ impl MlpSaved {
     }
 }
 
-impl MlpScratch {
-    /// For up to `n_rows` rows of width `c`.
-    pub fn new(n_rows: usize, c: usize, rooms: &mut Rooms) -> MlpScratch {
-        MlpScratch { gelu: rooms.zeros([n_rows, 4 * c]), dfc: rooms.zeros([n_rows, 4 * c]) }
-    }
-
-    /// For a smaller batch.
-    pub fn set_rows(&mut self, n_rows: usize) {
-        self.gelu.set_rows(n_rows);
-        self.dfc.set_rows(n_rows);
-    }
-}
-
 impl Mlp {
-    /// Zeros of width `c`.
-    pub fn zeros(c: usize) -> Mlp {
-        Mlp { c_fc: Linear::zeros(c, 4 * c, true), c_proj: Linear::zeros(4 * c, c, true) }
+    pub(super) fn zeros(zeros: &mut Zeros<'_, '_>) -> Mlp {
+        Mlp {
+            c_fc: Linear::zeros(zeros, &C_FC, &C_FC_BIAS),
+            c_proj: Linear::zeros(zeros, &MLP_C_PROJ, &MLP_C_PROJ_BIAS),
+        }
     }
 
-    /// y [R, C]: the residual stream plus the MLP's result for x [R, C].
+    /// y [R, C]: the residual stream plus the MLP's result for x [R, C]; `gelu` [R, 4C] is overwritten.
     pub fn forward_residual(
         &self,
         dev: &Device,
@@ -66,13 +51,14 @@ impl Mlp {
         residual: Residual<'_>,
         y: &mut Tensor,
         saved: &mut MlpSaved,
-        scratch: &mut MlpScratch,
+        gelu: &mut Tensor,
+        adapters: &mut AdapterScratch,
     ) {
-        self.c_fc.forward_gelu(dev, x, &mut saved.fc, &mut scratch.gelu);
-        self.c_proj.forward_residual(dev, &scratch.gelu, residual, y);
+        self.c_fc.forward_gelu(dev, x, &mut saved.fc, gelu, adapters);
+        self.c_proj.forward_residual(dev, gelu, residual, y, adapters);
     }
 
-    /// dx from dy, the gradient of the MLP's result; `grad` is added to.
+    /// dx from dy, the gradient of the MLP's result; `grad` is added to, `gelu` and `dfc` [R, 4C] are overwritten.
     pub fn backward(
         &self,
         dev: &Device,
@@ -81,9 +67,11 @@ impl Mlp {
         saved: &MlpSaved,
         dx: &mut Tensor,
         grad: &mut Mlp,
-        scratch: &mut MlpScratch,
+        gelu: &mut Tensor,
+        dfc: &mut Tensor,
+        adapters: &mut AdapterScratch,
     ) {
-        self.c_proj.backward_gelu(dev, dy, &saved.fc, &mut scratch.dfc, &mut scratch.gelu, &mut grad.c_proj);
-        self.c_fc.backward(dev, &scratch.dfc, x, dx, &mut grad.c_fc);
+        self.c_proj.backward_gelu(dev, dy, &saved.fc, dfc, gelu, &mut grad.c_proj, adapters);
+        self.c_fc.backward(dev, dfc, x, dx, &mut grad.c_fc, adapters);
     }
 }

@@ -1,34 +1,45 @@
-//! The GPT-2 family: layers with a forward and a backward written by hand, in reading order.
+//! The GPT-2 family: layers with a forward and a backward written by hand.
 //!
-//! [`config`], [`linear`](Linear), [`layer_norm`](LayerNorm), [`attention`](Attention), [`kv_cache`](KvCache),
-//! [`mlp`](Mlp), [`block`](Block), [`gpt`](Gpt), [`params`] (the visitor). A layer is a struct of parameters; the same type
-//! holds its gradients and its two Adam moments. `…Saved` is what forward keeps for backward, `…Scratch` is work space
-//! that exists once for the whole model.
+//! In reading order: [`config`], [`Linear`] (with [`Adapter`]s), [`LayerNorm`], [`Attention`], [`Mlp`], [`Block`], [`Head`],
+//! [`Gpt`], [`params`] (the table of parameters and the visitor), [`Gradients`], [`KvPool`]. A layer is a struct of
+//! parameters; the same type holds its gradients and its two Adam moments. `…Saved` is what forward saves for backward,
+//! `…Scratch` is work space that exists once for the whole model.
 
+mod adapter;
 mod attention;
+mod batch;
 mod block;
 mod by_parts;
 pub mod config;
 mod dropout;
 mod extend;
 mod gpt;
+mod gradients;
+mod head;
 mod init;
-mod kv_cache;
+mod kv_pool;
 mod layer_norm;
 mod linear;
+mod memory;
 mod mlp;
 pub mod params;
-mod room;
+mod zeros;
 
-pub use attention::{Attention, AttentionSaved, AttentionScratch};
-pub use block::{Block, BlockSaved, BlockScratch};
+pub use adapter::{Adapter, AdapterScratch};
+pub use attention::{Attend, Attention, AttentionSaved, AttentionScratch};
+pub use batch::{Batch, BatchSlices};
+pub use block::{Block, BlockSaved, BlockScratch, ForwardScratch};
 pub use by_parts::logits_by_parts;
 pub use config::{ConfigError, Init, ModelConfig, Preset};
 pub use dropout::{Dropout, Masks};
 pub use extend::{ExtendScratch, Rows};
 pub use gpt::{Gpt, Part, Saved, Scratch};
-pub use kv_cache::KvCache;
+pub use gradients::{
+    EmbeddingGradient, GradientSink, Gradients, HeadGradient, PartGradient, ReturnAll, Trainable, Weights,
+};
+pub use head::Head;
+pub use kv_pool::{KvError, KvPool, PAGE_LEN, PageTable, n_pages};
 pub use layer_norm::{LayerNorm, LayerNormSaved};
 pub use linear::Linear;
-pub use mlp::{Mlp, MlpSaved, MlpScratch};
-pub use room::{ParameterBytes, TrainingRoom, TrainingSizes, generation_bytes};
+pub use memory::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_moment_bytes};
+pub use mlp::{Mlp, MlpSaved};

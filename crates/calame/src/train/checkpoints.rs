@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::TrainConfigError;
+use super::config::RunConfig;
 use super::report::Observer;
-use super::{TrainConfigError, Trainer};
 use crate::checkpoint::{CheckpointError, Progress, TrainingState, save_training, sound_checkpoint};
-use crate::model::{Gpt, ModelConfig};
-use crate::ops::{self, Device};
+use crate::model::{Gpt, Head, Trainable};
+use crate::ops::{self, Device, Isa, Precision};
+use crate::tensor::Alloc;
 
 /// Section `[checkpoint]`: what a stopped or killed run goes on from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,19 @@ impl CheckpointConfig {
     }
 }
 
+/// What a checkpoint is written from.
+#[derive(Debug)]
+pub struct Savable<'a> {
+    /// The device of the tensors.
+    pub dev: &'a Device,
+    /// The run's settings.
+    pub config: &'a RunConfig,
+    /// Weights, moments and progress.
+    pub state: TrainingState<'a>,
+    /// What is trained: moments of the rest are absent.
+    pub trainable: Trainable,
+}
+
 /// A run's checkpoints: when the next is due, and who writes it.
 #[derive(Debug)]
 pub struct Checkpoints {
@@ -70,23 +85,29 @@ impl Checkpoints {
         Checkpoints { folder: folder.to_owned(), config: config.clone(), last: None, background: None }
     }
 
-    /// Writes a checkpoint if one is due; what goes wrong is told to the observer, and what stood before stands.
-    pub(super) fn save_if_due<O: Observer>(&mut self, trainer: &Trainer<'_>, observer: &mut O) {
-        let (now, n_steps) = (observer.now(), trainer.progress().n_steps);
+    /// Writes a checkpoint if one is due. An error is reported to the observer; earlier checkpoints stay.
+    pub(super) fn save_if_due<'t, O: Observer>(
+        &mut self,
+        n_steps: u64,
+        steps_per_epoch: u64,
+        savable: impl Fn() -> Savable<'t>,
+        observer: &mut O,
+    ) {
+        let now = observer.now();
         let Some(last) = self.last else {
             // The state that the training began with needs no checkpoint; memory for copies is touched while it runs.
             self.last = Some((n_steps, now));
             if self.config.copy
-                && let Err(error) = self.background(trainer)
+                && let Err(error) = self.background(&savable())
             {
                 observer.checkpoint_failed(&error);
             }
             return;
         };
-        if !self.is_due(n_steps, n_steps.is_multiple_of(trainer.steps_per_epoch()), last, now) {
+        if !self.is_due(n_steps, n_steps.is_multiple_of(steps_per_epoch), last, now) {
             return;
         }
-        if let Err(error) = self.save(trainer) {
+        if let Err(error) = self.save(&savable()) {
             observer.checkpoint_failed(&error);
         }
         // After a failure too: a disk that is full now will be after the next step.
@@ -106,19 +127,19 @@ impl Checkpoints {
     ///
     /// # Errors
     /// What the system says, of this one or of the one that was being written; those before it stand.
-    pub fn save(&mut self, trainer: &Trainer<'_>) -> Result<(), CheckpointError> {
-        let (state, config) = (trainer.state(), trainer.config.to_toml(&self.folder)?);
+    pub fn save(&mut self, savable: &Savable<'_>) -> Result<(), CheckpointError> {
+        let (state, config) = (&savable.state, savable.config.to_toml(&self.folder)?);
         if !self.config.copy {
             return save_training(&self.folder, state, &config, self.config.keep).map(|_| ());
         }
-        self.background(trainer)?.save(trainer.dev, state, config)
+        self.background(savable)?.save(savable.dev, state, config)
     }
 
     /// The thread that writes copies, which is started when it is first wanted.
-    fn background(&mut self, trainer: &Trainer<'_>) -> Result<&mut Background, CheckpointError> {
+    fn background(&mut self, savable: &Savable<'_>) -> Result<&mut Background, CheckpointError> {
         Ok(match &mut self.background {
             Some(background) => background,
-            none => none.insert(Background::start(&self.folder, &trainer.gpt().config, self.config.keep)?),
+            none => none.insert(Background::start(&self.folder, savable, self.config.keep)?),
         })
     }
 
@@ -140,26 +161,49 @@ impl Checkpoints {
     }
 }
 
-/// A second copy of a training's state.
+/// A second copy of a training's state, in this machine's memory.
 #[derive(Debug)]
 struct Snapshot {
-    weights: Gpt,
-    m: Gpt,
-    v: Gpt,
+    trees: [Gpt; 3],
+    own_heads: Option<[Head; 3]>,
     progress: Progress,
     config: String,
 }
 
 impl Snapshot {
-    /// Room for a state, every page of which the system has handed out.
-    fn touched(model: &ModelConfig) -> Snapshot {
-        let room = || {
-            let mut tree = Gpt::zeros(model);
-            // Zeros that are written, where those of a fresh buffer are only promised.
-            tree.tensors_mut().for_each(|(_, tensor)| std::hint::black_box(tensor.as_mut_slice()).fill(0.0));
-            tree
-        };
-        Snapshot { weights: room(), m: room(), v: room(), progress: Progress::default(), config: String::new() }
+    /// Memory for a state; the system has not handed out its pages yet.
+    fn like(savable: &Savable<'_>, host: &Device) -> Snapshot {
+        let alloc = &mut Alloc::on(host);
+        let (gpt, trainable) = (savable.state.trees[0], savable.trainable);
+        let trees = [Trainable::ALL, trainable, trainable].map(|trainable| gpt.moments(trainable, alloc));
+        let own_heads = savable.state.own_heads.map(|heads| heads.map(|head| head.zeros_like(alloc)));
+        Snapshot { trees, own_heads, progress: Progress::default(), config: String::new() }
+    }
+
+    /// Writes zeros, so that the system hands out every page now.
+    fn touch(&mut self, host: &Device) {
+        let heads = self.own_heads.iter_mut().flatten().flat_map(Head::tensors_mut);
+        self.trees.iter_mut().flat_map(Gpt::tensors_mut).chain(heads).for_each(|(_, x)| ops::fill(host, 0.0, x));
+    }
+
+    /// Takes a state from its device.
+    fn copy_from(&mut self, dev: &Device, state: &TrainingState<'_>, config: String) {
+        for (from, to) in state.trees.iter().zip(&mut self.trees) {
+            from.tensors().zip(to.tensors_mut()).for_each(|((_, from), (_, to))| ops::read_to_host(dev, from, to));
+        }
+        if let (Some(from), Some(to)) = (&state.own_heads, &mut self.own_heads) {
+            let tensors = from.iter().flat_map(|head| head.tensors()).zip(to.iter_mut().flat_map(Head::tensors_mut));
+            tensors.for_each(|((_, from), (_, to))| ops::read_to_host(dev, from, to));
+        }
+        (self.progress, self.config) = (state.progress.clone(), config);
+    }
+
+    fn state(&self) -> TrainingState<'_> {
+        TrainingState {
+            trees: self.trees.each_ref(),
+            own_heads: self.own_heads.as_ref().map(|heads| heads.each_ref()),
+            progress: self.progress.clone(),
+        }
     }
 }
 
@@ -175,18 +219,19 @@ struct Background {
 }
 
 impl Background {
-    fn start(folder: &Path, model: &ModelConfig, n_kept: usize) -> Result<Background, CheckpointError> {
+    fn start(folder: &Path, savable: &Savable<'_>, n_kept: usize) -> Result<Background, CheckpointError> {
         let (to_write, orders) = sync_channel::<Box<Snapshot>>(1);
         let (done, written) = sync_channel(1);
-        let (path, model) = (folder.to_owned(), model.clone());
+        let host = Device::cpu(1, Isa::Portable, Precision::F32);
+        let (path, mut first) = (folder.to_owned(), Box::new(Snapshot::like(savable, &host)));
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
-            // Made here, so that the training does not wait while gigabytes are touched for the first time.
-            if done.send((Box::new(Snapshot::touched(&model)), Ok(()))).is_err() {
+            // Here, so that the training does not wait while gigabytes are touched for the first time.
+            first.touch(&host);
+            if done.send((first, Ok(()))).is_err() {
                 return;
             }
             for copy in orders {
-                let Snapshot { weights, m, v, progress, config } = &*copy;
-                let saved = save_training(&path, TrainingState { weights, m, v, progress }, config, n_kept);
+                let saved = save_training(&path, &copy.state(), &copy.config, n_kept);
                 if done.send((copy, saved.map(drop))).is_err() {
                     return;
                 }
@@ -196,15 +241,10 @@ impl Background {
         Ok(Background { copy: None, to_write: Some(to_write), written, thread })
     }
 
-    fn save(&mut self, dev: &Device, state: TrainingState<'_>, config: String) -> Result<(), CheckpointError> {
+    fn save(&mut self, dev: &Device, state: &TrainingState<'_>, config: String) -> Result<(), CheckpointError> {
         let outcome = self.wait();
         if let (Some(mut copy), Some(to_write)) = (self.copy.take(), &self.to_write) {
-            for (from, to) in [(state.weights, &mut copy.weights), (state.m, &mut copy.m), (state.v, &mut copy.v)] {
-                for ((_, from), (_, to)) in from.tensors().zip(to.tensors_mut()) {
-                    ops::copy(dev, from, to);
-                }
-            }
-            (copy.progress, copy.config) = (state.progress.clone(), config);
+            copy.copy_from(dev, state, config);
             // It takes orders as long as this half of the channel lives.
             to_write.send(copy).expect("the thread that writes checkpoints runs");
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoints::CheckpointConfig;
 use super::early_stopping::EarlyStoppingConfig;
-use super::guard::{GuardConfig, Remedy};
+use super::guard::GuardConfig;
 use super::log_config::LogConfig;
 use super::recipe::Recipe;
 use super::schedule::ScheduleConfig;
@@ -261,17 +261,6 @@ impl RunConfig {
         self.early_stopping.validate()?;
         self.guard.validate()?;
         self.checkpoint.validate()
-    }
-
-    /// Whether a step needs the gradients of all layers at once: they are summed over batches, clipped or looked at.
-    pub(super) fn keeps_whole_gradient(&self) -> bool {
-        self.train.accumulate > 1 || self.looks_at_gradients()
-    }
-
-    /// Whether gradients are looked at as a whole before they reach the weights; if not, the optimizer takes each layer's as
-    /// soon as it is final.
-    pub(super) fn looks_at_gradients(&self) -> bool {
-        self.train.clip_norm > 0.0 || self.guard.remedy != Remedy::Stop
     }
 
     /// The run's file; `path` names it in errors.

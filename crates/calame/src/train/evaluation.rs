@@ -1,7 +1,8 @@
 //! How well a model predicts a whole text.
 
-use crate::model::{Gpt, Saved, Scratch};
-use crate::ops::Device;
+use crate::model::{Batch, BatchSlices, Gpt, Saved, Scratch};
+use crate::ops::{self, Device};
+use crate::tensor::Alloc;
 
 /// Tokens of the windows that go through the model together.
 const TOKENS_AT_ONCE: usize = 2048;
@@ -34,9 +35,12 @@ pub fn text_loss(
     let window = window.min(n_targets);
     let stride = stride.min(window);
     let at_once = (TOKENS_AT_ONCE / window).max(1);
-    let mut saved = Saved::for_evaluation(&gpt.config, at_once, window);
-    let mut scratch = Scratch::new(&gpt.config, at_once * window);
-    let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+    let alloc = &mut Alloc::on(dev);
+    let mut saved = Saved::for_evaluation(&gpt.config, at_once, window, alloc);
+    let (n_rows, n_outputs) = (at_once * window, gpt.config.vocab_size);
+    let mut scratch = Scratch::with_outputs(&gpt.config, n_rows, n_outputs, gpt.rank(), alloc);
+    let mut tensors = Batch::new(n_rows, alloc);
+    let (mut inputs, mut targets, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let mut total = TextLoss::default();
     // (start, tokens) of the windows in hand; all but the last of the text are full.
     let mut batch: Vec<(usize, usize)> = Vec::new();
@@ -52,7 +56,10 @@ pub fn text_loss(
                 inputs.extend_from_slice(&tokens[from..from + len]);
                 targets.extend_from_slice(&tokens[from + 1..from + len + 1]);
             }
-            let losses = gpt.token_losses(dev, &inputs, &targets, batch.len(), &mut saved, &mut scratch);
+            tensors.load(dev, BatchSlices::new(&inputs, &targets, batch.len()));
+            gpt.loss(dev, &tensors, &mut saved, &mut scratch);
+            losses.resize(targets.len(), 0.0);
+            ops::read_into(dev, scratch.losses(), &mut losses);
             for (&(from, len), losses) in batch.iter().zip(losses.chunks_exact(len)) {
                 let counted_before = total.n_tokens - from;
                 total.sum += losses[counted_before..].iter().map(|&loss| f64::from(loss)).sum::<f64>();

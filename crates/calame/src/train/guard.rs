@@ -73,7 +73,7 @@ impl GuardConfig {
 
 /// What was wrong with a step that was not made.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Trouble {
+pub enum StepFault {
     /// The loss is not finite.
     Loss(f32),
     /// A gradient is not finite; the first one, in the model's order.
@@ -94,15 +94,15 @@ pub enum Trouble {
     },
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for StepFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Loss(loss) => write!(f, "the loss is {loss}"),
-            Trouble::Gradient(name) => write!(f, "the gradient of {name} is not finite"),
-            Trouble::LossOutlier { found, z } => {
+            StepFault::Loss(loss) => write!(f, "the loss is {loss}"),
+            StepFault::Gradient(name) => write!(f, "the gradient of {name} is not finite"),
+            StepFault::LossOutlier { found, z } => {
                 write!(f, "the loss is {found:.3}, {z:.1} standard deviations above that of the steps before")
             }
-            Trouble::NormOutlier { found, z } => {
+            StepFault::NormOutlier { found, z } => {
                 write!(
                     f,
                     "the gradient's norm is {found:.3}, {z:.1} standard deviations above that of the steps before"
@@ -124,15 +124,15 @@ pub(super) fn remember(usual: &mut Usual, loss: f32, norm: f32) {
 }
 
 /// What is unusual about a step, at `z_score` standard deviations.
-pub(super) fn outlier(usual: &Usual, loss: f32, norm: f32, z_score: f64) -> Option<Trouble> {
+pub(super) fn outlier(usual: &Usual, loss: f32, norm: f32, z_score: f64) -> Option<StepFault> {
     if z_score == 0.0 {
         return None;
     }
     let (of_loss, of_norm) = (z(&usual.losses, loss), z(&usual.norms, norm));
     if of_loss > z_score {
-        Some(Trouble::LossOutlier { found: loss, z: of_loss as f32 })
+        Some(StepFault::LossOutlier { found: loss, z: of_loss as f32 })
     } else if of_norm > z_score {
-        Some(Trouble::NormOutlier { found: norm, z: of_norm as f32 })
+        Some(StepFault::NormOutlier { found: norm, z: of_norm as f32 })
     } else {
         None
     }
@@ -166,8 +166,8 @@ mod tests {
         assert_eq!(usual.losses.len(), N_COMPARED);
         assert_eq!(outlier(&usual, 5.3, 1.0, 6.0), None);
         assert_eq!(outlier(&usual, 1.0, 0.1, 6.0), None, "less is no trouble");
-        assert!(matches!(outlier(&usual, 9.0, 1.0, 6.0), Some(Trouble::LossOutlier { found: 9.0, z }) if z > 40.0));
-        assert!(matches!(outlier(&usual, 5.1, 2.0, 6.0), Some(Trouble::NormOutlier { found: 2.0, .. })));
+        assert!(matches!(outlier(&usual, 9.0, 1.0, 6.0), Some(StepFault::LossOutlier { found: 9.0, z }) if z > 40.0));
+        assert!(matches!(outlier(&usual, 5.1, 2.0, 6.0), Some(StepFault::NormOutlier { found: 2.0, .. })));
         assert_eq!(outlier(&usual, 9.0, 9.0, 0.0), None, "0 looks for none");
     }
 

@@ -2,27 +2,35 @@
 
 use super::TrainConfig;
 use super::config::Decayed;
-use crate::model::params::Kind;
-use crate::model::{Gpt, ModelConfig, Part};
-use crate::ops::{self, AdamWStep, Device};
+use crate::model::params::ParamName;
+use crate::model::{Gpt, GradientSink, Head, PartGradient, Trainable, Weights};
+use crate::ops::{self, AdamWStep, Device, RowSet};
+use crate::tensor::{Alloc, Tensor};
 
-/// AdamW and its two moments of every parameter (I. Loshchilov and F. Hutter, 2019).
+/// AdamW and its two moments of every trained parameter (I. Loshchilov and F. Hutter, 2019).
 #[derive(Debug)]
 pub struct AdamW {
     m: Gpt,
     v: Gpt,
-    /// Tokens whose row of `wte` has ever had a gradient; empty where the head gives every row one.
-    touched: Vec<bool>,
-    /// This step's numbers.
-    step: AdamWStep,
+    /// Both moments of the head that the objective owns.
+    own_head: Option<[Head; 2]>,
+    /// Rows of `wte` that have ever had a gradient; the others only decay.
+    touched: RowSet,
+    settings: AdamWStep,
     beta: [f64; 2],
     decayed: Decayed,
 }
 
 impl AdamW {
-    /// Fresh moments, and the training's settings.
-    pub fn new(model: &ModelConfig, train: &TrainConfig) -> AdamW {
-        let step = AdamWStep {
+    /// Fresh moments for the parameters of `gpt` that are trained, and the training's settings.
+    pub fn new(
+        gpt: &Gpt,
+        own_head: Option<&Head>,
+        trainable: Trainable,
+        train: &TrainConfig,
+        alloc: &mut Alloc<'_>,
+    ) -> AdamW {
+        let settings = AdamWStep {
             lr: train.lr as f32,
             beta1: train.beta1 as f32,
             beta2: train.beta2 as f32,
@@ -32,76 +40,105 @@ impl AdamW {
             bias_correction2: 1.0,
             grad_scale: 1.0,
         };
-        let touched = if model.tied_head { Vec::new() } else { vec![false; model.vocab_size] };
         AdamW {
-            m: Gpt::zeros_for_training(model),
-            v: Gpt::zeros_for_training(model),
-            touched,
-            step,
+            m: gpt.moments(trainable, alloc),
+            v: gpt.moments(trainable, alloc),
+            own_head: own_head.map(|head| [head.zeros_like(alloc), head.zeros_like(alloc)]),
+            touched: if gpt.config.tied_head { RowSet::All } else { RowSet::none(gpt.config.vocab_size) },
+            settings,
             beta: [train.beta1, train.beta2],
             decayed: train.decayed,
         }
     }
 
-    /// Both moments, for a checkpoint.
+    /// Both moments of the model's parameters, for a checkpoint.
     pub fn moments(&self) -> (&Gpt, &Gpt) {
         (&self.m, &self.v)
     }
 
-    /// Both moments, to read a checkpoint into.
-    pub fn moments_mut(&mut self) -> (&mut Gpt, &mut Gpt) {
-        // What is read may touch any row; `find_touched` looks which.
-        self.touched.fill(true);
-        (&mut self.m, &mut self.v)
+    /// Both moments of the head that the objective owns, for a checkpoint.
+    pub fn head_moments(&self) -> Option<&[Head; 2]> {
+        self.own_head.as_ref()
     }
 
-    /// Looks which rows the moments that were read have touched.
-    pub fn find_touched(&mut self) {
-        let c = self.m.wte.row_len();
-        let rows = self.m.wte.as_slice().chunks_exact(c).zip(self.v.wte.as_slice().chunks_exact(c));
-        for (touched, (m, v)) in self.touched.iter_mut().zip(rows) {
-            *touched = m.iter().chain(v).any(|&x| x != 0.0);
-        }
+    /// Lets `read` overwrite all moments, of the model and of the objective's head, and finds the rows of `wte` that they
+    /// have touched.
+    ///
+    /// # Errors
+    /// That of `read`.
+    pub fn load_moments<T, E>(
+        &mut self,
+        dev: &Device,
+        read: impl FnOnce([&mut Gpt; 2], Option<&mut [Head; 2]>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let result = read([&mut self.m, &mut self.v], self.own_head.as_mut());
+        self.touched.clear();
+        ops::find_touched(dev, &self.m.wte, &mut self.touched);
+        ops::find_touched(dev, &self.v.wte, &mut self.touched);
+        result
     }
 
-    /// Tells which tokens the gradients of this step come from.
-    pub fn touch(&mut self, tokens: &[u32]) {
-        if !self.touched.is_empty() {
-            tokens.iter().for_each(|&token| self.touched[token as usize] = true);
-        }
-    }
-
-    /// Makes ready for update `n_updates` (from 0) at learning rate `lr`.
-    pub fn begin_step(&mut self, n_updates: u64, lr: f64) {
+    /// Begins update `n_updates` (from 0) at learning rate `lr`; gradients are multiplied by `grad_scale` first.
+    pub fn begin(&mut self, n_updates: u64, lr: f64, grad_scale: f32) -> Update<'_> {
         // In f64: 1 − 0.999ᵗ loses three digits in f32.
-        let t = i32::try_from(n_updates + 1).unwrap_or(i32::MAX);
-        self.step.bias_correction1 = (1.0 - self.beta[0].powi(t)) as f32;
-        self.step.bias_correction2 = (1.0 - self.beta[1].powi(t)) as f32;
-        self.step.lr = lr as f32;
-        self.step.grad_scale = 1.0;
+        let t = i32::try_from(n_updates.saturating_add(1)).unwrap_or(i32::MAX);
+        let step = AdamWStep {
+            bias_correction1: (1.0 - self.beta[0].powi(t)) as f32,
+            bias_correction2: (1.0 - self.beta[1].powi(t)) as f32,
+            lr: lr as f32,
+            grad_scale,
+            ..self.settings
+        };
+        Update { optimizer: self, step }
     }
+}
 
-    /// The gradients of this step are to be multiplied by `factor` before they are used.
-    pub fn scale_gradients(&mut self, factor: f32) {
-        self.step.grad_scale = factor;
-    }
+/// One update of the weights, part by part: its numbers are fixed when it begins.
+#[derive(Debug)]
+pub struct Update<'a> {
+    optimizer: &'a mut AdamW,
+    step: AdamWStep,
+}
 
-    /// Updates the weights of a part whose gradients are final, and sets those to zero.
-    pub fn update(&mut self, dev: &Device, part: Part, weights: &mut Gpt, grad: &mut Gpt) {
-        let moments = self.m.part_mut(part).zip(self.v.part_mut(part));
-        for (((name, w), (_, g)), ((_, m), (_, v))) in weights.part_mut(part).zip(grad.part_mut(part)).zip(moments) {
+impl Update<'_> {
+    /// Updates the weights of a part from its final gradient, which is set to zero.
+    pub fn apply(&mut self, dev: &Device, weights: Weights<'_>, gradient: &mut PartGradient) {
+        let AdamW { m, v, own_head: head_moments, touched, decayed, .. } = &mut *self.optimizer;
+        let part = gradient.part();
+        if let PartGradient::Embeddings(embeddings) = gradient {
+            touched.add(&embeddings.touched);
+        }
+        let one = |(name, w): Named<'_>, g: &mut Tensor, m: &mut Tensor, v: &mut Tensor, rows: &RowSet| {
             // An absent gradient: no such parameter, or one that is frozen.
-            if g.is_empty() {
-                continue;
+            if !g.is_empty() {
+                let decays = *decayed == Decayed::All || name.kind().is_matrix();
+                let weight_decay = if decays { self.step.weight_decay } else { 0.0 };
+                ops::adamw(dev, &AdamWStep { weight_decay, ..self.step }, rows, w, g, m, v);
             }
-            let matrix = matches!(name.kind(), Kind::Embedding | Kind::Matrix | Kind::ResidualMatrix);
-            let decays = self.decayed == Decayed::All || matrix;
-            let step = AdamWStep { weight_decay: if decays { self.step.weight_decay } else { 0.0 }, ..self.step };
-            if name.path == "wte.weight" && !self.touched.is_empty() {
-                ops::adamw_rows(dev, &step, &self.touched, w, g, m, v);
-            } else {
-                ops::adamw(dev, &step, w, g, m, v);
+        };
+        let moments = m.part_mut(part).zip(v.part_mut(part));
+        for ((weight, (_, g)), ((_, m), (_, v))) in weights.gpt.part_mut(part).zip(gradient.tensors_mut()).zip(moments)
+        {
+            let rows = if weight.0.param.is_token_table() { &*touched } else { &RowSet::All };
+            one(weight, g, m, v, rows);
+        }
+        if let (Some(head), Some(gradient), Some([m, v])) = (weights.own_head, gradient.own_head_mut(), head_moments) {
+            let moments = m.tensors_mut().into_iter().zip(v.tensors_mut());
+            let tensors = head.tensors_mut().into_iter().zip(gradient.tensors_mut());
+            for ((weight, (_, g)), ((_, m), (_, v))) in tensors.zip(moments) {
+                one(weight, g, m, v, &RowSet::All);
             }
         }
+        gradient.forget_touched();
+    }
+}
+
+type Named<'a> = (ParamName, &'a mut Tensor);
+
+/// As a sink, an update is made of each part as soon as its gradient is final, and the buffer is returned at once.
+impl GradientSink for Update<'_> {
+    fn accept(&mut self, dev: &Device, weights: Weights<'_>, mut gradient: PartGradient) -> Option<PartGradient> {
+        self.apply(dev, weights, &mut gradient);
+        Some(gradient)
     }
 }

@@ -2,8 +2,10 @@
 //! measured how fast the machine is.
 
 use super::config::{Rng, RunConfig};
+use super::gradient_plan::GradientPlan;
 use crate::data::LISTED_WINDOWS;
-use crate::model::{ParameterBytes, TrainingRoom, TrainingSizes, generation_bytes};
+use crate::infer::generation_bytes;
+use crate::model::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_moment_bytes};
 use crate::ops::{Isa, Precision};
 
 /// What a plan must know of the text.
@@ -256,17 +258,16 @@ fn memory(
         n_positions: data.window,
         stores_masks: config.train.rng == Rng::Torch,
     };
-    let room = TrainingRoom::of(model, sizes, machine.isa, machine.precision, machine.n_threads);
-    // Blocks take turns at one block's gradients, where nobody needs all at once. Rows of an embedding whose tokens never
-    // come are never touched, unless the head is the same table and gives each a gradient.
+    let training = TrainingMemory::of(model, sizes, machine.isa, machine.precision, machine.n_threads);
+    // Rows of an embedding whose tokens do not occur are never touched, unless the head is the same table and gives each a
+    // gradient.
     let untouched = if model.tied_head {
         0
     } else {
         parameters.wte - touched_bytes(&text.is_used, 4 * model.n_embd as u64).min(parameters.wte)
     };
-    let n_taking_turns = if config.keeps_whole_gradient() { 0 } else { (model.n_layer as u64).saturating_sub(1) };
-    let other_blocks = parameters.block.saturating_mul(n_taking_turns);
-    let gradients = parameters.all - other_blocks - untouched;
+    let n_buffers = GradientPlan::of(config).n_buffers(model.n_layer);
+    let (gradients, moments) = gradient_and_moment_bytes(model, n_buffers);
     let is_listed = |n: u64| !text.is_in_files || n <= LISTED_WINDOWS as u64;
     let listed = |n: u64| if is_listed(n) { n } else { 0 };
     let n_train_order = listed(text.n_windows);
@@ -275,22 +276,22 @@ fn memory(
     let sample = match config.sample.max_tokens {
         0 => 0,
         // A token is hardly ever shorter than three bytes.
-        n => generation_bytes(model, config.sample.prompt.len() / 3, config.sample.prompt.len() / 3 + n),
+        n => generation_bytes(model, config.sample.prompt.len() / 3, n),
     };
     vec![
         (MemoryKind::Weights, parameters.all),
-        (MemoryKind::Gradients, gradients),
+        (MemoryKind::Gradients, gradients - untouched),
         // Those that are read from a checkpoint are touched as they are read.
-        (MemoryKind::Moments, (parameters.all - if is_resumed { 0 } else { untouched }).saturating_mul(2)),
-        (MemoryKind::Activations, room.saved),
-        (MemoryKind::Evaluation, room.saved_evaluation),
-        (MemoryKind::Scratch, room.scratch),
-        (MemoryKind::Logits, room.classifier),
-        (MemoryKind::WorkSpace, room.pool),
-        (MemoryKind::Masks, room.masks),
+        (MemoryKind::Moments, moments - if is_resumed { 0 } else { 2 * untouched }),
+        (MemoryKind::Activations, training.saved),
+        (MemoryKind::Evaluation, training.saved_evaluation),
+        (MemoryKind::Scratch, training.scratch),
+        (MemoryKind::Logits, training.loss),
+        (MemoryKind::WorkSpace, training.pool),
+        (MemoryKind::Masks, training.masks),
         // Ids of four bytes; two loaders over the training text and one over validation have an order each, of ids and bits,
         // and the trainer has one more.
-        (MemoryKind::Text, 4 * n_tokens + 4 * (n_order + n_train_order) + n_order / 8),
+        (MemoryKind::Text, training.batch + 4 * n_tokens + 4 * (n_order + n_train_order) + n_order / 8),
         (MemoryKind::Sample, sample),
         (MemoryKind::Copy, if config.checkpoint.copy { parameters.all.saturating_mul(3) } else { 0 }),
         (MemoryKind::Program, machine.program_bytes),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::guard::Trouble;
+use super::guard::StepFault;
 use crate::checkpoint::{CheckpointError, Progress};
 use crate::data::ShardError;
 use crate::model::Gpt;
@@ -23,7 +23,7 @@ pub struct StepReport {
     /// The norm of the whole gradient, before clipping; None where the optimizer takes it layer by layer.
     pub grad_norm: Option<f32>,
     /// What was wrong with it, if no update was made.
-    pub trouble: Option<Trouble>,
+    pub fault: Option<StepFault>,
     /// Tokens of the step.
     pub n_tokens: usize,
     /// Tokens trained on so far.
@@ -63,14 +63,14 @@ pub enum Outcome {
         /// The step, from 0.
         step: u64,
         /// What was wrong with it.
-        trouble: Trouble,
+        fault: StepFault,
     },
     /// A step went bad, and the checkpoint to go back to could not be read to its end: weights and moments are of no use.
     Lost {
         /// The step, from 0.
         step: u64,
         /// What was wrong with it.
-        trouble: Trouble,
+        fault: StepFault,
         /// What is wrong with the checkpoint.
         reason: String,
     },

@@ -1,14 +1,13 @@
-//! One step: the gradients of its batches, a look at them, the update.
+//! One step: the gradients of its batches, the checks that the settings ask for, the update.
 
 use super::Trainer;
 use super::config::LossAverage;
-use super::guard::{self, Trouble};
+use super::gradient_plan::GradientPlan;
+use super::guard::{self, StepFault};
 use super::report::StepReport;
-use crate::checkpoint::Progress;
 use crate::data::ShardError;
-use crate::model::{Dropout, Gpt, Part};
+use crate::model::{GradientSink, Part, ReturnAll, Weights};
 use crate::ops;
-use crate::rng::{self, Purpose};
 
 /// What PyTorch's `clip_grad_norm_` adds to a norm before it divides by it.
 const NORM_EPS: f64 = 1e-6;
@@ -17,43 +16,30 @@ impl Trainer<'_> {
     /// One optimizer step on the next `train.accumulate` batches, fewer at the end of an epoch. Allocates nothing after the
     /// first; where a last batch that is not full is kept, nothing after the first of each size.
     ///
-    /// If the step went bad, the report says so, and neither weights, moments nor the place in the data and in what is drawn
-    /// change.
+    /// If the step fails, the report says why, and neither weights, moments nor the position in the data and in the random
+    /// numbers change.
     ///
     /// # Errors
     /// If a batch cannot be read, which happens only where its tokens are in files; nothing has changed then either.
     pub fn step(&mut self) -> Result<StepReport, ShardError> {
-        let script = self.progress.torch.clone();
+        self.randomness.mark();
         self.begin_epoch_if_due();
-        let (n_batches, n_tokens) = self.size_of_step();
-        let Progress { n_steps, n_skipped, epoch, .. } = self.progress;
-        let lr = self.lr();
-        self.optimizer.begin_step(n_steps - n_skipped, lr);
-        let whole = self.config.looks_at_gradients();
-        let loss = match self.gradients(n_batches, n_tokens) {
-            Ok(loss) => loss,
+        let (n_batches, n_tokens) = match self.read_batches() {
+            Ok(sizes) => sizes,
             Err(error) => {
-                self.forget_step();
-                self.progress.torch = script;
+                self.undo_step(false);
                 return Err(error);
             }
         };
-        let mut grad_norm = None;
-        let trouble = if !loss.is_finite() {
-            Some(Trouble::Loss(loss))
-        } else if whole {
-            let norm = self.norm();
-            grad_norm = Some(norm as f32);
-            self.trouble(loss, norm)
-        } else {
-            None
-        };
-        if trouble.is_some() {
-            self.forget_step();
-            self.progress.torch = script;
+        let lr = self.lr();
+        let loss = self.gradients(n_batches, lr);
+        let (grad_norm, fault) = self.examine(loss);
+        let (step, epoch) = (self.progress.n_steps, self.progress.epoch + 1);
+        if fault.is_some() {
+            self.undo_step(true);
         } else {
             if let Some(norm) = grad_norm {
-                self.update(norm);
+                self.update_from_whole(lr, norm);
                 guard::remember(&mut self.progress.usual, loss, norm);
             }
             self.progress.n_steps += 1;
@@ -63,110 +49,122 @@ impl Trainer<'_> {
             self.progress.settled = false;
         }
         let n_tokens_seen = self.progress.n_tokens_seen;
-        let (step, epoch, step_seconds) = (n_steps, epoch + 1, 0.0);
-        Ok(StepReport { step, epoch, loss, lr, grad_norm, trouble, n_tokens, n_tokens_seen, step_seconds })
+        Ok(StepReport { step, epoch, loss, lr, grad_norm, fault, n_tokens, n_tokens_seen, step_seconds: 0.0 })
     }
 
     /// The learning rate of the next step.
     fn lr(&self) -> f64 {
-        let (n_steps, n_backs) = (self.progress.n_steps, self.progress.n_backs);
-        let lr = self.config.train.lr * self.config.schedule.factor(n_steps, self.n_steps_in_all());
-        // No multiplication where nothing was taken back: the rate is the configured one to the bit.
-        if n_backs == 0 { lr } else { lr * self.config.guard.lr_factor.powi(n_backs as i32) }
+        let (n_steps, n_rollbacks) = (self.progress.n_steps, self.progress.n_backs);
+        let lr = self.config.train.lr * self.config.schedule.factor(n_steps, self.n_steps_total());
+        // No multiplication without a rollback: the rate is the configured one to the bit.
+        if n_rollbacks == 0 { lr } else { lr * self.config.guard.lr_factor.powi(n_rollbacks as i32) }
     }
 
-    /// Batches and tokens of the next step.
-    fn size_of_step(&self) -> (usize, usize) {
-        let (loader, first) = (&self.splits.train, self.progress.batch);
-        let last = first.saturating_add(self.config.train.accumulate).min(loader.n_batches());
-        let n_sequences: usize = (first..last).map(|batch| loader.n_rows(batch)).sum();
-        (last - first, n_sequences * loader.window())
+    /// Reads the batches of the next step; their number and their tokens.
+    fn read_batches(&mut self) -> Result<(usize, usize), ShardError> {
+        let n_batches = self.n_batches_of_step();
+        self.batches.resize_with(n_batches.max(self.batches.len()), Default::default);
+        let mut n_tokens = 0;
+        for batch in &mut self.batches[..n_batches] {
+            batch.n_sequences = self.splits.train.next_batch(&mut batch.inputs, &mut batch.targets)?;
+            n_tokens += batch.inputs.len();
+        }
+        Ok((n_batches, n_tokens))
     }
 
-    /// Forward and backward of the step's batches; the loss of all of them. After a loss that is not finite the gradients are
-    /// of no use.
-    fn gradients(&mut self, n_batches: usize, n_tokens: usize) -> Result<f32, ShardError> {
-        let (config, whole) = (&self.config.train, self.config.looks_at_gradients());
+    /// Batches of the next step: fewer than `train.accumulate` at the end of an epoch.
+    fn n_batches_of_step(&self) -> usize {
+        let left = self.splits.train.n_batches() - self.progress.batch;
+        left.min(self.config.train.accumulate)
+    }
+
+    /// Forward and backward of the step's batches, and with some plans the update; the loss of all of them. After a loss
+    /// that is not finite the gradients are of no use.
+    fn gradients(&mut self, n_batches: usize, lr: f64) -> f32 {
+        let (dev, config) = (self.dev, &self.config.train);
+        let batches = &self.batches[..n_batches];
+        let n_units: f64 = batches.iter().map(|batch| self.objective.n_units(batch)).sum();
+        let n_updates = self.progress.n_steps - self.progress.n_skipped;
         let (mut loss, mut first_sequence) = (0.0, 0);
-        for i in 0..n_batches {
-            let n_sequences = self.splits.train.next_batch(&mut self.inputs, &mut self.targets)?;
-            let n_here = self.inputs.len();
+        for (i, batch) in batches.iter().enumerate() {
             let divisor = match config.loss_average {
-                LossAverage::Token => n_tokens,
-                LossAverage::Book => n_batches * n_here,
+                LossAverage::Token => n_units,
+                LossAverage::Book => n_batches as f64 * self.objective.n_units(batch),
             };
-            let key = rng::stream(config.seed, Purpose::Dropout, self.progress.n_steps);
-            let drop = match (&mut self.masks, &mut self.progress.torch) {
-                (Some(masks), Some(script)) => masks.draw(script.generator(), n_sequences, n_here / n_sequences),
-                _ => Dropout::of_step(key, first_sequence, self.gpt.config.dropout),
-            };
-            self.optimizer.touch(&self.inputs);
-            let (dev, optimizer, updates) = (self.dev, &mut self.optimizer, !whole && i + 1 == n_batches);
-            let sum = self.gpt.forward_backward(
-                dev,
-                &self.inputs,
-                &self.targets,
-                n_sequences,
-                &drop,
-                1.0 / divisor as f32,
-                &mut self.grad,
-                &mut self.saved,
-                &mut self.scratch,
-                &mut |part, weights, grad| {
-                    if updates {
-                        optimizer.update(dev, part, weights, grad);
-                    }
-                },
-            );
-            loss += sum / divisor as f64;
+            let (n_sequences, n_positions) = (batch.n_sequences, batch.n_positions());
+            let drop = self.randomness.dropout(self.progress.n_steps, first_sequence, n_sequences, n_positions);
+            let updates = self.plan != GradientPlan::Whole && i + 1 == n_batches;
+            let (mut update, mut keep) = (None, ReturnAll);
+            let sink: &mut dyn GradientSink =
+                if updates { update.insert(self.optimizer.begin(n_updates, lr, 1.0)) } else { &mut keep };
+            let (gpt, objective, scale) = (&mut self.gpt, self.objective.as_mut(), 1.0 / divisor as f32);
+            let sum = self.buffers.micro_step(dev, gpt, objective, batch, &drop, scale, &mut self.grads, sink);
+            self.grads.drain(dev, Weights { gpt, own_head: objective.head_mut() }, sink);
+            loss += sum / divisor;
             if !loss.is_finite() {
                 break;
             }
             first_sequence += n_sequences as u32;
         }
-        Ok(loss as f32)
+        loss as f32
     }
 
-    /// The norm of the whole gradient.
-    fn norm(&self) -> f64 {
-        self.grad.tensors().map(|(_, grad)| ops::sum_of_squares(self.dev, grad)).sum::<f64>().sqrt()
+    /// The norm of the gradient, where the plan holds it whole, and what is wrong with the step.
+    fn examine(&self, loss: f32) -> (Option<f32>, Option<StepFault>) {
+        if !loss.is_finite() {
+            return (None, Some(StepFault::Loss(loss)));
+        }
+        if self.plan != GradientPlan::Whole {
+            return (None, None);
+        }
+        let squares = self.grads.tensors().map(|(_, grad)| ops::sum_of_squares(self.dev, grad));
+        let norm = squares.sum::<f64>().sqrt();
+        (Some(norm as f32), self.fault(loss, norm))
     }
 
     /// What is wrong with a step of a finite loss.
-    fn trouble(&self, loss: f32, norm: f64) -> Option<Trouble> {
+    fn fault(&self, loss: f32, norm: f64) -> Option<StepFault> {
         if !norm.is_finite() {
-            let bad = self.grad.tensors().find(|(_, grad)| !ops::sum_of_squares(self.dev, grad).is_finite());
-            return bad.map(|(name, _)| Trouble::Gradient(name));
+            let bad = self.grads.tensors().find(|(_, grad)| !ops::sum_of_squares(self.dev, grad).is_finite());
+            return bad.map(|(name, _)| StepFault::Gradient(name));
         }
         guard::outlier(&self.progress.usual, loss, norm as f32, self.config.guard.z_score)
     }
 
-    /// Gives the whole gradient to the optimizer, clipped to `train.clip_norm`.
-    fn update(&mut self, norm: f32) {
+    /// Updates the weights from the whole gradient, clipped to `train.clip_norm`.
+    fn update_from_whole(&mut self, lr: f64, norm: f32) {
         let clip = self.config.train.clip_norm;
-        if clip > 0.0 {
-            self.optimizer.scale_gradients((clip / (f64::from(norm) + NORM_EPS)).min(1.0) as f32);
-        }
-        let blocks = (0..self.gpt.config.n_layer).rev().map(Part::Block);
-        for part in std::iter::once(Part::Head).chain(blocks).chain([Part::Embeddings]) {
-            self.optimizer.update(self.dev, part, &mut self.gpt, &mut self.grad);
+        let grad_scale = if clip > 0.0 { (clip / (f64::from(norm) + NORM_EPS)).min(1.0) as f32 } else { 1.0 };
+        let n_updates = self.progress.n_steps - self.progress.n_skipped;
+        let mut update = self.optimizer.begin(n_updates, lr, grad_scale);
+        let first_block = self.grads.trainable().first_block;
+        let blocks = (first_block..self.gpt.config.n_layer).rev().map(Part::Block);
+        let last = (first_block == 0).then_some(Part::Embeddings);
+        for part in std::iter::once(Part::Head).chain(blocks).chain(last) {
+            let mut gradient =
+                self.grads.take(part).unwrap_or_else(|| panic!("step: the gradient of {part:?} is away"));
+            let weights = Weights { gpt: &mut self.gpt, own_head: self.objective.head_mut() };
+            update.apply(self.dev, weights, &mut gradient);
+            self.grads.put(gradient);
         }
     }
 
-    /// Takes back what a step without an update has left: gradients, and a loader some batches further on.
-    fn forget_step(&mut self) {
-        zero(&mut self.grad);
+    /// Undoes what a step without an update has left: random numbers drawn, batches read, gradients.
+    fn undo_step(&mut self, has_gradients: bool) {
+        if has_gradients {
+            self.grads.zero(self.dev);
+        }
+        self.randomness.roll_back();
         self.epoch_begun = false;
     }
 
-    /// Passes over the batches of a step that went bad.
-    pub(super) fn pass_over(&mut self) {
+    /// Skips the batches of a failed step.
+    pub(super) fn skip_step(&mut self) {
         self.begin_epoch_if_due();
-        let (n_batches, _) = self.size_of_step();
         self.progress.n_steps += 1;
         self.progress.n_skipped += 1;
         self.progress.n_skipped_in_a_row += 1;
-        self.progress.batch += n_batches;
+        self.progress.batch += self.n_batches_of_step();
         self.progress.settled = false;
         self.epoch_begun = false;
     }
@@ -180,29 +178,10 @@ impl Trainer<'_> {
         if self.epoch_begun {
             return;
         }
-        let loader = &mut self.splits.train;
-        let (epoch, n, shuffle) = (self.progress.epoch, loader.n_windows(), self.config.data.shuffle);
-        if let Some(script) = &mut self.progress.torch {
-            script.begin_epoch(epoch, n, shuffle, &mut self.order);
-            loader.start_epoch(Some(&self.order));
-        } else if shuffle && loader.is_long() {
-            loader.start_shuffled(rng::Shuffle::of_epoch(self.config.train.seed, epoch, n as u64));
-        } else if shuffle {
-            rng::permute(self.config.train.seed, epoch, n, &mut self.order);
-            loader.start_epoch(Some(&self.order));
-        } else {
-            loader.start_epoch(None);
-        }
-        // The place was taken from this loader, or compared with it in `resume`.
-        loader.seek(self.progress.batch).expect("a place inside the epoch");
+        let (loader, shuffle) = (&mut self.splits.train, self.config.data.shuffle);
+        self.randomness.begin_epoch(self.progress.epoch, shuffle, loader);
+        // The position was taken from this loader, or compared with it in `resume`.
+        loader.seek(self.progress.batch).expect("a position inside the epoch");
         self.epoch_begun = true;
-    }
-}
-
-/// Sets what is not zero to zero: rows that never had a gradient go on taking no memory.
-fn zero(grad: &mut Gpt) {
-    for (_, tensor) in grad.tensors_mut() {
-        let pieces = tensor.as_mut_slice().chunks_mut(1024);
-        pieces.filter(|piece| piece.iter().any(|x| x.to_bits() != 0)).for_each(|piece| piece.fill(0.0));
     }
 }

@@ -2,20 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checkpoints::Checkpoints;
-use super::config::{Rng, RunConfig};
+use super::checkpoints::{Checkpoints, Savable};
+use super::config::RunConfig;
 use super::early_stopping::best_after;
-use super::guard::{Remedy, Trouble};
+use super::gradient_plan::GradientPlan;
+use super::guard::{Remedy, StepFault};
+use super::objective::{NextToken, Objective, PassBuffers, PassSizes};
 use super::optimizer::AdamW;
+use super::randomness::{self, Randomness};
 use super::report::{EvaluationReport, Observer, Outcome, StepReport};
 use super::splits::Splits;
 use crate::checkpoint::{CheckpointError, Progress, TrainingState};
-use crate::data::{Loader, ShardError};
-use crate::model::{Gpt, Masks, Saved, Scratch};
+use crate::data::{Batch, Loader, ShardError};
+use crate::model::{Gpt, Gradients, Head, Saved, Trainable};
 use crate::ops::Device;
-use crate::rng::torch::{Generator, Script};
+use crate::tensor::Alloc;
 
-/// Steps in a row that may be passed over, and times that a training may go back, before it is given up.
+/// Steps in a row that may be skipped, and rollbacks of a training, before it is given up.
 const MOST_REMEDIES: u64 = 10;
 
 /// A model in training.
@@ -23,94 +26,109 @@ pub struct Trainer<'a> {
     pub(super) dev: &'a Device,
     pub(super) config: &'a RunConfig,
     pub(super) gpt: Gpt,
-    /// One block's memory for all where AdamW takes each block's gradient as soon as it is final.
-    pub(super) grad: Gpt,
+    pub(super) objective: Box<dyn Objective>,
+    pub(super) plan: GradientPlan,
+    pub(super) grads: Gradients,
     pub(super) optimizer: AdamW,
-    pub(super) saved: Saved,
+    pub(super) buffers: PassBuffers,
     saved_evaluation: Saved,
-    pub(super) scratch: Scratch,
     pub(super) splits: Splits,
     pub(super) progress: Progress,
-    /// Of a run that follows a PyTorch script.
-    pub(super) masks: Option<Masks>,
-    /// Whether `splits.train` stands in the epoch of `progress`.
+    pub(super) randomness: Box<dyn Randomness>,
+    /// Whether `splits.train` is in the epoch of `progress`.
     pub(super) epoch_begun: bool,
-    pub(super) order: Vec<u32>,
-    pub(super) inputs: Vec<u32>,
-    pub(super) targets: Vec<u32>,
+    /// The batches of the step.
+    pub(super) batches: Vec<Batch>,
+    /// A batch of an evaluation.
+    evaluated: Batch,
 }
 
 impl<'a> Trainer<'a> {
     /// A training at its start, of fresh weights as `config` says.
     ///
     /// # Panics
-    /// If [`RunConfig::validate_fresh_weights`] refuses the config.
+    /// If [`RunConfig::validate_fresh_weights`] rejects the config.
     pub fn fresh(dev: &'a Device, config: &'a RunConfig, splits: Splits) -> Trainer<'a> {
-        match config.train.rng {
-            Rng::Calame => {
-                let gpt = Gpt::fresh(dev, &config.model, config.train.seed);
-                Trainer::with_script(dev, config, gpt, splits, None)
-            }
-            Rng::Torch => {
-                let mut random = Generator::new(config.train.seed);
-                let gpt = Gpt::fresh_as_torch(&config.model, &mut random);
-                Trainer::with_script(dev, config, gpt, splits, Some(Script::new(random)))
-            }
-        }
+        let (gpt, randomness) = randomness::fresh_weights(dev, config);
+        Trainer::create(dev, config, gpt, Trainable::ALL, Box::new(NextToken), splits, randomness)
     }
 
-    /// A training at its start, of given weights. Where it follows a PyTorch script, that one seeds its generator after it
-    /// has its model.
+    /// A training at its start, of given weights, all of which are trained to predict the next token.
     pub fn new(dev: &'a Device, config: &'a RunConfig, gpt: Gpt, splits: Splits) -> Trainer<'a> {
-        let script = (config.train.rng == Rng::Torch).then(|| Script::new(Generator::new(config.train.seed)));
-        Trainer::with_script(dev, config, gpt, splits, script)
+        Trainer::with_objective(dev, config, gpt, Trainable::ALL, Box::new(NextToken), splits)
     }
 
-    fn with_script(
+    /// A training at its start, of given weights, some of which are trained for an objective.
+    pub fn with_objective(
         dev: &'a Device,
         config: &'a RunConfig,
         gpt: Gpt,
-        mut splits: Splits,
-        script: Option<Script>,
+        trainable: Trainable,
+        objective: Box<dyn Objective>,
+        splits: Splits,
     ) -> Trainer<'a> {
-        let data = config.data.resolved();
-        if script.is_some() {
-            // The book evaluates over the loader that it trains on.
-            splits.train_evaluated = splits.train.clone();
-        }
-        let n_sequences = data.batch_size.max(data.eval_batch_size);
+        let randomness = randomness::for_given_weights(config);
+        Trainer::create(dev, config, gpt, trainable, objective, splits, randomness)
+    }
+
+    fn create(
+        dev: &'a Device,
+        config: &'a RunConfig,
+        gpt: Gpt,
+        trainable: Trainable,
+        objective: Box<dyn Objective>,
+        mut splits: Splits,
+        randomness: Box<dyn Randomness>,
+    ) -> Trainer<'a> {
+        let (data, alloc) = (config.data.resolved(), &mut Alloc::on(dev));
+        randomness.prepare(&mut splits);
+        let (n_sequences, n_positions) = (data.batch_size, data.window);
+        let n_evaluated = n_sequences.max(data.eval_batch_size);
+        let own_head = objective.head();
+        let sizes = PassSizes {
+            n_sequences,
+            n_positions,
+            n_rows: n_evaluated * n_positions,
+            n_outputs: own_head.map_or(gpt.config.vocab_size, Head::n_outputs),
+            rank: gpt.rank(),
+        };
+        let plan = GradientPlan::of(config);
         Trainer {
             dev,
             config,
-            grad: if config.keeps_whole_gradient() {
-                Gpt::zeros_for_training(&gpt.config)
-            } else {
-                Gpt::zeros_of_one_block(&gpt.config)
-            },
-            optimizer: AdamW::new(&gpt.config, &config.train),
-            saved: Saved::for_training(&gpt.config, data.batch_size, data.window),
-            saved_evaluation: Saved::for_evaluation(&gpt.config, n_sequences, data.window),
-            scratch: Scratch::new(&gpt.config, n_sequences * data.window),
-            masks: script.is_some().then(|| Masks::new(&gpt.config)),
+            plan,
+            grads: Gradients::new(&gpt, own_head, trainable, plan.n_buffers(gpt.config.n_layer), alloc),
+            optimizer: AdamW::new(&gpt, own_head, trainable, &config.train, alloc),
+            buffers: PassBuffers::for_training(&gpt.config, sizes, alloc),
+            saved_evaluation: Saved::for_evaluation(&gpt.config, n_evaluated, n_positions, alloc),
             gpt,
+            objective,
             splits,
-            progress: Progress { settled: true, torch: script, ..Progress::default() },
+            progress: Progress { settled: true, ..Progress::default() },
+            randomness,
             epoch_begun: false,
-            order: Vec::new(),
-            inputs: Vec::new(),
-            targets: Vec::new(),
+            batches: Vec::new(),
+            evaluated: Batch::default(),
         }
     }
 
-    /// Takes up the state that a checkpoint in `folder` holds.
+    /// Resumes from the state that a checkpoint in `folder` holds.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn resume(&mut self, folder: &Path) -> Result<(), CheckpointError> {
-        let (m, v) = self.optimizer.moments_mut();
-        let progress = crate::checkpoint::load_training(folder, &mut self.gpt, m, v)?;
-        self.optimizer.find_touched();
-        self.check_script(folder, &progress)?;
+        let (gpt, own_head) = (&mut self.gpt, self.objective.head_mut());
+        let mut progress = self.optimizer.load_moments(self.dev, |[m, v], head_moments| {
+            crate::checkpoint::load_training(folder, [gpt, m, v], own_head.zip(head_moments))
+        })?;
+        let state = progress.torch.take();
+        let restored = self.randomness.restore(state, progress.epoch, progress.batch);
+        restored.map_err(|mismatch| CheckpointError::Config {
+            path: folder.join("state.json"),
+            key: "torch",
+            found: mismatch.found,
+            expected: mismatch.expected,
+        })?;
         if !self.is_reachable(&progress) {
             let Progress { n_steps, epoch, batch, n_tokens_seen, settled, .. } = progress;
             let found = format!(
@@ -124,26 +142,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Whether a checkpoint has what goes on where the run's random numbers come from.
-    fn check_script(&self, folder: &Path, progress: &Progress) -> Result<(), CheckpointError> {
-        let place = |found: &str, expected: &str| CheckpointError::Config {
-            path: folder.join("state.json"),
-            key: "torch",
-            found: found.to_owned(),
-            expected: expected.to_owned(),
-        };
-        match (&progress.torch, self.config.train.rng) {
-            (None, Rng::Torch) => Err(place("none", "the state of PyTorch's generator, since train.rng is torch")),
-            (Some(_), Rng::Calame) => Err(place("a state of PyTorch's generator", "none, since train.rng is calame")),
-            (Some(script), Rng::Torch) if progress.batch > 0 && script.epoch() != Some(progress.epoch) => {
-                let found = script.epoch().map_or("before its first epoch".to_owned(), |n| format!("in epoch {n}"));
-                Err(place(&found, &format!("a place in epoch {}, as the run's", progress.epoch)))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether a training on these batches comes to this place.
+    /// Whether a training on these batches reaches this position.
     fn is_reachable(&self, progress: &Progress) -> bool {
         let Progress { n_steps, epoch, batch, n_tokens_seen, settled, .. } = *progress;
         let (batch, loader) = (batch as u64, &self.splits.train);
@@ -163,13 +162,29 @@ impl<'a> Trainer<'a> {
     /// What the system says.
     pub fn save(&self, checkpoints: &Path) -> Result<PathBuf, CheckpointError> {
         let config = self.config.to_toml(checkpoints)?;
-        crate::checkpoint::save_training(checkpoints, self.state(), &config, 1)
+        crate::checkpoint::save_training(checkpoints, &self.savable().state, &config, 1)
     }
 
-    /// What a checkpoint holds.
-    pub(super) fn state(&self) -> TrainingState<'_> {
+    /// What a checkpoint is written from.
+    pub fn savable(&self) -> Savable<'_> {
         let (m, v) = self.optimizer.moments();
-        TrainingState { weights: &self.gpt, m, v, progress: &self.progress }
+        let heads = self.objective.head().zip(self.optimizer.head_moments());
+        let progress = Progress { torch: self.randomness.state(), ..self.progress.clone() };
+        Savable {
+            dev: self.dev,
+            config: self.config,
+            state: TrainingState {
+                trees: [&self.gpt, m, v],
+                own_heads: heads.map(|(head, [m, v])| [head, m, v]),
+                progress,
+            },
+            trainable: self.grads.trainable(),
+        }
+    }
+
+    /// Where it trains.
+    pub fn device(&self) -> &Device {
+        self.dev
     }
 
     /// The model.
@@ -187,14 +202,14 @@ impl<'a> Trainer<'a> {
         self.splits.train.n_tokens()
     }
 
-    /// Where the training stands.
+    /// How far the training is. The state of a PyTorch script's generator is in checkpoints only.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// The tokens [B, T] that went into the model last: after [`step`](Self::step) those of its batch.
+    /// The tokens [B, T] of the last batch of the last [`step`](Self::step).
     pub fn inputs(&self) -> &[u32] {
-        &self.inputs
+        self.batches.last().map_or(&[], |batch| &batch.inputs)
     }
 
     /// Steps of an epoch; the last takes fewer batches where `train.accumulate` does not divide them.
@@ -203,7 +218,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Steps of the whole training.
-    pub fn n_steps_in_all(&self) -> u64 {
+    pub fn n_steps_total(&self) -> u64 {
         self.steps_per_epoch().saturating_mul(self.config.train.epochs)
     }
 
@@ -240,15 +255,16 @@ impl<'a> Trainer<'a> {
                 return Ok(outcome);
             }
             if let Some(checkpoints) = &mut checkpoints {
-                checkpoints.save_if_due(self, observer);
+                let (n_steps, steps_per_epoch) = (self.progress.n_steps, self.steps_per_epoch());
+                checkpoints.save_if_due(n_steps, steps_per_epoch, || self.savable(), observer);
             }
             if observer.stop_requested() {
                 return Ok(Outcome::Stopped);
             }
             let start = observer.now();
             let mut report = self.step()?;
-            if let Some(trouble) = report.trouble {
-                if let Some(outcome) = self.remedy(&report, trouble, checkpoints.as_deref_mut(), observer)? {
+            if let Some(fault) = report.fault {
+                if let Some(outcome) = self.remedy(&report, fault, checkpoints.as_deref_mut(), observer)? {
                     return Ok(outcome);
                 }
                 continue;
@@ -264,26 +280,26 @@ impl<'a> Trainer<'a> {
     /// How the training ends here, if it does.
     fn end(&self) -> Option<Outcome> {
         let patience = self.config.early_stopping.patience;
-        if self.progress.n_steps >= self.n_steps_in_all() {
+        if self.progress.n_steps >= self.n_steps_total() {
             return Some(Outcome::Finished);
         }
         let hopeless = patience > 0 && self.progress.best.is_some_and(|best| best.n_since >= patience);
         hopeless.then_some(Outcome::StoppedEarly)
     }
 
-    /// Does what the settings say about a step that went bad; how the training ends if that is nothing, or was done too often.
+    /// Applies the settings' remedy for a failed step; returns how the training ends if there is none, or too many.
     fn remedy<O: Observer>(
         &mut self,
         report: &StepReport,
-        trouble: Trouble,
+        fault: StepFault,
         checkpoints: Option<&mut Checkpoints>,
         observer: &mut O,
     ) -> Result<Option<Outcome>, O::Error> {
         let step = report.step;
-        let diverged = Outcome::Diverged { step, trouble };
+        let diverged = Outcome::Diverged { step, fault };
         match self.config.guard.remedy {
             Remedy::Skip if self.progress.n_skipped_in_a_row < MOST_REMEDIES => {
-                self.pass_over();
+                self.skip_step();
                 observer.skipped(report)?;
                 Ok(None)
             }
@@ -299,14 +315,14 @@ impl<'a> Trainer<'a> {
                     }
                 };
                 if let Err(error) = self.resume(&folder) {
-                    return Ok(Some(Outcome::Lost { step, trouble, reason: error.to_string() }));
+                    return Ok(Some(Outcome::Lost { step, fault, reason: error.to_string() }));
                 }
                 self.progress.n_backs = n_backs;
                 observer.went_back(report, &folder, &self.progress)?;
                 Ok(None)
             }
             _ => {
-                // Who goes on from here is given as many again.
+                // A training that is resumed from here has as many remedies again.
                 self.progress.n_skipped_in_a_row = 0;
                 Ok(Some(diverged))
             }
@@ -317,14 +333,14 @@ impl<'a> Trainer<'a> {
     /// before it, so that a state which is saved then does all of it again.
     fn settle<O: Observer>(&mut self, observer: &mut O) -> Result<(), O::Error> {
         let before = self.progress.clone();
-        let settled = self.evaluate_and_tell(observer);
+        let settled = self.evaluate_and_report(observer);
         if settled.is_err() {
             self.progress = before;
         }
         settled
     }
 
-    fn evaluate_and_tell<O: Observer>(&mut self, observer: &mut O) -> Result<(), O::Error> {
+    fn evaluate_and_report<O: Observer>(&mut self, observer: &mut O) -> Result<(), O::Error> {
         let step = self.progress.n_steps - 1;
         if step.is_multiple_of(self.config.train.eval_every) {
             let start = observer.now();
@@ -361,21 +377,17 @@ impl<'a> Trainer<'a> {
     /// The mean of the means of a split's first batches; only PyTorch's script shuffles.
     fn evaluate_split(&mut self, split: fn(&mut Splits) -> &mut Loader, shuffle: bool) -> Result<f32, ShardError> {
         let loader = split(&mut self.splits);
-        if let Some(script) = &mut self.progress.torch {
-            script.evaluation_pass(loader.n_windows(), shuffle, &mut self.order);
-            loader.start_epoch(Some(&self.order));
-        } else {
-            loader.start_epoch(None);
-        }
+        self.randomness.begin_evaluation(shuffle, loader);
         let (mut sum, mut n) = (0.0, 0);
         while n < self.config.train.eval_batches {
-            let n_sequences = loader.next_batch(&mut self.inputs, &mut self.targets)?;
+            let n_sequences = loader.next_batch(&mut self.evaluated.inputs, &mut self.evaluated.targets)?;
             if n_sequences == 0 {
                 break;
             }
-            let (saved, scratch) = (&mut self.saved_evaluation, &mut self.scratch);
-            let loss = self.gpt.loss(self.dev, &self.inputs, &self.targets, n_sequences, saved, scratch);
-            sum += loss / self.targets.len() as f64;
+            self.evaluated.n_sequences = n_sequences;
+            let (objective, saved) = (self.objective.as_mut(), &mut self.saved_evaluation);
+            let loss = self.buffers.evaluate(self.dev, &self.gpt, objective, &self.evaluated, saved);
+            sum += loss / self.objective.n_units(&self.evaluated);
             n += 1;
         }
         Ok((sum / f64::from(n as u32)) as f32)

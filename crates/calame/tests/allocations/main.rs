@@ -10,6 +10,7 @@ use calame::checkpoint::{load_model, save_model};
 use calame::data::{Loader, Windows};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
+use calame::tensor::Alloc;
 use calame::train::plan::{Machine, MemoryKind, Plan, TextSize};
 use calame::train::{Rng, RunConfig, Splits, Trainer};
 
@@ -177,7 +178,7 @@ fn a_plan_counts_what_a_training_takes() {
                 "{what}: {planned} planned, {seen} seen"
             );
         };
-        let (gpt, seen) = counted(|| Gpt::zeros(&config.model));
+        let (gpt, seen) = counted(|| Gpt::zeros(&config.model, &mut Alloc::on(&dev)));
         near("weights", planned(&[Weights]), seen.n_bytes);
         let splits = splits(&config, 24);
         let (mut trainer, seen) = counted(|| Trainer::new(&dev, &config, gpt, splits));
@@ -193,7 +194,7 @@ fn a_plan_counts_what_a_training_takes() {
 fn files_that_lie_cost_no_memory() {
     let folder = tempfile::tempdir().unwrap();
     let config = ModelConfig { vocab_size: 101, n_positions: 64, n_embd: 48, n_head: 3, ..Preset::Tiny.config() };
-    let gpt = Gpt::zeros(&config);
+    let gpt = Gpt::zeros(&config, &mut Alloc::on_host());
     save_model(&folder.path().join("model"), &gpt, None).unwrap();
     let weights = folder.path().join("model/model.safetensors");
     let json = folder.path().join("model/config.json");

@@ -18,6 +18,8 @@ use tempfile::TempDir;
 
 use crate::golden::{self, Golden};
 
+use crate::support::{bits, change, scale, values, zeros};
+
 const WEIGHTS: &str = "model.safetensors";
 
 pub fn config() -> ModelConfig {
@@ -28,15 +30,11 @@ pub fn config() -> ModelConfig {
 pub fn model(config: &ModelConfig) -> Gpt {
     let mut gpt = Gpt::fresh(&Device::cpu(1, Isa::detect(), Precision::F32), config, 3);
     for (i, (_, tensor)) in gpt.tensors_mut().enumerate() {
-        for (j, x) in tensor.as_mut_slice().iter_mut().enumerate() {
-            *x += ((i * 31 + j * 7) % 1001) as f32 * 1e-3;
-        }
+        change(tensor, |x| {
+            x.iter_mut().enumerate().for_each(|(j, x)| *x += ((i * 31 + j * 7) % 1001) as f32 * 1e-3);
+        });
     }
     gpt
-}
-
-pub fn bits(gpt: &Gpt) -> Vec<u32> {
-    gpt.tensors().flat_map(|(_, t)| t.as_slice()).map(|x| x.to_bits()).collect()
 }
 
 /// A folder of the test with a model in `model`.
@@ -145,7 +143,7 @@ fn a_model_that_transformers_wrote_gives_its_logits() {
     let logits = back.gpt.logits(&Device::cpu(2, Isa::detect(), Precision::F32), &inputs, golden.n_sequences());
     let want = golden.get("logits");
     assert_eq!(logits.len(), want.len());
-    let differences = logits.as_slice().iter().zip(want).map(|(a, b)| (a - b).abs());
+    let differences = values(&logits).into_iter().zip(want).map(|(a, b)| (a - b).abs());
     let difference = differences.fold(0.0, f32::max);
     assert!(difference <= 1e-5, "logits differ by {difference:e}");
 }
@@ -453,7 +451,7 @@ fn weights_that_are_not_numbers_are_named() {
     for bad in [f32::NAN, f32::INFINITY] {
         let parent = tempfile::tempdir().unwrap();
         let mut gpt = model(&config());
-        gpt.h[1].mlp.c_proj.weight.as_mut_slice()[77] = bad;
+        change(&mut gpt.h[1].mlp.c_proj.weight, |x| x[77] = bad);
         save_model(&parent.path().join("model"), &gpt, None).unwrap();
         let message = refused(&parent.path().join("model"), WEIGHTS);
         assert!(message.contains("h.1.mlp.c_proj.weight") && message.contains("diverged"), "{message}");
@@ -468,7 +466,7 @@ fn qkv_biases_that_another_program_trained_are_not_lost() {
     assert!(message.contains("transformer.h.1.attn.c_attn.bias") && message.contains("qkv_bias"), "{message}");
     change_config(&folder, |config| config["calame"]["qkv_bias"] = json!(true));
     let back = load_model(&folder).unwrap();
-    assert!(back.gpt.h[1].attn.c_attn.bias.as_slice()[0] != 0.0);
+    assert!(values(&back.gpt.h[1].attn.c_attn.bias)[0] != 0.0);
 }
 
 #[test]
@@ -507,8 +505,8 @@ fn progress(n_steps: u64) -> Progress {
     Progress { n_steps, epoch: 1, batch: 3, n_tokens_seen: n_steps * 64, ..Progress::default() }
 }
 
-fn save(checkpoints: &Path, [weights, m, v]: [&Gpt; 3], n_steps: u64) -> Result<PathBuf, CheckpointError> {
-    save_training(checkpoints, TrainingState { weights, m, v, progress: &progress(n_steps) }, "", 1)
+fn save(checkpoints: &Path, trees: [&Gpt; 3], n_steps: u64) -> Result<PathBuf, CheckpointError> {
+    save_training(checkpoints, &TrainingState { trees, own_heads: None, progress: progress(n_steps) }, "", 1)
 }
 
 /// A checkpoint after seven steps.
@@ -516,7 +514,7 @@ fn training() -> State {
     let parent = tempfile::tempdir().unwrap();
     let trees = [1.0, 0.5, 0.25].map(|factor| {
         let mut tree = model(&config());
-        tree.tensors_mut().for_each(|(_, t)| t.as_mut_slice().iter_mut().for_each(|x| *x *= factor));
+        scale(&mut tree, factor);
         tree
     });
     let folder = save(parent.path(), [&trees[0], &trees[1], &trees[2]], 7).unwrap();
@@ -524,9 +522,9 @@ fn training() -> State {
 }
 
 fn load(folder: &Path) -> Result<(Progress, [Gpt; 3]), CheckpointError> {
-    let mut trees = [(); 3].map(|()| Gpt::zeros(&config()));
+    let mut trees = [(); 3].map(|()| zeros(&config()));
     let [weights, m, v] = &mut trees;
-    load_training(folder, weights, m, v).map(|progress| (progress, trees))
+    load_training(folder, [weights, m, v], None).map(|progress| (progress, trees))
 }
 
 fn training_refused(folder: &Path, file: &str) -> String {
@@ -619,9 +617,9 @@ fn files_of_another_step_or_model_are_errors() {
         fs::write(&path, whole).unwrap();
     }
     let other_shape = ModelConfig { vocab_size: 68, n_layer: 1, tied_head: false, ..config() };
-    let mut other = [(); 3].map(|()| Gpt::zeros(&other_shape));
+    let mut other = [(); 3].map(|()| zeros(&other_shape));
     let [weights, m, v] = &mut other;
-    let message = load_training(&state.folder, weights, m, v).unwrap_err().to_string();
+    let message = load_training(&state.folder, [weights, m, v], None).unwrap_err().to_string();
     for line in [
         "misshapen: wte.weight is F32 [67, 24], expected [68, 24]",
         "missing: lm_head.weight [68, 24]",

@@ -27,6 +27,8 @@ use serde_json::{Value, json};
 
 use crate::gguf::Built;
 
+use crate::support::{change, zeros};
+
 #[path = "../../../../fuzz/checks.rs"]
 mod checks;
 
@@ -294,9 +296,8 @@ fn joined(first: &Path, second: &Path) -> Vec<u8> {
 
 /// A model of a few small numbers that differ.
 fn model(config: &ModelConfig) -> Gpt {
-    let mut gpt = Gpt::zeros(config);
-    let numbers = gpt.tensors_mut().flat_map(|(_, tensor)| tensor.as_mut_slice());
-    numbers.zip((0..=u8::MAX).cycle()).for_each(|(x, i)| *x = f32::from(i) / 8.0 - 2.0);
+    let (mut gpt, mut numbers) = (zeros(config), (0..=u8::MAX).cycle().map(|i| f32::from(i) / 8.0 - 2.0));
+    gpt.tensors_mut().for_each(|(_, t)| change(t, |x| x.iter_mut().zip(&mut numbers).for_each(|(x, n)| *x = n)));
     gpt
 }
 
@@ -322,8 +323,8 @@ fn checkpoint_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
         Progress { n_steps: 40, epoch: 5, batch: 0, n_tokens_seen: 40_960, settled: true, ..Progress::default() };
     [("first", Progress::default()), ("last", last)].map(|(name, progress)| {
         let gpt = model(&checks::tiny_model());
-        let state = TrainingState { weights: &gpt, m: &gpt, v: &gpt, progress: &progress };
-        let folder = save_training(&folder.join(name), state, "", 1).unwrap();
+        let state = TrainingState { trees: [&gpt; 3], own_heads: None, progress: progress.clone() };
+        let folder = save_training(&folder.join(name), &state, "", 1).unwrap();
         (name, joined(&folder.join("state.json"), &folder.join("weights.safetensors")))
     })
 }

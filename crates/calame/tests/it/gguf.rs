@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use calame::checkpoint::{Format as Stored, ModelFile, load_model, save_model, write_gguf};
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
-use calame::quant::{Format, dequantize};
-use calame::tensor::Tensor;
+use calame::quant::{NumberFormat, dequantize};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
@@ -15,10 +14,12 @@ use tempfile::TempDir;
 
 use crate::golden;
 
+use crate::support::{self, change, values, zeros};
+
 // Blocks.
 
 /// Blocks of a format and their values, as llama.cpp's package has them.
-fn golden_blocks(format: Format) -> (Vec<u8>, Vec<f32>) {
+fn golden_blocks(format: NumberFormat) -> (Vec<u8>, Vec<f32>) {
     let file = fs::read(golden::folder().join("gguf/blocks.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&file).unwrap();
     let bytes = file.tensor(&format!("{format}.bytes")).unwrap().data().to_vec();
@@ -32,21 +33,21 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 #[test]
 fn blocks_have_the_values_of_the_reference_to_the_bit() {
-    for format in Format::ALL {
+    for format in NumberFormat::ALL {
         let (bytes, expected) = golden_blocks(format);
         assert_eq!(bytes.len() / format.block_bytes(), expected.len() / format.block_len(), "{format}");
         let mut values = vec![f32::NAN; expected.len()];
         dequantize(format, &bytes, &mut values);
         assert_eq!(bits(&values), bits(&expected), "{format}");
-        assert_eq!(Format::of_ggml_type(format.ggml_type()), Some(format));
+        assert_eq!(NumberFormat::of_ggml_type(format.ggml_type()), Some(format));
     }
-    assert_eq!(Format::of_ggml_type(15), None, "Q8_K stands in no file");
+    assert_eq!(NumberFormat::of_ggml_type(15), None, "Q8_K stands in no file");
 }
 
 #[test]
 #[should_panic(expected = "dequantize: 32 elements from 35 bytes, blocks of 32 in 34")]
 fn parts_of_blocks_are_a_bug() {
-    dequantize(Format::Q8_0, &[0; 35], &mut [0.0; 32]);
+    dequantize(NumberFormat::Q8_0, &[0; 35], &mut [0.0; 32]);
 }
 
 // A file of another program's.
@@ -67,10 +68,10 @@ fn a_file_that_llama_cpps_package_wrote_is_read() {
 
     let hashes: serde_json::Value =
         serde_json::from_slice(&fs::read(golden::folder().join("gguf/tiny.json")).unwrap()).unwrap();
-    let mut gpt = Gpt::zeros(model.config());
+    let mut gpt = zeros(model.config());
     for (name, tensor) in gpt.tensors_mut().filter(|(_, t)| !t.is_empty()) {
         model.read(name, tensor).unwrap();
-        let bytes: Vec<u8> = tensor.as_slice().iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = values(tensor).into_iter().flat_map(|x| x.to_le_bytes()).collect();
         let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hashes[name.to_string()], hash, "{name}");
     }
@@ -122,7 +123,7 @@ fn texts(items: &[&str]) -> Vec<u8> {
 
 impl Built {
     /// A model of one block; `fill` gives format and bytes of each tensor of so many elements.
-    fn model(vocab_size: usize, n_embd: usize, fill: impl Fn(&str, usize) -> (Format, Vec<u8>)) -> Built {
+    fn model(vocab_size: usize, n_embd: usize, fill: impl Fn(&str, usize) -> (NumberFormat, Vec<u8>)) -> Built {
         let c = n_embd as u64;
         let mut built = Built { version: 3, values: vec![], tensors: vec![], alignment: 32, counts: None };
         built.set("general.architecture", TEXT, text("gpt2"));
@@ -154,14 +155,14 @@ impl Built {
     /// Three tokens, two channels, all in f32.
     fn small() -> Built {
         Built::model(3, 2, |name, n| {
-            (Format::F32, (0..n).flat_map(|i| ((name.len() + i) as f32).to_le_bytes()).collect())
+            (NumberFormat::F32, (0..n).flat_map(|i| ((name.len() + i) as f32).to_le_bytes()).collect())
         })
     }
 
     /// The same in the two formats of two bytes.
     pub fn halves() -> Built {
         Built::model(3, 2, |name, n| {
-            let format = if name.ends_with("weight") { Format::F16 } else { Format::Bf16 };
+            let format = if name.ends_with("weight") { NumberFormat::F16 } else { NumberFormat::Bf16 };
             (format, (0..n).flat_map(|i| [i as u8, 0x30 + name.len() as u8 % 16]).collect())
         })
     }
@@ -228,7 +229,7 @@ fn shape(vocab_size: usize, n_positions: usize, n_embd: usize) -> ModelConfig {
 
 #[test]
 fn every_format_comes_through_the_door() {
-    for format in Format::ALL {
+    for format in NumberFormat::ALL {
         let (blocks, values) = golden_blocks(format);
         // K formats need rows of 256, and the golden blocks go into each tensor a whole number of times.
         let built = Built::model(4, 256, |name, n| {
@@ -236,13 +237,13 @@ fn every_format_comes_through_the_door() {
                 assert_eq!(n % values.len(), 0);
                 (format, blocks.repeat(n / values.len()))
             } else {
-                (Format::F32, vec![0; 4 * n])
+                (NumberFormat::F32, vec![0; 4 * n])
             }
         });
         let gpt = built.load();
         let matrices = gpt.tensors().filter(|(_, t)| t.dims().len() == 2);
         for (name, tensor) in matrices {
-            for found in tensor.as_slice().chunks_exact(values.len()) {
+            for found in support::values(tensor).chunks_exact(values.len()) {
                 assert!(bits(found) == bits(&values), "{format} {name}");
             }
         }
@@ -266,7 +267,7 @@ fn versions_alignments_and_types_of_values_are_read() {
     let found = odd.load();
     assert_eq!(found.config, expected.config);
     for ((name, a), (_, b)) in found.tensors().zip(expected.tensors()) {
-        assert_eq!(a.as_slice(), b.as_slice(), "{name}");
+        assert_eq!(values(a), values(b), "{name}");
     }
 }
 
@@ -289,7 +290,7 @@ fn a_head_a_bias_and_a_tokenizer_are_known_by_what_is_there() {
     assert!(!bare.load().config.qkv_bias);
 
     // Without the tokens' types, the ids of the ends tell; gpt-2 is the way of cutting if none is named.
-    let mut with = Built::model(259, 2, |_, n| (Format::F32, vec![0; 4 * n]));
+    let mut with = Built::model(259, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
     with.add_tokenizer();
     let check = |built: &Built| {
         let tokenizer = load_model(&built.save().1).unwrap().tokenizer.unwrap();
@@ -369,7 +370,7 @@ fn tensors_that_cannot_be_there_are_an_error() {
     refuses(|b| b.tensor("output_norm.bias").offset = Some(1 << 20), &["output_norm.bias", "byte 1048576"]);
     refuses(|b| b.tensor(QKV).offset = Some(4), &[QKV, "no multiple of 32"]);
     refuses(|b| b.tensor(QKV).offset = Some(0), &[QKV, "token_embd.weight", "overlap"]);
-    refuses(|b| b.tensor(QKV).ggml_type = Format::Q4_0.ggml_type(), &[QKV, "Q4_0 with rows of 2", "32"]);
+    refuses(|b| b.tensor(QKV).ggml_type = NumberFormat::Q4_0.ggml_type(), &[QKV, "Q4_0 with rows of 2", "32"]);
     let unknown = |b: &mut Built| {
         b.tensor(QKV).ggml_type = 16;
         b.tensor("output_norm.bias").ggml_type = 4_000_000_000;
@@ -415,7 +416,7 @@ fn a_shape_that_is_not_the_files_or_gpt2s_is_an_error() {
 #[test]
 fn a_tokenizer_that_would_encode_otherwise_is_an_error() {
     let with = |change: &dyn Fn(&mut Built), shown: &str| {
-        let mut built = Built::model(259, 2, |_, n| (Format::F32, vec![0; 4 * n]));
+        let mut built = Built::model(259, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
         built.add_tokenizer();
         change(&mut built);
         let message = refused(&built);
@@ -449,11 +450,10 @@ fn saved(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> (TempDir, M
     let folder = tempfile::tempdir().unwrap();
     let mut gpt = Gpt::fresh(&device(), config, 3);
     for (i, (_, tensor)) in gpt.tensors_mut().enumerate() {
-        tensor
-            .as_mut_slice()
-            .iter_mut()
-            .zip((0..251u8).cycle())
-            .for_each(|(x, j)| *x += f32::from(j) * 1e-3 + i as f32 * 1e-2);
+        change(tensor, |x| {
+            let numbers = x.iter_mut().zip((0..251u8).cycle());
+            numbers.for_each(|(x, j)| *x += f32::from(j) * 1e-3 + i as f32 * 1e-2);
+        });
     }
     let path = folder.path().join("model");
     save_model(&path, &gpt, tokenizer).unwrap();
@@ -487,9 +487,9 @@ fn what_is_written_comes_back_to_the_bit() {
             assert!(has("blk.1.attn_qkv.bias"), "llama.cpp demands it");
             let (was, is) = (model.load().unwrap().gpt, written.load().unwrap().gpt);
             for ((name, a), (_, b)) in was.tensors().zip(is.tensors()) {
-                assert_eq!(bits(a.as_slice()), bits(b.as_slice()), "{name}");
+                assert_eq!(bits(&values(a)), bits(&values(b)), "{name}");
             }
-            let logits = |gpt: &Gpt| bits(gpt.logits(&device(), &[1, 66, 0, 42], 1).as_slice());
+            let logits = |gpt: &Gpt| bits(&values(&gpt.logits(&device(), &[1, 66, 0, 42], 1)));
             assert_eq!(logits(&was), logits(&is));
         }
     }
@@ -525,7 +525,7 @@ fn what_stood_there_stands_until_the_new_file_is_whole() {
     assert!(fs::read(&path).unwrap() == before, "the same model gives the same bytes");
 
     let mut gpt = model.load().unwrap().gpt;
-    gpt.ln_f.bias = Tensor::from_slice([2], &[0.0, f32::NAN]);
+    gpt.ln_f.bias = support::tensor([2], &[0.0, f32::NAN]);
     let diverged = folder.path().join("diverged");
     save_model(&diverged, &gpt, None).unwrap();
     let error = write_gguf(&path, &ModelFile::open(&diverged).unwrap()).unwrap_err().to_string();

@@ -1,10 +1,12 @@
 //! Generation: against the book's loop, past the context, by seed, and what it refuses.
 
-use calame::infer::{GenerateError, Generation, Sampler, SamplerConfig, SamplerError};
+use calame::infer::{GenerateError, Generation, GenerationLimits, Sampler, SamplerConfig, SamplerError};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, StreamDecoder, Tokenizer};
+
+use crate::support::{change, scale, values};
 
 const VOCAB: usize = 101;
 const CONTEXT: usize = 20;
@@ -21,8 +23,12 @@ fn device() -> Device {
 /// A model whose next token depends on all of its context: larger weights than OpenAI's.
 fn model(dev: &Device, config: &ModelConfig) -> Gpt {
     let mut gpt = Gpt::fresh(dev, config, 7);
-    gpt.tensors_mut().for_each(|(_, t)| t.as_mut_slice().iter_mut().for_each(|x| *x *= 6.0));
+    scale(&mut gpt, 6.0);
     gpt
+}
+
+fn limits(max_tokens: usize, slide: usize) -> GenerationLimits {
+    GenerationLimits { max_tokens, slide }
 }
 
 fn greedy() -> Sampler {
@@ -36,12 +42,13 @@ fn tokens(n: usize, seed: u64) -> Vec<u32> {
 
 /// The prompt and `n` tokens more.
 fn generated(dev: &Device, gpt: &Gpt, prompt: &[u32], sampler: Sampler, slide: usize, n: usize) -> Vec<u32> {
-    let mut generation = Generation::new(dev, gpt, prompt, sampler, slide).unwrap();
+    let mut generation = Generation::new(dev, gpt, prompt, sampler, limits(n, slide)).unwrap();
     for i in 0..n {
-        let token = generation.next_token().unwrap();
+        let token = generation.next_token().unwrap().unwrap();
         assert_eq!(generation.tokens().len(), prompt.len() + i + 1);
         assert_eq!(generation.tokens().last(), Some(&token));
     }
+    assert_eq!(generation.next_token(), Ok(None), "as many as were asked for");
     generation.tokens().to_vec()
 }
 
@@ -55,7 +62,7 @@ fn by_the_book(dev: &Device, gpt: &Gpt, prompt: &[u32], slide: usize, n: usize) 
             start = ids.len() - (gpt.config.n_positions + 1 - slide);
         }
         let logits = gpt.logits(dev, &ids[start..], 1);
-        let last = &logits.as_slice()[(ids.len() - start - 1) * gpt.config.vocab_size..];
+        let last = &values(&logits)[(ids.len() - start - 1) * gpt.config.vocab_size..];
         let best = (1..last.len()).fold(0, |best, i| if last[i] > last[best] { i } else { best });
         ids.push(best as u32);
     }
@@ -122,7 +129,7 @@ fn top_k_of_one_is_greedy() {
 fn prompts_that_cannot_be_continued_are_errors() {
     let dev = device();
     let gpt = model(&dev, &config());
-    let error = |prompt: &[u32]| Generation::new(&dev, &gpt, prompt, greedy(), 1).err().unwrap();
+    let error = |prompt: &[u32]| Generation::new(&dev, &gpt, prompt, greedy(), limits(1, 1)).err().unwrap();
     assert_eq!(error(&[]), GenerateError::EmptyPrompt);
     let long = error(&tokens(CONTEXT + 1, 1));
     assert_eq!(long, GenerateError::PromptTooLong { n_tokens: CONTEXT + 1, n_positions: CONTEXT });
@@ -131,7 +138,7 @@ fn prompts_that_cannot_be_continued_are_errors() {
     let foreign = error(&[1, VOCAB as u32, 2]);
     assert_eq!(foreign, GenerateError::UnknownToken { id: VOCAB as u32, vocab_size: VOCAB });
     assert!(foreign.to_string().contains("token 101"));
-    assert!(Generation::new(&dev, &gpt, &[VOCAB as u32 - 1], greedy(), 1).is_ok());
+    assert!(Generation::new(&dev, &gpt, &[VOCAB as u32 - 1], greedy(), limits(1, 1)).is_ok());
 }
 
 #[test]
@@ -139,9 +146,10 @@ fn weights_that_are_not_numbers_are_an_error() {
     let dev = device();
     for temperature in [0.0, 1.0] {
         let mut gpt = model(&dev, &config());
-        gpt.h[1].attn.c_proj.weight.as_mut_slice()[17] = f32::NAN;
+        change(&mut gpt.h[1].attn.c_proj.weight, |x| x[17] = f32::NAN);
         let config = SamplerConfig { temperature, ..SamplerConfig::default() };
-        let mut generation = Generation::new(&dev, &gpt, &[1, 2], Sampler::new(&config, 0).unwrap(), 1).unwrap();
+        let mut generation =
+            Generation::new(&dev, &gpt, &[1, 2], Sampler::new(&config, 0).unwrap(), limits(2, 1)).unwrap();
         for _ in 0..2 {
             assert_eq!(generation.next_token(), Err(GenerateError::Sampler(SamplerError::NotFinite)));
         }

@@ -15,6 +15,7 @@ mod optimisation;
 mod plot;
 mod prepare;
 mod shards;
+mod support;
 mod tidy;
 mod tokenizer;
 mod torch_file;

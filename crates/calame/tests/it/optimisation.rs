@@ -10,8 +10,10 @@ use calame::ops::{Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
 use calame::train::{
     CheckpointConfig, Checkpoints, Decay, Decayed, EvaluationReport, LossAverage, Observer, Outcome, Remedy, RunConfig,
-    ScheduleConfig, Splits, StepReport, Trainer, Trouble,
+    ScheduleConfig, Splits, StepFault, StepReport, Trainer,
 };
+
+use crate::support::{bits, change, values, zeros};
 
 const VOCAB: u64 = 101;
 const WINDOW: usize = 16;
@@ -57,16 +59,17 @@ fn trainer<'a>(dev: &'a Device, config: &'a RunConfig, n_windows: usize) -> Trai
 fn mean_of_gradients(trainer: &Trainer<'_>) -> Gpt {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = trainer.save(&folder.path().join("checkpoints")).unwrap();
-    let [mut weights, mut m, mut v] = [(); 3].map(|()| Gpt::zeros(&trainer.gpt().config));
-    load_training(&checkpoint, &mut weights, &mut m, &mut v).unwrap();
+    let [mut weights, mut m, mut v] = [(); 3].map(|()| zeros(&trainer.gpt().config));
+    load_training(&checkpoint, [&mut weights, &mut m, &mut v], None).unwrap();
     m
 }
 
 #[track_caller]
 fn assert_same_gradients(a: &Gpt, b: &Gpt, what: &str) {
     for ((name, a), (_, b)) in a.tensors().zip(b.tensors()) {
-        let most = b.as_slice().iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        let apart = a.as_slice().iter().zip(b.as_slice()).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        let (a, b) = (values(a), values(b));
+        let most = b.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let apart = a.iter().zip(&b).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
         assert!(b.is_empty() || most > 0.0, "{what}: no gradient of {name}");
         assert!(apart <= 1e-5 * most, "{what}: gradients of {name} are {apart} apart, the largest is {most}");
     }
@@ -112,7 +115,7 @@ fn steps_of_an_epoch_take_what_batches_are_left() {
     let dev = device();
     // Seven batches, the last of one window.
     let mut trainer = trainer(&dev, &config, 13);
-    assert_eq!((trainer.steps_per_epoch(), trainer.n_steps_in_all()), (3, 6));
+    assert_eq!((trainer.steps_per_epoch(), trainer.n_steps_total()), (3, 6));
     let tokens: Vec<usize> = (0..6).map(|_| trainer.step().unwrap().n_tokens / WINDOW).collect();
     assert_eq!(tokens, [6, 6, 1, 6, 6, 1]);
     let Progress { n_steps, epoch, batch, n_tokens_seen, .. } = *trainer.progress();
@@ -138,7 +141,7 @@ fn the_books_average_is_the_mean_of_means() {
 }
 
 fn norm(gradients: &Gpt) -> f64 {
-    let squares = gradients.tensors().flat_map(|(_, t)| t.as_slice()).map(|&x| f64::from(x).powi(2));
+    let squares = gradients.tensors().flat_map(|(_, t)| values(t)).map(|x| f64::from(x).powi(2));
     squares.sum::<f64>().sqrt()
 }
 
@@ -160,7 +163,7 @@ fn a_large_gradient_is_clipped_to_its_norm_and_a_small_one_left_alone() {
     assert!((norm(&clipped) / 0.1 - whole / 3.0).abs() < 1e-4 * whole);
     let (_, left) = step(2.0 * whole);
     for ((name, a), (_, b)) in left.tensors().zip(gradients.tensors()) {
-        assert!(a.as_slice() == b.as_slice(), "{name}");
+        assert!(values(a) == values(b), "{name}");
     }
 }
 
@@ -177,15 +180,12 @@ fn decay_takes_from_all_or_from_matrices() {
     let (all, matrices, none) =
         (weights(Decayed::All, 0.5), weights(Decayed::Matrices, 0.5), weights(Decayed::All, 0.0));
     for (((name, all), (_, matrices)), (_, none)) in all.tensors().zip(matrices.tensors()).zip(none.tensors()) {
-        let path = name.path;
+        let path = name.path();
         let is_matrix = path.ends_with("weight") && !path.starts_with("ln_");
         let expected = if is_matrix { all } else { none };
-        assert!(matrices.as_slice() == expected.as_slice(), "{name}");
+        assert!(values(matrices) == values(expected), "{name}");
         // Biases are zero at first, where decay takes nothing.
-        assert!(
-            !path.ends_with("weight") || all.is_empty() || all.as_slice() != none.as_slice(),
-            "{name}: decay shows"
-        );
+        assert!(!path.ends_with("weight") || all.is_empty() || values(all) != values(none), "{name}: decay shows");
     }
 }
 
@@ -195,7 +195,7 @@ struct Notes {
     seconds: u64,
     lr: Vec<f64>,
     steps: Vec<u64>,
-    skipped: Vec<(u64, Trouble)>,
+    skipped: Vec<(u64, StepFault)>,
     backs: Vec<(PathBuf, u64)>,
     improved: Vec<u64>,
     evaluations: Vec<(u64, f32)>,
@@ -230,7 +230,7 @@ impl Observer for Notes {
     }
 
     fn skipped(&mut self, report: &StepReport) -> Result<(), ShardError> {
-        self.skipped.push((report.step, report.trouble.unwrap()));
+        self.skipped.push((report.step, report.fault.unwrap()));
         Ok(())
     }
 
@@ -289,7 +289,7 @@ fn an_outlier_is_passed_over_without_a_trace() {
     let mut trainer = Trainer::new(&dev, &config, gpt, splits_of(&config, text_with_an_outlier()));
     let mut notes = Notes::default();
     assert_eq!(trainer.run(&mut notes).unwrap(), Outcome::Finished);
-    let [(130, Trouble::LossOutlier { z, .. })] = notes.skipped[..] else { panic!("{:?}", notes.skipped) };
+    let [(130, StepFault::LossOutlier { z, .. })] = notes.skipped[..] else { panic!("{:?}", notes.skipped) };
     assert!(z > 6.0);
     assert_eq!(notes.steps, (0..140).filter(|step| *step != 130).collect::<Vec<u64>>());
     let progress = trainer.progress();
@@ -300,7 +300,6 @@ fn an_outlier_is_passed_over_without_a_trace() {
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut other = Trainer::new(&dev, &config, gpt, splits_of(&config, without));
     assert_eq!(other.run(&mut Notes::default()).unwrap(), Outcome::Finished);
-    let bits = |gpt: &Gpt| gpt.tensors().flat_map(|(_, t)| t.as_slice()).map(|x| x.to_bits()).collect::<Vec<u32>>();
     assert!(bits(trainer.gpt()) == bits(other.gpt()), "the step has left a trace");
 }
 
@@ -338,16 +337,16 @@ fn the_first_gradient_that_is_not_finite_is_named_and_reaches_nothing() {
     let dev = device();
     let mut gpt = Gpt::fresh(&dev, &config.model, 1);
     // Logits of 1e25 have a finite loss; squares of the gradients behind them are beyond f32.
-    gpt.lm_head.as_mut_slice().iter_mut().for_each(|x| *x *= 1e25);
+    change(&mut gpt.lm_head, |x| x.iter_mut().for_each(|x| *x *= 1e25));
     let before = gpt.clone();
     let mut trainer = Trainer::new(&dev, &config, gpt, splits_of(&config, random_tokens(8 * WINDOW + 1, 1)));
     let report = trainer.step().unwrap();
     assert!(report.loss.is_finite(), "{report:?}");
-    let Some(trouble @ Trouble::Gradient(name)) = report.trouble else { panic!("{report:?}") };
+    let Some(fault @ StepFault::Gradient(name)) = report.fault else { panic!("{report:?}") };
     assert_eq!(name.to_string(), "wte.weight");
-    assert_eq!(trouble.to_string(), "the gradient of wte.weight is not finite");
+    assert_eq!(fault.to_string(), "the gradient of wte.weight is not finite");
     for ((name, a), (_, b)) in trainer.gpt().tensors().zip(before.tensors()) {
-        assert!(a.as_slice() == b.as_slice(), "{name}");
+        assert!(values(a) == values(b), "{name}");
     }
     assert_eq!(*trainer.progress(), Progress { settled: true, ..Progress::default() });
 }
@@ -367,5 +366,5 @@ fn a_training_whose_validation_gets_no_better_ends_early() {
     assert_eq!((best.step, best.val_loss, best.n_since), (best_step, best_loss, 4));
     assert_eq!(notes.improved.last(), Some(&best_step));
     assert_eq!(notes.evaluations.last().unwrap().0, best_step + 8);
-    assert!(trainer.progress().n_steps < trainer.n_steps_in_all());
+    assert!(trainer.progress().n_steps < trainer.n_steps_total());
 }

@@ -10,7 +10,9 @@ use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Tokenizer};
 use tempfile::TempDir;
 
-use crate::checkpoint::{bits, config, model, names};
+use crate::checkpoint::{config, model, names};
+
+use crate::support::{bits, change};
 
 /// A folder of the test with `model` and, written from it, `out/model.pt`.
 fn written(gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> (TempDir, PathBuf) {
@@ -138,7 +140,7 @@ fn the_tokenizer_is_found_by_its_hash() {
 #[test]
 fn what_stood_there_stands_after_a_failure() {
     let mut gpt = model(&shape(false, true));
-    gpt.lm_head.as_mut_slice()[5] = f32::NAN;
+    change(&mut gpt.lm_head, |x| x[5] = f32::NAN);
     let parent = tempfile::tempdir().unwrap();
     let (folder, path) = (parent.path().join("model"), parent.path().join("model.pt"));
     save_model(&folder, &gpt, None).unwrap();

@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use calame::checkpoint::CheckpointError;
 use calame::data::{ShardError, Windows};
-use calame::model::{Dropout, Gpt, ModelConfig, Preset, Saved, Scratch};
-use calame::ops::{AdamWStep, Device, Isa, Precision, adamw};
-use calame::rng::{Key, Sequence};
-use calame::train::{
-    EvaluationReport, Observer, Outcome, Rng, RunConfig, RunFolder, RunFolderError, Splits, StepReport, Trainer,
-    Trouble,
+use calame::model::{
+    Batch, BatchSlices, Dropout, Gpt, Gradients, ModelConfig, Preset, ReturnAll, Saved, Scratch, Trainable,
 };
+use calame::ops::{AdamWStep, Device, Isa, Precision, RowSet, adamw};
+use calame::rng::{Key, Sequence};
+use calame::tensor::Alloc;
+use calame::train::{
+    EvaluationReport, Observer, Outcome, Rng, RunConfig, RunFolder, RunFolderError, Splits, StepFault, StepReport,
+    Trainer,
+};
+
+use crate::support::{bits, change, zeros};
 
 const VOCAB: u64 = 101;
 /// Steps of an epoch in `config`.
@@ -65,11 +70,6 @@ fn device() -> Device {
 fn trainer<'a>(dev: &'a Device, config: &'a RunConfig) -> Trainer<'a> {
     let gpt = Gpt::fresh(dev, &config.model, config.train.seed);
     Trainer::new(dev, config, gpt, splits(config, STEPS_PER_EPOCH))
-}
-
-/// The bits of every weight.
-fn bits(gpt: &Gpt) -> Vec<u32> {
-    gpt.tensors().flat_map(|(_, t)| t.as_slice()).map(|x| x.to_bits()).collect()
 }
 
 /// The files of a folder by name: of a checkpoint, weights, both moments and the place.
@@ -194,9 +194,12 @@ fn steps_are_those_of_plain_adamw() {
     let (dev, train) = (device(), config.train.clone());
     let mut trainer = trainer(&dev, &config);
     let mut gpt = Gpt::fresh(&dev, &config.model, train.seed);
-    let [mut grad, mut m, mut v] = [(); 3].map(|()| Gpt::zeros(&config.model));
-    let mut saved = Saved::for_training(&config.model, BATCH, WINDOW);
-    let mut scratch = Scratch::new(&config.model, BATCH * WINDOW);
+    let alloc = &mut Alloc::on(&dev);
+    let [mut m, mut v] = [(); 2].map(|()| zeros(&config.model));
+    let mut grads = Gradients::new(&gpt, None, Trainable::ALL, config.model.n_layer, alloc);
+    let mut saved = Saved::for_training(&config.model, BATCH, WINDOW, alloc);
+    let mut scratch = Scratch::new(&config.model, BATCH * WINDOW, alloc);
+    let mut tensors = Batch::new(BATCH * WINDOW, alloc);
     let mut loader = splits(&config, STEPS_PER_EPOCH).train;
     loader.start_epoch(None);
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
@@ -204,19 +207,8 @@ fn steps_are_those_of_plain_adamw() {
         trainer.step().unwrap();
         let n_sequences = loader.next_batch(&mut inputs, &mut targets).unwrap();
         let (drop, scale) = (Dropout::Off, 1.0 / inputs.len() as f32);
-        let ready = &mut |_, _: &mut Gpt, _: &mut Gpt| {};
-        gpt.forward_backward(
-            &dev,
-            &inputs,
-            &targets,
-            n_sequences,
-            &drop,
-            scale,
-            &mut grad,
-            &mut saved,
-            &mut scratch,
-            ready,
-        );
+        tensors.load(&dev, BatchSlices::new(&inputs, &targets, n_sequences));
+        gpt.forward_backward(&dev, &tensors, &drop, scale, &mut grads, &mut saved, &mut scratch, &mut ReturnAll);
         let step = AdamWStep {
             lr: train.lr as f32,
             beta1: train.beta1 as f32,
@@ -227,10 +219,11 @@ fn steps_are_those_of_plain_adamw() {
             bias_correction2: (1.0 - train.beta2.powi(t)) as f32,
             grad_scale: 1.0,
         };
-        let trees = gpt.tensors_mut().zip(grad.tensors_mut()).zip(m.tensors_mut().zip(v.tensors_mut()));
+        let trees = gpt.tensors_mut().zip(grads.tensors()).zip(m.tensors_mut().zip(v.tensors_mut()));
         for (((_, w), (_, g)), ((_, m), (_, v))) in trees.filter(|(((_, w), _), _)| !w.is_empty()) {
-            adamw(&dev, &step, w, g, m, v);
+            adamw(&dev, &step, &RowSet::All, w, &mut g.clone(), m, v);
         }
+        grads.zero(&dev);
         assert!(bits(trainer.gpt()) == bits(&gpt), "weights after step {t}");
     }
 }
@@ -419,7 +412,7 @@ fn a_place_that_the_batches_do_not_have_is_an_error() {
     }
     // The checkpoint is whole, the text is another: six steps an epoch.
     fs::write(checkpoint.join("state.json"), state).unwrap();
-    let gpt = Gpt::zeros(&config.model);
+    let gpt = zeros(&config.model);
     let error = Trainer::new(&dev, &config, gpt, splits(&config, 6)).resume(&checkpoint).unwrap_err();
     assert!(error.to_string().contains("start a new run"), "{error}");
     trainer(&dev, &config).resume(&checkpoint).unwrap();
@@ -474,12 +467,12 @@ fn a_diverging_training_ends_with_the_weights_before_it() {
     let mut once = trainer(&dev, &config);
     let start = once.save(&folder.path().join("checkpoints")).unwrap();
     assert!(once.step().unwrap().loss.is_finite());
-    assert_eq!(once.gpt().first_not_finite(), None);
+    assert_eq!(once.gpt().first_not_finite(&dev), None);
 
     let (mut trainer, mut recorder) = (trainer(&dev, &config), Recorder::new(Stop::Never, 0));
     for attempt in 0..3 {
         // A second attempt meets the same batch and says the same.
-        let Outcome::Diverged { step: 1, trouble: Trouble::Loss(loss) } = run(&mut trainer, &mut recorder) else {
+        let Outcome::Diverged { step: 1, fault: StepFault::Loss(loss) } = run(&mut trainer, &mut recorder) else {
             panic!("attempt {attempt} did not diverge at step 1");
         };
         assert!(!loss.is_finite());
@@ -500,7 +493,7 @@ fn weights_that_are_not_finite_diverge_at_the_first_step() {
     let (dev, config) = (device(), config());
     for bad in [f32::NAN, f32::INFINITY] {
         let mut gpt = Gpt::fresh(&dev, &config.model, 1);
-        gpt.h[1].mlp.c_fc.weight.as_mut_slice()[5] = bad;
+        change(&mut gpt.h[1].mlp.c_fc.weight, |x| x[5] = bad);
         let before = bits(&gpt);
         let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, STEPS_PER_EPOCH));
         let mut recorder = Recorder::new(Stop::Never, 0);
@@ -528,10 +521,12 @@ fn an_evaluation_is_the_mean_of_the_batches_means() {
                 let rows = |shift| -> Vec<u32> {
                     batch.iter().flat_map(|w| &ids[w * WINDOW + shift..(w + 1) * WINDOW + shift]).copied().collect()
                 };
-                let mut saved = Saved::for_evaluation(&config.model, batch.len(), WINDOW);
-                let mut scratch = Scratch::new(&config.model, batch.len() * WINDOW);
-                let (inputs, targets) = (rows(0), rows(1));
-                let sum = trainer.gpt().loss(&dev, &inputs, &targets, batch.len(), &mut saved, &mut scratch);
+                let alloc = &mut Alloc::on(&dev);
+                let mut saved = Saved::for_evaluation(&config.model, batch.len(), WINDOW, alloc);
+                let mut scratch = Scratch::new(&config.model, batch.len() * WINDOW, alloc);
+                let mut tensors = Batch::new(batch.len() * WINDOW, alloc);
+                tensors.load(&dev, BatchSlices::new(&rows(0), &rows(1), batch.len()));
+                let sum = trainer.gpt().loss(&dev, &tensors, &mut saved, &mut scratch);
                 means.push(sum / (batch.len() * WINDOW) as f64);
             }
             (means.iter().sum::<f64>() / means.len() as f64) as f32

@@ -6,6 +6,7 @@ mod packing;
 use std::arch::x86_64::*;
 
 use super::kernels::{Kernels, Store};
+use packing::lanes_mask;
 
 const MR: usize = 14;
 const NR: usize = 32;
@@ -27,7 +28,7 @@ macro_rules! micro_kernel {
             cols: usize,
             store: Store,
         ) {
-            // SAFETY: the caller's promises are passed on; `Kernels::of` gives this kernel only where the machine has
+            // SAFETY: the caller's promises are passed on; `kernels_of` gives this kernel only where the machine has
             // the instructions.
             unsafe {
                 match rows {
@@ -113,16 +114,16 @@ unsafe fn write_tile(sum: &[[__m512; 2]], c: *mut f32, row_stride: usize, cols: 
                 let value = match store {
                     Store::Overwrite => sum[half],
                     Store::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(m, c), sum[half]),
-                    Store::AddTo(bias) => {
+                    Store::Bias(bias) => {
                         _mm512_add_ps(_mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16)), sum[half])
+                    }
+                    Store::AddBias(bias) => {
+                        let bias = _mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16));
+                        _mm512_add_ps(_mm512_add_ps(_mm512_maskz_loadu_ps(m, c), bias), sum[half])
                     }
                 };
                 _mm512_mask_storeu_ps(c, m, value);
             }
         }
     }
-}
-
-fn lanes_mask(lanes: usize) -> __mmask16 {
-    ((1u32 << lanes) - 1) as __mmask16
 }

@@ -1,20 +1,20 @@
-//! Packing for the AVX-512 micro-kernels: rows are copied, or turned in tiles of sixteen lanes, in registers.
+//! Packing for the AVX-512 micro-kernels: rows are copied, or transposed in tiles of sixteen lanes, in registers.
 //!
 //! Whole stores: a masked one costs Zen 4 several ordinary ones. Where a panel is 14 wide, a row's store runs on over the
 //! start of the next row, which is written after it; only the panel's last row is masked.
 
 use std::arch::x86_64::*;
 
-use super::lanes_mask;
-use crate::gemm::kernels::{Packing, Source};
+use crate::gemm::kernels::{Packing, PanelSource};
 use crate::gemm::portable::gather;
 use crate::precision::rounded_to_bf16;
 
-pub(super) const F32: Packing = Packing { copy: copy_f32, turn: turn_f32, turn_lanes: 16, gather };
-pub(super) const BF16: Packing = Packing { copy: copy_bf16, turn: turn_bf16, turn_lanes: 16, gather: gather_bf16 };
+pub(super) const F32: Packing = Packing { copy: copy_f32, transpose: transpose_f32, max_lanes: 16, gather };
+pub(super) const BF16: Packing =
+    Packing { copy: copy_bf16, transpose: transpose_bf16, max_lanes: 16, gather: gather_bf16 };
 
-unsafe fn copy_f32(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    // SAFETY: the caller's promises are passed on; `Kernels::of` gives this only where the machine has the instructions.
+unsafe fn copy_f32(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    // SAFETY: the caller's promises are passed on; `kernels_of` gives this only where the machine has the instructions.
     unsafe {
         match width {
             32 => copy_lanes::<2>(panel, panel_stride, width, source),
@@ -23,18 +23,18 @@ unsafe fn copy_f32(panel: *mut f32, panel_stride: usize, width: usize, source: S
     }
 }
 
-unsafe fn turn_f32(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+unsafe fn transpose_f32(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     // SAFETY: as in `copy_f32`.
     unsafe {
         match source.lanes {
-            16 => turn_lanes::<16>(panel, panel_stride, width, source),
-            14 => turn_lanes::<14>(panel, panel_stride, width, source),
-            _ => turn_some_lanes(panel, panel_stride, width, source),
+            16 => transpose_lanes::<16>(panel, panel_stride, width, source),
+            14 => transpose_lanes::<14>(panel, panel_stride, width, source),
+            _ => transpose_some_lanes(panel, panel_stride, width, source),
         }
     }
 }
 
-unsafe fn copy_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+unsafe fn copy_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     // SAFETY: as in `copy_f32`.
     unsafe {
         match width {
@@ -44,13 +44,13 @@ unsafe fn copy_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: 
     }
 }
 
-unsafe fn turn_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
+unsafe fn transpose_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     // SAFETY: as in `copy_f32`.
     unsafe {
         match source.lanes {
-            16 => turn_pairs::<16>(panel, panel_stride, width, source),
-            14 => turn_pairs::<14>(panel, panel_stride, width, source),
-            _ => turn_some_pairs(panel, panel_stride, width, source),
+            16 => transpose_pairs::<16>(panel, panel_stride, width, source),
+            14 => transpose_pairs::<14>(panel, panel_stride, width, source),
+            _ => transpose_some_pairs(panel, panel_stride, width, source),
         }
     }
 }
@@ -74,14 +74,19 @@ fn whole_rows(units: usize, width: usize) -> usize {
     if width.is_multiple_of(16) { units } else { units - 1 }
 }
 
+/// The mask of the first `lanes` of sixteen lanes.
+pub fn lanes_mask(lanes: usize) -> __mmask16 {
+    ((1u32 << lanes) - 1) as __mmask16
+}
+
 /// Masks of the lanes of each sixteen, of `n` in all.
 fn masks<const G: usize>(n: usize) -> [__mmask16; G] {
     std::array::from_fn(|g| lanes_mask(n.saturating_sub(16 * g).min(16)))
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn copy_lanes<const G: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, k_stride, lanes, kc, .. } = source;
+unsafe fn copy_lanes<const G: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, k_stride, lanes, kc, .. } = source;
     let (read, write, n_whole) = (masks::<G>(lanes), masks::<G>(width), whole_rows(kc, width));
     for k in 0..kc {
         for g in 0..G {
@@ -94,10 +99,10 @@ unsafe fn copy_lanes<const G: usize>(panel: *mut f32, panel_stride: usize, width
     }
 }
 
-/// Tiles of L lanes × 16 terms are turned in registers.
+/// Tiles of L lanes × 16 terms are transposed in registers.
 #[target_feature(enable = "avx512f")]
-unsafe fn turn_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, lane_stride, kc, .. } = source;
+unsafe fn transpose_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, lane_stride, kc, .. } = source;
     let (write, n_whole, n_tiles) = (lanes_mask(width), whole_rows(kc, width), kc / 16);
     for k in (0..n_tiles).map(|tile| 16 * tile) {
         let mut rows = [_mm512_setzero_ps(); 16];
@@ -105,7 +110,7 @@ unsafe fn turn_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width
             // SAFETY: the source has L lanes and these terms.
             *row = unsafe { _mm512_loadu_ps(at.add(lane * lane_stride + k)) };
         }
-        for (t, row) in transpose(rows).into_iter().enumerate() {
+        for (t, row) in transpose_16x16(rows).into_iter().enumerate() {
             // SAFETY: inside the panel.
             unsafe { store(panel.add((k + t) * panel_stride), row, write, k + t < n_whole) };
         }
@@ -114,15 +119,15 @@ unsafe fn turn_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width
         // SAFETY: what is left of source and panel.
         unsafe {
             let rest = source.terms_from(16 * n_tiles);
-            turn_some_lanes(panel.add(16 * n_tiles * panel_stride), panel_stride, width, rest);
+            transpose_some_lanes(panel.add(16 * n_tiles * panel_stride), panel_stride, width, rest);
         }
     }
 }
 
 /// Any number of lanes and terms.
 #[target_feature(enable = "avx512f")]
-unsafe fn turn_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, lane_stride, lanes, kc, .. } = source;
+unsafe fn transpose_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, lane_stride, lanes, kc, .. } = source;
     let write = lanes_mask(width);
     for k in (0..kc).step_by(16) {
         let terms = (kc - k).min(16);
@@ -132,7 +137,7 @@ unsafe fn turn_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, so
             // SAFETY: terms beyond the block are masked.
             *row = unsafe { _mm512_maskz_loadu_ps(read, at.wrapping_add(lane * lane_stride + k)) };
         }
-        for (t, row) in transpose(rows).iter().enumerate().take(terms) {
+        for (t, row) in transpose_16x16(rows).iter().enumerate().take(terms) {
             // SAFETY: lanes beyond the panel's width are masked.
             unsafe { _mm512_mask_storeu_ps(panel.add((k + t) * panel_stride), write, *row) };
         }
@@ -141,8 +146,8 @@ unsafe fn turn_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, so
 
 /// Two terms of a lane to a unit, rounded to the nearest bf16: the rows of terms 2u and 2u + 1 are interleaved.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn copy_pairs<const G: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, k_stride, lanes, kc, .. } = source;
+unsafe fn copy_pairs<const G: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, k_stride, lanes, kc, .. } = source;
     let mut interleave = [0u16; 32];
     for lane in 0..16 {
         interleave[2 * lane] = lane as u16;
@@ -168,10 +173,10 @@ unsafe fn copy_pairs<const G: usize>(panel: *mut f32, panel_stride: usize, width
     }
 }
 
-/// The same for lanes whose terms stand side by side: tiles of L lanes × 32 terms are turned in registers.
+/// The same for lanes whose terms stand side by side: tiles of L lanes × 32 terms are transposed in registers.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn turn_pairs<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, lane_stride, kc, .. } = source;
+unsafe fn transpose_pairs<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, lane_stride, kc, .. } = source;
     let (write, n_whole, n_tiles) = (lanes_mask(width), whole_rows(kc.div_ceil(2), width), kc / 32);
     for unit in (0..n_tiles).map(|tile| 16 * tile) {
         let mut rows = [_mm512_setzero_ps(); 16];
@@ -183,7 +188,7 @@ unsafe fn turn_pairs<const L: usize>(panel: *mut f32, panel_stride: usize, width
                 std::mem::transmute::<__m512bh, __m512>(pairs)
             };
         }
-        for (u, row) in transpose(rows).into_iter().enumerate() {
+        for (u, row) in transpose_16x16(rows).into_iter().enumerate() {
             // SAFETY: inside the panel.
             unsafe { store(panel.add((unit + u) * panel_stride), row, write, unit + u < n_whole) };
         }
@@ -192,15 +197,15 @@ unsafe fn turn_pairs<const L: usize>(panel: *mut f32, panel_stride: usize, width
         // SAFETY: what is left of source and panel.
         unsafe {
             let rest = source.terms_from(32 * n_tiles);
-            turn_some_pairs(panel.add(16 * n_tiles * panel_stride), panel_stride, width, rest);
+            transpose_some_pairs(panel.add(16 * n_tiles * panel_stride), panel_stride, width, rest);
         }
     }
 }
 
 /// Any number of lanes and terms.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn turn_some_pairs(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, lane_stride, lanes, kc, .. } = source;
+unsafe fn transpose_some_pairs(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, lane_stride, lanes, kc, .. } = source;
     let write = lanes_mask(width);
     for k in (0..kc).step_by(32) {
         let read = [lanes_mask((kc - k).min(16)), lanes_mask((kc - k).saturating_sub(16).min(16))];
@@ -214,7 +219,7 @@ unsafe fn turn_some_pairs(panel: *mut f32, panel_stride: usize, width: usize, so
                 std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low))
             };
         }
-        for (u, row) in transpose(rows).iter().enumerate().take((kc - k).div_ceil(2)) {
+        for (u, row) in transpose_16x16(rows).iter().enumerate().take((kc - k).div_ceil(2)) {
             // SAFETY: lanes beyond the panel's width are masked.
             unsafe { _mm512_mask_storeu_ps(panel.add((k / 2 + u) * panel_stride), write, *row) };
         }
@@ -222,8 +227,8 @@ unsafe fn turn_some_pairs(panel: *mut f32, panel_stride: usize, width: usize, so
 }
 
 /// The same for lanes and terms that stand anywhere.
-unsafe fn gather_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: Source) {
-    let Source { at, lane_stride, k_stride, lanes, kc } = source;
+unsafe fn gather_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
+    let PanelSource { at, lane_stride, k_stride, lanes, kc } = source;
     for unit in 0..kc.div_ceil(2) {
         for lane in 0..width {
             let term = |k: usize| {
@@ -241,7 +246,7 @@ unsafe fn gather_bf16(panel: *mut f32, panel_stride: usize, width: usize, source
 
 /// The transpose of a 16 × 16 matrix in registers.
 #[target_feature(enable = "avx512f")]
-fn transpose(r: [__m512; 16]) -> [__m512; 16] {
+fn transpose_16x16(r: [__m512; 16]) -> [__m512; 16] {
     let mut pairs = r;
     for i in 0..8 {
         pairs[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::super::CheckpointError;
 use super::MAGIC;
-use crate::quant::Format;
+use crate::quant::NumberFormat;
 
 /// A header is mostly the tokenizer: this holds a vocabulary of a million tokens.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
@@ -77,7 +77,7 @@ pub(super) struct TensorInfo {
     pub name: String,
     /// The outermost dimension first.
     pub shape: Vec<usize>,
-    pub format: Format,
+    pub format: NumberFormat,
     /// From the file's beginning.
     pub start: u64,
     pub n_bytes: u64,
@@ -152,8 +152,8 @@ fn place(
     let mut problems = Vec::new();
     let mut tensors = Vec::with_capacity(claims.len());
     for claim in claims {
-        let Some(format) = Format::of_ggml_type(claim.ggml_type) else {
-            let known: Vec<&str> = Format::ALL.iter().map(|format| format.name()).collect();
+        let Some(format) = NumberFormat::of_ggml_type(claim.ggml_type) else {
+            let known: Vec<&str> = NumberFormat::ALL.iter().map(|format| format.name()).collect();
             problems.push(format!(
                 "{} has ggml's type {}, which is not read: {} are",
                 claim.name,

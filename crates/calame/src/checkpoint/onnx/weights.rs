@@ -11,7 +11,7 @@ use super::DATA;
 use super::proto::{EXTERNAL, FLOAT, StringStringEntryProto, TensorProto};
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
-use crate::tensor::Tensor;
+use crate::tensor::{Alloc, Tensor};
 
 /// Weights of at least this many bytes start where a memory map can, which is what runtimes bring them in by.
 const ALIGNED_FROM: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub(super) struct Weight {
 pub(super) fn layout(config: &ModelConfig) -> Vec<Weight> {
     let mut end = 0u64;
     let place = |(name, mut dims): (ParamName, Vec<usize>)| {
-        let transposed = is_conv1d(name.path);
+        let transposed = is_conv1d(name.path());
         if transposed {
             dims.reverse();
         }
@@ -65,9 +65,9 @@ impl Weight {
     /// Reads it from a model, in the file's layout.
     pub fn read(&self, model: &ModelFile) -> Result<Tensor, CheckpointError> {
         let zeros = |reversed: bool| match (self.dims.as_slice(), reversed) {
-            (&[rows, cols], false) => Tensor::zeros([rows, cols]),
-            (&[rows, cols], true) => Tensor::zeros([cols, rows]),
-            (dims, _) => Tensor::zeros([dims.iter().product()]),
+            (&[rows, cols], false) => Alloc::on_host().zeros([rows, cols]),
+            (&[rows, cols], true) => Alloc::on_host().zeros([cols, rows]),
+            (dims, _) => Alloc::on_host().zeros([dims.iter().product()]),
         };
         let mut ours = zeros(self.transposed);
         model.read(self.name, &mut ours)?;
@@ -75,7 +75,7 @@ impl Weight {
             return Ok(ours);
         }
         let mut theirs = zeros(false);
-        transpose(ours.as_slice(), self.dims[0], theirs.as_mut_slice());
+        transpose(ours.host(), self.dims[0], theirs.host_mut());
         Ok(theirs)
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn write(path: &Path, weights: &[Weight], model: &ModelFile) -> Resul
     for weight in weights {
         let tensor = weight.read(model)?;
         file.seek(SeekFrom::Start(weight.offset))
-            .and_then(|_| file.write_all(bytemuck::cast_slice(tensor.as_slice())))
+            .and_then(|_| file.write_all(bytemuck::cast_slice(tensor.host())))
             .map_err(CheckpointError::io("write", path))?;
     }
     Ok(())

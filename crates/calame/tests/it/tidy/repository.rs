@@ -18,19 +18,12 @@ use super::{Breach, Source};
 const ARCHITECTURE_LINES: usize = 150;
 
 /// Uses that make cycles: the first file should not use the second.
-const ALLOWED_USES: [AllowedUse<'_>; 41] = [
+const ALLOWED_USES: [AllowedUse<'_>; 38] = [
     ("crates/calame-cli/src/bench/machine.rs", "crates/calame-cli/src/bench/mod.rs"),
     ("crates/calame-cli/src/bench/products.rs", "crates/calame-cli/src/bench/mod.rs"),
     ("crates/calame-cli/src/bench/step.rs", "crates/calame-cli/src/bench/mod.rs"),
     ("crates/calame-cli/src/launch.rs", "crates/calame-cli/src/train.rs"),
     ("crates/calame-cli/src/plan.rs", "crates/calame-cli/src/train.rs"),
-    ("crates/calame-kernels/src/attention/backward.rs", "crates/calame-kernels/src/attention/mod.rs"),
-    ("crates/calame-kernels/src/attention/forward.rs", "crates/calame-kernels/src/attention/mod.rs"),
-    ("crates/calame-kernels/src/gemm/avx512/packing.rs", "crates/calame-kernels/src/gemm/avx512/mod.rs"),
-    ("crates/calame-kernels/src/gemm/kernels.rs", "crates/calame-kernels/src/gemm/avx2.rs"),
-    ("crates/calame-kernels/src/gemm/kernels.rs", "crates/calame-kernels/src/gemm/avx512/mod.rs"),
-    ("crates/calame-kernels/src/gemm/kernels.rs", "crates/calame-kernels/src/gemm/portable.rs"),
-    ("crates/calame-kernels/src/gemm/plan.rs", "crates/calame-kernels/src/gemm/mod.rs"),
     ("crates/calame/src/checkpoint/gguf.rs", "crates/calame/src/checkpoint/model_file.rs"),
     ("crates/calame/src/checkpoint/gguf/header.rs", "crates/calame/src/checkpoint/gguf.rs"),
     ("crates/calame/src/checkpoint/hugging_face.rs", "crates/calame/src/checkpoint/model_file.rs"),
@@ -46,8 +39,13 @@ const ALLOWED_USES: [AllowedUse<'_>; 41] = [
     ("crates/calame/src/data/manifest.rs", "crates/calame/src/data/prepare/options.rs"),
     ("crates/calame/src/data/prepare/pipeline.rs", "crates/calame/src/data/prepare/mod.rs"),
     ("crates/calame/src/data/prepare/state.rs", "crates/calame/src/data/prepare/mod.rs"),
-    ("crates/calame/src/quant/k.rs", "crates/calame/src/quant/mod.rs"),
-    ("crates/calame/src/quant/small.rs", "crates/calame/src/quant/mod.rs"),
+    ("crates/calame/src/model/adapter.rs", "crates/calame/src/model/linear.rs"),
+    ("crates/calame/src/model/gradients.rs", "crates/calame/src/model/gpt.rs"),
+    ("crates/calame/src/model/head.rs", "crates/calame/src/model/gpt.rs"),
+    ("crates/calame/src/model/head.rs", "crates/calame/src/model/gradients.rs"),
+    ("crates/calame/src/model/params/visit.rs", "crates/calame/src/model/gpt.rs"),
+    ("crates/calame/src/model/params/visit.rs", "crates/calame/src/model/params/mod.rs"),
+    ("crates/calame/src/tensor/view.rs", "crates/calame/src/tensor/mod.rs"),
     ("crates/calame/src/tokenizer/encoder.rs", "crates/calame/src/tokenizer/gpt2.rs"),
     ("crates/calame/src/tokenizer/gpt2_json.rs", "crates/calame/src/tokenizer/gpt2.rs"),
     ("crates/calame/src/tokenizer/mod.rs", "crates/calame/src/tokenizer/gpt2.rs"),
@@ -55,7 +53,6 @@ const ALLOWED_USES: [AllowedUse<'_>; 41] = [
     ("crates/calame/src/tokenizer/mod.rs", "crates/calame/src/tokenizer/json.rs"),
     ("crates/calame/src/tokenizer/mod.rs", "crates/calame/src/tokenizer/simple.rs"),
     ("crates/calame/src/train/checkpoints.rs", "crates/calame/src/train/config.rs"),
-    ("crates/calame/src/train/checkpoints.rs", "crates/calame/src/train/trainer.rs"),
     ("crates/calame/src/train/early_stopping.rs", "crates/calame/src/train/config.rs"),
     ("crates/calame/src/train/guard.rs", "crates/calame/src/train/config.rs"),
     ("crates/calame/src/train/recipe.rs", "crates/calame/src/train/config.rs"),
@@ -63,29 +60,18 @@ const ALLOWED_USES: [AllowedUse<'_>; 41] = [
 ];
 
 /// How many doc comments have three words or fewer.
-const N_ALLOWED_SHORT_DOCS: usize = 355;
+const N_ALLOWED_SHORT_DOCS: usize = 393;
 
 /// How often replaced identifiers occur, by pattern; those not listed must not occur.
-const ALLOWED_IDENTIFIERS: [(&str, usize); 22] = [
-    ("*_in_all", 18),
+const ALLOWED_IDENTIFIERS: [(&str, usize); 11] = [
     ("*by_heart*", 2),
     ("*learnt*", 27),
-    ("*pass_over*", 2),
-    ("*room*", 132),
-    ("*rooms*", 101),
+    ("*room*", 12),
     ("Beginning", 24),
-    ("Finish", 40),
-    ("Keep", 63),
-    ("Shards", 50),
-    ("Start", 38),
-    ("Trouble", 47),
+    ("Trouble", 14),
     ("a_pair", 2),
-    ("classifier_forward", 3),
-    ("classifier_forward_backward", 3),
-    ("deal", 26),
     ("goes_on*", 9),
     ("is_listed", 2),
-    ("kept_share", 3),
     ("n_again", 4),
     ("spoken_of", 4),
     ("took", 2),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The same thread so takes the same part of one operation's output and of the next one's input: what it wrote is still in
 /// its own cache, and lines of memory do not wander between cores. (Panels packed by one core and read by both, task by
 /// task, cost a product 1 to 2 per cent.)
-pub(crate) struct Deal {
+pub(crate) struct WorkQueue {
     runs: Box<[Run]>,
 }
 
@@ -16,16 +16,16 @@ pub(crate) struct Deal {
 #[repr(align(128))]
 struct Run(AtomicU64);
 
-impl Deal {
-    pub fn new(n_threads: usize) -> Deal {
-        Deal { runs: (0..n_threads).map(|_| Run(AtomicU64::new(0))).collect() }
+impl WorkQueue {
+    pub fn new(n_threads: usize) -> WorkQueue {
+        WorkQueue { runs: (0..n_threads).map(|_| Run(AtomicU64::new(0))).collect() }
     }
 
     /// Deals tasks 0..n_tasks. Nobody may be taking any meanwhile.
     ///
     /// # Panics
     /// If there are more than `u32::MAX` tasks.
-    pub fn deal(&self, n_tasks: usize) {
+    pub fn fill(&self, n_tasks: usize) {
         assert!(u32::try_from(n_tasks).is_ok(), "a parallel operation of {n_tasks} tasks");
         let n = self.runs.len();
         for (t, run) in self.runs.iter().enumerate() {
@@ -76,9 +76,9 @@ mod tests {
     #[test]
     fn every_task_is_taken_once() {
         for (n_threads, n_tasks) in [(1, 5), (2, 7), (3, 2), (4, 0), (3, 1000)] {
-            let deal = Deal::new(n_threads);
-            deal.deal(n_tasks);
-            let mut taken: Vec<usize> = (0..).map_while(|i| deal.next(i * i % n_threads)).collect();
+            let queue = WorkQueue::new(n_threads);
+            queue.fill(n_tasks);
+            let mut taken: Vec<usize> = (0..).map_while(|i| queue.next(i * i % n_threads)).collect();
             taken.sort_unstable();
             assert_eq!(taken, (0..n_tasks).collect::<Vec<_>>(), "{n_tasks} tasks for {n_threads} threads");
         }
@@ -86,12 +86,12 @@ mod tests {
 
     #[test]
     fn a_thread_begins_with_its_own_run_and_goes_on_at_the_others_ends() {
-        let deal = Deal::new(2);
-        deal.deal(6);
-        assert_eq!([0; 6].map(|thread| deal.next(thread).unwrap()), [0, 1, 2, 5, 4, 3]);
-        deal.deal(6);
-        assert_eq!(deal.next(1), Some(3));
-        deal.clear();
-        assert_eq!(deal.next(0), None);
+        let queue = WorkQueue::new(2);
+        queue.fill(6);
+        assert_eq!([0; 6].map(|thread| queue.next(thread).unwrap()), [0, 1, 2, 5, 4, 3]);
+        queue.fill(6);
+        assert_eq!(queue.next(1), Some(3));
+        queue.clear();
+        assert_eq!(queue.next(0), None);
     }
 }

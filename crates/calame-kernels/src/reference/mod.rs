@@ -2,51 +2,14 @@
 //!
 //! No threads, no `unsafe`, no regard for speed. In f64 the gradients are checked against central differences.
 
-use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+mod attention;
+mod real;
+mod rows;
 
-/// f32 or f64.
-pub trait Real:
-    Copy
-    + PartialOrd
-    + From<f32>
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
-    + AddAssign
-    + Sum
-{
-    /// e^x.
-    fn exp(self) -> Self;
-    /// Natural logarithm.
-    fn ln(self) -> Self;
-    /// Square root.
-    fn sqrt(self) -> Self;
-    /// Hyperbolic tangent.
-    fn tanh(self) -> Self;
-}
-
-macro_rules! real {
-    ($($t:ident),*) => {$(
-        impl Real for $t {
-            fn exp(self) -> $t { $t::exp(self) }
-            fn ln(self) -> $t { $t::ln(self) }
-            fn sqrt(self) -> $t { $t::sqrt(self) }
-            fn tanh(self) -> $t { $t::tanh(self) }
-        }
-    )*};
-}
-real!(f32, f64);
-
-fn count<F: Real>(n: usize) -> F {
-    F::from(n as f32)
-}
-
-fn zero<F: Real>() -> F {
-    F::from(0.0)
-}
+pub use attention::{attention_backward, attention_extend, attention_forward, store_kv};
+pub use real::Real;
+use real::{count, zero};
+pub use rows::{gather_rows, nonzero_rows, scatter_rows_add};
 
 /// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias `[OC]` (none where empty).
 pub fn linear_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], c: usize, y: &mut [F]) {
@@ -152,71 +115,6 @@ pub fn gelu_backward<F: Real>(dy: &[F], x: &[F], dx: &mut [F]) {
     }
 }
 
-/// The weights of one query: softmax of q·k/√HS over keys 0..=q of the head at column `head` of qkv's rows.
-fn attention_weights<F: Real>(qkv: &[F], row0: usize, q: usize, head: usize, c: usize, hs: usize) -> Vec<F> {
-    let part = |t: usize, part: usize| &qkv[(row0 + t) * 3 * c + part * c + head * hs..][..hs];
-    let scores: Vec<F> = (0..=q)
-        .map(|k| part(q, 0).iter().zip(part(k, 1)).map(|(&q, &k)| q * k).sum::<F>() / count::<F>(hs).sqrt())
-        .collect();
-    let max = scores.iter().fold(scores[0], |a, &b| if b > a { b } else { a });
-    let exps: Vec<F> = scores.iter().map(|&s| (s - max).exp()).collect();
-    let sum: F = exps.iter().copied().sum();
-    exps.into_iter().map(|e| e / sum).collect()
-}
-
-/// y [B·T, C] from qkv [B·T, 3C]; `keep(b, head · T + query, key)` is the dropout factor of a weight.
-pub fn attention_forward<F: Real>(
-    (b, t, nh, hs): (usize, usize, usize, usize),
-    qkv: &[F],
-    keep: &dyn Fn(usize, usize, usize) -> F,
-    y: &mut [F],
-) {
-    let c = nh * hs;
-    y.fill(zero());
-    for (s, head, q) in places(b, nh, t) {
-        for (k, p) in attention_weights(qkv, s * t, q, head, c, hs).into_iter().enumerate() {
-            let p = p * keep(s, head * t + q, k);
-            for i in 0..hs {
-                y[(s * t + q) * c + head * hs + i] += p * qkv[(s * t + k) * 3 * c + 2 * c + head * hs + i];
-            }
-        }
-    }
-}
-
-/// dqkv [B·T, 3C], overwritten.
-pub fn attention_backward<F: Real>(
-    (b, t, nh, hs): (usize, usize, usize, usize),
-    dy: &[F],
-    qkv: &[F],
-    keep: &dyn Fn(usize, usize, usize) -> F,
-    dqkv: &mut [F],
-) {
-    let c = nh * hs;
-    let scale = F::from(1.0) / count::<F>(hs).sqrt();
-    dqkv.fill(zero());
-    for (s, head, q) in places(b, nh, t) {
-        let at = |t_: usize, part: usize| (s * t + t_) * 3 * c + part * c + head * hs;
-        let dy = &dy[(s * t + q) * c + head * hs..][..hs];
-        let weights = attention_weights(qkv, s * t, q, head, c, hs);
-        let dweights: Vec<F> =
-            (0..=q).map(|k| keep(s, head * t + q, k) * (0..hs).map(|i| dy[i] * qkv[at(k, 2) + i]).sum::<F>()).collect();
-        let mean: F = weights.iter().zip(&dweights).map(|(&p, &dp)| p * dp).sum();
-        for k in 0..=q {
-            let kept = weights[k] * keep(s, head * t + q, k);
-            let dscore = weights[k] * (dweights[k] - mean) * scale;
-            for i in 0..hs {
-                dqkv[at(k, 2) + i] += kept * dy[i];
-                dqkv[at(q, 0) + i] += dscore * qkv[at(k, 1) + i];
-                dqkv[at(k, 1) + i] += dscore * qkv[at(q, 0) + i];
-            }
-        }
-    }
-}
-
-fn places(b: usize, nh: usize, t: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..b).flat_map(move |s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))))
-}
-
 /// y row = `wte[token] + wpe[position]`.
 pub fn embedding_forward<F: Real>(tokens: &[u32], positions: &[u32], wte: &[F], wpe: &[F], c: usize, y: &mut [F]) {
     for (r, y) in y.chunks_exact_mut(c).enumerate() {
@@ -243,27 +141,51 @@ pub fn embedding_backward<F: Real>(
     }
 }
 
-/// The loss of each row of logits [R, V].
-pub fn cross_entropy_forward<F: Real>(logits: &[F], targets: &[u32], losses: &mut [F]) {
+/// The loss of each row of logits [R, V]; 0 where its weight is 0. Without `weights` all are 1.
+pub fn cross_entropy_forward<F: Real>(logits: &[F], targets: &[u32], weights: Option<&[F]>, losses: &mut [F]) {
     let v = logits.len() / targets.len().max(1);
-    for ((z, &target), loss) in logits.chunks_exact(v.max(1)).zip(targets).zip(losses) {
-        let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
-        let sum: F = z.iter().map(|&z| (z - max).exp()).sum();
-        *loss = sum.ln() + max - z[target as usize];
+    for (r, loss) in losses.iter_mut().enumerate() {
+        *loss = zero();
+        if weight_of(weights, r) != zero() {
+            let z = &logits[r * v..(r + 1) * v];
+            let (max, sum) = max_and_sum_of_exps(z);
+            *loss = sum.ln() + max - z[targets[r] as usize];
+        }
     }
 }
 
-/// dlogits = (softmax − one-hot)·scale, overwritten.
-pub fn cross_entropy_backward<F: Real>(logits: &[F], targets: &[u32], scale: F, dlogits: &mut [F]) {
+/// dlogits = (softmax − one-hot)·scale·weight, overwritten; 0 where a row's weight is 0. Without `weights` all are 1.
+pub fn cross_entropy_backward<F: Real>(
+    logits: &[F],
+    targets: &[u32],
+    weights: Option<&[F]>,
+    scale: F,
+    dlogits: &mut [F],
+) {
     let v = logits.len() / targets.len().max(1);
-    for ((z, &target), dz) in logits.chunks_exact(v).zip(targets).zip(dlogits.chunks_exact_mut(v)) {
-        let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
-        let sum: F = z.iter().map(|&z| (z - max).exp()).sum();
-        for (i, dz) in dz.iter_mut().enumerate() {
+    dlogits.fill(zero());
+    for (r, &target) in targets.iter().enumerate() {
+        let weight = weight_of(weights, r);
+        if weight == zero() {
+            continue;
+        }
+        let z = &logits[r * v..(r + 1) * v];
+        let (max, sum) = max_and_sum_of_exps(z);
+        for i in 0..v {
             let hot = if i == target as usize { F::from(1.0) } else { zero() };
-            *dz = ((z[i] - max).exp() / sum - hot) * scale;
+            dlogits[r * v + i] = ((z[i] - max).exp() / sum - hot) * scale * weight;
         }
     }
+}
+
+fn weight_of<F: Real>(weights: Option<&[F]>, row: usize) -> F {
+    weights.map_or(F::from(1.0), |weights| weights[row])
+}
+
+/// The greatest element, and Σ e^(z − greatest).
+fn max_and_sum_of_exps<F: Real>(z: &[F]) -> (F, F) {
+    let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
+    (max, z.iter().map(|&z| (z - max).exp()).sum())
 }
 
 /// y = x + branch·keep(row, column).
@@ -271,6 +193,19 @@ pub fn add_dropped<F: Real>(x: &[F], branch: &[F], keep: &dyn Fn(usize, usize) -
     for (i, y) in y.iter_mut().enumerate() {
         *y = x[i] + branch[i] * keep(i / cols, i % cols);
     }
+}
+
+/// y ← y + α·x.
+pub fn add_scaled<F: Real>(alpha: F, x: &[F], y: &mut [F]) {
+    for (&x, y) in x.iter().zip(y) {
+        *y += alpha * x;
+    }
+}
+
+/// Σ of the losses times their weights; without `weights` all are 1.
+pub fn sum_losses<F: Real>(losses: &[F], weights: Option<&[F]>) -> F {
+    let terms = losses.iter().enumerate().map(|(r, &loss)| (weight_of(weights, r), loss));
+    terms.filter(|&(weight, _)| weight != zero()).map(|(weight, loss)| weight * loss).sum()
 }
 
 /// The sum of squares; see [`crate::sum_of_squares`].

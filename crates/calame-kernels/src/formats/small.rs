@@ -3,7 +3,7 @@
 //! Where an element has 4 bits in `qs`, byte j holds element j in its lower half and element j + 16 in its upper half.
 //! Fields are in the file's order, with their bytes.
 
-use super::{fields, half};
+use super::fields::{fields, half};
 
 /// Elements of a block.
 pub const LEN: usize = 32;

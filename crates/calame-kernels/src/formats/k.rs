@@ -4,7 +4,7 @@
 //! lowest bits, the next 32 in the bits above, and so on (64 bytes and 64 elements in Q6_K's `ql`). Fields are in the
 //! file's order, with their bytes.
 
-use super::{fields, half};
+use super::fields::{fields, half};
 
 /// Elements of a block.
 pub const LEN: usize = 256;

@@ -2,28 +2,28 @@
 
 /// Floats of a pool's work space that an operation uses. A pool keeps the most that any operation has asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WorkRoom {
+pub struct WorkspaceSize {
     /// Packed panels of a product's left operand, which all threads share.
     pub packed_a: usize,
     /// Packed panels of its right operand.
     pub packed_b: usize,
     /// Each thread's own.
-    pub a_thread: usize,
+    pub per_thread: usize,
 }
 
-impl WorkRoom {
+impl WorkspaceSize {
     /// What serves both.
     #[must_use]
-    pub fn max(self, other: WorkRoom) -> WorkRoom {
-        WorkRoom {
+    pub fn max(self, other: WorkspaceSize) -> WorkspaceSize {
+        WorkspaceSize {
             packed_a: self.packed_a.max(other.packed_a),
             packed_b: self.packed_b.max(other.packed_b),
-            a_thread: self.a_thread.max(other.a_thread),
+            per_thread: self.per_thread.max(other.per_thread),
         }
     }
 
     /// Bytes that a pool of `n_threads` holds.
     pub fn bytes(&self, n_threads: usize) -> u64 {
-        4 * (self.packed_a + self.packed_b + n_threads * self.a_thread) as u64
+        4 * (self.packed_a + self.packed_b + n_threads * self.per_thread) as u64
     }
 }

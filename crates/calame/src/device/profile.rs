@@ -1,22 +1,12 @@
-//! Where operations run, and how long they take there.
+//! How long operations take, phase by phase, and what they had to do at least.
 
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-
-use calame_kernels::{Isa, Pool, Precision};
-
-/// Where operations run: threads, their instruction set, the number format of products.
-pub struct Device {
-    pub(super) pool: Pool,
-    precision: Precision,
-    profile: Option<Profile>,
-}
 
 /// Time since some fixed moment: the library has no clock of its own.
 pub type Clock = Box<dyn Fn() -> Duration + Send + Sync>;
 
-/// A kind of work in a training step.
+/// A kind of work; the caller of an operation that serves several kinds says which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Embedding, forward and backward.
@@ -33,30 +23,35 @@ pub enum Phase {
     LinearBackwardBias,
     /// Attention over heads, without the linear layers around it.
     AttentionForward,
-    /// Its backward.
+    /// Backward of attention over heads.
     AttentionBackward,
     /// Dropout that is not part of a product or of attention.
     Dropout,
-    /// Softmax and cross-entropy over the vocabulary, with the logits' gradient.
+    /// Softmax and cross-entropy over the vocabulary, with the gradient of the logits.
     Loss,
     /// Logits.
     HeadForward,
     /// dx of the head.
     HeadBackwardInput,
-    /// dweight of the head.
+    /// dweight and dbias of the head.
     HeadBackwardWeight,
-    /// The norm of the gradients.
+    /// The norm of the gradients, and the search for what is not finite or not zero.
     Norm,
     /// The optimizer.
     AdamW,
+    /// Keys and values of new tokens into their pages.
+    StoreKv,
+    /// Copies, fills, transfers between devices, fresh weights.
+    Memory,
 }
 
 impl Phase {
-    /// All of them, in the order of a step.
-    pub const ALL: [Phase; 15] = [
+    /// Every phase, in the order of a step.
+    pub const ALL: [Phase; 17] = [
         Phase::Embedding,
         Phase::LayerNorm,
         Phase::LinearForward,
+        Phase::StoreKv,
         Phase::AttentionForward,
         Phase::HeadForward,
         Phase::Loss,
@@ -69,9 +64,10 @@ impl Phase {
         Phase::Dropout,
         Phase::Norm,
         Phase::AdamW,
+        Phase::Memory,
     ];
 
-    /// Its name, as tables print it.
+    /// The name that tables print.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Embedding => "embedding",
@@ -89,6 +85,8 @@ impl Phase {
             Phase::HeadBackwardWeight => "head, dweight",
             Phase::Norm => "gradient norm",
             Phase::AdamW => "AdamW",
+            Phase::StoreKv => "keys and values",
+            Phase::Memory => "copies and fills",
         }
     }
 }
@@ -104,78 +102,44 @@ pub struct Work {
 
 impl Work {
     /// A product [m, k] · [k, n].
-    pub(super) fn product(m: usize, k: usize, n: usize) -> Work {
+    pub(crate) fn product(m: usize, k: usize, n: usize) -> Work {
         Work { n_operations: 2.0 * m as f64 * k as f64 * n as f64, n_bytes: 0.0 }
     }
 
-    /// Passes over memory: f32 read or written.
-    pub(super) fn passes(n_floats: usize) -> Work {
-        Work { n_operations: 0.0, n_bytes: 4.0 * n_floats as f64 }
+    /// Passes over memory: elements of four bytes that are read or written.
+    pub(crate) fn passes(n_elements: usize) -> Work {
+        Work { n_operations: 0.0, n_bytes: 4.0 * n_elements as f64 }
     }
 }
 
-/// All operations of one phase.
+/// The sums over all operations of one phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PhaseTotal {
-    /// Number of operations that were called.
+    /// Operations that were called.
     pub n_calls: u64,
-    /// How long they took.
+    /// Seconds that they took.
     pub seconds: f64,
     /// What they had to do.
     pub work: Work,
 }
 
-struct Profile {
+pub(super) type Totals = [PhaseTotal; Phase::ALL.len()];
+
+pub(super) struct Profile {
     clock: Clock,
-    totals: Mutex<[PhaseTotal; Phase::ALL.len()]>,
+    totals: Mutex<Totals>,
 }
 
-impl Device {
-    /// The processor, with `n_threads` threads, kernels for `isa`, and products in `precision`.
-    ///
-    /// # Panics
-    /// If `n_threads` is 0 or this machine lacks `isa`.
-    pub fn cpu(n_threads: usize, isa: Isa, precision: Precision) -> Device {
-        Device { pool: Pool::new(n_threads, isa), precision, profile: None }
+impl Profile {
+    pub fn new(clock: Clock) -> Profile {
+        Profile { clock, totals: Mutex::default() }
     }
 
-    /// The same device; every operation is timed from now on.
-    pub fn profiled(self, clock: Clock) -> Device {
-        Device { profile: Some(Profile { clock, totals: Mutex::default() }), ..self }
-    }
-
-    /// Number of threads.
-    pub fn n_threads(&self) -> usize {
-        self.pool.n_threads()
-    }
-
-    /// The kernels' instruction set.
-    pub fn isa(&self) -> Isa {
-        self.pool.isa()
-    }
-
-    /// What products multiply.
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    /// The totals since this was last asked, phase by phase, and starts anew; all zero without a clock.
-    pub fn take_profile(&self) -> [(Phase, PhaseTotal); Phase::ALL.len()] {
-        let mut taken = [PhaseTotal::default(); Phase::ALL.len()];
-        if let Some(profile) = &self.profile {
-            let mut totals = profile.totals.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::swap(&mut taken, &mut *totals);
-        }
-        std::array::from_fn(|i| (Phase::ALL[i], taken[Phase::ALL[i] as usize]))
-    }
-
-    /// Runs one operation on the pool.
-    pub(super) fn run<R>(&self, phase: Phase, work: Work, operation: impl FnOnce(&Pool) -> R) -> R {
-        let Some(profile) = &self.profile else { return operation(&self.pool) };
-        let start = (profile.clock)();
-        let result = operation(&self.pool);
-        let seconds = ((profile.clock)() - start).as_secs_f64();
-        let mut totals = profile.totals.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn time<R>(&self, phase: Phase, work: Work, operation: impl FnOnce() -> R) -> R {
+        let start = (self.clock)();
+        let result = operation();
+        let seconds = ((self.clock)() - start).as_secs_f64();
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         let total = &mut totals[phase as usize];
         total.n_calls += 1;
         total.seconds += seconds;
@@ -183,10 +147,8 @@ impl Device {
         total.work.n_bytes += work.n_bytes;
         result
     }
-}
 
-impl fmt::Debug for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Device {{ {} threads, {}, {} }}", self.n_threads(), self.isa(), self.precision)
+    pub fn take(&self) -> Totals {
+        std::mem::take(&mut self.totals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,0 +1,141 @@
+//! The sizes of attention, where a head's numbers are, and a task's work space.
+
+use crate::aligned::AlignedVec;
+use crate::gemm::MatRef;
+use crate::gemm::serial::QueryBlock;
+use crate::math::LANES;
+use crate::philox::BLOCK;
+
+/// Queries that are worked on together.
+pub const QUERIES: usize = 64;
+
+/// `n` keys and those after them that a vector reaches. What is computed of these is thrown away: up to fifteen elements at
+/// the end of each row would else be computed one by one.
+pub fn whole_vectors(n: usize) -> usize {
+    n.next_multiple_of(LANES)
+}
+
+/// Where a row is worked on from if its query sees keys from `first_key` on: the masked elements before that key are
+/// computed too and set to zero afterwards, because the dropout's random numbers come in blocks.
+pub fn whole_blocks(first_key: usize) -> usize {
+    first_key / BLOCK * BLOCK
+}
+
+/// The sizes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// B.
+    pub n_sequences: usize,
+    /// T.
+    pub n_positions: usize,
+    /// NH.
+    pub n_head: usize,
+    /// HS.
+    pub head_size: usize,
+}
+
+impl AttentionShape {
+    pub(super) fn channels(&self) -> usize {
+        self.n_head * self.head_size
+    }
+
+    pub(super) fn check(&self, qkv: usize, y: usize, lse: usize) {
+        let rows = self.n_sequences * self.n_positions;
+        assert!(
+            qkv == rows * 3 * self.channels() && y == rows * self.channels() && lse == rows * self.n_head,
+            "attention {self:?}: qkv of {qkv} elements, y of {y}, lse of {lse}"
+        );
+    }
+
+    /// `starts` is [B·T], and within a sequence no start is after its own position or before an earlier one.
+    pub(super) fn check_starts(&self, starts: Option<&[u32]>) {
+        let Some(starts) = starts else { return };
+        let rows = self.n_sequences * self.n_positions;
+        assert!(starts.len() == rows, "attention {self:?}: {} starts", starts.len());
+        for (s, starts) in starts.chunks_exact(self.n_positions.max(1)).enumerate() {
+            let mut before = 0;
+            for (t, &start) in starts.iter().enumerate() {
+                assert!(
+                    before <= start && start as usize <= t,
+                    "attention: position {t} of sequence {s} starts at {start}, the one before it at {before}"
+                );
+                before = start;
+            }
+        }
+    }
+
+    /// Floats from one row of scores to the next: whole cache lines, and one more, since rows that are 4 kB apart would meet
+    /// in one set of the first-level cache.
+    pub(super) fn scores_stride(&self) -> usize {
+        whole_vectors(self.n_positions) + LANES
+    }
+
+    pub(super) fn scale(&self) -> f32 {
+        1.0 / (self.head_size as f32).sqrt()
+    }
+}
+
+/// One head of one sequence: where its numbers stand.
+#[derive(Clone, Copy)]
+pub struct Head {
+    pub shape: AttentionShape,
+    pub sequence: usize,
+    head: usize,
+}
+
+impl Head {
+    pub fn of_task(shape: AttentionShape, task: usize) -> Head {
+        Head { shape, sequence: task / shape.n_head, head: task % shape.n_head }
+    }
+
+    /// First element of this head's part (0 = q, 1 = k, 2 = v) of position `t` in qkv [B·T, 3C].
+    pub fn qkv_at(&self, part: usize, t: usize) -> usize {
+        let c = self.shape.channels();
+        (self.sequence * self.shape.n_positions + t) * 3 * c + part * c + self.head * self.shape.head_size
+    }
+
+    /// First element of this head in row `t` of y [B·T, C].
+    pub fn y_at(&self, t: usize) -> usize {
+        (self.sequence * self.shape.n_positions + t) * self.shape.channels() + self.head * self.shape.head_size
+    }
+
+    /// First element of this head's lse [B, NH, T].
+    pub fn lse_at(&self) -> usize {
+        (self.sequence * self.shape.n_head + self.head) * self.shape.n_positions
+    }
+
+    /// Rows `from..to` of this head's q, k or v: [to − from, HS].
+    pub fn qkv<'a>(&self, qkv: &'a [f32], part: usize, from: usize, to: usize) -> MatRef<'a> {
+        MatRef::new(&qkv[self.qkv_at(part, from)..], to - from, self.shape.head_size, 3 * self.shape.channels())
+    }
+
+    /// The first key that query `t` sees.
+    pub fn first_key(&self, starts: Option<&[u32]>, t: usize) -> usize {
+        starts.map_or(0, |starts| starts[self.sequence * self.shape.n_positions + t] as usize)
+    }
+
+    /// Queries from `t` on: those after it see no key that it does not see, but later ones.
+    pub fn query_block(&self, starts: Option<&[u32]>, t: usize) -> QueryBlock {
+        QueryBlock { first: t, first_key: self.first_key(starts, t) }
+    }
+
+    /// The row of the dropout factors of query `t`.
+    pub fn drop_row(&self, t: usize) -> usize {
+        self.head * self.shape.n_positions + t
+    }
+}
+
+/// Floats that [`carve`] takes for pieces of these lengths.
+pub fn carved<const N: usize>(lengths: [usize; N]) -> usize {
+    lengths.iter().map(|n| n.next_multiple_of(16)).sum()
+}
+
+/// Cuts a work space into pieces of the given lengths, each on a cache line.
+pub fn carve<const N: usize>(scratch: &mut AlignedVec, lengths: [usize; N]) -> [&mut [f32]; N] {
+    let mut rest = scratch.resize_uninit(carved(lengths));
+    lengths.map(|n| {
+        let (piece, tail) = std::mem::take(&mut rest).split_at_mut(n.next_multiple_of(16));
+        rest = tail;
+        &mut piece[..n]
+    })
+}

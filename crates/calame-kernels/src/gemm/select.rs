@@ -1,0 +1,20 @@
+//! Which micro-kernel and packing an instruction set has for a precision.
+
+use super::kernels::Kernels;
+use crate::isa::Isa;
+use crate::precision::Precision;
+
+/// The kernels of an instruction set; where it does not multiply bf16 natively, operands are rounded and multiplied as
+/// f32: sums differ in their last bits, and it is no faster.
+pub(super) fn kernels_of(isa: Isa, precision: Precision) -> Kernels {
+    let kernels = match (isa, precision) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Bf16, Precision::Bf16) => return super::avx512::BF16,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512 | Isa::Avx512Bf16, _) => super::avx512::F32,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, _) => super::avx2::KERNELS,
+        _ => super::portable::KERNELS,
+    };
+    Kernels { rounds: (precision == Precision::Bf16).then_some(isa), ..kernels }
+}

@@ -1,0 +1,130 @@
+//! Attention: causal, over packed examples, over pages of keys and values.
+
+use super::real::{Real, count, zero};
+use crate::attention::KvPages;
+
+/// The weights of one query: softmax of q·k/√HS over keys `first_key`..=q of the head at column `head` of qkv's rows.
+fn attention_weights<F: Real>(
+    qkv: &[F],
+    row0: usize,
+    (first_key, q): (usize, usize),
+    head: usize,
+    c: usize,
+    hs: usize,
+) -> Vec<F> {
+    let part = |t: usize, part: usize| &qkv[(row0 + t) * 3 * c + part * c + head * hs..][..hs];
+    let score = |k| part(q, 0).iter().zip(part(k, 1)).map(|(&q, &k)| q * k).sum::<F>() / count::<F>(hs).sqrt();
+    softmax((first_key..=q).map(score).collect())
+}
+
+/// y [B·T, C] from qkv [B·T, 3C]; `starts` [B·T] is the first key that each query sees, 0 without it;
+/// `keep(b, head · T + query, key)` is the dropout factor of a weight.
+pub fn attention_forward<F: Real>(
+    (b, t, nh, hs): (usize, usize, usize, usize),
+    qkv: &[F],
+    starts: Option<&[u32]>,
+    keep: &dyn Fn(usize, usize, usize) -> F,
+    y: &mut [F],
+) {
+    let c = nh * hs;
+    y.fill(zero());
+    for (s, head, q) in places(b, nh, t) {
+        let first_key = starts.map_or(0, |starts| starts[s * t + q] as usize);
+        for (k, p) in (first_key..).zip(attention_weights(qkv, s * t, (first_key, q), head, c, hs)) {
+            let p = p * keep(s, head * t + q, k);
+            for i in 0..hs {
+                y[(s * t + q) * c + head * hs + i] += p * qkv[(s * t + k) * 3 * c + 2 * c + head * hs + i];
+            }
+        }
+    }
+}
+
+/// dqkv [B·T, 3C], overwritten; the other arguments are those of [`attention_forward`].
+pub fn attention_backward<F: Real>(
+    (b, t, nh, hs): (usize, usize, usize, usize),
+    dy: &[F],
+    qkv: &[F],
+    starts: Option<&[u32]>,
+    keep: &dyn Fn(usize, usize, usize) -> F,
+    dqkv: &mut [F],
+) {
+    let c = nh * hs;
+    let scale = F::from(1.0) / count::<F>(hs).sqrt();
+    dqkv.fill(zero());
+    for (s, head, q) in places(b, nh, t) {
+        let at = |t_: usize, part: usize| (s * t + t_) * 3 * c + part * c + head * hs;
+        let dy = &dy[(s * t + q) * c + head * hs..][..hs];
+        let first_key = starts.map_or(0, |starts| starts[s * t + q] as usize);
+        let weights = attention_weights(qkv, s * t, (first_key, q), head, c, hs);
+        let factors: Vec<F> = (first_key..=q).map(|k| keep(s, head * t + q, k)).collect();
+        let dweights: Vec<F> = (first_key..=q)
+            .zip(&factors)
+            .map(|(k, &factor)| factor * (0..hs).map(|i| dy[i] * qkv[at(k, 2) + i]).sum::<F>())
+            .collect();
+        let mean: F = weights.iter().zip(&dweights).map(|(&p, &dp)| p * dp).sum();
+        for (j, k) in (first_key..=q).enumerate() {
+            let kept = weights[j] * factors[j];
+            let dscore = weights[j] * (dweights[j] - mean) * scale;
+            for i in 0..hs {
+                dqkv[at(k, 2) + i] += kept * dy[i];
+                dqkv[at(q, 0) + i] += dscore * qkv[at(k, 1) + i];
+                dqkv[at(k, 1) + i] += dscore * qkv[at(q, 0) + i];
+            }
+        }
+    }
+}
+
+fn places(b: usize, nh: usize, t: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..b).flat_map(move |s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))))
+}
+
+/// The keys and values of new rows, out of qkv [R, 3C], in their places in the page stores [·, C].
+pub fn store_kv<F: Real>(
+    qkv: &[F],
+    c: usize,
+    sequences: &[u32],
+    positions: &[u32],
+    pages: KvPages<'_>,
+    keys: &mut [F],
+    values: &mut [F],
+) {
+    for (r, row) in qkv.chunks_exact(3 * c).enumerate() {
+        let at = pages.row(sequences[r] as usize, positions[r] as usize) * c;
+        keys[at..at + c].copy_from_slice(&row[c..2 * c]);
+        values[at..at + c].copy_from_slice(&row[2 * c..]);
+    }
+}
+
+/// y [R, C] from qkv [R, 3C]: row r attends to positions 0..=`positions[r]` of its sequence.
+pub fn attention_extend<F: Real>(
+    qkv: &[F],
+    (nh, hs): (usize, usize),
+    sequences: &[u32],
+    positions: &[u32],
+    pages: KvPages<'_>,
+    keys: &[F],
+    values: &[F],
+    y: &mut [F],
+) {
+    let c = nh * hs;
+    y.fill(zero());
+    for (r, h) in (0..positions.len()).flat_map(|r| (0..nh).map(move |h| (r, h))) {
+        let at: Vec<usize> =
+            (0..=positions[r] as usize).map(|t| pages.row(sequences[r] as usize, t) * c + h * hs).collect();
+        let query = &qkv[r * 3 * c + h * hs..][..hs];
+        let score =
+            |&at: &usize| query.iter().zip(&keys[at..]).map(|(&q, &k)| q * k).sum::<F>() / count::<F>(hs).sqrt();
+        for (p, at) in softmax(at.iter().map(score).collect()).into_iter().zip(at) {
+            for i in 0..hs {
+                y[r * c + h * hs + i] += p * values[at + i];
+            }
+        }
+    }
+}
+
+fn softmax<F: Real>(scores: Vec<F>) -> Vec<F> {
+    let max = scores.iter().fold(scores[0], |a, &b| if b > a { b } else { a });
+    let exps: Vec<F> = scores.iter().map(|&s| (s - max).exp()).collect();
+    let sum: F = exps.iter().copied().sum();
+    exps.into_iter().map(|e| e / sum).collect()
+}

@@ -1,0 +1,24 @@
+//! Rows of a matrix by number.
+
+use super::real::{Real, zero};
+
+/// Row i of y becomes row `which[i]` of x.
+pub fn gather_rows<F: Real>(x: &[F], cols: usize, which: &[u32], y: &mut [F]) {
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = x[which[i / cols] as usize * cols + i % cols];
+    }
+}
+
+/// Row i of x is added to row `which[i]` of y.
+pub fn scatter_rows_add<F: Real>(x: &[F], cols: usize, which: &[u32], y: &mut [F]) {
+    for (i, &x) in x.iter().enumerate() {
+        y[which[i / cols] as usize * cols + i % cols] += x;
+    }
+}
+
+/// `rows[r]` is set where row r has an element that is not 0.
+pub fn nonzero_rows<F: Real>(x: &[F], cols: usize, rows: &mut [bool]) {
+    for (i, &x) in x.iter().enumerate() {
+        rows[i / cols] |= x != zero();
+    }
+}

@@ -1,0 +1,263 @@
+//! What a device must implement.
+
+use std::fmt;
+
+use calame_kernels::{AdamW, AttentionShape, DropMask, Key, Precision};
+
+use crate::tensor::{ElementFormat, Storage, Tensor, View, ViewMut};
+
+/// Every operation of training and inference on the storage of one device.
+///
+/// [`crate::ops`] documents each operation under the same name, and calls it with tensors that this device has created.
+/// What is written is `&mut`, and overwritten unless the name ends in `_add` or the argument is a gradient of a parameter
+/// (`grad`, `dweight`, `dbias`), which is added to. An operation may return before it is done; [`read`](Self::read) waits.
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// The number format of the operands of products.
+    fn precision(&self) -> Precision;
+
+    /// Zeros; `sparse` expects few of the rows ever to be touched.
+    fn zeros(&self, n_elements: usize, format: ElementFormat, sparse: bool) -> Storage;
+    /// f32 from this machine's memory.
+    fn write(&self, from: &[f32], to: &mut Tensor);
+    /// Ids from this machine's memory.
+    fn write_ids(&self, from: &[u32], to: &mut Tensor);
+    /// f32 into this machine's memory, once all operations before it are done.
+    fn read(&self, from: &Tensor, to: &mut [f32]);
+    /// y = x, both f32 or both ids.
+    fn copy(&self, x: &Tensor, y: &mut Tensor);
+    /// y = x, whose numbers may be in any format, in f32.
+    fn dequantize(&self, x: &Tensor, y: &mut Tensor);
+    /// x = value.
+    fn fill(&self, value: f32, x: &mut Tensor);
+    /// x = 0; memory that is zero already stays untouched.
+    fn zero(&self, x: &mut Tensor);
+    /// x ← alpha·x.
+    fn scale(&self, alpha: f32, x: &mut Tensor);
+    /// y += alpha·x.
+    fn add_scaled(&self, alpha: f32, x: &Tensor, y: &mut Tensor);
+    /// Uniform random numbers in [low, high).
+    fn fill_uniform(&self, key: Key, low: f32, high: f32, x: &mut Tensor);
+    /// Normal random numbers.
+    fn fill_normal(&self, key: Key, mean: f32, std: f32, x: &mut Tensor);
+    /// ids\[i\] = i mod n.
+    fn fill_positions(&self, n: usize, ids: &mut Tensor);
+
+    /// y, mean and rstd of each row of x.
+    fn layer_norm_forward(&self, x: &Tensor, layer: Affine<'_>, y: &mut Tensor, mean: &mut Tensor, rstd: &mut Tensor);
+    /// y again, from the saved mean and rstd.
+    fn layer_norm_again(&self, x: &Tensor, layer: Affine<'_>, mean: &Tensor, rstd: &Tensor, y: &mut Tensor);
+    /// dx is added to, and so are dweight and dbias unless they are absent.
+    fn layer_norm_backward_add(
+        &self,
+        dy: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        mean: &Tensor,
+        rstd: &Tensor,
+        dx: &mut Tensor,
+        dweight: &mut Tensor,
+        dbias: &mut Tensor,
+    );
+
+    /// c = epilogue(init + a·b): every product of a linear layer and of the head.
+    fn product(&self, a: View<'_>, b: View<'_>, c: ViewMut<'_>, init: Init<'_>, epilogue: Epilogue<'_>);
+    /// dbias += Σ of the rows of dy.
+    fn sum_rows_add(&self, dy: &Tensor, dbias: &mut Tensor);
+
+    /// y [B·T, C] and lse [B·NH·T] from qkv [B·T, 3C].
+    fn attention_forward(
+        &self,
+        shape: AttentionShape,
+        qkv: &Tensor,
+        starts: Option<&Tensor>,
+        mask: Option<&DropMask<'_>>,
+        y: &mut Tensor,
+        lse: &mut Tensor,
+    );
+    /// dqkv [B·T, 3C].
+    fn attention_backward(
+        &self,
+        shape: AttentionShape,
+        dy: &Tensor,
+        qkv: &Tensor,
+        starts: Option<&Tensor>,
+        mask: Option<&DropMask<'_>>,
+        y: &Tensor,
+        lse: &Tensor,
+        dqkv: &mut Tensor,
+    );
+    /// Keys and values of new rows into their pages.
+    fn store_kv(&self, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor);
+    /// Attention of new rows over their sequences' pages.
+    fn attention_extend(
+        &self,
+        qkv: &Tensor,
+        n_head: usize,
+        rows: KvRows<'_>,
+        keys: &Tensor,
+        values: &Tensor,
+        y: &mut Tensor,
+    );
+
+    /// y row = `wte[token] + wpe[position]`.
+    fn embedding_forward(&self, tokens: &Tensor, positions: &Tensor, wte: &Tensor, wpe: &Tensor, y: &mut Tensor);
+    /// dwte and dwpe are added to unless they are absent; `touched` gets the rows of wte that were.
+    fn embedding_backward(
+        &self,
+        tokens: &Tensor,
+        positions: &Tensor,
+        dy: &Tensor,
+        dwte: &mut Tensor,
+        dwpe: &mut Tensor,
+        touched: &mut RowSet,
+    );
+
+    /// y = x·mask.
+    fn drop_elements(&self, x: &Tensor, mask: &DropMask<'_>, rows_per_sequence: usize, y: &mut Tensor);
+    /// x ← x·mask.
+    fn drop_in_place(&self, mask: &DropMask<'_>, rows_per_sequence: usize, x: &mut Tensor);
+
+    /// Rows `which` of x, one after another in y.
+    fn gather_rows(&self, x: &Tensor, which: &Tensor, y: &mut Tensor);
+    /// Copies rows of one tensor to other rows of it.
+    fn copy_rows(&self, x: &mut Tensor, from: usize, to: usize, n_rows: usize);
+
+    /// The loss of each row of logits; with a `scale` the logits become their gradients.
+    fn cross_entropy(
+        &self,
+        logits: &mut Tensor,
+        targets: View<'_>,
+        weights: Option<View<'_>>,
+        losses: ViewMut<'_>,
+        scale: Option<f32>,
+    );
+    /// Σ weight·loss over the first rows, in their order; waits for the losses.
+    fn sum_losses(&self, losses: &Tensor, weights: Option<&Tensor>, n_rows: usize) -> f64;
+
+    /// One AdamW step on one parameter, whose gradient is set to zero. Rows outside `touched` have never had a gradient:
+    /// they only decay.
+    fn adamw(
+        &self,
+        step: &AdamW,
+        touched: &RowSet,
+        weight: &mut Tensor,
+        grad: &mut Tensor,
+        m: &mut Tensor,
+        v: &mut Tensor,
+    );
+    /// The sum of squares of all elements, not finite where one is not.
+    fn sum_of_squares(&self, x: &Tensor) -> f64;
+    /// Whether every element is a finite number.
+    fn all_finite(&self, x: &Tensor) -> bool;
+    /// Adds the rows of x that hold anything but zeros.
+    fn find_touched(&self, x: &Tensor, touched: &mut RowSet);
+}
+
+/// The scale and shift of a layer normalisation.
+#[derive(Clone, Copy, Debug)]
+pub struct Affine<'a> {
+    /// Gain `[C]`.
+    pub weight: &'a Tensor,
+    /// Shift `[C]`.
+    pub bias: &'a Tensor,
+}
+
+/// What an element of a product starts from.
+#[derive(Clone, Copy, Debug)]
+pub enum Init<'a> {
+    /// The result is overwritten.
+    Zero,
+    /// The products are added to what the result holds.
+    Add,
+    /// Each row starts from this one.
+    Bias(&'a Tensor),
+    /// This row and the products are added to what each row of the result holds.
+    AddBias(&'a Tensor),
+}
+
+/// What is done to a product while it is in the cache.
+#[derive(Debug)]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    None,
+    /// y becomes gelu(c); c stays as it is.
+    Gelu {
+        /// As large as c; overwritten.
+        y: &'a mut Tensor,
+    },
+    /// c, the gradient of gelu(x), becomes that of x; y becomes gelu(x).
+    GeluBackward {
+        /// The argument of gelu, as large as c.
+        x: &'a Tensor,
+        /// As large as c; overwritten.
+        y: &'a mut Tensor,
+    },
+    /// c becomes x + c·mask: the end of a branch of the residual stream.
+    Residual {
+        /// As large as c.
+        x: &'a Tensor,
+        /// Which elements of the branch stay; without it all do.
+        mask: Option<&'a DropMask<'a>>,
+        /// T: rows that belong to one sequence.
+        rows_per_sequence: usize,
+    },
+}
+
+/// New rows of sequences whose keys and values are in pages.
+#[derive(Clone, Copy, Debug)]
+pub struct KvRows<'a> {
+    /// Positions in a page.
+    pub page_len: usize,
+    /// Page tables of all sequences, one after another: ids.
+    pub table: &'a Tensor,
+    /// Where the table of each sequence starts: ids.
+    pub starts: &'a Tensor,
+    /// The sequence of each row: ids `[R]`.
+    pub sequences: &'a Tensor,
+    /// The position of each row: ids `[R]`.
+    pub positions: &'a Tensor,
+}
+
+/// Rows of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowSet {
+    /// Every row, or a table of which nobody has kept track.
+    All,
+    /// The rows that are set.
+    Some(Vec<bool>),
+}
+
+impl RowSet {
+    /// None of `n_rows` rows.
+    pub fn none(n_rows: usize) -> RowSet {
+        RowSet::Some(vec![false; n_rows])
+    }
+
+    /// Adds the rows of another set of the same table.
+    pub fn add(&mut self, other: &RowSet) {
+        match (&mut *self, other) {
+            (RowSet::Some(rows), RowSet::Some(others)) => {
+                rows.iter_mut().zip(others).for_each(|(row, other)| *row |= other);
+            }
+            (_, RowSet::All) => *self = RowSet::All,
+            (RowSet::All, _) => {}
+        }
+    }
+
+    /// Adds the rows of these ids.
+    ///
+    /// # Panics
+    /// If the table lacks one of them.
+    pub fn add_ids(&mut self, ids: &[u32]) {
+        if let RowSet::Some(rows) = self {
+            ids.iter().for_each(|&id| rows[id as usize] = true);
+        }
+    }
+
+    /// Removes every row; a set of all rows stays one.
+    pub fn clear(&mut self) {
+        if let RowSet::Some(rows) = self {
+            rows.fill(false);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Low-rank adapters of linear layers: y += scale·(x·Aᵀ)·Bᵀ on a range of output columns.
+//!
+//! E. Hu et al., "LoRA: low-rank adaptation of large language models", 2021. Queries, keys and values are three ranges of
+//! `c_attn`, so that each can have an adapter of its own.
+
+use std::ops::Range;
+
+use super::Linear;
+use crate::ops::{self, Device, LowRank};
+use crate::tensor::{Alloc, Tensor};
+
+/// An adapter of a linear layer; also its gradients and its moments.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// [rank, C].
+    pub a: Tensor,
+    /// [columns, rank].
+    pub b: Tensor,
+    /// The factor of the product: alpha / rank.
+    pub scale: f32,
+    /// The layer's output columns that it adds to.
+    pub columns: Range<usize>,
+}
+
+/// Work space of the adapters of all layers.
+#[derive(Debug)]
+pub struct AdapterScratch {
+    /// scale·x·Aᵀ, [R, rank].
+    inner: Tensor,
+    dinner: Tensor,
+}
+
+impl AdapterScratch {
+    /// For up to `n_rows` rows and adapters of up to `rank`; absent for a rank of 0.
+    pub fn new(n_rows: usize, rank: usize, alloc: &mut Alloc<'_>) -> AdapterScratch {
+        let mut tensor = || if rank == 0 { Tensor::absent() } else { alloc.zeros([n_rows, rank]) };
+        AdapterScratch { inner: tensor(), dinner: tensor() }
+    }
+
+    /// Both for this many rows of an adapter.
+    fn shaped(&mut self, n_rows: usize, rank: usize) -> (&mut Tensor, &mut Tensor) {
+        for tensor in [&mut self.inner, &mut self.dinner] {
+            tensor.reshape([n_rows, rank]);
+        }
+        (&mut self.inner, &mut self.dinner)
+    }
+}
+
+impl Adapter {
+    /// Zeros of the given rank for columns of a layer with `n_inputs` inputs: an adapter that changes nothing.
+    pub fn zeros(rank: usize, n_inputs: usize, columns: Range<usize>, scale: f32, alloc: &mut Alloc<'_>) -> Adapter {
+        Adapter { a: alloc.zeros([rank, n_inputs]), b: alloc.zeros([columns.len(), rank]), scale, columns }
+    }
+
+    /// Zeros of the same shape, for gradients and moments.
+    pub fn zeros_like(&self, alloc: &mut Alloc<'_>) -> Adapter {
+        let Adapter { a, columns, scale, .. } = self;
+        Adapter::zeros(a.n_rows(), a.row_len(), columns.clone(), *scale, alloc)
+    }
+
+    /// The rank: columns of B.
+    pub fn rank(&self) -> usize {
+        self.a.n_rows()
+    }
+
+    fn weights(&self) -> LowRank<'_> {
+        LowRank { a: &self.a, b: &self.b, scale: self.scale, columns: self.columns.clone() }
+    }
+}
+
+impl Linear {
+    /// The largest rank of its adapters; 0 without any.
+    pub fn rank(&self) -> usize {
+        self.adapters.iter().map(Adapter::rank).max().unwrap_or(0)
+    }
+
+    /// y becomes the sum of the adapters' results, if there is any adapter; returns whether there is.
+    pub(super) fn adapters_forward(
+        &self,
+        dev: &Device,
+        x: &Tensor,
+        y: &mut Tensor,
+        scratch: &mut AdapterScratch,
+    ) -> bool {
+        if self.adapters.is_empty() {
+            return false;
+        }
+        ops::fill(dev, 0.0, y);
+        for adapter in &self.adapters {
+            let (inner, _) = scratch.shaped(x.n_rows(), adapter.rank());
+            ops::low_rank_forward(dev, x, &adapter.weights(), inner, y);
+        }
+        true
+    }
+
+    /// dx becomes the sum of the adapters' shares, if there is any adapter; returns whether there is.
+    pub(super) fn adapters_backward_input(
+        &self,
+        dev: &Device,
+        dy: &Tensor,
+        dx: &mut Tensor,
+        scratch: &mut AdapterScratch,
+    ) -> bool {
+        if self.adapters.is_empty() {
+            return false;
+        }
+        ops::fill(dev, 0.0, dx);
+        for adapter in &self.adapters {
+            let (_, dinner) = scratch.shaped(dy.n_rows(), adapter.rank());
+            ops::low_rank_backward_input(dev, dy, &adapter.weights(), dinner, dx);
+        }
+        true
+    }
+
+    /// The gradients of the adapters' factors are added to `grad`'s.
+    pub(super) fn adapters_backward_weight(
+        &self,
+        dev: &Device,
+        dy: &Tensor,
+        x: &Tensor,
+        grad: &mut Linear,
+        scratch: &mut AdapterScratch,
+    ) {
+        for (adapter, grad) in self.adapters.iter().zip(&mut grad.adapters) {
+            let (inner, dinner) = scratch.shaped(x.n_rows(), adapter.rank());
+            let (da, db) = (&mut grad.a, &mut grad.b);
+            ops::low_rank_backward_weight(dev, dy, x, &adapter.weights(), inner, dinner, da, db);
+        }
+    }
+}
