@@ -220,6 +220,11 @@ impl Generator {
         }
     }
 
+    /// What `nn.functional.dropout` at a rate multiplies kept elements by: 1 / (1 − rate), divided in f32.
+    pub fn dropout_scale(rate: f64) -> f32 {
+        1.0 / (1.0 - rate) as f32
+    }
+
     /// The mask that [`dropout_mask`](Self::dropout_mask) draws, for rows of `columns` elements, as bits: column c of a row
     /// is bit c mod 64 of its word c / 64, 1 where the element is kept; every row begins with a word.
     ///
