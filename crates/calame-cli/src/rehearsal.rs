@@ -195,7 +195,8 @@ fn scaled(phases: &[(Phase, PhaseTotal)], seconds: f64, scale: &Scale, adamw: f6
         Phase::HeadForward | Phase::HeadBackwardInput | Phase::HeadBackwardWeight | Phase::Loss => {
             scale.head * scale.rows
         }
-        Phase::Embedding => scale.rows,
+        // Copies are those of tokens and positions.
+        Phase::Embedding | Phase::Memory => scale.rows,
         Phase::AdamW => adamw,
         _ => scale.blocks * scale.rows,
     };
@@ -297,22 +298,19 @@ mod tests {
         text.use_tokens(&(0..640).collect::<Vec<u32>>(), 640);
         let of_part = work_of_a_step(&part);
         let adamw = adamw_bytes(&whole.model, &text) / work_of(&of_part, Phase::AdamW);
-        let mut n_compared = 0;
+        let mut ratios = Vec::new();
         for ((phase, of_whole), of_part) in work_of_a_step(&whole).into_iter().zip(of_part) {
-            if of_whole.seconds == 0.0 {
-                continue;
+            if of_whole.seconds > 0.0 {
+                let scaled = scaled(&[of_part], of_part.1.seconds, &scale, adamw);
+                ratios.push((phase, scaled / of_whole.seconds));
             }
-            let scaled = scaled(&[of_part], of_part.1.seconds, &scale, adamw);
-            let most = match phase {
-                // What lies outside of the blocks is taken as often as what lies in them.
-                Phase::LayerNorm | Phase::Dropout => 2.0,
-                _ => 1.001,
-            };
-            let ratio = scaled / of_whole.seconds;
-            assert!((0.999..most).contains(&ratio), "{}: {ratio} of the whole model's work", phase.name());
-            n_compared += 1;
         }
-        assert!(n_compared >= 13, "{n_compared} phases were compared");
+        let is_wrong = |(phase, ratio): &(Phase, f64)| match phase {
+            // What lies outside of the blocks is taken as often as what lies in them.
+            Phase::LayerNorm | Phase::Dropout => !(1.0..2.0).contains(ratio),
+            _ => (ratio - 1.0).abs() > 0.01,
+        };
+        assert!(ratios.len() >= 13 && !ratios.iter().any(is_wrong), "{ratios:?}");
     }
 
     #[test]

@@ -93,9 +93,7 @@ fn any_size_can_be_drawn() {
     for (width, height) in [(1, 1), (20, 5), (79, 23), (120, 36), (400, 100)] {
         let shown = drawn(&screen, width, height);
         assert_eq!(shown.lines().count(), usize::from(height), "{width} × {height}");
-        let has_place = width >= 79;
-        assert_eq!(shown.contains("step 100 of 790"), has_place, "{width} × {height}:\n{shown}");
-        assert_eq!(shown.contains("loss"), has_place, "{width} × {height}:\n{shown}");
+        assert_eq!(shown.contains("step 100 of 790"), width >= 79, "{width} × {height}:\n{shown}");
     }
 }
 
