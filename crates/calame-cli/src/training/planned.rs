@@ -136,6 +136,7 @@ fn n_steps_done(place: &Place) -> u64 {
 mod tests {
     use super::*;
     use calame::ops::{Isa, Precision};
+    use calame::train::RunFolder;
 
     fn planned(config: &RunConfig, available_bytes: u64) -> Planned {
         let text =
@@ -167,6 +168,13 @@ mod tests {
     #[test]
     fn a_checkpoints_name_tells_its_step() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(n_steps_done(&Place::New(folder.path().into())), 0);
+        let config = RunConfig::of_preset(Preset::Tiny);
+        let run = RunFolder::create(&folder.path().join("run-7"), &config, "{}", false).unwrap();
+        for (name, n_steps) in [("step-000000", 0), ("step-000123", 123), ("step-1000000", 1_000_000)] {
+            let stopped = Place::Stopped(run.clone(), run.checkpoints().join(name));
+            assert_eq!(n_steps_done(&stopped), n_steps, "{name}");
+        }
+        // A new run has none, whatever its folder is called.
+        assert_eq!(n_steps_done(&Place::New(folder.path().join("step-000123"))), 0);
     }
 }
