@@ -3,8 +3,8 @@
 use anyhow::Result;
 use calame::model::Preset;
 use calame::ops::Device;
+use calame::plan::{Machine, Plan, TextSize};
 use calame::train::RunConfig;
-use calame::train::plan::{Machine, Plan, TextSize};
 
 use super::launch::{Place, Ready};
 use super::memory;
@@ -136,7 +136,7 @@ fn n_steps_done(place: &Place) -> u64 {
 mod tests {
     use super::*;
     use calame::ops::{Isa, Precision};
-    use calame::train::RunFolder;
+    use calame::run::RunFolder;
 
     fn planned(config: &RunConfig, available_bytes: u64) -> Planned {
         let text =

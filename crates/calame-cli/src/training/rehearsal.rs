@@ -12,9 +12,9 @@ use calame::data::{ShardError, Windows};
 use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{self, Device, Phase, PhaseTotal};
+use calame::plan::{Machine, Pace, Plan, TextSize};
 use calame::rng;
 use calame::tensor::Alloc;
-use calame::train::plan::{Machine, Pace, Plan, TextSize};
 use calame::train::{GuardConfig, Rng, RunConfig, Splits, Trainer};
 
 use super::peaks::{self, Peak};

@@ -1,8 +1,8 @@
 //! `calame plan`: what a training will take, without training.
 
 use anyhow::Result;
+use calame::plan::MemoryKind;
 use calame::train::RunConfig;
-use calame::train::plan::MemoryKind;
 use serde_json::json;
 
 use crate::training::args::TrainArgs;

@@ -7,13 +7,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use calame::checkpoint::{load_model, save_model};
 use calame::data::{Loader, Windows};
+use calame::formats::{load_model, save_model};
 use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig, generation_bytes};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
+use calame::plan::{Machine, MemoryKind, Plan, TextSize};
 use calame::tensor::Alloc;
-use calame::train::plan::{Machine, MemoryKind, Plan, TextSize};
 use calame::train::{Rng, RunConfig, Splits, Trainer};
 
 struct Counting;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{Format as Stored, ModelFile, load_model, save_model, write_gguf};
+use calame::formats::{Format as Stored, ModelFile, load_model, save_model, write_gguf};
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::quant::{NumberFormat, dequantize};

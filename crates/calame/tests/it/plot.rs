@@ -1,8 +1,8 @@
 //! The figure of a run: that it is drawn, that it is true, that it survives odd records.
 
 use calame::files::unfinished_path;
-use calame::train::metrics::Record;
-use calame::train::plot::{FILE_NAMES, PlotError, draw};
+use calame::run::metrics::Record;
+use calame::run::plot::{FILE_NAMES, PlotError, draw};
 
 /// Losses of the report's run, every 5 steps from step 0: 8 steps of 1,024 tokens an epoch, ten epochs.
 const REPORT: [(f32, f32); 16] = [

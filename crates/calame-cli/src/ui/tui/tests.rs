@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use calame::train::metrics::Record;
+use calame::run::metrics::Record;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

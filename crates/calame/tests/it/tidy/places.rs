@@ -4,15 +4,13 @@ use super::source::{UsedPath, lines_of_ident};
 use super::{Breach, Source};
 
 /// Where the library may open files.
-const MAY_OPEN_FILES: [&str; 8] = [
+const MAY_OPEN_FILES: [&str; 6] = [
     "crates/calame/src/files",
-    "crates/calame/src/checkpoint",
+    "crates/calame/src/formats",
     "crates/calame/src/data",
     "crates/calame/src/tokenizer",
-    "crates/calame/src/train/run_folder.rs",
-    "crates/calame/src/train/metrics.rs",
-    "crates/calame/src/train/plot.rs",
-    "crates/calame/src/train/tensorboard.rs",
+    "crates/calame/src/train/checkpoints",
+    "crates/calame/src/run",
 ];
 
 /// Where the variants of `Storage`, the enum of a tensor's memory, may be named.
@@ -22,8 +20,7 @@ const MAY_MATCH_STORAGE: [&str; 2] = ["crates/calame/src/ops", "crates/calame/sr
 const MAY_NAME_STORAGE: [&str; 1] = ["crates/calame/src/device"];
 
 /// Where a tensor's elements may be read and written as slices.
-const MAY_READ_ELEMENTS: [&str; 4] =
-    ["crates/calame/src/ops", "crates/calame/src/tensor", "crates/calame/src/checkpoint", "crates/calame/src/formats"];
+const MAY_READ_ELEMENTS: [&str; 3] = ["crates/calame/src/ops", "crates/calame/src/tensor", "crates/calame/src/formats"];
 
 /// The methods of `Tensor` that return its elements as slices.
 const ELEMENT_METHODS: [&str; 2] = ["host", "host_mut"];
@@ -241,7 +238,9 @@ fn opening_files_elsewhere_is_found() {
         assert_eq!(lines(file_opening, "crates/calame/src/train/schedule.rs", text), [1], "{text}");
         assert_eq!(lines(file_opening, "crates/calame/src/train/plot/axis.rs", text), [1], "{text}");
         assert_eq!(lines(file_opening, "crates/calame-kernels/src/lib.rs", text), [1], "{text}");
-        for path in ["train/plot.rs", "data/corpus.rs", "data.rs", "tokenizer/mod.rs", "checkpoint/hf.rs"] {
+        for path in
+            ["run/plot.rs", "data/corpus.rs", "data.rs", "tokenizer/mod.rs", "formats/hf.rs", "train/checkpoints.rs"]
+        {
             let path = format!("crates/calame/src/{path}");
             assert!(lines(file_opening, &path, text).is_empty(), "{path}: {text}");
         }
@@ -272,7 +271,7 @@ fn storage_named_elsewhere_is_found() {
         "#[cfg(test)]\nmod tests { use crate::tensor::Storage; }",
         "use crate::tensor::StorageKind;",
     ] {
-        assert!(in_file("checkpoint/pickle.rs", text).is_empty(), "{text}");
+        assert!(in_file("formats/torch/pickle.rs", text).is_empty(), "{text}");
     }
     let device = |text: &str| in_file("device/backend.rs", text);
     assert!(device("use crate::tensor::Storage; trait Backend { fn zeros(&self) -> Storage; }").is_empty());
@@ -289,7 +288,7 @@ fn elements_read_elsewhere_are_found() {
         "fn f() { assert_eq!(x.host()[0], 1.0); }",
     ] {
         assert_eq!(in_file("model/gpt.rs", text), [1], "{text}");
-        for path in ["ops/linear.rs", "tensor/mod.rs", "tensor.rs", "checkpoint/llmc.rs", "formats/gguf/mod.rs"] {
+        for path in ["ops/linear.rs", "tensor/mod.rs", "tensor.rs", "formats/llmc/mod.rs", "formats/gguf/mod.rs"] {
             assert!(in_file(path, text).is_empty(), "{path}: {text}");
         }
         assert!(lines(element_access, "crates/calame-cli/src/hub.rs", text).is_empty(), "a host of the net: {text}");
