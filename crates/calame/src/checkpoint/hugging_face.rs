@@ -1,8 +1,8 @@
-//! A saved model: a folder in Hugging Face's layout that `transformers` loads as `GPT2LMHeadModel`.
+//! Saved models in Hugging Face's layout: a folder that `transformers` loads as `GPT2LMHeadModel`.
 //!
-//! `config.json`, `model.safetensors`, `tokenizer.json`, `generation_config.json`. What calame alone knows stands in
-//! config.json under `calame`: whether there is a qkv bias (a model without one is written with zeros, because the
-//! format has no way to leave it out), and the tokenizer's hash.
+//! The files are `config.json`, `model.safetensors`, `tokenizer.json`, `generation_config.json`. Properties that only
+//! calame has are stored in config.json under `calame`: whether the model has a qkv bias (a model without one is
+//! written with zeros, because the format requires the tensor), and the tokenizer's hash.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 const GENERATION: &str = "generation_config.json";
 const QKV_BIAS: &str = "attn.c_attn.bias";
 
-/// Saves a model as a folder; a folder that exists there stays intact until the new one is complete.
+/// Saves a model as a folder. An existing folder stays intact until the new one is complete.
 ///
 /// # Errors
-/// If the system refuses, with the file's name.
+/// If the system refuses; the error names the file.
 ///
 /// # Panics
-/// If the model is not in this machine's memory: [`Gpt::on_host`] copies one of a device.
+/// If the model is not in host memory; [`Gpt::on_host`] copies one from a device.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     replace_folder(folder, |folder| {
         write_settings(folder, &gpt.config, tokenizer)?;
@@ -45,10 +45,10 @@ pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -
     })
 }
 
-/// Saves a model that stays in its file as [`save_model`] does, one tensor in memory at a time.
+/// Copies an open model file into the layout of [`save_model`], with at most one tensor in memory at a time.
 ///
 /// # Errors
-/// If the system refuses, with the file's name; if a tensor cannot be read.
+/// If the system refuses (the error names the file), or if a tensor cannot be read.
 pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     replace_folder(folder, |folder| {
@@ -68,12 +68,12 @@ pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), Checkp
     })
 }
 
-/// Hugging Face's key of a parameter.
+/// Hugging Face's key for a parameter.
 fn key(name: &ParamName) -> String {
     Naming::HuggingFace.keys(&name.to_string()).remove(0)
 }
 
-/// What stands beside the weights.
+/// Writes all files except the weights.
 pub(super) fn write_settings(
     folder: &Path,
     config: &ModelConfig,
@@ -147,7 +147,7 @@ pub(super) fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig,
     if (epsilon - 1e-5).abs() > 1e-9 {
         return Err(wrong("layer_norm_epsilon", &json["layer_norm_epsilon"], "1e-5, GPT-2's"));
     }
-    // Other members of the family compute something else under the same names.
+    // Other members of the family compute something else under the same keys.
     for (key, usual) in
         [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false), ("add_cross_attention", false)]
     {
@@ -173,7 +173,7 @@ pub(super) fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig,
         found: e.to_string(),
         expected: "a shape that GPT-2 can have".to_owned(),
     })?;
-    // After the shape is known to be possible: four times any n_embd need not fit a number.
+    // Only after the shape is known to be valid: four times an arbitrary n_embd may overflow.
     if let Some(inner) = json["n_inner"].as_u64()
         && inner != 4 * config.n_embd as u64
     {

@@ -1,6 +1,7 @@
-//! Checkpoints of llm.c (`gpt2_124M.bin`): a header of 256 numbers, then every parameter without names or gaps.
+//! Reads checkpoints of llm.c (`gpt2_124M.bin`): a header of 256 numbers, then all parameters without names or gaps.
 //!
-//! A GPT-2 always: tied head, qkv bias. The vocabulary is padded to a round number of rows, of which the first are read.
+//! The model is always a GPT-2 with tied head and qkv bias. The vocabulary is padded to a round number of rows; only
+//! its own rows are read.
 //! Source: karpathy/llm.c, `train_gpt2.py` (`write_model`, `write_tensors`) and `train_gpt2.c` (`gpt2_build_from_checkpoint`).
 
 use std::path::Path;
@@ -12,13 +13,13 @@ use super::source::{StoredTensor, TensorSource};
 use crate::files::PositionedFile;
 use crate::model::{ConfigError, Init, ModelConfig};
 
-/// The first number of the header.
+/// First number of the header.
 pub(super) const MAGIC: u32 = 20_240_326;
 const HEADER_BYTES: u64 = 4 * 256;
-/// Far more than any GPT-2 has: the list of their tensors stays small.
+/// Maximum number of blocks; far more than any GPT-2 has, and few enough that the list of tensors stays small.
 const MAX_BLOCKS: usize = 10_000;
 
-/// The parameters that exist once for each block, in the file's order, with their sizes in multiples of C.
+/// The parameters of a block in file order, with their dimensions in multiples of C.
 const OF_BLOCKS: [(&str, &[usize]); 12] = [
     ("ln_1.weight", &[1]),
     ("ln_1.bias", &[1]),
@@ -34,7 +35,7 @@ const OF_BLOCKS: [(&str, &[usize]); 12] = [
     ("mlp.c_proj.bias", &[1]),
 ];
 
-/// How the file stores numbers.
+/// Number format of the parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stored {
     F32,
@@ -42,7 +43,7 @@ enum Stored {
 }
 
 impl Stored {
-    /// Bytes of a number.
+    /// Number of bytes per parameter element.
     fn width(self) -> u64 {
         match self {
             Stored::F32 => 4,
@@ -58,13 +59,13 @@ impl Stored {
     }
 }
 
-/// An open checkpoint whose size is what its header says.
+/// An open checkpoint whose size matches its header.
 pub(super) struct LlmcFile {
     file: PositionedFile,
     stored: Stored,
     config: ModelConfig,
     tensors: Vec<StoredTensor>,
-    /// Where each tensor begins in the file.
+    /// Byte offset of each tensor in the file.
     starts: Vec<u64>,
 }
 
@@ -84,18 +85,18 @@ impl LlmcFile {
         }
         let (stored, config, n_padded) = understand(path, header)?;
         let (c, n_layer) = (config.n_embd as u128, config.n_layer as u128);
-        // In 128 bits: four sizes of 2²⁴ multiply to more than 64 hold.
+        // In 128 bits: a product of four sizes of 2²⁴ exceeds 64 bits.
         let n_elements = (n_padded as u128 + config.n_positions as u128 + 2) * c + n_layer * (12 * c * c + 13 * c);
         let expected = u128::from(HEADER_BYTES) + n_elements * u128::from(stored.width());
         if u128::from(file_bytes) != expected {
-            let reason = format!("{file_bytes} bytes, its header speaks of {expected} ({config:?})");
+            let reason = format!("{file_bytes} bytes, its header describes {expected} ({config:?})");
             return Err(CheckpointError::damaged(path, reason));
         }
         let (tensors, starts) = layout(&config, n_padded, stored);
         Ok(LlmcFile { file, stored, config, tensors, starts })
     }
 
-    /// The model's shape; the file does not tell its dropout, llm.c has none.
+    /// The model's shape. The dropout is 0: llm.c has none, and the file does not record it.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -120,7 +121,7 @@ impl TensorSource for LlmcFile {
     }
 }
 
-/// Format, shape and padded vocabulary out of a header that begins as llm.c's does.
+/// Reads format, shape and padded vocabulary from a header with llm.c's magic number.
 fn understand(path: &Path, header: [u32; 8]) -> Result<(Stored, ModelConfig, usize), CheckpointError> {
     let wrong = |key: &'static str, found: String, expected: &str| CheckpointError::Config {
         path: path.to_owned(),
@@ -161,7 +162,7 @@ fn understand(path: &Path, header: [u32; 8]) -> Result<(Stored, ModelConfig, usi
     Ok((stored, config, size(n_padded)))
 }
 
-/// Every parameter under our name, with its place in the file.
+/// All parameters under our names, with their offsets in the file.
 fn layout(config: &ModelConfig, n_padded: usize, stored: Stored) -> (Vec<StoredTensor>, Vec<u64>) {
     let c = config.n_embd;
     let (mut tensors, mut starts, mut at) = (Vec::new(), Vec::new(), HEADER_BYTES);

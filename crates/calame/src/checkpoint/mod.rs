@@ -1,7 +1,8 @@
 //! Models and training states as files.
 //!
-//! A saved model is a folder in Hugging Face's layout; a training checkpoint is a folder of calame's own. Both are written
-//! under another name, synced and then renamed, so that what stood before stands whole until the new one does.
+//! A saved model is a folder in Hugging Face's layout; a training checkpoint is a folder in calame's own layout. Both
+//! are written under another name, synced and then renamed, so that an existing folder stays intact until the new one
+//! is complete.
 
 mod error;
 mod gguf;

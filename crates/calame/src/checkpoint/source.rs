@@ -1,36 +1,37 @@
-//! What every format of weights comes down to: named tensors in files, read one at a time by position.
+//! The common interface of all weight formats: named tensors in files, read one at a time by position.
 
 use super::CheckpointError;
 
-/// A tensor as a file holds it.
+/// Description of a tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTensor {
-    /// Its key in the file.
+    /// Name of the tensor in the file.
     pub name: String,
-    /// Its dimensions, row-major: the last one's elements are neighbours. A scalar has none.
+    /// Dimensions, row-major: elements along the last one are adjacent. Empty for a scalar.
     pub shape: Vec<usize>,
-    /// The format of its elements, in the file's own words.
+    /// Number format of the elements, as the file names it.
     pub dtype: String,
-    /// Whether its elements are numbers that f32 can stand for: not whole numbers, not booleans.
+    /// Whether the elements can be converted to f32: neither integers nor booleans.
     pub is_float: bool,
-    /// Bytes that it takes in the file.
+    /// Size of the tensor in the file in bytes.
     pub file_bytes: u64,
 }
 
 impl StoredTensor {
-    /// The number of its elements; None if no memory could hold them.
+    /// Number of elements; `None` if it overflows.
     pub fn n_elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
     }
 }
 
-/// Open files of tensors; what they claim of their tensors has been compared with their sizes.
+/// Open files of tensors, whose descriptions have been checked against the files' sizes.
 pub(super) trait TensorSource: Send + Sync {
-    /// Every tensor, in the file's order.
+    /// All tensors, in file order.
     fn tensors(&self) -> &[StoredTensor];
 
-    /// Reads tensor `index`, row-major and converted to f32, over all of `out`, which has its number of elements.
+    /// Reads tensor `index` into `out`, overwriting it: row-major, converted to f32. `out` has the tensor's number of
+    /// elements.
     ///
-    /// Several threads may read at once.
+    /// May be called from several threads at once.
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError>;
 }
