@@ -1,7 +1,8 @@
-//! Training: the loop, its optimizer, what it measures and where it leaves things.
+//! Training: the loop, the optimizer, evaluations, checkpoints and the run folder.
 //!
-//! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`Checkpoints`], [`plan`] (what a run will take), [`metrics`], [`plot`],
-//! [`tensorboard`], [`memorisation`], [`RunFolder`].
+//! The main parts are [`config`] (a run's settings), [`Trainer`] (the loop), [`AdamW`], [`Checkpoints`], [`Recorder`]
+//! (writes the run folder), [`plan`] (memory, time and disk estimates), [`metrics`], [`plot`], [`tensorboard`],
+//! [`memorisation`], [`RunFolder`].
 
 mod checkpoint_config;
 mod checkpoints;

@@ -336,7 +336,7 @@ impl<'a> Trainer<'a> {
                     return Ok(Some(Outcome::Lost { step, fault, reason: error.to_string() }));
                 }
                 self.progress.n_rollbacks = n_rollbacks;
-                observer.went_back(report, &folder, &self.progress)?;
+                observer.rolled_back(report, &folder, &self.progress)?;
                 Ok(None)
             }
             _ => {
