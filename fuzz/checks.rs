@@ -13,6 +13,7 @@ use calame::data::prepare::{PrepareOptions, Texts};
 use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::ops::{self, Device, Isa, Precision};
+use calame::quant::dequantize;
 use calame::tensor::Alloc;
 use calame::tokenizer::{self, Special};
 use calame::train::metrics::{self, MetricsWriter};
@@ -240,6 +241,8 @@ pub fn torch_file(data: &[u8]) -> bool {
                 Ok(()) => assert!(tensor.dtype.is_float()),
                 Err(error) => assert!(!names(&error, &path) && !tensor.dtype.is_float(), "{error}"),
             }
+            let mut raw = vec![0; tensor.len() * tensor.dtype.n_bytes()];
+            file.read_raw(i, &mut raw).expect("compared with the file");
         }
         // Few are models; what calame wrote beside the tensors is read for any of them.
         if let Err(error) = load_model(&path) {
@@ -282,6 +285,15 @@ pub fn gguf(data: &[u8]) -> bool {
         assert_eq!(model.config().validate(), Ok(()));
         let stored: u64 = model.stored().iter().map(|tensor| tensor.file_bytes).sum();
         assert!(stored <= data.len() as u64, "{stored} bytes of tensors out of {}", data.len());
+        for (i, tensor) in model.stored().iter().enumerate() {
+            let (mut raw, mut values) =
+                (vec![0; tensor.file_bytes as usize], vec![0.0; tensor.n_elements().expect("few")]);
+            model.source().read_raw(i, &mut raw).expect("compared with the file");
+            model.source().read(i, &mut values).expect("compared with the file");
+            let mut converted = vec![0.0; values.len()];
+            dequantize(tensor.format.expect("every format of GGUF is one"), &raw, &mut converted);
+            assert!(converted.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()), "{tensor:?}");
+        }
         match write_gguf(&again, &model) {
             Ok(_) => {}
             // Numbers that are not finite, or not zero where a bias should not be.

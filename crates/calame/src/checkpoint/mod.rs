@@ -38,7 +38,7 @@ pub use onnx::{OnnxCheck, OnnxFile, verify_onnx, write_onnx};
 pub use open::{find_model, load_model};
 pub use opened::Format;
 pub use progress::{Best, Progress, Usual};
-pub use source::StoredTensor;
+pub use source::{StoredTensor, TensorSource};
 pub use tensor_write::write_tensor;
 pub use torch_file::{PlainValue, TorchDtype, TorchFile, TorchFileError, TorchTensor};
 pub use torch_write::write_torch;

@@ -9,7 +9,7 @@ use super::CheckpointError;
 use super::matching::{ParameterLocation, ParameterLocations, match_tensors};
 use super::names::Naming;
 use super::opened::{Format, Opened};
-use super::source::StoredTensor;
+use super::source::{StoredTensor, TensorSource};
 use super::transpose::transpose;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
@@ -80,6 +80,11 @@ impl ModelFile {
     /// One sentence for each property that had to be assumed.
     pub fn notes(&self) -> &[String] {
         &self.opened.notes
+    }
+
+    /// The tensors of the files, which can be read in their own number formats.
+    pub fn source(&self) -> &dyn TensorSource {
+        self.opened.source.as_ref()
     }
 
     /// All tensors of the files, including those that are not parameters.

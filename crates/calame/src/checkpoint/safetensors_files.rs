@@ -11,6 +11,7 @@ use super::inside::file_inside;
 use super::json::read_json;
 use super::source::{StoredTensor, TensorSource};
 use super::tensor_file::TensorFile;
+use crate::quant::NumberFormat;
 
 /// Maximum number of files; no model of the family is divided into more.
 const MAX_FILES: usize = 1000;
@@ -66,6 +67,7 @@ impl SafetensorsFiles {
                     name,
                     shape: info.shape.clone(),
                     dtype: format!("{:?}", info.dtype),
+                    format: format_of(info.dtype),
                     is_float: matches!(info.dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16),
                     file_bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
                 });
@@ -83,6 +85,19 @@ impl TensorSource for SafetensorsFiles {
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         self.files[self.file_of[index]].read(&self.tensors[index].name, out)
+    }
+
+    fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
+        self.files[self.file_of[index]].read_raw(&self.tensors[index].name, out)
+    }
+}
+
+fn format_of(dtype: Dtype) -> Option<NumberFormat> {
+    match dtype {
+        Dtype::F32 => Some(NumberFormat::F32),
+        Dtype::F16 => Some(NumberFormat::F16),
+        Dtype::BF16 => Some(NumberFormat::Bf16),
+        _ => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The common interface of all weight formats: named tensors in files, read one at a time by position.
 
 use super::CheckpointError;
+use crate::quant::NumberFormat;
 
 /// Description of a tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,9 +12,11 @@ pub struct StoredTensor {
     pub shape: Vec<usize>,
     /// Number format of the elements, as the file names it.
     pub dtype: String,
+    /// The same as one of our formats; `None` if there is none, as for f64, integers and booleans.
+    pub format: Option<NumberFormat>,
     /// Whether the elements can be converted to f32: neither integers nor booleans.
     pub is_float: bool,
-    /// Size of the tensor in the file in bytes.
+    /// Size of the elements in the file in bytes.
     pub file_bytes: u64,
 }
 
@@ -25,13 +28,30 @@ impl StoredTensor {
 }
 
 /// Open files of tensors, whose descriptions have been checked against the files' sizes.
-pub(super) trait TensorSource: Send + Sync {
+///
+/// Several threads may read at once.
+pub trait TensorSource: Send + Sync {
     /// All tensors, in file order.
     fn tensors(&self) -> &[StoredTensor];
 
-    /// Reads tensor `index` into `out`, overwriting it: row-major, converted to f32. `out` has the tensor's number of
-    /// elements.
+    /// Reads tensor `index` into `out`, overwriting it: row-major, converted to f32.
     ///
-    /// May be called from several threads at once.
+    /// # Errors
+    /// If its elements are not floats, or the system refuses.
+    ///
+    /// # Panics
+    /// If the tensor does not exist, or `out` does not have its number of elements.
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError>;
+
+    /// Reads tensor `index` into `out`, overwriting it: row-major, in the file's own number format.
+    ///
+    /// If the tensor has a [`format`](StoredTensor::format), [`dequantize`](crate::quant::dequantize) converts these bytes
+    /// to the result of [`read`](TensorSource::read).
+    ///
+    /// # Errors
+    /// If the system refuses.
+    ///
+    /// # Panics
+    /// If the tensor does not exist, or `out` does not have its [`file_bytes`](StoredTensor::file_bytes).
+    fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError>;
 }

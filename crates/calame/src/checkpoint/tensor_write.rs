@@ -10,8 +10,8 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::CheckpointError;
 use super::transpose::transpose;
+use crate::device::Device;
 use crate::files::{FileError, replace_file};
-use crate::ops::{self, Device};
 use crate::tensor::Tensor;
 
 // Elements are written without conversion.
@@ -46,7 +46,7 @@ impl<'a> Entry<'a> {
 
     /// A tensor on a device; its elements are copied to the host when it is written.
     pub fn on(dev: &'a Device, key: String, tensor: &'a Tensor) -> Entry<'a> {
-        let elements = move || Ok(ops::host_elements(dev, tensor));
+        let elements = move || Ok(dev.host_elements(tensor));
         Entry { key, shape: tensor.dims().to_vec(), elements: Box::new(elements) }
     }
 

@@ -26,10 +26,10 @@ use super::json::read_json;
 use super::progress::Progress;
 use super::tensor_file::TensorFile;
 use super::tensor_write::{self, Entry};
+use crate::device::Device;
 use crate::files::{crc32_of_file, move_folder, remove_folder_if_exists, replace_folder, write_new_file};
 use crate::model::params::ParamName;
 use crate::model::{Gpt, Head};
-use crate::ops::{self, Device};
 use crate::tensor::Tensor;
 use crate::tokenizer::Tokenizer;
 
@@ -281,7 +281,7 @@ fn read_tree(
     dev: &Device,
     path: &Path,
     tree: &mut Gpt,
-    mut own_head: Option<&mut Head>,
+    own_head: Option<&mut Head>,
     n_steps: u64,
 ) -> Result<(), CheckpointError> {
     let file = TensorFile::open(path)?;
@@ -311,9 +311,9 @@ fn read_tree(
     if !problems.is_empty() {
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems });
     }
-    let heads = own_head.as_deref_mut().into_iter().flat_map(Head::tensors_mut);
+    let heads = own_head.into_iter().flat_map(Head::tensors_mut);
     for (name, tensor) in tree.tensors_mut().chain(heads).filter(|(_, tensor)| !tensor.is_empty()) {
-        ops::overwrite(dev, tensor, |elements| file.read(&name.to_string(), elements))?;
+        dev.overwrite(tensor, |elements| file.read(&name.to_string(), elements))?;
     }
     Ok(())
 }

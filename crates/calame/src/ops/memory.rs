@@ -1,11 +1,9 @@
 //! Copies, fills, random numbers, and transfers between a device and this machine's memory.
 
-use std::borrow::Cow;
-
 use calame_kernels::Key;
 
 use super::{Device, Phase, Work};
-use crate::tensor::{Storage, Tensor};
+use crate::tensor::Tensor;
 
 /// Copies f32 from this machine's memory into a tensor, which has as many elements.
 ///
@@ -55,29 +53,6 @@ pub fn read_to_host(dev: &Device, from: &Tensor, to: &mut Tensor) {
 /// Copies an f32 tensor in this machine's memory to one of the device, which has as many elements.
 pub fn write_from_host(dev: &Device, from: &Tensor, to: &mut Tensor) {
     write(dev, from.host(), to);
-}
-
-/// The elements of an f32 tensor, to be written to a file: in place where they are in this machine's memory, else a copy.
-pub(crate) fn host_elements<'a>(dev: &Device, x: &'a Tensor) -> Cow<'a, [f32]> {
-    match x.storage() {
-        Storage::F32(_) => Cow::Borrowed(x.host()),
-        _ => Cow::Owned(read(dev, x)),
-    }
-}
-
-/// Lets `f` overwrite the elements of an f32 tensor, as a file is read: in place where they are in this machine's memory,
-/// else by way of a copy. After an error the elements are unspecified.
-///
-/// # Errors
-/// That of `f`.
-pub(crate) fn overwrite<E>(dev: &Device, x: &mut Tensor, f: impl FnOnce(&mut [f32]) -> Result<(), E>) -> Result<(), E> {
-    if let Storage::F32(_) = x.storage() {
-        return f(x.host_mut());
-    }
-    let mut elements = vec![0.0; x.len()];
-    f(&mut elements)?;
-    write(dev, &elements, x);
-    Ok(())
 }
 
 /// y = x, both f32 or both ids.

@@ -33,7 +33,6 @@ pub use memory::{
     add_scaled, copy, copy_rows, dequantize, fill, fill_normal, fill_positions, fill_uniform, read, read_into,
     read_to_host, scale, write, write_from_host, write_ids, zero,
 };
-pub(crate) use memory::{host_elements, overwrite};
 pub use optimizer::{adamw, all_finite, find_touched, sum_of_squares};
 pub use roofline::{multiply_in_registers, read_memory, update_memory};
 

@@ -7,18 +7,18 @@
 //!
 //! Differences on other machines, according to PyTorch's sources (not verified):
 //! - without AVX2, PyTorch's `uniform_` rounds twice where this one uses a fused multiply-add, and its `normal_` of
-//! 16 or more elements uses the C library's logarithm, sine and cosine: the last bits differ, the engine's words do
-//! not;
+//!   16 or more elements uses the C library's logarithm, sine and cosine: the last bits differ, the engine's words do
+//!   not;
 //! - on Intel processors, where PyTorch is built with MKL, `bernoulli_` and therefore dropout take one seed from
-//! this generator and draw the mask with MKL's MCG31 generator: masks differ, and so does everything drawn after
-//! them. Weights and the loader's order are the same.
+//!   this generator and draw the mask with MKL's MCG31 generator: masks differ, and so does everything drawn after
+//!   them. Weights and the loader's order are the same.
 //!
 //! What a script draws, in order:
 //! - a model, module by module as it is built: `nn.Linear` draws its weight and then its bias if it has one,
-//! `nn.Embedding` its weight, other modules nothing. The book's GPTModel builds `tok_emb`, `pos_emb`, then for each
-//! block `W_query`, `W_key`, `W_value`, `out_proj`, `ff.layers.0`, `ff.layers.2`, and finally `out_head`;
+//!   `nn.Embedding` its weight, other modules nothing. The book's GPTModel builds `tok_emb`, `pos_emb`, then for each
+//!   block `W_query`, `W_key`, `W_value`, `out_proj`, `ff.layers.0`, `ff.layers.2`, and finally `out_head`;
 //! - a pass over a `DataLoader`, complete or not: [`Generator::pass`] without shuffling,
-//! [`Generator::shuffled_pass`] with shuffling;
+//!   [`Generator::shuffled_pass`] with shuffling;
 //! - dropout in training: [`Generator::dropout_mask`]; a rate of 0 or 1 and evaluation draw nothing.
 //!
 //! [`Script`] tracks the position of a whole training script.

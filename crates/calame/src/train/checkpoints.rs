@@ -158,7 +158,7 @@ impl Snapshot {
         TrainingState {
             dev: host,
             trees: self.trees.each_ref(),
-            own_heads: self.own_heads.as_ref().map(|heads| heads.each_ref()),
+            own_heads: self.own_heads.as_ref().map(<[Head; 3]>::each_ref),
             progress: self.progress.clone(),
         }
     }

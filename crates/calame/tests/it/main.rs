@@ -17,6 +17,7 @@ mod optimisation;
 mod plot;
 mod prepare;
 mod profiling;
+mod raw;
 mod second_device;
 mod shards;
 mod storage;

@@ -27,6 +27,7 @@ pub(in crate::checkpoint) fn open(path: &Path) -> Result<Opened, CheckpointError
         name: info.name.clone(),
         shape: info.shape.clone(),
         dtype: info.format.name().to_owned(),
+        format: Some(info.format),
         is_float: true,
         file_bytes: info.n_bytes,
     };
@@ -56,5 +57,11 @@ impl TensorSource for GgufFile {
         // The header check guarantees that both consist of the same number of whole blocks.
         let block = (format.block_bytes(), format.block_len());
         Ok(self.file.read_blocks(start, block, out, |piece, out| quant::dequantize(format, piece, out))?)
+    }
+
+    fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
+        let TensorInfo { name, shape, format, start, n_bytes } = &self.infos[index];
+        assert_eq!(out.len() as u64, *n_bytes, "read_raw: {name} is {format} {shape:?}");
+        Ok(self.file.read_exact(*start, out)?)
     }
 }

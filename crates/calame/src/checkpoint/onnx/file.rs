@@ -12,6 +12,7 @@ use super::super::inside::file_inside;
 use super::super::source::StoredTensor;
 use super::proto::{EXTERNAL, FLOAT, INT32, INT64, ModelProto, TensorProto};
 use crate::files::{FileError, PositionedFile, read_at_most};
+use crate::quant::NumberFormat;
 
 /// Maximum size of the graph in bytes; that of gpt2-xl takes about 230 kB. A decoded message can take a hundred times
 /// its size, so a file of this size may take several hundred MB.
@@ -151,6 +152,7 @@ impl OnnxFile {
             name: name.clone(),
             shape,
             dtype: "FLOAT".to_owned(),
+            format: Some(NumberFormat::F32),
             is_float: true,
             file_bytes: length,
         });

@@ -108,12 +108,40 @@ impl TorchFile {
             return Ok(());
         }
         let axes = strided::walk(&tensor.shape, &tensor.strides);
-        let width = tensor.dtype.n_bytes();
-        let at = self.storages[tensor.storage].start + (width * tensor.storage_offset) as u64;
-        match (tensor.dtype, axes.as_slice()) {
+        let (dtype, at) = (tensor.dtype, self.start_of(tensor));
+        match (dtype, axes.as_slice()) {
             (TorchDtype::F32, [Axis { from: 1, .. }]) => self.source.read_into(at, bytemuck::cast_slice_mut(out)),
-            (dtype, axes) => Window::new(&self.source, at, dtype, axes).scatter(axes, out),
+            (_, axes) => Window::new(&self.source, at, dtype.n_bytes(), axes)
+                .for_each(axes, |i, element| out[i] = dtype.decode(element)),
         }
+    }
+
+    /// Reads the tensor with this index into `out`, overwriting it: row-major, in the file's own number format.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    ///
+    /// # Panics
+    /// If the tensor does not exist, or `out` does not have the size of its elements.
+    pub fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), TorchFileError> {
+        let tensor = &self.tensors[index];
+        let width = tensor.dtype.n_bytes();
+        assert_eq!(out.len(), width * tensor.len(), "TorchFile::read_raw: {} is {:?}", tensor.name, tensor.shape);
+        if tensor.is_empty() {
+            return Ok(());
+        }
+        let axes = strided::walk(&tensor.shape, &tensor.strides);
+        let at = self.start_of(tensor);
+        match axes.as_slice() {
+            [Axis { from: 1, .. }] => self.source.read_into(at, out),
+            axes => Window::new(&self.source, at, width, axes)
+                .for_each(axes, |i, element| out[i * width..][..width].copy_from_slice(element)),
+        }
+    }
+
+    /// Byte offset of the tensor's first element.
+    fn start_of(&self, tensor: &TorchTensor) -> u64 {
+        self.storages[tensor.storage].start + (tensor.dtype.n_bytes() * tensor.storage_offset) as u64
     }
 }
 
@@ -122,7 +150,8 @@ struct Window<'a> {
     source: &'a Source,
     /// Byte offset of the tensor's first element.
     at: u64,
-    dtype: TorchDtype,
+    /// Number of bytes per element.
+    width: usize,
     /// Number of elements from the tensor's first to its last.
     n_elements: usize,
     /// Index of the first element in memory.
@@ -131,32 +160,31 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(source: &'a Source, at: u64, dtype: TorchDtype, axes: &[Axis]) -> Window<'a> {
+    fn new(source: &'a Source, at: u64, width: usize, axes: &[Axis]) -> Window<'a> {
         let n_elements = 1 + axes.iter().map(|axis| (axis.n - 1) * axis.from).sum::<usize>();
-        Window { source, at, dtype, n_elements, first: 0, bytes: Vec::new() }
+        Window { source, at, width, n_elements, first: 0, bytes: Vec::new() }
     }
 
-    /// Reads the elements in storage order, as `axes` describes, and writes each to its position in `out`.
-    fn scatter(mut self, axes: &[Axis], out: &mut [f32]) -> Result<(), TorchFileError> {
+    /// Visits the elements in storage order, as `axes` describes: index in the row-major tensor, and bytes.
+    fn for_each(mut self, axes: &[Axis], mut visit: impl FnMut(usize, &[u8])) -> Result<(), TorchFileError> {
         let [outer @ .., inner] = axes else { return Ok(()) };
         for (from, to) in strided::starts(outer) {
             for i in 0..inner.n {
-                out[to + i * inner.to] = self.element(from + i * inner.from)?;
+                visit(to + i * inner.to, self.element(from + i * inner.from)?);
             }
         }
         Ok(())
     }
 
-    fn element(&mut self, i: usize) -> Result<f32, TorchFileError> {
-        let width = self.dtype.n_bytes();
-        let mut start = (i - self.first) * width;
+    fn element(&mut self, i: usize) -> Result<&[u8], TorchFileError> {
+        let mut start = (i - self.first) * self.width;
         if start >= self.bytes.len() {
-            let n = (PIECE_BYTES / width).min(self.n_elements - i);
-            self.bytes.resize(n * width, 0);
-            self.source.read_into(self.at + (i * width) as u64, &mut self.bytes)?;
+            let n = (PIECE_BYTES / self.width).min(self.n_elements - i);
+            self.bytes.resize(n * self.width, 0);
+            self.source.read_into(self.at + (i * self.width) as u64, &mut self.bytes)?;
             (self.first, start) = (i, 0);
         }
-        Ok(self.dtype.decode(&self.bytes[start..start + width]))
+        Ok(&self.bytes[start..start + self.width])
     }
 }
 

@@ -18,49 +18,7 @@ use super::{Breach, Source};
 const ARCHITECTURE_LINES: usize = 150;
 
 /// Uses that make cycles: the first file should not use the second.
-const ALLOWED_USES: [AllowedUse<'_>; 41] = [
-    ("crates/calame-cli/src/bench/machine.rs", "crates/calame-cli/src/bench/mod.rs"),
-    ("crates/calame-cli/src/bench/products.rs", "crates/calame-cli/src/bench/mod.rs"),
-    ("crates/calame-cli/src/bench/step.rs", "crates/calame-cli/src/bench/mod.rs"),
-    ("crates/calame-cli/src/launch.rs", "crates/calame-cli/src/train.rs"),
-    ("crates/calame-cli/src/plan.rs", "crates/calame-cli/src/train.rs"),
-    ("crates/calame-kernels/src/attention/backward.rs", "crates/calame-kernels/src/attention/mod.rs"),
-    ("crates/calame-kernels/src/attention/forward.rs", "crates/calame-kernels/src/attention/mod.rs"),
-    ("crates/calame-kernels/src/gemm/avx512/packing.rs", "crates/calame-kernels/src/gemm/avx512/mod.rs"),
-    ("crates/calame-kernels/src/gemm/kernels.rs", "crates/calame-kernels/src/gemm/avx2.rs"),
-    ("crates/calame-kernels/src/gemm/kernels.rs", "crates/calame-kernels/src/gemm/avx512/mod.rs"),
-    ("crates/calame-kernels/src/gemm/kernels.rs", "crates/calame-kernels/src/gemm/portable.rs"),
-    ("crates/calame-kernels/src/gemm/plan.rs", "crates/calame-kernels/src/gemm/mod.rs"),
-    ("crates/calame/src/checkpoint/gguf.rs", "crates/calame/src/checkpoint/model_file.rs"),
-    ("crates/calame/src/checkpoint/gguf/header.rs", "crates/calame/src/checkpoint/gguf.rs"),
-    ("crates/calame/src/checkpoint/hugging_face.rs", "crates/calame/src/checkpoint/model_file.rs"),
-    ("crates/calame/src/checkpoint/onnx/weights.rs", "crates/calame/src/checkpoint/onnx/mod.rs"),
-    ("crates/calame/src/checkpoint/tensor_file.rs", "crates/calame/src/checkpoint/model_file.rs"),
-    ("crates/calame/src/checkpoint/torch_file/legacy.rs", "crates/calame/src/checkpoint/torch_file.rs"),
-    ("crates/calame/src/checkpoint/torch_file/objects.rs", "crates/calame/src/checkpoint/torch_file.rs"),
-    ("crates/calame/src/checkpoint/torch_write/pickle.rs", "crates/calame/src/checkpoint/torch_write.rs"),
-    ("crates/calame/src/data/corpus_error.rs", "crates/calame/src/data/corpus.rs"),
-    ("crates/calame/src/data/documents/lines.rs", "crates/calame/src/data/documents/mod.rs"),
-    ("crates/calame/src/data/documents/parquet.rs", "crates/calame/src/data/documents/mod.rs"),
-    ("crates/calame/src/data/documents/text.rs", "crates/calame/src/data/documents/mod.rs"),
-    ("crates/calame/src/data/manifest.rs", "crates/calame/src/data/prepare/options.rs"),
-    ("crates/calame/src/data/prepare/pipeline.rs", "crates/calame/src/data/prepare/mod.rs"),
-    ("crates/calame/src/data/prepare/state.rs", "crates/calame/src/data/prepare/mod.rs"),
-    ("crates/calame/src/quant/k.rs", "crates/calame/src/quant/mod.rs"),
-    ("crates/calame/src/quant/small.rs", "crates/calame/src/quant/mod.rs"),
-    ("crates/calame/src/tokenizer/encoder.rs", "crates/calame/src/tokenizer/gpt2.rs"),
-    ("crates/calame/src/tokenizer/gpt2_json.rs", "crates/calame/src/tokenizer/gpt2.rs"),
-    ("crates/calame/src/tokenizer/mod.rs", "crates/calame/src/tokenizer/gpt2.rs"),
-    ("crates/calame/src/tokenizer/mod.rs", "crates/calame/src/tokenizer/gpt2_json.rs"),
-    ("crates/calame/src/tokenizer/mod.rs", "crates/calame/src/tokenizer/json.rs"),
-    ("crates/calame/src/tokenizer/mod.rs", "crates/calame/src/tokenizer/simple.rs"),
-    ("crates/calame/src/train/checkpoints.rs", "crates/calame/src/train/config.rs"),
-    ("crates/calame/src/train/checkpoints.rs", "crates/calame/src/train/trainer.rs"),
-    ("crates/calame/src/train/early_stopping.rs", "crates/calame/src/train/config.rs"),
-    ("crates/calame/src/train/guard.rs", "crates/calame/src/train/config.rs"),
-    ("crates/calame/src/train/recipe.rs", "crates/calame/src/train/config.rs"),
-    ("crates/calame/src/train/schedule.rs", "crates/calame/src/train/config.rs"),
-];
+const ALLOWED_USES: [AllowedUse<'_>; 0] = [];
 
 /// How many doc comments have three words or fewer.
 const N_ALLOWED_SHORT_DOCS: usize = 355;
