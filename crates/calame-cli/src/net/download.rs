@@ -1,7 +1,7 @@
 //! Downloads named texts into the cache folder.
 //!
-//! A file gets its final name only after its SHA-256 has been checked and its bytes are synced to disk. Until then it has a temporary
-//! name in the same folder; after a failure it is removed.
+//! A file gets its final name only after its SHA-256 has been checked and its bytes are synced to disk. Until then it
+//! has a temporary name in the same folder; after a failure it is removed.
 
 mod transfer;
 
@@ -59,7 +59,8 @@ impl From<FileError> for DownloadError {
     }
 }
 
-/// The cache folder of named texts: `$CALAME_CACHE`, else `$XDG_CACHE_HOME/calame`, else `~/.cache/calame`. It need not exist.
+/// The cache folder of named texts: `$CALAME_CACHE`, else `$XDG_CACHE_HOME/calame`, else `~/.cache/calame`. It need not
+/// exist.
 ///
 /// # Errors
 /// If none of the three is known.
@@ -85,10 +86,12 @@ fn cache_dir_from(
         .ok_or(DownloadError::NoHome)
 }
 
-/// Downloads the named texts among `inputs` that `cache_dir` lacks. Calls `progress` with the text and the bytes received so far.
+/// Downloads the named texts among `inputs` that `cache_dir` lacks. Calls `progress` with the text and the bytes
+/// received so far.
 ///
 /// # Errors
-/// If an input is neither a path, a name nor a pattern, a file in the cache folder is not the text of its name, or a download fails.
+/// If an input is neither a path, a name nor a pattern, a file in the cache folder is not the text of its name, or a
+/// download fails.
 pub fn fetch_missing<S: AsRef<str>>(
     agent: &Agent,
     inputs: &[S],
@@ -109,12 +112,12 @@ pub fn fetch_missing<S: AsRef<str>>(
     Ok(())
 }
 
-/// Downloads `text` from `address` into `cache_dir`, which is created if missing, and returns the path of the file. Calls `progress`
-/// with the bytes received so far, of `text.file_bytes`.
+/// Downloads `text` from `address` into `cache_dir`, which is created if missing, and returns the path of the file.
+/// Calls `progress` with the bytes received so far, of `text.file_bytes`.
 ///
 /// # Errors
-/// If there is no network, the server lacks the file or sends a different one, or the folder cannot be written. The files of the
-/// folder are then unchanged.
+/// If there is no network, the server lacks the file or sends a different one, or the folder cannot be written. The
+/// files of the folder are then unchanged.
 pub fn download(
     agent: &Agent,
     text: &'static NamedText,

@@ -1,8 +1,8 @@
 //! Models by their name on the model hub, such as `openai-community/gpt2`.
 //!
-//! Models are stored in the hub's own cache folder, which other programs share; what the cache lacks is downloaded. The crate `hf-hub`
-//! implements the layout and the protocol and resumes broken transfers. It trusts what it receives, so names are checked here before a
-//! transfer, and sizes and SHA-256 after it.
+//! Models are stored in the hub's own cache folder, which other programs share; what the cache lacks is downloaded. The
+//! crate `hf-hub` implements the layout and the protocol and resumes broken transfers. It trusts what it receives, so
+//! names are checked here before a transfer, and sizes and SHA-256 after it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,8 +31,8 @@ const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 /// Attempts to transfer a file before the last error is reported. Each resumes where the one before broke off.
 const ATTEMPTS: usize = 3;
 
-/// Resolves a model: `path` itself or, if it does not exist and looks like a name on the hub, the folder of that model in the hub's
-/// cache, to which it is downloaded if necessary.
+/// Resolves a model: `path` itself or, if it does not exist and looks like a name on the hub, the folder of that model
+/// in the hub's cache, to which it is downloaded if necessary.
 ///
 /// # Errors
 /// If the model is neither in the cache nor can be downloaded.
@@ -43,8 +43,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The name on the hub, OWNER/NAME or one of the known names, if `path` cannot be a path. A path below an existing folder is one,
-/// with a mistake in it.
+/// The name on the hub, OWNER/NAME or one of the known names, if `path` cannot be a path. A path below an existing
+/// folder is one, with a mistake in it.
 fn name_on_hub(path: &Path) -> Option<&str> {
     let name = path.to_str().filter(|_| path.symlink_metadata().is_err())?;
     if KNOWN.contains(&name) {
@@ -83,8 +83,8 @@ impl Hub {
         })
     }
 
-    /// Like [`from_env`](Self::from_env), with the variables and the home folder given; none if no cache folder is known. The variables
-    /// are those of the hub's own library.
+    /// Like [`from_env`](Self::from_env), with the variables and the home folder given; none if no cache folder is
+    /// known. The variables are those of the hub's own library.
     fn from(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Option<Hub> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let folder = |name: &str| set(name).map(PathBuf::from);

@@ -59,7 +59,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = storable())]
     pub seed: Option<u64>,
 
-    /// Random numbers: calame, or torch for the numbers that the report's PyTorch script draws on a CPU [default: calame]
+    /// Random numbers: calame, or torch for the numbers that the report's PyTorch script draws on a CPU [default:
+    /// calame]
     #[arg(long, value_name = "GENERATOR")]
     pub rng: Option<String>,
 

@@ -18,7 +18,8 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 
-    /// Format in which matrices are multiplied: f32, bf16 or auto (for training, bf16 if the processor multiplies it natively; otherwise f32)
+    /// Format in which matrices are multiplied: f32, bf16 or auto (for training, bf16 if the processor multiplies it
+    /// natively; otherwise f32)
     #[arg(long, value_name = "FORMAT")]
     pub precision: Option<String>,
 

@@ -1,4 +1,5 @@
-//! The end of a training: the model, the report on memorisation and the plot; or the state of one that is stopped or fails.
+//! The end of a training: the model, the report on memorisation and the plot; or the state of one that is stopped or
+//! fails.
 
 use std::process::ExitCode;
 
@@ -87,8 +88,9 @@ fn save_and_wait(trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result
 
 /// Reports a training that a failed step has ended.
 ///
-/// Weights and moments are those before the failed step, and from there it would fail again. So the training can be resumed from an
-/// earlier checkpoint or, if there is none, from the state before the failed step, which is then saved, by skipping that step.
+/// Weights and moments are those before the failed step, and from there it would fail again. So the training can be
+/// resumed from an earlier checkpoint or, if there is none, from the state before the failed step, which is then saved,
+/// by skipping that step.
 pub fn diverged(
     follower: &mut Follower,
     trainer: &Trainer<'_>,
@@ -118,9 +120,9 @@ pub fn diverged(
         (None, None) => match save_and_wait(trainer, checkpoints) {
             Ok(()) => {
                 let by_skipping = format!("{skip}: set it in {settings} and resume: {resume}; or ");
-                ("the state before this step is saved".to_owned(), if skips { String::new() } else { by_skipping })
+                ("the state before the step is saved".to_owned(), if skips { String::new() } else { by_skipping })
             }
-            Err(error) => (format!("the state before this step could not be saved: {error}"), String::new()),
+            Err(error) => (format!("the state before the step could not be saved: {error}"), String::new()),
         },
     };
     let hint = format!("{how_to_resume}{START_AGAIN}");
@@ -128,8 +130,8 @@ pub fn diverged(
     with_unrecorded(error, recorded)
 }
 
-/// Reports a training that a failed step has ended because the checkpoint to roll back to could not be read. Another checkpoint
-/// can be resumed.
+/// Reports a training that a failed step has ended because the checkpoint to roll back to could not be read. Another
+/// checkpoint can be resumed.
 pub fn lost(
     follower: &mut Follower,
     trainer: &Trainer<'_>,
@@ -174,8 +176,8 @@ pub fn rescue(
     WithHint::new(message(&error), hint).into()
 }
 
-/// How much of a sample is copied from the training text, or none if the run writes no samples. The sample is the last one or,
-/// if the result is an earlier model, one by that model.
+/// How much of a sample is copied from the training text, or none if the run writes no samples. The sample is the last
+/// one or, if the result is an earlier model, one by that model.
 fn memorised(
     follower: &Follower,
     trainer: &Trainer<'_>,

@@ -1,4 +1,5 @@
-//! Running a training, and the parts of it that other verbs use too: settings, text, device, folders of runs, measurements.
+//! Running a training, and the parts of it that other verbs use too: settings, text, device, folders of runs,
+//! measurements.
 
 pub mod args;
 pub mod device;

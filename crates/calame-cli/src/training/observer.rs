@@ -1,4 +1,5 @@
-//! The observer of `calame train`: passes events to the recorder, which writes the run's folder, and writes the samples.
+//! The observer of `calame train`: passes events to the recorder, which writes the run's folder, and writes the
+//! samples.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

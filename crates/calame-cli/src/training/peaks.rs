@@ -10,8 +10,8 @@ const MEMORY_FLOATS: usize = 64 << 20;
 
 /// The best of several short runs of the multiplication loop, in operations per second.
 ///
-/// The best is taken because disturbances can only slow a run down. Runs are short so that they can alternate with training steps
-/// and see the same state of a shared machine.
+/// The best is taken because disturbances can only slow a run down. Runs are short so that they can alternate with
+/// training steps and see the same state of a shared machine.
 pub struct Peak {
     precision: Precision,
     n_rounds: usize,

@@ -129,7 +129,8 @@ pub struct Timed {
     pub rehearsal: Rehearsal,
 }
 
-/// The number of steps after which a stopped run's checkpoint was written, from the name of its folder; 0 for a new run.
+/// The number of steps after which a stopped run's checkpoint was written, from the name of its folder; 0 for a new
+/// run.
 fn n_steps_done(target: &RunTarget) -> u64 {
     match target {
         RunTarget::New(_) => 0,

@@ -1,8 +1,9 @@
 //! Estimates how fast this machine trains a model, from a few steps of a smaller one.
 //!
-//! A step of a model with one block and a short vocabulary is timed by phase, and each phase is scaled to the whole model: blocks
-//! by their number, the head by the vocabulary, AdamW by the bytes. A model whose own step is short is rehearsed unchanged. A
-//! training that is about to start does not wait for a long rehearsal: [`estimate`] then measures only the peak.
+//! A step of a model with one block and a short vocabulary is timed by phase, and each phase is scaled to the whole
+//! model: blocks by their number, the head by the vocabulary, AdamW by the bytes. A model whose own step is short is
+//! rehearsed unchanged. A training that is about to start does not wait for a long rehearsal: [`estimate`] then
+//! measures only the peak.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,13 +37,13 @@ const BEYOND_CACHE_FLOATS: usize = 32 << 20;
 /// Bytes per second that a disk writes and syncs. It is not measured, so the figure is that of a modest disk.
 const DISK_BYTES_PER_SECOND: f64 = 4e8;
 
-/// The share of the machine's peak that steps usually reach, for models that are not rehearsed: LOG.md has 0.79 to 0.87 in f32 and
-/// 0.70 to 0.78 in bf16.
+/// The share of the machine's peak that steps usually reach, for models that are not rehearsed: LOG.md has 0.79 to 0.87
+/// in f32 and 0.70 to 0.78 in bf16.
 const USUAL_SHARE: f64 = 0.78;
 /// Bytes of weights per second that generation usually reads, for the same models.
 const USUAL_WEIGHT_BYTES_PER_SECOND: f64 = 2e10;
-/// Seconds per byte for touching memory the first time. On a virtual machine that must request memory from its host it can be a
-/// second per gigabyte.
+/// Seconds per byte for touching memory the first time. On a virtual machine that must request memory from its host it
+/// can be a second per gigabyte.
 const USUAL_TOUCH_SECONDS_PER_BYTE: f64 = 0.3e-9;
 
 /// The result of a rehearsal or an estimate.
@@ -61,8 +62,8 @@ struct Scale {
     rows: f64,
 }
 
-/// Estimates how fast the machine trains the run's model without delaying its first step: a short step is rehearsed; for a long one
-/// the operations are divided by the current peak of the machine and the usual share of it.
+/// Estimates how fast the machine trains the run's model without delaying its first step: a short step is rehearsed;
+/// for a long one the operations are divided by the current peak of the machine and the usual share of it.
 ///
 /// # Errors
 /// As [`rehearse`].
@@ -213,8 +214,8 @@ fn evaluated_batches(config: &RunConfig, text: &TextSize, n_sequences: usize) ->
     n_windows as f64 / n_sequences as f64
 }
 
-/// The seconds of a sample. Each token reads all weights: if the model is rehearsed in part, they must not come from the cache, since
-/// those of the whole model do not.
+/// The seconds of a sample. Each token reads all weights: if the model is rehearsed in part, they must not come from
+/// the cache, since those of the whole model do not.
 fn sample_seconds(dev: &Device, gpt: &Gpt, config: &RunConfig, scale: &Scale) -> Result<f64> {
     if config.sample.max_tokens == 0 || gpt.config.n_positions < SAMPLE_PROMPT {
         return Ok(0.0);

@@ -29,8 +29,8 @@ pub fn new_path(preset: &str) -> PathBuf {
     (2u32..).map(|n| Path::new(RUNS).join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or(first)
 }
 
-/// Checks that a new run can be created at `path`: it does not exist, is an empty folder, or is a run that `overwrite` lets us
-/// replace.
+/// Checks that a new run can be created at `path`: it does not exist, is an empty folder, or is a run that `overwrite`
+/// lets us replace.
 ///
 /// # Errors
 /// If something else is there, or the run is being trained.

@@ -1,4 +1,5 @@
-//! Resolves a run's settings from the defaults of preset and recipe, `--config FILE`, the flags, and `--set`, in this order.
+//! Resolves a run's settings from the defaults of preset and recipe, `--config FILE`, the flags, and `--set`, in this
+//! order.
 
 use std::path::{Path, PathBuf};
 
@@ -81,30 +82,7 @@ pub fn resolve(requested: &RequestedSettings) -> Result<Settings> {
     for assignment in &requested.set {
         layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
     }
-    let named = layers.iter().filter_map(|(source, layer)| Some((source, layer.get("preset")?.as_str()?)));
-    let named: Vec<(&String, &str)> = named.collect();
-    for (_, name) in named.iter().filter(|(_, name)| *name != CUSTOM) {
-        name.parse::<Preset>().map_err(UsageError::from)?;
-    }
-    // The [model] of a file belongs to the file's preset. With another preset the shape would be a mixture.
-    if let ([(file, inside), .., (source, given)], Some(_)) = (&named[..], &requested.config_file)
-        && inside != given
-        && layers[0].1.contains_key("model")
-    {
-        return Err(UsageError(format!(
-            "{source}: {file} has preset = \"{inside}\" and its [model]: leave one of them out"
-        ))
-        .into());
-    }
-    let preset = named.last().map_or(Preset::Book.name(), |(_, preset)| preset).to_owned();
-    // A run's own file may name it; it then has every key of the shape.
-    let (name, preset) = match preset.as_str() {
-        CUSTOM if requested.config_file.is_some() => (CUSTOM, Preset::Book),
-        other => {
-            let preset: Preset = other.parse().map_err(UsageError::from)?;
-            (preset.name(), preset)
-        }
-    };
+    let (name, preset) = preset_of(&layers, requested.config_file.is_some())?;
     let mut defaults = RunConfig::of_preset(preset);
     if let Some(recipe) = layers.iter().rev().find_map(|(_, layer)| layer.get("recipe")?.as_str()) {
         // The stride of a recipe may depend on the window.
@@ -127,6 +105,39 @@ pub fn resolve(requested: &RequestedSettings) -> Result<Settings> {
     config.preset = name.to_owned();
     config.version = RunConfig::of_preset(preset).version;
     Ok(Settings { config, set })
+}
+
+/// The name of the preset that the layers select, and the preset whose defaults are used; `has_file` if the first layer
+/// is a file.
+///
+/// # Errors
+/// If a name is unknown, or the file has a shape that belongs to another preset.
+fn preset_of(layers: &[(String, Table)], has_file: bool) -> Result<(&'static str, Preset)> {
+    let named = layers.iter().filter_map(|(source, layer)| Some((source, layer.get("preset")?.as_str()?)));
+    let named: Vec<(&String, &str)> = named.collect();
+    for (_, name) in named.iter().filter(|(_, name)| *name != CUSTOM) {
+        name.parse::<Preset>().map_err(UsageError::from)?;
+    }
+    // The [model] of a file belongs to the file's preset. With another preset the shape would be a mixture.
+    if let [(file, inside), .., (source, given)] = &named[..]
+        && has_file
+        && inside != given
+        && layers[0].1.contains_key("model")
+    {
+        return Err(UsageError(format!(
+            "{source}: {file} has preset = \"{inside}\" and its [model]: leave one of them out"
+        ))
+        .into());
+    }
+    let preset = named.last().map_or(Preset::Book.name(), |(_, preset)| preset).to_owned();
+    // A run's own file may name it; it then has every key of the shape.
+    match preset.as_str() {
+        CUSTOM if has_file => Ok((CUSTOM, Preset::Book)),
+        other => {
+            let preset: Preset = other.parse().map_err(UsageError::from)?;
+            Ok((preset.name(), preset))
+        }
+    }
 }
 
 fn of_table(table: &Table) -> Result<RunConfig, String> {

@@ -7,10 +7,11 @@ use calame::train::plan::Disk;
 
 use crate::ui::output::{WithHint, note};
 
-/// Refuses a run whose model will not fit on the disk of `folder` (which need not exist yet), and warns if the disk has space
-/// for the model but not for checkpoints and records as well.
+/// Refuses a run whose model will not fit on the disk of `folder` (which need not exist yet), and warns if the disk has
+/// space for the model but not for checkpoints and records as well.
 ///
-/// The files of a run that will be replaced or resumed count as free space. Nothing is refused where the free space is unknown.
+/// The files of a run that will be replaced or resumed count as free space. Nothing is refused where the free space is
+/// unknown.
 ///
 /// # Errors
 /// If the model does not fit.

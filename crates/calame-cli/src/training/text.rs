@@ -52,8 +52,8 @@ pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
 
 /// Loads and tokenizes the text of a run, and splits it into training and validation windows.
 ///
-/// `tokenizer` is that of the model to train, if it has one. `of_run` is the tokenizer's file of the run whose settings are used,
-/// which they call `bpe`. The text is known to be long enough before memory for the model is allocated.
+/// `tokenizer` is that of the model to train, if it has one. `of_run` is the tokenizer's file of the run whose settings
+/// are used, which they call `bpe`. The text is known to be long enough before memory for the model is allocated.
 ///
 /// # Errors
 /// If the text cannot be read or is too short, or does not go with the tokenizer.

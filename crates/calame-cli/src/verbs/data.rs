@@ -78,11 +78,12 @@ enum SplitArg {
 
 /// Encode documents into shards of tokens, in parallel and in little memory.
 ///
-/// A text file is one document; a line of JSON and a row of Parquet are one each. The folder receives the shards, the tokenizer, and
-/// manifest.json, which lists shards, sources and dropped documents. `calame train --data DIR` trains on the folder without loading it
-/// into memory.
+/// A text file is one document; a line of JSON and a row of Parquet are one each. The folder receives the shards, the
+/// tokenizer, and manifest.json, which lists shards, sources and dropped documents. `calame train --data DIR` trains on
+/// the folder without loading it into memory.
 ///
-/// Ctrl-C saves the progress. The same command resumes it, also after a kill, and writes the same shards as an uninterrupted run.
+/// Ctrl-C saves the progress. The same command resumes it, also after a kill, and writes the same shards as an
+/// uninterrupted run.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame data prepare books/ --out prepared --strip-gutenberg
@@ -94,11 +95,12 @@ struct PrepareArgs {
     #[command(flatten)]
     documents: DocumentArgs,
 
-    /// Folder to create
+    /// Folder in which shards, tokenizer and manifest are written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// llmc: shards with llm.c's header; nanogpt: train.bin and val.bin without a header. Ids have 16 bits, or 32 if the vocabulary needs them
+    /// llmc: shards with llm.c's header; nanogpt: train.bin and val.bin without a header. Ids have 16 bits, or 32 if
+    /// the vocabulary needs them
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "llmc")]
     format: Format,
 

@@ -15,8 +15,8 @@ use crate::ui::output::{WithHint, grouped, note, print, print_json};
 
 /// Measure how well a model predicts a text: loss per token and perplexity.
 ///
-/// The text is read in windows that start a stride apart. Every token but the first counts once, in the first window that contains
-/// it. So a stride smaller than the window gives each token more context, and takes longer.
+/// The text is read in windows that start a stride apart. Every token but the first counts once, in the first window
+/// that contains it. So a stride smaller than the window gives each token more context, and takes longer.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame eval --data letters.txt

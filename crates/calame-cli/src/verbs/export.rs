@@ -23,7 +23,8 @@ const TOLERANCE: f32 = 1e-3;
 
 /// Write a model in another format, read it back and compare its logits.
 ///
-/// The model is converted tensor by tensor, so that a large one needs little memory. An existing file at --out is only replaced with
+/// The model is converted tensor by tensor, so that a large one needs little memory. An existing file at --out is only
+/// replaced with
 /// --force, when the new one is complete.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
@@ -35,7 +36,7 @@ pub struct Args {
     /// A run, a folder in Hugging Face's layout, or a file of weights
     model: PathBuf,
 
-    /// Format to write
+    /// Format in which the model is written
     #[arg(long, value_enum)]
     to: To,
 

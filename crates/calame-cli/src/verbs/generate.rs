@@ -13,8 +13,8 @@ use crate::ui::output::{UsageError, WithHint, note, print, print_json};
 
 /// Continue a prompt with a trained model.
 ///
-/// The text is printed as it is generated. Decoding is greedy unless a temperature is given. Beyond the model's context, generation
-/// continues over a sliding window.
+/// The text is printed as it is generated. Decoding is greedy unless a temperature is given. Beyond the model's
+/// context, generation continues over a sliding window.
 #[derive(clap::Args, Debug)]
 #[command(
     allow_negative_numbers = true,
@@ -36,7 +36,8 @@ pub struct Args {
     #[arg(long, visible_aliases = ["max-tokens", "max_tokens"], value_name = "N", default_value_t = 100)]
     tokens: usize,
 
-    /// Divides the logits: 0 always takes the most likely token, 1 samples from the model's distribution, more flattens it [default: 0]
+    /// Divides the logits: 0 always takes the most likely token, 1 samples from the model's distribution, more flattens
+    /// it [default: 0]
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
 
@@ -44,7 +45,8 @@ pub struct Args {
     #[arg(long, visible_alias = "k", value_name = "K", default_value_t = 0)]
     top_k: usize,
 
-    /// Sample only from the most likely tokens that together reach this probability (implies temperature 1 if none is given)
+    /// Sample only from the most likely tokens that together reach this probability (implies temperature 1 if none is
+    /// given)
     #[arg(long, visible_alias = "p", value_name = "P", default_value_t = 1.0)]
     top_p: f32,
 

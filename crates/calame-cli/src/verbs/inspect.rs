@@ -11,8 +11,8 @@ use crate::ui::output::{grouped, print, print_json, size};
 
 /// Show a model's format, shape, tokenizer and tensors, without loading it.
 ///
-/// Reads runs, Hugging Face folders (safetensors or pytorch_model.bin), PyTorch files of the book's and nanoGPT's models, and all other
-/// formats that `--model` accepts.
+/// Reads runs, Hugging Face folders (safetensors or pytorch_model.bin), PyTorch files of the book's and nanoGPT's
+/// models, and all other formats that `--model` accepts.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame inspect runs/2026-11-23-book

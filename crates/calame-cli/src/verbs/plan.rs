@@ -12,7 +12,8 @@ use crate::ui::output::{duration, gigabytes, grouped, print, print_json};
 
 /// Show what a training needs, without training: memory by kind, steps, time, disk space.
 ///
-/// Takes the flags of `calame train`. To measure the machine's speed, it trains a few steps of a similar model on random tokens.
+/// Takes the flags of `calame train`. To measure the machine's speed, it trains a few steps of a similar model on
+/// random tokens.
 #[derive(clap::Args, Debug)]
 #[group(skip)]
 #[command(

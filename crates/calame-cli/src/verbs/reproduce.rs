@@ -28,9 +28,10 @@ const SHOWN: usize = 30;
 
 /// Train as the report's PyTorch script does, and compare every figure with PyTorch's own.
 ///
-/// Initial weights, order of batches and dropout masks are those of PyTorch after torch.manual_seed(123) on a CPU. Each figure is
-/// printed next to PyTorch's as soon as it is known, and so is the sample of each epoch. The exit code is 1 if an evaluation differs
-/// from PyTorch's by more than 0.003 up to step 35, or 0.03 after it. Nothing is saved; ten epochs take minutes.
+/// Initial weights, order of batches and dropout masks are those of PyTorch after torch.manual_seed(123) on a CPU. Each
+/// figure is printed next to PyTorch's as soon as it is known, and so is the sample of each epoch. The exit code is 1
+/// if an evaluation differs from PyTorch's by more than 0.003 up to step 35, or 0.03 after it. Nothing is saved; ten
+/// epochs take minutes.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame reproduce                                the-verdict is downloaded once
@@ -262,8 +263,8 @@ impl Observer for Comparison {
     }
 }
 
-/// Lines that compare a sample with PyTorch's, if there is one: the sample once if they are identical, else both from the first
-/// difference.
+/// Lines that compare a sample with PyTorch's, if there is one: the sample once if they are identical, else both from
+/// the first difference.
 fn compare_samples(epoch: u64, theirs: Option<&str>, ours: &str) -> String {
     match theirs {
         None => format!("      sample of epoch {epoch}: {ours:?}\n"),

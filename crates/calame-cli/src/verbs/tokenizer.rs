@@ -32,8 +32,8 @@ enum Verb {
 
 /// Train a byte-level BPE on documents and compare it with GPT-2's on the same text.
 ///
-/// The vocabulary always includes the 256 bytes and <|endoftext|>. The distinct words and their counts are held in memory. If there is
-/// more text than --max-bytes, a sample of that size is used: pieces at even distances.
+/// The vocabulary always includes the 256 bytes and <|endoftext|>. The distinct words and their counts are held in
+/// memory. If there is more text than --max-bytes, a sample of that size is used: pieces at even distances.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame tokenizer train books/ --vocab-size 8192 --out tokenizer.json

@@ -22,9 +22,9 @@ use crate::ui::tui::{self, About, Screen};
 
 /// Train a GPT on a text.
 ///
-/// Without flags, this is the report's training: a GPT of 163M parameters, ten epochs of windows of 256 tokens in batches of 4,
-/// AdamW at 4e-4, an evaluation every 5 steps and a sample after every epoch, on a built-in story of 21,690 characters. The
-/// result is RUN/model; the loss plot and the samples are in RUN too.
+/// Without flags, this is the report's training: a GPT of 163M parameters, ten epochs of windows of 256 tokens in
+/// batches of 4, AdamW at 4e-4, an evaluation every 5 steps and a sample after every epoch, on a built-in story of
+/// 21,690 characters. The result is RUN/model; the loss plot and the samples are in RUN too.
 ///
 /// Ctrl-C stops after the current step, saves the state, and prints the command that resumes the run.
 #[derive(clap::Args, Debug)]
@@ -99,8 +99,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
-/// Creates the folder of a new run or, for a stopped one, whose lock is given, restores its folder and the trainer to the
-/// checkpoint. The recorder holds the lock until the end.
+/// Creates the folder of a new run or, for a stopped one, whose lock is given, restores its folder and the trainer to
+/// the checkpoint. The recorder holds the lock until the end.
 fn open_run(
     target: RunTarget,
     lock: Option<RunLock>,

@@ -33,8 +33,8 @@ fn test_agent() -> Agent {
         .into()
 }
 
-/// A server for one request: it sends `response` and closes the connection or, if `stall`, waits until the client does. Returns its
-/// address and a thread that returns the request.
+/// A server for one request: it sends `response` and closes the connection or, if `stall`, waits until the client does.
+/// Returns its address and a thread that returns the request.
 fn serve(response: Vec<u8>, stall: bool) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

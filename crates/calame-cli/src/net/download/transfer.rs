@@ -73,8 +73,8 @@ pub fn agent() -> Agent {
         .into()
 }
 
-/// Passes the bytes at `address` to `sink` as they arrive, and checks that they are `text`. The outer error is that of `sink`, the inner
-/// one that of the transfer.
+/// Passes the bytes at `address` to `sink` as they arrive, and checks that they are `text`. The outer error is that of
+/// `sink`, the inner one that of the transfer.
 pub(super) fn receive(
     agent: &Agent,
     text: &NamedText,

@@ -1,8 +1,8 @@
 //! The dashboard of `calame train --tui`: the alternate screen of the terminal, and its keys.
 //!
-//! The training only updates a [`Screen`] under a lock, which takes it almost no time. A thread of its own draws the screen twice
-//! a second and reads the keys, so that a slow terminal delays no step. The terminal is restored however the training ends, by an
-//! error or a panic too.
+//! The training only updates a [`Screen`] under a lock, which takes it almost no time. A thread of its own draws the
+//! screen twice a second and reads the keys, so that a slow terminal delays no step. The terminal is restored however
+//! the training ends, by an error or a panic too.
 
 mod charts;
 mod draw;

@@ -22,7 +22,7 @@ pub struct StepArgs {
     #[arg(long, value_name = "NAME", default_value = "book")]
     pub preset: String,
 
-    /// Windows per step
+    /// Number of windows per step
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
 

@@ -12,8 +12,8 @@ use args::{MachineArgs, StepArgs};
 
 /// Measure this machine's peaks, and the share of them that training reaches.
 ///
-/// A peak is the rate of a loop that only multiplies in registers, or only streams through memory. It is measured in the same run as the
-/// figures compared with it, because on a shared machine it changes from minute to minute.
+/// A peak is the rate of a loop that only multiplies in registers, or only streams through memory. It is measured in
+/// the same run as the figures compared with it, because on a shared machine it changes from minute to minute.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame bench machine
