@@ -1,8 +1,9 @@
-//! How fast this machine trains a model, from a few steps of a smaller one.
+//! Estimates how fast this machine trains a model, from a few steps of a smaller one.
 //!
-//! A step of one block and a short vocabulary is timed phase by phase, and each phase is taken as often as the model has it:
-//! the blocks' work for every block, the head's for the whole vocabulary, AdamW's for every byte. A model whose own step is
-//! short is rehearsed as it is. A training that begins does not wait for that: [`estimate`] takes the peak alone.
+//! A step of a model with one block and a short vocabulary is timed by phase, and each phase is scaled to the whole
+//! model: blocks by their number, the head by the vocabulary, AdamW by the bytes. A model whose own step is short is
+//! rehearsed unchanged. A training that is about to start does not wait for a long rehearsal: [`estimate`] then
+//! measures only the peak.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,50 +20,53 @@ use calame::train::{GuardConfig, Rng, RunConfig, Splits, Trainer};
 
 use super::peaks::{self, Peak};
 
-/// A model with a step of fewer operations is rehearsed as it is.
+/// A model whose step has fewer operations is rehearsed unchanged.
 const SHORT_STEP_OPERATIONS: f64 = 3e10;
-/// A rehearsed step has about as many at most, if it is at least one sequence.
+/// A rehearsed step has at most about this many operations, but at least one sequence.
 const MOST_STEP_OPERATIONS: f64 = 1e11;
-/// Rows of the rehearsed vocabulary: two slabs of a product's columns.
+/// Rows of the rehearsed vocabulary: two slabs of the columns of a matrix product.
 const SHORT_VOCABULARY: usize = 6144;
-/// Steps that are timed, after the first; fewer if they take long.
+/// The number of timed steps, after the first; fewer if they take long.
 const STEPS: std::ops::RangeInclusive<u32> = 3..=12;
 const ENOUGH_SECONDS: f64 = 0.4;
-/// Tokens of the rehearsed sample, after its prompt.
+/// Tokens of the rehearsed sample after its prompt.
 const SAMPLE_TOKENS: usize = 6;
 const SAMPLE_PROMPT: usize = 4;
 /// Larger than any last-level cache: 128 MiB.
 const BEYOND_CACHE_FLOATS: usize = 32 << 20;
-/// What a disk writes and syncs: a modest one, since it is not measured.
+/// Bytes per second that a disk writes and syncs. It is not measured, so the figure is that of a modest disk.
 const DISK_BYTES_PER_SECOND: f64 = 4e8;
 
-/// Of the machine's peak, what steps of a model that is not rehearsed usually reach: LOG.md has 0.79 to 0.87 in f32 and 0.70 to
-/// 0.78 in bf16.
+/// The share of the machine's peak that steps usually reach, for models that are not rehearsed: LOG.md has 0.79 to 0.87
+/// in f32 and 0.70 to 0.78 in bf16.
 const USUAL_SHARE: f64 = 0.78;
-/// Bytes a second of a model's weights while a token is made, likewise.
+/// Bytes of weights per second that generation usually reads, for the same models.
 const USUAL_WEIGHT_BYTES_PER_SECOND: f64 = 2e10;
-/// Seconds a byte of touching memory for the first time: small where the memory is there, a second for a gigabyte where the
-/// machine is a guest that must ask for it.
+/// Seconds per byte for touching memory the first time. On a virtual machine that must request memory from its host it
+/// can be a second per gigabyte.
 const USUAL_TOUCH_SECONDS_PER_BYTE: f64 = 0.3e-9;
 
-/// What the rehearsal found.
+/// The result of a rehearsal or an estimate.
 #[derive(Clone, Copy, Debug)]
 pub struct Rehearsal {
     pub pace: Pace,
-    /// Operations a second that the machine does in registers.
+    /// Operations per second that the machine reaches in registers.
     pub peak: f64,
 }
 
-/// How often the model has what the rehearsed one has once.
+/// The factors from the rehearsed model to the whole one.
 struct Scale {
     blocks: f64,
     head: f64,
-    /// Of a step's batches.
+    /// Of the rows (tokens) per step, accumulated batches included.
     rows: f64,
 }
 
-/// How fast the machine trains the run's model, without holding up its first step: a short step is rehearsed, of a long one
-/// the operations are held against the machine's peak of the moment.
+/// Estimates how fast the machine trains the run's model without delaying its first step: a short step is rehearsed;
+/// for a long one the operations are divided by the current peak of the machine and the usual share of it.
+///
+/// # Errors
+/// As [`rehearse`].
 pub fn estimate(config: &RunConfig, text: &TextSize, machine: &Machine, plan: &Plan) -> Result<Rehearsal> {
     let data = config.data.resolved();
     if config.model.step_operations(data.batch_size, data.window) <= SHORT_STEP_OPERATIONS {
@@ -91,7 +95,10 @@ fn pace_at(peak: f64, config: &RunConfig, text: &TextSize, plan: &Plan) -> Pace 
     }
 }
 
-/// Trains a few steps of a model like the run's on random tokens.
+/// Trains a few steps of a model similar to the run's on random tokens.
+///
+/// # Errors
+/// If the rehearsal's settings or tokens are refused.
 pub fn rehearse(config: &RunConfig, text: &TextSize, machine: &Machine) -> Result<Rehearsal> {
     let clock = Instant::now();
     let dev =
@@ -116,8 +123,8 @@ pub fn rehearse(config: &RunConfig, text: &TextSize, machine: &Machine) -> Resul
     trainer.evaluate()?;
     dev.take_profile();
     let evaluation = timed(&mut || trainer.evaluate().map(drop))?;
-    let a_pair = scaled(&dev.take_profile(), evaluation, &Scale { rows: 1.0, ..scale }, 1.0);
-    let evaluation_seconds = a_pair / 2.0 * evaluated_batches(config, text, small.data.eval_batch_size);
+    let both_splits = scaled(&dev.take_profile(), evaluation, &Scale { rows: 1.0, ..scale }, 1.0);
+    let evaluation_seconds = both_splits / 2.0 * evaluated_batches(config, text, small.data.eval_batch_size);
 
     let sample_seconds = sample_seconds(&dev, trainer.gpt(), config, &scale)?;
     let touched = Plan::of(config, text, machine, 0).memory_bytes() as f64;
@@ -136,15 +143,15 @@ fn timed(work: &mut dyn FnMut() -> Result<(), ShardError>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// The settings of the model that is rehearsed.
+/// The settings of the model that is rehearsed, and the factors to the whole model.
 fn smaller(config: &RunConfig) -> (RunConfig, Scale) {
     let mut small = config.clone();
     small.data = config.data.resolved();
     small.data.stride = small.data.window;
     small.train.eval_batches = 1;
-    // Its random numbers cost more, but depend on nothing that is rehearsed.
+    // PyTorch's random numbers cost more, but their time does not scale with the phases.
     small.train.rng = Rng::Calame;
-    // Of a plain step the phases are known; batches that are summed up are counted in `rows`.
+    // A plain step has the phases that are scaled; accumulated batches are counted in `rows`.
     (small.train.accumulate, small.train.clip_norm, small.guard) = (1, 0.0, GuardConfig::default());
     small.checkpoint.copy = false;
     let operations = |c: &RunConfig| c.model.step_operations(c.data.batch_size, c.data.window);
@@ -164,7 +171,7 @@ fn smaller(config: &RunConfig) -> (RunConfig, Scale) {
     (small, scale)
 }
 
-/// Random tokens for some steps and an evaluation.
+/// Random tokens, enough for a few steps and an evaluation.
 fn splits(config: &RunConfig) -> Result<Splits> {
     let mut random = rng::Sequence::new(rng::stream(1, rng::Purpose::Sampling, 0));
     let mut windows = |n: usize| -> Result<Windows> {
@@ -181,7 +188,7 @@ fn work_of(phases: &[(Phase, PhaseTotal)], wanted: Phase) -> f64 {
     phases.iter().filter(|(phase, _)| *phase == wanted).map(|(_, total)| total.work.n_bytes).sum()
 }
 
-/// Bytes that AdamW reads and writes in a step of the run's model: rows of tokens that never come only decay.
+/// Bytes that AdamW reads and writes per step of the run's model. The rows of tokens that the text lacks only decay.
 fn adamw_bytes(model: &ModelConfig, text: &TextSize) -> f64 {
     let all = model.n_parameters() as f64;
     let n_used = text.is_used.iter().filter(|used| **used).count();
@@ -189,7 +196,7 @@ fn adamw_bytes(model: &ModelConfig, text: &TextSize) -> f64 {
     4.0 * (8.0 * all - 6.0 * (n_unused * model.n_embd) as f64)
 }
 
-/// Seconds of the run's model for what took the rehearsed one `seconds`, `phases` among them.
+/// The seconds that the run's model takes for what took the rehearsed model `seconds`, of which `phases` are a part.
 fn scaled(phases: &[(Phase, PhaseTotal)], seconds: f64, scale: &Scale, adamw: f64) -> f64 {
     let factor = |phase: Phase| match phase {
         Phase::HeadForward | Phase::HeadBackwardInput | Phase::HeadBackwardWeight | Phase::Loss => {
@@ -205,7 +212,7 @@ fn scaled(phases: &[(Phase, PhaseTotal)], seconds: f64, scale: &Scale, adamw: f6
     phases.iter().map(|(phase, total)| total.seconds * factor(*phase)).sum::<f64>() + between
 }
 
-/// How many batches of `n_sequences` an evaluation's batches of both splits are.
+/// The number of batches of `n_sequences` in an evaluation of both splits.
 fn evaluated_batches(config: &RunConfig, text: &TextSize, n_sequences: usize) -> f64 {
     let data = config.data.resolved();
     let most = (data.eval_batch_size as u64).saturating_mul(config.train.eval_batches as u64);
@@ -213,8 +220,8 @@ fn evaluated_batches(config: &RunConfig, text: &TextSize, n_sequences: usize) ->
     n_windows as f64 / n_sequences as f64
 }
 
-/// A token reads all weights: of a model that is rehearsed in part they must not come from the cache, since the whole one's
-/// do not.
+/// The seconds of a sample. Each token reads all weights: if the model is rehearsed in part, they must not come from
+/// the cache, since those of the whole model do not.
 fn sample_seconds(dev: &Device, gpt: &Gpt, config: &RunConfig, scale: &Scale) -> Result<f64> {
     if config.sample.max_tokens == 0 || gpt.config.n_positions < SAMPLE_PROMPT {
         return Ok(0.0);
@@ -235,9 +242,9 @@ fn sample_seconds(dev: &Device, gpt: &Gpt, config: &RunConfig, scale: &Scale) ->
         seconds += start.elapsed().as_secs_f64();
     }
     let scale = Scale { rows: 1.0, ..*scale };
-    let a_token = scaled(&dev.take_profile(), seconds, &scale, 1.0) / SAMPLE_TOKENS as f64;
-    // The prompt goes through at once, and takes about as long as a token.
-    Ok(a_token * config.sample.max_tokens as f64)
+    let token_seconds = scaled(&dev.take_profile(), seconds, &scale, 1.0) / SAMPLE_TOKENS as f64;
+    // The prompt is processed in one batch and takes about as long as one token.
+    Ok(token_seconds * config.sample.max_tokens as f64)
 }
 
 #[cfg(test)]
@@ -249,7 +256,7 @@ mod tests {
     use calame::ops::{Isa, Precision};
 
     #[test]
-    fn a_large_model_is_rehearsed_in_part_and_a_small_one_whole() {
+    fn a_large_model_is_rehearsed_in_part_and_a_small_one_unchanged() {
         let (small, scale) = smaller(&RunConfig::of_preset(Preset::Book));
         assert_eq!((small.model.n_layer, small.model.vocab_size, small.data.batch_size), (1, SHORT_VOCABULARY, 4));
         assert_eq!((scale.blocks, scale.rows), (12.0, 1.0));
@@ -314,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_is_found_for_every_part() {
+    fn every_part_of_a_training_has_a_pace() {
         let mut config = RunConfig::of_preset(Preset::Tiny);
         (config.model.vocab_size, config.model.n_embd, config.data.window) = (101, 16, 8);
         let mut text = TextSize { n_windows: 20, n_validation_windows: 2, ..TextSize::default() };
