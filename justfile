@@ -12,6 +12,8 @@ fmt-check:
     cargo fmt --all --check
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+fuzz-build:
+    bash fuzz/build.sh
 ci:
     bash .ci/run
 bench *ARGS:

@@ -10,9 +10,10 @@ use std::path::Path;
 use calame::checkpoint::{Format, ModelFile, OnnxFile, Progress, TorchFile, load_model, load_training, write_gguf};
 use calame::data::documents::{Meter, PIECE_BYTES};
 use calame::data::prepare::{PrepareOptions, Texts};
-use calame::data::{Corpus, Manifest, Part, ShardSet, find_sources};
+use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::ops::{self, Device, Isa, Precision};
+use calame::quant::dequantize;
 use calame::tensor::Alloc;
 use calame::tokenizer::{self, Special};
 use calame::train::metrics::{self, MetricsWriter};
@@ -74,7 +75,7 @@ pub fn training_checkpoint(data: &[u8]) -> bool {
         }
         let fresh = || Gpt::zeros(&tiny_model(), &mut Alloc::on_host());
         let (mut weights, mut m, mut v) = (fresh(), fresh(), fresh());
-        if let Err(error) = load_training(folder, [&mut weights, &mut m, &mut v], None) {
+        if let Err(error) = load_training(&host(), folder, [&mut weights, &mut m, &mut v], None) {
             return names(&error, folder);
         }
         assert_eq!(bits(&weights), bits(&m));
@@ -183,7 +184,7 @@ pub fn manifest(data: &[u8]) -> bool {
             Ok(read) => read,
             Err(error) => return names(&error, &path),
         };
-        for part in [Part::Train, Part::Val] {
+        for part in [Split::Train, Split::Val] {
             // None of the shards is there.
             let has_shards = manifest.shards.iter().any(|shard| shard.split == part);
             assert_eq!(ShardSet::open(folder, &manifest, part).is_err(), has_shards);
@@ -240,6 +241,8 @@ pub fn torch_file(data: &[u8]) -> bool {
                 Ok(()) => assert!(tensor.dtype.is_float()),
                 Err(error) => assert!(!names(&error, &path) && !tensor.dtype.is_float(), "{error}"),
             }
+            let mut raw = vec![0; tensor.len() * tensor.dtype.n_bytes()];
+            file.read_raw(i, &mut raw).expect("compared with the file");
         }
         // Few are models; what calame wrote beside the tensors is read for any of them.
         if let Err(error) = load_model(&path) {
@@ -282,6 +285,15 @@ pub fn gguf(data: &[u8]) -> bool {
         assert_eq!(model.config().validate(), Ok(()));
         let stored: u64 = model.stored().iter().map(|tensor| tensor.file_bytes).sum();
         assert!(stored <= data.len() as u64, "{stored} bytes of tensors out of {}", data.len());
+        for (i, tensor) in model.stored().iter().enumerate() {
+            let (mut raw, mut values) =
+                (vec![0; tensor.file_bytes as usize], vec![0.0; tensor.n_elements().expect("few")]);
+            model.source().read_raw(i, &mut raw).expect("compared with the file");
+            model.source().read(i, &mut values).expect("compared with the file");
+            let mut converted = vec![0.0; values.len()];
+            dequantize(tensor.format.expect("every format of GGUF is one"), &raw, &mut converted);
+            assert!(converted.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()), "{tensor:?}");
+        }
         match write_gguf(&again, &model) {
             Ok(_) => {}
             // Numbers that are not finite, or not zero where a bias should not be.

@@ -1,42 +1,20 @@
-//! The program `calame`: one file for each verb.
+//! The program `calame`: its command line.
 #![forbid(unsafe_code)]
 
-mod bench;
-mod compare;
-mod data;
-mod device;
-mod download;
-mod ending;
-mod eval;
-mod export;
-mod generate;
-mod hub;
-mod inspect;
-mod launch;
-mod logits;
-mod memory;
-mod observer;
-mod output;
-mod plan;
-mod plot;
-mod rehearsal;
-mod reproduce;
-mod run_list;
-mod runs;
-mod settings;
-mod signals;
-mod space;
-mod text;
-mod tokenize;
-mod tokenizer;
-mod train;
-mod tui;
+mod net;
+mod training;
+mod ui;
+mod verbs;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use output::{is_closed_pipe, report};
+use ui::output::{is_closed_pipe, report};
+use verbs::{
+    bench, compare, data, eval, export, generate, inspect, logits, plan, plot, reproduce, runs, tokenize, tokenizer,
+    train,
+};
 
 /// Train, evaluate and run GPT models of the GPT-2 family on this machine, without Python.
 ///
@@ -53,7 +31,7 @@ struct Cli {
 enum Command {
     Train(Box<train::Args>),
     Plan(Box<plan::Args>),
-    Runs(run_list::Args),
+    Runs(runs::Args),
     Compare(compare::Args),
     Generate(generate::Args),
     Eval(eval::Args),
@@ -72,7 +50,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(args) => train::run(*args),
         Command::Plan(args) => plan::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Runs(args) => run_list::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Runs(args) => runs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),

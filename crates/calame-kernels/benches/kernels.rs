@@ -1,9 +1,9 @@
 //! The time of every fast kernel at the sizes of the 163M model: batch 4, 256 tokens, width 768, 12 heads.
 //!
-//! Each line runs under every instruction set of this machine on all its cores, as `group/line/instruction set`;
-//! `cargo bench -p calame-kernels -- gemm` runs those whose name has "gemm" in it. In the groups gemm and attention an
-//! element is one floating-point operation, so that "Gelem/s" reads GFLOP/s; bytes are those that must at least pass
-//! between memory and processor; elsewhere elements are those of the result.
+//! Each line runs under every instruction set of this machine on all its cores, as `group/line/instruction set`; `cargo
+//! bench -p calame-kernels -- gemm` runs the lines whose names contain "gemm". In the groups gemm and attention an
+//! element is one floating-point operation, so that "Gelem/s" means GFLOP/s. Bytes are the minimum that must be
+//! transferred between memory and processor. In other groups, elements are those of the result.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ const NH: usize = 12;
 const HS: usize = 64;
 const V: usize = 50_257;
 const ROWS: usize = B * T;
-/// Rows of logits that are held at a time.
+/// Number of rows of logits that are in memory at a time.
 const LOGIT_ROWS: usize = 512;
-/// Positions that a sequence under decoding has behind it.
+/// Number of cached positions of a sequence during decoding.
 const CONTEXT: usize = 1024;
 const F32_BYTES: u64 = 4;
 
-/// The pools that every line runs on, one for each instruction set.
+/// The pools on which every line runs, one per instruction set.
 struct Pools(Vec<Pool>);
 
 impl Pools {
@@ -33,7 +33,7 @@ impl Pools {
         Pools(Isa::available().into_iter().map(|isa| Pool::new(n_threads, isa)).collect())
     }
 
-    /// One line under every instruction set; its arrays are made only if the filter lets it run.
+    /// Runs a line under every instruction set; its arrays are allocated only if the filter selects it.
     fn line<S>(
         &self,
         group: &mut BenchmarkGroup<'_, WallTime>,
@@ -72,12 +72,12 @@ fn elements(n: usize) -> Throughput {
     Throughput::Elements(n as u64)
 }
 
-/// The bytes of `n` numbers read or written.
+/// The throughput of reading or writing `n` numbers.
 fn bytes_of(n: usize) -> Throughput {
     Throughput::Bytes(F32_BYTES * n as u64)
 }
 
-/// A dropout as the model's.
+/// A dropout mask like those of the model.
 fn keep() -> DropMask<'static> {
     DropMask::new(Key::from_seed(1), 0, 0, 0.1)
 }
@@ -97,7 +97,7 @@ fn linear(
     [rows, ins, outs]: [usize; 3],
 ) {
     let arrays = || (numbers(1, rows * ins), numbers(2, outs * ins), numbers(3, outs), vec![0.0; rows * outs]);
-    // One row does two operations with each weight that it reads: what counts is how fast they come.
+    // With one row there are two operations per weight, so that the time is that of reading the weights.
     let throughput = if rows == 1 { bytes_of(outs * ins) } else { flops(2 * rows * ins * outs) };
     pools.line(group, name, throughput, arrays, |pool, (x, w, bias, y)| {
         let (x, w) = (MatRef::dense(x, rows, ins), MatRef::dense(w, outs, ins));
@@ -145,7 +145,7 @@ fn bench_gemm(criterion: &mut Criterion) {
     }
 }
 
-/// Queries times keys that they may see, over all heads and sequences.
+/// Number of pairs of a query and a key that it sees, over all heads and sequences.
 const PAIRS: usize = B * NH * T * (T + 1) / 2;
 
 fn bench_attention(criterion: &mut Criterion) {
@@ -155,7 +155,7 @@ fn bench_attention(criterion: &mut Criterion) {
         let group = &mut group(criterion, &format!("attention {precision}"));
         let arrays = || (numbers(1, ROWS * 3 * C), vec![0.0; ROWS * C], vec![0.0; ROWS * NH]);
         for (name, keep) in [("forward", None), ("forward with dropout", Some(keep()))] {
-            // A pair takes part in two products, each of HS multiplications and additions.
+            // A pair is part of two products, each of HS multiplications and additions.
             pools.line(group, name, flops(4 * HS * PAIRS), arrays, |pool, (qkv, y, lse)| {
                 attention_forward(pool, precision, shape, qkv, None, keep.as_ref(), y, lse);
             });
@@ -167,7 +167,7 @@ fn bench_attention(criterion: &mut Criterion) {
                 attention_forward(&pool, precision, shape, &qkv, None, keep.as_ref(), &mut y, &mut lse);
                 (numbers(2, ROWS * C), qkv, y, lse, vec![0.0; ROWS * 3 * C])
             };
-            // And in five in backward.
+            // In backward there are five products.
             pools.line(group, name, flops(10 * HS * PAIRS), arrays, |pool, (dy, qkv, y, lse, dqkv)| {
                 attention_backward(pool, precision, shape, dy, qkv, None, keep.as_ref(), y, lse, dqkv);
             });
@@ -210,7 +210,7 @@ fn bench_decoding(criterion: &mut Criterion) {
             attention_extend(pool, qkv, NH, HS, &sequences, &positions, view(table), keys, values, y);
         });
     }
-    // A prompt's chunk; the work is that of its last rows, the causal half of forward's.
+    // A chunk of a prompt; the work is the causal half of a forward pass.
     let (sequences, positions): (Vec<u32>, Vec<u32>) = (vec![0; T], (0..T as u32).collect());
     let arrays = || (numbers(1, T * 3 * C), pages(1), vec![0.0; T * C]);
     let work = flops(4 * HS * PAIRS / B);
@@ -295,7 +295,7 @@ fn bench_memory(criterion: &mut Criterion) {
     pools.line(group, "gather_rows, 1024x768", bytes_of(2 * ROWS * C), arrays, |pool, (x, y)| {
         gather_rows(pool, x, C, &which, y);
     });
-    // These take no pool: one thread, under no instruction set of ours.
+    // These take no pool and run on one thread.
     let (mut x, mut y) = (numbers(1, ROWS * C), vec![0.0; V * C]);
     group.bench_function("scatter_rows_add, 1024x768", |bencher| {
         bencher.iter(|| scatter_rows_add(&x, C, &which, &mut y));
@@ -313,7 +313,7 @@ fn bench_memory(criterion: &mut Criterion) {
     group.bench_function("zero_nonzero, 1024x768", |bencher| bencher.iter(|| zero_nonzero(&mut x)));
 }
 
-/// An early step's.
+/// The scalars of an early step.
 fn hyper() -> AdamW {
     AdamW {
         lr: 4e-4,
@@ -331,7 +331,7 @@ fn bench_adamw_rows(criterion: &mut Criterion) {
     let pools = &Pools::new();
     let group = &mut group(criterion, "elementwise");
     let hyper = hyper();
-    // The report's text has some 1,500 of the vocabulary's tokens.
+    // A short text has about 1,500 different tokens.
     let touched: Vec<bool> = (0..V).map(|row| row % 33 == 0).collect();
     let n_touched = touched.iter().filter(|&&touched| touched).count();
     let arrays = || (numbers(1, V * C), vec![0.0; V * C], vec![0.0; V * C], vec![0.0; V * C]);
@@ -349,7 +349,7 @@ fn bench_dropout(criterion: &mut Criterion) {
     pools.line(group, "drop_elements, 1024x768", elements(n), arrays, |pool, (x, y)| {
         drop_elements(pool, x, &keep(), T, C, y);
     });
-    // Zeros: what is kept would grow with every pass over it.
+    // The array is zero because kept elements grow with every pass.
     let arrays = || vec![0.0; n];
     pools.line(group, "drop_in_place, 1024x768", elements(n), arrays, |pool, x| {
         drop_in_place(pool, &keep(), T, C, x);
@@ -380,7 +380,7 @@ fn bench_embedding(criterion: &mut Criterion) {
     pools.line(group, "forward, 1024x768", elements(n), tables, |pool, (wte, wpe, y)| {
         embedding_forward(pool, &tokens, &positions, wte, wpe, C, y);
     });
-    // It takes no pool: one thread adds, under no instruction set of ours.
+    // It takes no pool and runs on one thread.
     let mut made = None;
     group.bench_function("backward, 1024x768", |bencher| {
         let (dwte, dwpe, dy) = made.get_or_insert_with(tables);
@@ -396,7 +396,7 @@ fn bench_random(criterion: &mut Criterion) {
     let arrays = || vec![0.0; n];
     pools.line(group, "fill_uniform of 2.4M", elements(n), arrays, |pool, x| fill_uniform(pool, key, -1.0, 1.0, x));
     pools.line(group, "fill_normal of 2.4M", elements(n), arrays, |pool, x| fill_normal(pool, key, 0.0, 0.02, x));
-    // Four numbers of one counter, as a key is derived.
+    // The four numbers of one counter, as for the derivation of a key.
     let mut counter = 0;
     group.throughput(elements(4));
     group.bench_function("philox", |bencher| {
@@ -407,7 +407,7 @@ fn bench_random(criterion: &mut Criterion) {
     });
 }
 
-/// Short: some hundred lines are to end in about two minutes.
+/// Short times: about 100 lines should take about two minutes.
 fn settings() -> Criterion {
     Criterion::default()
         .sample_size(10)
@@ -420,8 +420,7 @@ fn settings() -> Criterion {
 criterion_group! {
     name = kernels;
     config = settings();
-    targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows, bench_sum_of_squares,
-        bench_memory, bench_dropout,
-        bench_cross_entropy, bench_embedding, bench_random
+    targets = bench_gemm, bench_attention, bench_decoding, bench_layer_norm, bench_elementwise, bench_adamw_rows,
+        bench_sum_of_squares, bench_memory, bench_dropout, bench_cross_entropy, bench_embedding, bench_random
 }
 criterion_main!(kernels);

@@ -1,15 +1,15 @@
-//! Softmax and cross-entropy over the vocabulary, row by row in place.
+//! Softmax and cross-entropy over the vocabulary, computed row by row and in place.
 //!
-//! loss = ln Σ e^z − z[target]; dz = (softmax(z) − one-hot(target))·scale·weight. Sums over a row are split in 16 lanes.
+//! loss = ln Σ e^z − `z[target]`; dz = (softmax(z) − one-hot(target))·scale·weight. Sums over a row have 16 lanes.
 
 use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of};
 use crate::pool::Pool;
 
-/// The loss of each row of `logits` [R, V], not multiplied by the row's weight; the logits are overwritten.
+/// Computes the loss of each row of `logits` [R, V], not multiplied by its weight; the logits are overwritten.
 ///
-/// A row whose weight is 0 has loss 0 and its target is not read. Without `weights`, which are `[R]`, all rows count.
+/// A row whose weight is 0 has loss 0, and its target is not read. Without `weights` `[R]`, every weight is 1.
 ///
 /// # Panics
 /// If the sizes do not agree, or the target of a row whose weight is not 0 is outside the vocabulary.
@@ -23,8 +23,8 @@ pub fn cross_entropy_forward(
     for_logit_rows(pool, logits, targets, weights, losses, None);
 }
 
-/// As [`cross_entropy_forward`]; the logits of row r are overwritten by the gradient of its loss times
-/// `scale`·`weights[r]`, exactly 0 where the weight is 0.
+/// As [`cross_entropy_forward`], and replaces the logits of each row r by the gradient of its loss times
+/// `scale`·`weights[r]`; the gradient is exactly 0 where the weight is 0.
 ///
 /// # Panics
 /// As [`cross_entropy_forward`].
@@ -92,9 +92,9 @@ fn row_loss_body(z: &mut [f32], target: usize, scale: Option<f32>) -> f32 {
     sum.ln() + (max - at_target)
 }
 
-/// Σ of the losses `[R]`, each times its row's weight, in f64 and in the rows' order.
+/// Sums the losses `[R]`, each times its row's weight, in f64 and in the order of the rows.
 ///
-/// A row whose weight is 0 is left out; without `weights` every weight is 1.
+/// A row whose weight is 0 is skipped, whatever its loss. Without `weights`, every weight is 1.
 ///
 /// # Panics
 /// If the sizes do not agree.

@@ -1,37 +1,38 @@
 //! Dropout: y = x·keep, where keep is 0 with probability p and 1 / (1 − p) otherwise.
 //!
-//! N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014. Whether an element is
-//! kept is a function of [`DropMask`] and the element's place, so that backward makes or reads the same factors again.
+//! N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014. Whether an element
+//! is kept is a function of the [`DropMask`] and the element's position, so that backward obtains the same factors as
+//! forward.
 
 use crate::isa::multiversion;
 use crate::philox::{self, BLOCK, Key};
 use crate::pool::Pool;
 use crate::split::for_rows;
 
-/// Which elements a dropout keeps, and what those are multiplied by.
+/// Which elements a dropout keeps, and the factor by which it multiplies them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropMask<'a> {
     source: MaskSource<'a>,
     scale: f32,
 }
 
-/// What says whether an element is kept.
+/// What decides whether an element is kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum MaskSource<'a> {
-    /// An element is dropped where its random number is below the threshold.
+    /// An element is dropped if its random number is below the threshold.
     Counter { key: Key, first_sequence: u32, site: u32, threshold: u32 },
-    /// An element is kept where its bit is set; every row begins with a word.
+    /// An element is kept if its bit is set; every row begins at a word.
     Stored { words: &'a [u64], rows_per_sequence: usize, words_per_row: usize },
 }
 
-// A block of the generator's numbers is a word of stored bits.
+// A block of the generator's numbers has as many elements as a word of stored bits.
 const _: () = assert!(BLOCK == u64::BITS as usize);
 
 impl<'a> DropMask<'a> {
-    /// Factors for probability `p` of being dropped, by the counter-based generator.
+    /// A mask from the counter-based generator, in which each element is dropped with probability `p`.
     ///
-    /// `key` stands for seed and step, `first_sequence` is the place of the batch's first sequence in the step's whole
-    /// batch, `site` names layer and place in the layer.
+    /// `key` is derived from seed and step, `first_sequence` is the index of the batch's first sequence in the step's
+    /// whole batch, and `site` identifies the layer and the dropout within it.
     ///
     /// # Panics
     /// If p is not in [0, 1).
@@ -41,13 +42,13 @@ impl<'a> DropMask<'a> {
         DropMask { source: MaskSource::Counter { key, first_sequence, site, threshold }, scale: 1.0 / (1.0 - p) }
     }
 
-    /// Factors from stored bits: `scale` where an element's bit is 1, else 0.
+    /// A mask from stored bits: the factor is `scale` where an element's bit is 1, and 0 elsewhere.
     ///
-    /// `words` holds rows of `columns` bits, those of a batch's first sequence first. Column c of a row is bit c mod 64 of
-    /// its word c / 64; every row begins with a word.
+    /// `words` contains the rows of all sequences in order, `columns` bits each. Column c of a row is bit c mod 64 of
+    /// its word c / 64; every row begins at a word.
     ///
     /// # Panics
-    /// If `words` is not whole sequences.
+    /// If `words` is not a whole number of sequences.
     pub fn stored(words: &'a [u64], rows_per_sequence: usize, columns: usize, scale: f32) -> DropMask<'a> {
         let words_per_row = columns.div_ceil(BLOCK);
         let words_per_sequence = rows_per_sequence * words_per_row;
@@ -59,7 +60,7 @@ impl<'a> DropMask<'a> {
         DropMask { source: MaskSource::Stored { words, rows_per_sequence, words_per_row }, scale }
     }
 
-    /// The factor of one element: of `sequence` in the batch, of a row of that sequence, in a column.
+    /// The factor of the element in a row and a column of a sequence of the batch.
     pub fn factor(&self, sequence: usize, row: usize, column: usize) -> f32 {
         let (block, number) = (column / BLOCK, column % BLOCK);
         let kept = match self.source {
@@ -81,7 +82,7 @@ impl<'a> DropMask<'a> {
         self.each(sequence, row, 0, x, |x, factor| *x *= factor);
     }
 
-    /// Calls `f(&mut x[i], factor)` for a row's elements from column `from` on, a multiple of [`BLOCK`].
+    /// Calls `f(&mut x[i], factor)` for the elements of a row from column `from`, a multiple of [`BLOCK`].
     #[inline(always)]
     pub(crate) fn each(&self, sequence: usize, row: usize, from: usize, x: &mut [f32], f: impl Fn(&mut f32, f32)) {
         assert!(from.is_multiple_of(BLOCK), "a row's elements from {from} on");
@@ -117,7 +118,8 @@ fn stored_row(words: &[u64], row: usize, words_per_row: usize) -> &[u64] {
 }
 
 multiversion! {
-    /// y ← x + y·keep for a piece of a row that begins at (sequence, row, column), the column a multiple of [`BLOCK`].
+    /// y ← x + y·keep for a piece of a row that begins at (sequence, row, column); the column is a multiple of
+    /// [`BLOCK`].
     pub(crate) fn add_dropped(x: &[f32], keep: Option<&DropMask<'_>>, place: (usize, usize, usize), y: &mut [f32])
         = add_dropped_body;
 }
@@ -135,7 +137,7 @@ fn add_dropped_body(
     y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
 }
 
-/// y = x·keep; forward and, from dy to dx, backward. y is overwritten.
+/// Computes y = x·keep; backward is the same operation, from dy to dx. y is overwritten.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -155,7 +157,7 @@ pub fn drop_elements(
     });
 }
 
-/// x ← x·keep.
+/// Multiplies x [R, cols] by the mask in place: x ← x·keep.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -164,7 +166,8 @@ pub fn drop_in_place(pool: &Pool, keep: &DropMask<'_>, rows_per_sequence: usize,
 }
 
 multiversion! {
-    fn drop_rows(keep: &DropMask<'_>, rows_per_sequence: usize, cols: usize, first_row: usize, x: &mut [f32]) = drop_rows_body;
+    fn drop_rows(keep: &DropMask<'_>, rows_per_sequence: usize, cols: usize, first_row: usize, x: &mut [f32])
+        = drop_rows_body;
 }
 
 #[inline(always)]

@@ -1,4 +1,4 @@
-//! GELU, sums over rows, the optimizer's update: one pass over memory each.
+//! GELU, sums over rows and the optimizer's update, each in one pass over memory.
 
 use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
@@ -13,8 +13,9 @@ const CUBIC: f32 = 0.044_715;
 multiversion! {
     /// y = gelu(x) by the tanh form: x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))); y is overwritten.
     ///
-    /// D. Hendrycks and K. Gimpel, "Gaussian error linear units", 2016. With 1 + tanh(u) = 2·σ(2u) it is x·σ(2u), and its
-    /// error that of one exponential: within 4 units in the last place for x > −5, absolutely below 1e-6 elsewhere.
+    /// D. Hendrycks and K. Gimpel, "Gaussian error linear units", 2016. Since 1 + tanh(u) = 2·σ(2u), it is computed as
+    /// x·σ(2u), whose error is that of one exponential: within 4 units in the last place for x > −5, and below 1e-6 in
+    /// absolute value elsewhere.
     pub(crate) fn gelu(x: &[f32], y: &mut [f32]) = gelu_body;
 }
 
@@ -26,8 +27,8 @@ fn gelu_body(x: &[f32], y: &mut [f32]) {
 }
 
 multiversion! {
-    /// dy ← dy·gelu′(x): what was the gradient of gelu's result becomes that of its argument. y becomes gelu(x), which
-    /// shares the exponential.
+    /// dy ← dy·gelu′(x): the gradient of the result becomes that of the argument. y becomes gelu(x), which shares the
+    /// exponential.
     pub(crate) fn gelu_backward(x: &[f32], dy: &mut [f32], y: &mut [f32]) = gelu_backward_body;
 }
 
@@ -41,7 +42,7 @@ fn gelu_backward_body(x: &[f32], dy: &mut [f32], y: &mut [f32]) {
     }
 }
 
-/// dbias += Σ over rows of dy [rows, cols]: the gradient of a bias.
+/// Adds the sum over the rows of dy [R, cols] to dbias `[cols]`, the gradient of a bias.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -69,38 +70,38 @@ fn sum_columns_body(dy: &[f32], cols: usize, from: usize, dbias: &mut [f32]) {
     dbias.iter_mut().zip(sums).for_each(|(to, s)| *to += s);
 }
 
-/// What one AdamW step needs besides the arrays.
+/// The scalars of an AdamW step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
-    /// Learning rate.
+    /// The learning rate of this step.
     pub lr: f32,
     /// Decay of the running mean of gradients.
     pub beta1: f32,
     /// Decay of the running mean of squared gradients.
     pub beta2: f32,
-    /// Added to the root, against division by zero.
+    /// Added to the square root, against division by zero.
     pub eps: f32,
-    /// Share of a weight taken away in a step, before `lr`.
+    /// λ: each step multiplies the weight by 1 − `lr`·λ.
     pub weight_decay: f32,
-    /// 1 − β₁ᵗ at this step t, counted from 1.
+    /// 1 − β₁ᵗ, where t is the number of this step, counted from 1.
     pub bias_correction1: f32,
-    /// 1 − β₂ᵗ.
+    /// 1 − β₂ᵗ, with the same t.
     pub bias_correction2: f32,
-    /// What gradients are multiplied by before they are used: below 1 where their norm is clipped.
+    /// The factor by which gradients are multiplied before use: below 1 if their norm is clipped.
     pub grad_scale: f32,
 }
 
 impl AdamW {
-    /// What weight decay multiplies a weight by in a step.
+    /// The factor by which weight decay multiplies a weight.
     #[inline(always)]
     fn decay_factor(&self) -> f32 {
         1.0 - self.lr * self.weight_decay
     }
 }
 
-/// One AdamW step on one tensor, in one pass; `m` and `v` are updated, `grad` is read and set to zero.
+/// Performs one AdamW step on one tensor, in one pass: `weight`, `m` and `v` are updated, `grad` is set to zero.
 ///
-/// g is the gradient times `grad_scale`;
+/// With g the gradient times `grad_scale`:
 /// w ← w·(1 − lr·λ); m ← m + (1 − β₁)·(g − m); v ← β₂·v + (1 − β₂)·g²; w ← w − lr/c₁·m / (√v/√c₂ + ε).
 /// I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", 2019, in PyTorch's order of operations.
 ///
@@ -121,10 +122,10 @@ pub fn adamw(pool: &Pool, hyper: &AdamW, weight: &mut [f32], grad: &mut [f32], m
     });
 }
 
-/// As [`adamw`] for a tensor of rows, of which only those that are `touched` have ever had a gradient: the others' gradient
-/// and moments are zero, they only decay, and nothing but their weights is read.
+/// As [`adamw`], for a tensor of rows of which only the `touched` ones have ever had a nonzero gradient.
 ///
-/// The bits are those of [`adamw`].
+/// Gradient and moments of the other rows must be zero. They are not read: the step reduces to weight decay there. The
+/// result is that of [`adamw`] to the bit.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -156,7 +157,7 @@ pub fn adamw_rows(
     });
 }
 
-/// y ← y + α·x, on all threads.
+/// Adds a multiple of x to y: y ← y + α·x.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -172,11 +173,11 @@ fn add_scaled_slice_body(alpha: f32, x: &[f32], y: &mut [f32]) {
     y.iter_mut().zip(x).for_each(|(y, &x)| *y += alpha * x);
 }
 
-/// The sum of the squares of `x`, in f64: the square of a gradient's norm, not finite where an element is not.
+/// Sums the squares of `x` in f64, for the norm of a gradient; the sum is not finite if an element is not.
 ///
-/// Lanes of f32 sum 4,096 elements at a time, f64 the rest; the order depends on the length alone.
+/// Runs of 4,096 elements are summed in lanes of f32, the runs in f64. The order depends only on the length.
 pub fn sum_of_squares(pool: &Pool, x: &[f32]) -> f64 {
-    /// Parts of a sum: on the stack, so that nothing is allocated.
+    /// Number of partial sums; they are on the stack, so that nothing is allocated.
     const PARTS: usize = 256;
     let len = x.len().div_ceil(PARTS).next_multiple_of(TASK_ELEMENTS);
     let mut sums = [0.0; PARTS];
@@ -197,7 +198,17 @@ fn squares_body(x: &[f32]) -> f64 {
 }
 
 multiversion! {
-    /// x ← factor·x.
+    /// Adds x to y.
+    pub(crate) fn add(x: &[f32], y: &mut [f32]) = add_body;
+}
+
+#[inline(always)]
+fn add_body(x: &[f32], y: &mut [f32]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+}
+
+multiversion! {
+    /// Multiplies x by a factor in place.
     pub(crate) fn scale(factor: f32, x: &mut [f32]) = scale_body;
 }
 

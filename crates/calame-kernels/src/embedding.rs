@@ -1,9 +1,10 @@
-//! Embedding: row t is `wte[token] + wpe[position]`.
+//! Embedding of tokens and positions: row t is `wte[token] + wpe[position]`.
 
 use crate::pool::Pool;
 use crate::split::for_rows;
 
-/// The positions of rows that are whole sequences of `n_positions` tokens: y\[i\] = i mod `n_positions`; y is overwritten.
+/// Writes the positions of the rows of sequences of `n_positions` tokens: y\[i\] = i mod `n_positions`; y is
+/// overwritten.
 ///
 /// # Panics
 /// If `n_positions` is 0.
@@ -14,7 +15,7 @@ pub fn positions(n_positions: usize, y: &mut [u32]) {
     }
 }
 
-/// y [rows, cols] from the token and the position of each row; y is overwritten.
+/// Computes y [R, cols] from the token and the position of each row; y is overwritten.
 ///
 /// # Panics
 /// If the sizes do not agree, or an index is outside its table.
@@ -38,10 +39,11 @@ pub fn embedding_forward(
     });
 }
 
-/// dwte and dwpe are added to; an empty one is frozen.
+/// Adds the rows of dy [R, cols] to their tokens' rows of dwte and their positions' rows of dwpe; an empty table is
+/// frozen.
 ///
-/// One thread, row after row: two rows may have the same token, and the sums need one order. It is a thousandth of a
-/// step's work.
+/// It runs on one thread: two rows may have the same token, and the sums need one order. It takes a thousandth of a
+/// step.
 ///
 /// # Panics
 /// If the sizes do not agree, or an index is outside its table.

@@ -1,40 +1,40 @@
-//! Which vector instructions a kernel may use, found at run time.
+//! Detection of vector instruction sets, and the macro that compiles kernels for each of them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An instruction set that kernels have a version for.
+/// An instruction set for which kernels have a version.
 ///
-/// Results are the same bits for the same `Isa` and the same build, for any number of threads; between two instruction sets
-/// they may differ in the last places. Between builds too: the logarithms of sums come from the platform's mathematical
-/// library.
+/// With the same `Isa` and the same build, results are the same bits for any number of threads. Results of two
+/// instruction sets may differ in the last bits. So may results of two builds, because the logarithms of sums come from
+/// the platform's mathematical library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
-    /// What every processor of the target has; the compiler vectorises what it can.
+    /// The instructions that every processor of the target has; the compiler vectorises what it can.
     Portable,
     /// x86-64 with AVX2 and FMA (2013 and later).
     Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ and VL, beside AVX2 and FMA.
+    /// x86-64 with AVX-512 F, BW, DQ and VL, in addition to AVX2 and FMA.
     Avx512,
-    /// The same with AVX-512 BF16, which multiplies pairs of bf16 (Zen 4, Cooper Lake, Sapphire Rapids).
+    /// [`Isa::Avx512`] with AVX-512 BF16, which multiplies pairs of bf16 (Zen 4, Cooper Lake, Sapphire Rapids).
     Avx512Bf16,
 }
 
 impl Isa {
-    /// All of them, narrowest first.
+    /// Every instruction set, narrowest first.
     pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
 
-    /// The widest that this machine has.
+    /// The widest instruction set of this machine.
     pub fn detect() -> Isa {
         *Isa::available().last().unwrap_or(&Isa::Portable)
     }
 
-    /// Those that this machine has, narrowest first.
+    /// The instruction sets of this machine, narrowest first.
     pub fn available() -> Vec<Isa> {
         Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
-    /// Whether this machine can run it.
+    /// Whether this machine has the instruction set.
     pub fn is_available(self) -> bool {
         match self {
             Isa::Portable => true,
@@ -55,7 +55,7 @@ impl Isa {
         }
     }
 
-    /// Its name as the program prints and reads it.
+    /// The name that the program prints and parses.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
@@ -83,10 +83,10 @@ impl FromStr for Isa {
     }
 }
 
-/// Compiles one body once for each instruction set and picks among the copies at run time.
+/// Compiles a function once for each instruction set and selects a copy at run time.
 ///
 /// `multiversion! { fn name(args) = body; }` defines `name(isa, args)`. The body is an `#[inline(always)]` function
-/// `body(args)` of plain Rust; inside each copy the compiler vectorises it with that copy's instructions.
+/// `body(args)` in plain Rust; in each copy the compiler vectorises it with that copy's instructions.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:path;) => {
         $(#[$meta])*
@@ -102,8 +102,8 @@ macro_rules! multiversion {
                 $body($($arg),*)
             }
             match isa {
-                // SAFETY: an `Isa` other than Portable reaches kernels only through `Pool::new`, which asserts that
-                // this machine has it.
+                // SAFETY: kernels get an `Isa` other than Portable only from `Pool::new`, which asserts that this
+                // machine has it.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Isa::Avx512 | $crate::isa::Isa::Avx512Bf16 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.

@@ -1,7 +1,7 @@
 //! Layer normalisation: y = (x − μ)·r·w + b for each row, μ its mean, r = 1 / √(σ² + ε), σ² the biased variance.
 //!
 //! Backward, with x̂ = (x − μ)·r and g = dy·w: dx = r·(g − mean(g) − x̂·mean(g·x̂)), dw = Σ dy·x̂, db = Σ dy over rows.
-//! J. Ba et al., "Layer normalization", 2016. Sums over a row are split in 16 lanes.
+//! J. Ba et al., "Layer normalization", 2016. Sums over a row have 16 lanes.
 
 use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
@@ -9,10 +9,10 @@ use crate::math::{sum_of, sum_of2};
 use crate::pool::Pool;
 use crate::split::{COLUMNS, for_rows};
 
-/// ε of GPT-2 and of the book.
+/// ε, with the value that GPT-2 uses.
 pub const EPS: f32 = 1e-5;
 
-/// y, mean and rstd from x [rows, cols]; all three are overwritten.
+/// Computes y [R, cols], mean `[R]` and rstd `[R]` from x [R, cols]; all three are overwritten.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -38,7 +38,7 @@ pub fn layer_norm_forward(
     });
 }
 
-/// y again from x and what forward found; y is overwritten.
+/// Recomputes y from x and the mean and rstd of [`layer_norm_forward`], to the same bits; y is overwritten.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -79,7 +79,7 @@ multiversion! {
 fn statistics_body(x: &[f32], cols: usize, mean: &mut [f32], rstd: &mut [f32]) {
     for ((x, mean), rstd) in x.chunks_exact(cols).zip(mean).zip(rstd) {
         *mean = sum_of(x, |x| x) / cols as f32;
-        // A second pass over the row: the difference of squares would cancel where the mean is large.
+        // A second pass over the row: the difference of squares would cancel if the mean is large.
         let variance = sum_of(x, |x| (x - *mean) * (x - *mean)) / cols as f32;
         *rstd = 1.0 / (variance + EPS).sqrt();
     }
@@ -99,9 +99,9 @@ fn normalise_body(x: &[f32], weight: &[f32], bias: &[f32], mean: &[f32], rstd: &
     }
 }
 
-/// dx, dweight and dbias are added to.
+/// Adds the gradients to dx [R, cols], dweight `[cols]` and dbias `[cols]`.
 ///
-/// `grad` is (dweight, dbias), or None where they are frozen.
+/// `grad` is (dweight, dbias), or `None` if they are frozen.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -144,7 +144,7 @@ fn backward_rows_body(dy: &[f32], x: &[f32], weight: &[f32], mean: &[f32], rstd:
     let rows = dy.chunks_exact(cols).zip(x.chunks_exact(cols)).zip(dx.chunks_exact_mut(cols));
     for (((dy, x), dx), (&mean, &rstd)) in rows.zip(mean.iter().zip(rstd)) {
         let mean_g = sum_of2(dy, weight, |dy, w| dy * w) / cols as f32;
-        // Σ g·x̂ needs three arrays: dx is free to hold neither, so x̂ is made twice.
+        // Σ g·x̂ reads three arrays. dx is accumulated and cannot hold x̂, which is therefore computed twice.
         let mut lanes = [0.0; 16];
         for ((dy, x), w) in dy.chunks(16).zip(x.chunks(16)).zip(weight.chunks(16)) {
             for (((lane, &dy), &x), &w) in lanes.iter_mut().zip(dy).zip(x).zip(w) {

@@ -1,8 +1,9 @@
-//! The numeric kernels of calame: slices and sizes in, slices out.
+//! The numeric kernels of calame: functions on slices and sizes.
 //!
-//! Every public kernel is a safe function that asserts its sizes once. It takes the [`Pool`] whose threads it runs on and
-//! whose instruction set it uses. Nothing here knows a layer, a model, a file, the clock or the environment.
-//! [`reference`](mod@reference) defines each operation by plain loops; the fast versions are tested against it.
+//! Every public kernel is a safe function that asserts its sizes once. A parallel kernel takes the [`Pool`] that it
+//! runs on, which also determines its instruction set. The crate does not know about layers, models, files, the clock
+//! or the environment. [`reference`](mod@reference) defines each operation by plain loops; the fast versions are tested
+//! against it.
 
 mod aligned;
 mod attention;

@@ -1,11 +1,12 @@
-//! Elementary functions without branches, so that loops over them become vector instructions; sums in a fixed order.
+//! Elementary functions without branches, so that loops over them are vectorised, and sums in a fixed order.
 
-/// Lanes of a split sum. The same for every instruction set: element i goes to lane i mod 16.
+/// Number of lanes of a sum, for every instruction set: element i is added to lane i mod 16.
 pub(crate) const LANES: usize = 16;
 
-/// e^x, within 2 units in the last place for −87.3 ≤ x ≤ 88.3 and the bound's value beyond; NaN stays NaN.
+/// e^x, within 2 units in the last place for −87.3 ≤ x ≤ 88.3; x is clamped to these bounds. NaN stays NaN.
 ///
-/// x = n·ln 2 + r with |r| ≤ ln 2 / 2, ln 2 in two parts so that r is exact to f32, then Cephes' polynomial of degree 6.
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2; ln 2 is in two parts so that r is exact to f32. Then Cephes' polynomial of
+/// degree 6.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     /// 1.5·2²³: adding it leaves the nearest integer in the low bits of the sum.
@@ -22,18 +23,18 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let p = p * (r * r) + r + 1.0;
-    // The sum's low bits hold n; shifted to the exponent's place they make 2^n, the rest falls off the top.
+    // The low bits of the sum hold n; shifted to the exponent they are 2^n. The other bits are shifted out.
     p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
-/// ln x for normal, finite x > 0: within 2 units in the last place of the result, or of ½ where the result is less.
+/// ln x for normal, finite x > 0, within 2 units in the last place of the result, or of ½ if the result is smaller.
 ///
-/// Of anything else it gives some finite number: whoever may meet a NaN takes the system's.
+/// For other x, NaN included, the result is an arbitrary finite number; use `f32::ln` where x may be NaN.
 ///
-/// x = m·2ⁿ with √½ ≤ m < √2, then Cephes' polynomial of degree 9 in m − 1, ln 2 in two parts.
+/// x = m·2ⁿ with √½ ≤ m < √2; Cephes' polynomial of degree 9 in m − 1, and ln 2 in two parts.
 #[inline(always)]
 pub(crate) fn ln(x: f32) -> f32 {
-    // Bits of √½: what lies above them belongs to the exponent.
+    // The bits of √½ are subtracted, so that the exponent changes at √½·2ⁿ.
     let bits = x.to_bits().wrapping_sub(0x3f35_04f3);
     let n = (bits as i32 >> 23) as f32;
     let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(0x3f35_04f3)) - 1.0;
@@ -51,21 +52,21 @@ pub(crate) fn ln(x: f32) -> f32 {
 
 /// (sin 2πt, cos 2πt) for 0 ≤ t < 1, within 2e-7.
 ///
-/// t = q/4 + r with |r| ≤ 1/8: Cephes' polynomials for 2πr, then a quarter turn q times.
+/// t = q/4 + r with |r| ≤ 1/8; Cephes' polynomials for 2πr, then q rotations by a quarter turn.
 #[inline(always)]
 pub(crate) fn sin_cos_turns(t: f32) -> (f32, f32) {
     /// 1.5·2²³, as in [`exp`].
     const ROUND: f32 = 12_582_912.0;
     let shifted = t * 4.0 + ROUND;
     let quarter = shifted.to_bits();
-    // Exact: both are multiples of the last place of t.
+    // The difference is exact: both terms are multiples of the last place of t.
     let a = (t - (shifted - ROUND) * 0.25) * std::f32::consts::TAU;
     let a2 = a * a;
     let sin = ((-1.951_529_6e-4 * a2 + 8.332_161e-3) * a2 - 1.666_665_5e-1) * a2 * a + a;
     let cos = ((2.443_315_7e-5 * a2 - 1.388_731_6e-3) * a2 + 4.166_664_6e-2) * a2 * a2 - 0.5 * a2 + 1.0;
     let odd = quarter & 1 == 1;
     let (s, c) = if odd { (cos, sin) } else { (sin, cos) };
-    // Signs of the four quarters: sin + + − −, cos + − − +.
+    // Signs in the four quarters: sin + + − −, cos + − − +.
     let s = f32::from_bits(s.to_bits() ^ (quarter & 2) << 30);
     let c = f32::from_bits(c.to_bits() ^ (quarter.wrapping_add(1) & 2) << 30);
     (s, c)
@@ -77,7 +78,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The sum of sixteen lanes, pairwise.
+/// Reduces sixteen lanes pairwise.
 #[inline(always)]
 pub(crate) fn reduce(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     for half in [8, 4, 2, 1] {
@@ -88,7 +89,7 @@ pub(crate) fn reduce(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f3
     lanes[0]
 }
 
-/// Σ f(x[i]), in lanes.
+/// Sums `f(x[i])` in lanes.
 #[inline(always)]
 pub(crate) fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -104,7 +105,7 @@ pub(crate) fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     reduce(lanes, |a, b| a + b)
 }
 
-/// Σ f(x[i], y[i]), in lanes.
+/// Sums `f(x[i], y[i])` in lanes.
 #[inline(always)]
 pub(crate) fn sum_of2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -120,7 +121,7 @@ pub(crate) fn sum_of2(x: &[f32], y: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 
     reduce(lanes, |a, b| a + b)
 }
 
-/// The greatest element; −∞ of nothing. A NaN is passed over (its exponential will show it).
+/// The greatest element, or −∞ if there is none. NaNs are skipped (they show in the sum of exponentials).
 #[inline(always)]
 pub(crate) fn max_of(x: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn ln_is_close() {
-        // Every second of the numbers that the normal distribution takes it of, and some above 1.
+        // Every second argument that `fill_normal` uses, and some above 1.
         let below_one = (1..1u32 << 24).step_by(2).map(|i| i as f32 / 16_777_216.0);
         for x in below_one.chain((1..10_000).map(|i| i as f32 * 0.37)) {
             let (got, want) = (f64::from(ln(x)), f64::from(x).ln());

@@ -1,9 +1,9 @@
-//! Passes over memory that compute nothing: filling, copying, checking.
+//! Passes over memory without arithmetic: filling, copying, checking.
 
 use crate::pool::Pool;
 use crate::split::for_rows;
 
-/// Elements that [`zero_nonzero`] checks and writes at a time: 4 kB, a page of memory.
+/// Elements that [`zero_nonzero`] checks and writes at a time: 4 kB, the size of a page.
 const PIECE: usize = 1024;
 
 /// Sets every element of `x` to `value`, on all threads.
@@ -11,7 +11,7 @@ pub fn fill(pool: &Pool, value: f32, x: &mut [f32]) {
     for_rows(pool, x, 1, |_, piece| piece.fill(value));
 }
 
-/// y = x, on all threads; y is overwritten.
+/// Copies x to y on all threads; y is overwritten.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -20,9 +20,9 @@ pub fn copy(pool: &Pool, x: &[f32], y: &mut [f32]) {
     for_rows(pool, y, 1, |first, y| y.copy_from_slice(&x[first..first + y.len()]));
 }
 
-/// Sets every element to +0 but writes only pieces of 1024 elements that hold anything else.
+/// Sets every element to +0, but writes only those pieces of 1024 elements that contain anything else.
 ///
-/// The system backs pages that have never been written by one shared page of zeros: they stay untouched and take no memory.
+/// Pages that have never been written share one page of zeros; they stay unwritten and take no memory.
 pub fn zero_nonzero(x: &mut [f32]) {
     let pieces = x.chunks_mut(PIECE);
     pieces.filter(|piece| piece.iter().any(|x| x.to_bits() != 0)).for_each(|piece| piece.fill(0.0));
@@ -31,6 +31,6 @@ pub fn zero_nonzero(x: &mut [f32]) {
 /// Whether no element is infinite or NaN.
 pub fn all_finite(x: &[f32]) -> bool {
     const INFINITE: u32 = 0x7f80_0000;
-    // The largest magnitude's bits decide: a loop without branches, which becomes vector instructions.
+    // The bits of the largest magnitude decide, so that the inner loop has no branches and is vectorised.
     x.chunks(4096).all(|x| x.iter().fold(0, |most, x| most.max(x.to_bits() & !(1 << 31))) < INFINITE)
 }

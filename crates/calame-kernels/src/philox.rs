@@ -1,7 +1,7 @@
-//! Philox4x32-10, the counter-based generator: random bits as a function of a key and a counter.
+//! Philox4x32-10, a counter-based generator: random bits as a function of a key and a counter.
 //!
-//! J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Any element's number can be made at any time,
-//! on any thread, again in the backward pass; nothing is stored.
+//! J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The number of an element can be computed
+//! at any time and on any thread, and recomputed in the backward pass, so that nothing is stored.
 
 use crate::math::LANES;
 
@@ -11,27 +11,27 @@ const W0: u32 = 0x9E37_79B9;
 const W1: u32 = 0xBB67_AE85;
 const ROUNDS: usize = 10;
 
-/// Numbers that one call of [`block`] gives.
+/// How many random numbers a call of [`block`] returns.
 pub(crate) const BLOCK: usize = 4 * LANES;
 
-/// A 64-bit key.
+/// A key of the generator, 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(pub [u32; 2]);
 
 impl Key {
-    /// The key of a seed.
+    /// The key whose bits are those of `seed`.
     pub fn from_seed(seed: u64) -> Key {
         Key([seed as u32, (seed >> 32) as u32])
     }
 
-    /// A key that depends on this one and on `index`, as good as independent of those of other indices.
+    /// A key derived from this one and `index`, for practical purposes independent of the keys of other indices.
     pub fn derive(self, index: u64) -> Key {
         let [a, b, ..] = philox([index as u32, (index >> 32) as u32, 0x6B65_7973, 0], self);
         Key([a, b])
     }
 }
 
-/// The four numbers of one counter.
+/// The four random numbers of a counter.
 pub fn philox(counter: [u32; 4], key: Key) -> [u32; 4] {
     let mut c = counter;
     let mut k = key.0;
@@ -45,10 +45,11 @@ pub fn philox(counter: [u32; 4], key: Key) -> [u32; 4] {
 
 /// The 64 numbers of sixteen consecutive counters `[16·index + lane, row, sequence, site]`.
 ///
-/// Number i is word i / 16 of lane i mod 16, so that a vector of lanes holds neighbours.
+/// Number i is word i / 16 of lane i mod 16, so that a vector of lanes holds consecutive numbers.
 ///
-/// The state stands in the low halves of 64 bits, whose high halves are anything: vectors multiply low halves of 64 bits, so
-/// that nothing is moved between lanes before the end (attention's dropout takes half the time so).
+/// The state is in the low halves of 64-bit lanes, whose high halves are arbitrary. Vector instructions multiply the
+/// low halves of 64-bit lanes, so that nothing moves between lanes before the end; this halves the time of attention's
+/// dropout.
 #[inline(always)]
 pub(crate) fn block(index: u32, rest: [u32; 3], key: Key) -> [[u32; LANES]; 4] {
     const LOW: u64 = u32::MAX as u64;
@@ -79,7 +80,7 @@ pub(crate) fn block(index: u32, rest: [u32; 3], key: Key) -> [[u32; LANES]; 4] {
 mod tests {
     use super::*;
 
-    /// Known answers of the authors' own test suite (Random123, kat_vectors).
+    /// Known answers from the authors' test suite (Random123, kat_vectors).
     #[test]
     fn known_answers() {
         assert_eq!(philox([0; 4], Key([0; 2])), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);

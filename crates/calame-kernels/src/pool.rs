@@ -1,7 +1,7 @@
-//! The thread pool: tasks numbered 0..n, taken by a fixed set of threads; nothing is allocated to run them.
+//! The thread pool: a fixed set of threads runs tasks numbered 0..n without allocating memory.
 //!
-//! Work is cut by its shape into tasks that each write their own part of the output, so results do not depend on how many
-//! threads there are or on which thread takes which task.
+//! Work is divided by its shape into tasks that each write their own part of the output. Results therefore depend
+//! neither on the number of threads nor on which thread runs which task.
 
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,50 +13,50 @@ use crate::aligned::AlignedVec;
 use crate::isa::Isa;
 use crate::work_queue::WorkQueue;
 
-/// How often a waiting thread looks before it sleeps: some 70 µs, longer than a wake-up takes.
+/// How often a waiting thread polls before it sleeps: about 70 µs, longer than a wake-up takes.
 ///
-/// Operations follow one another within microseconds in a training step. But where other programs want the processor
-/// too, a thread that spins on keeps a core from the very thread that it waits for.
+/// In a training step, operations follow one another within microseconds. But if other programs use the processor too,
+/// a spinning thread may occupy the core that the thread it waits for needs.
 const SPINS: usize = 4_000;
 
-/// A fixed set of threads, and the instruction set that kernels run on them use.
+/// A fixed set of threads, and the instruction set that kernels use on them.
 ///
-/// The thread that calls [`Pool::run`] works too: a pool of n threads starts n − 1. One operation runs at a time; a
-/// second caller waits for its turn. A task cannot call the pool that it runs on, directly or by way of a kernel: its turn
-/// would never come, so such a call panics. Another pool it may call, provided that no task there calls back: that would
-/// wait for ever.
+/// The thread that calls [`Pool::run`] runs tasks too: a pool of n threads starts n − 1. One operation runs at a time;
+/// a second caller waits until it is done. A task must not call its own pool, directly or through a kernel: it would
+/// wait for itself, so the call panics. A task may call another pool unless a task there calls back, which would be a
+/// deadlock.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held while an operation runs; what it guards is the operations' common work space.
+    /// Locked while an operation runs; it contains the work space that the threads of an operation share.
     workspace: Mutex<Workspace>,
     isa: Isa,
 }
 
-/// Work space that lives as long as the pool, so that an operation allocates only when it needs more than any before it.
+/// Work space that is kept between operations: an operation allocates only if it needs more than any before it.
 pub(crate) struct Workspace {
     pub packed_a: AlignedVec,
     pub packed_b: AlignedVec,
 }
 
-/// The pool for the time of one operation, of one or several phases: nobody else runs anything on it meanwhile.
+/// Exclusive use of the pool for an operation of one or several phases.
 pub(crate) struct PoolGuard<'a> {
     shared: &'a Shared,
     workspace: MutexGuard<'a, Workspace>,
 }
 
 thread_local! {
-    /// The pool whose task this thread is in the middle of: the address of its `Shared`; null outside tasks. A task that
-    /// calls another pool has that pool's address here until the call returns.
+    /// The pool whose task this thread is running, as the address of its `Shared`; null outside tasks. While a task
+    /// calls another pool, this is the other pool's address.
     static TASK_OF: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
 }
 
-/// What a [`PoolGuard`] runs its phases with, one at a time.
+/// Runs the phases of an operation, one at a time.
 pub(crate) struct Phases<'a> {
     shared: &'a Shared,
 }
 
-/// Marks this thread as being in a task of a pool, for as long as the value lives.
+/// Marks this thread as running a task of a pool for the lifetime of the value.
 struct InTask {
     before: *const (),
 }
@@ -76,34 +76,34 @@ impl Drop for InTask {
 type Task<'a> = dyn Fn(usize, &mut AlignedVec) + Sync + 'a;
 
 struct Shared {
-    /// The operation under way; written by the caller before `generation` moves, read by workers after.
+    /// The current operation; written by the caller before it increments `generation`, read by workers afterwards.
     task: UnsafeCell<*const Task<'static>>,
     generation: AtomicUsize,
-    /// Who runs the operation, to be woken by the last worker that finishes; written as `task` is.
+    /// The thread that runs the operation, which the last worker to finish wakes; written when `task` is.
     caller: UnsafeCell<Option<Thread>>,
     tasks: WorkQueue,
-    /// Workers that have not finished the current generation.
+    /// Number of workers that have not finished the current generation.
     active: AtomicUsize,
     n_sleeping: AtomicUsize,
     sleep: Mutex<()>,
     wake: Condvar,
     stop: AtomicBool,
     panicked: AtomicBool,
-    /// One work space for each thread; thread t touches only its own.
+    /// A work space per thread; thread t accesses only its own.
     scratch: Box<[UnsafeCell<AlignedVec>]>,
 }
 
-// SAFETY: `task` is written only while no worker is active and read only between the generation's start and the worker's
-// sign-off in `active`; `scratch[t]` is touched by thread t alone.
+// SAFETY: `task` and `caller` are written only while no worker is active, and read only between the start of a
+// generation and the worker's decrement of `active`; only thread t accesses `scratch[t]`.
 unsafe impl Sync for Shared {}
 // SAFETY: the raw pointer in `task` is dereferenced only while `Pool::run`, which borrows its target, waits.
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// A pool of `n_threads` threads, the calling one included, whose kernels use `isa`.
+    /// A pool of `n_threads` threads, including the calling one, whose kernels use `isa`.
     ///
     /// # Panics
-    /// If `n_threads` is 0, if this machine lacks `isa`, or if the system refuses a thread.
+    /// If `n_threads` is 0, if this machine lacks `isa`, or if the system cannot start a thread.
     pub fn new(n_threads: usize, isa: Isa) -> Pool {
         assert!(n_threads > 0, "Pool::new: at least one thread is needed");
         assert!(isa.is_available(), "Pool::new: this machine lacks the instruction set {isa}");
@@ -134,12 +134,12 @@ impl Pool {
         Pool { shared, workers, workspace, isa }
     }
 
-    /// Number of threads, the caller's included.
+    /// Number of threads, including the caller's.
     pub fn n_threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// The instruction set of the kernels that run here.
+    /// The instruction set that kernels use on this pool.
     pub fn isa(&self) -> Isa {
         self.isa
     }
@@ -147,12 +147,12 @@ impl Pool {
     /// Runs `task(i)` for every i in 0..n_tasks, on all threads, and returns when all are done.
     ///
     /// # Panics
-    /// If a task panics (after all threads have stopped working on the operation), or if a task of this pool calls it.
+    /// If a task panics (after all threads have stopped running tasks), or if it is called by a task of this pool.
     pub fn run(&self, n_tasks: usize, task: impl Fn(usize) + Sync) {
         self.lock().run(n_tasks, &|i, _| task(i));
     }
 
-    /// As [`Pool::run`]; each task also gets the work space of the thread that it runs on, whose content is arbitrary.
+    /// As [`Pool::run`]; each task is also given the work space of its thread, whose content is arbitrary.
     ///
     /// # Panics
     /// As [`Pool::run`].
@@ -160,42 +160,42 @@ impl Pool {
         self.lock().run(n_tasks, &task);
     }
 
-    /// Waits until the pool is free and takes it.
+    /// Waits until no operation runs and reserves the pool.
     ///
     /// # Panics
-    /// If a task of this pool asks.
+    /// If it is called by a task of this pool.
     pub(crate) fn lock(&self) -> PoolGuard<'_> {
         let shared = &*self.shared;
         assert!(
             TASK_OF.get() != std::ptr::from_ref(shared).cast(),
             "a task called the thread pool that it runs on: call it outside of tasks, or call another pool"
         );
-        // A panic in a task leaves nothing in the work space that a later operation relies on.
+        // A poisoned lock is fine: no operation relies on the content of the work space before it writes it.
         let workspace = self.workspace.lock().unwrap_or_else(PoisonError::into_inner);
         PoolGuard { shared, workspace }
     }
 }
 
 impl PoolGuard<'_> {
-    /// The operations' common work space, and what runs the phases meanwhile.
+    /// The shared work space, and what runs phases while it is borrowed.
     pub(crate) fn split(&mut self) -> (&mut Workspace, Phases<'_>) {
         (&mut self.workspace, Phases { shared: self.shared })
     }
 
-    /// An operation of one phase.
+    /// Runs an operation of one phase.
     fn run(&mut self, n_tasks: usize, task: &Task<'_>) {
         self.split().1.run(n_tasks, task);
     }
 }
 
 impl Phases<'_> {
-    /// One phase: as [`Pool::run_with_scratch`].
+    /// Runs one phase, as [`Pool::run_with_scratch`] does.
     pub(crate) fn run(&mut self, n_tasks: usize, task: &Task<'_>) {
         let shared = self.shared;
         let n_workers = shared.scratch.len() - 1;
         if n_workers == 0 || n_tasks <= 1 {
-            // SAFETY: thread 0's work space belongs to the thread that has locked the pool; `self` is borrowed until this
-            // phase ends, so no second one begins.
+            // SAFETY: thread 0's work space belongs to the thread that has locked the pool; `self` is borrowed until
+            // this phase ends, so that no other phase runs.
             let scratch = unsafe { &mut *shared.scratch[0].get() };
             let in_task = InTask::of(shared);
             (0..n_tasks).for_each(|i| task(i, scratch));
@@ -203,9 +203,9 @@ impl Phases<'_> {
             self.level_scratch();
             return;
         }
-        // SAFETY: only the lifetime is changed; `run` returns after every worker has signed off.
+        // SAFETY: only the lifetime is changed; `run` returns after every worker has finished.
         let task = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
-        // SAFETY: no worker is active, so nobody reads `task`.
+        // SAFETY: no worker is active, so no thread reads `task` or `caller`.
         unsafe {
             *shared.task.get() = task;
             *shared.caller.get() = Some(std::thread::current());
@@ -220,17 +220,18 @@ impl Phases<'_> {
         shared.take_tasks(0, task);
         shared.wait_for_workers();
         if shared.panicked.swap(false, Ordering::Relaxed) {
-            panic!("a task of a parallel operation panicked; its message stands above");
+            panic!("a task of a parallel operation panicked; see its message above");
         }
         self.level_scratch();
     }
 
-    /// Gives every thread as much work space as the one that has most: a thread that took no task of this operation may
-    /// take one when it comes again, and must not allocate then.
+    /// Enlarges every thread's work space to the largest: a thread that ran no task of this operation may run one the
+    /// next time, and must not allocate then.
     fn level_scratch(&mut self) {
         let mut longest = 0;
         for scratch in &self.shared.scratch {
-            // SAFETY: this thread has locked the pool and no worker is active, so nobody else touches a work space.
+            // SAFETY: this thread has locked the pool and no worker is active, so no other thread accesses a work
+            // space.
             let scratch = unsafe { &*scratch.get() };
             longest = longest.max(scratch.len());
         }
@@ -251,7 +252,8 @@ impl Drop for Pool {
             self.shared.wake.notify_all();
         }
         for worker in self.workers.drain(..) {
-            // A worker catches its tasks' panics, so joining cannot fail; nothing could be done about it here.
+            // A worker catches the panics of its tasks, so that joining does not fail; here it could not be handled
+            // either.
             let _ = worker.join();
         }
     }
@@ -265,9 +267,10 @@ impl Shared {
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
-            // SAFETY: the caller wrote `task` before it moved `generation`, and leaves it alone until we sign off.
+            // SAFETY: the caller wrote `task` before it incremented `generation`, and does not write it again before
+            // this worker decrements `active`.
             let task = unsafe { *self.task.get() };
-            // SAFETY: as `task`.
+            // SAFETY: as for `task`.
             let caller = unsafe { (*self.caller.get()).clone() };
             self.take_tasks(thread, task);
             if self.active.fetch_sub(1, Ordering::Release) == 1
@@ -313,7 +316,7 @@ impl Shared {
     fn take_tasks(&self, thread: usize, task: *const Task<'static>) {
         // SAFETY: `scratch[thread]` belongs to this thread while the operation runs.
         let scratch = unsafe { &mut *self.scratch[thread].get() };
-        // SAFETY: the pointee outlives the operation, see `Phases::run`.
+        // SAFETY: the pointee outlives the operation (see `Phases::run`).
         let task = unsafe { &*task };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let _in_task = InTask::of(self);

@@ -1,29 +1,33 @@
-//! The number format in which products are multiplied.
+//! The number format of the operands of products.
+//!
+//! bf16 is a precision, not an instruction set. Where the processor lacks `vdpbf16ps`, operands are rounded to bf16 while
+//! they are packed and multiplied as f32: any machine computes, tests and resumes what another one trained in bf16, only not
+//! faster. The two differ in the last bits of sums.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::isa::{Isa, multiversion};
 
-/// What the operands of a product are rounded to before they are multiplied; sums, and everything else, are f32.
+/// The number format to which the operands of a product are rounded; sums and all other operations are in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Precision {
-    /// As they are.
+    /// f32: operands are not rounded.
     F32,
-    /// bf16: 8 bits of significand instead of 24, the same range.
+    /// bf16: a significand of 8 bits instead of 24, with the range of f32.
     Bf16,
 }
 
 impl Precision {
-    /// Both.
+    /// Both precisions, the exact one first.
     pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-    /// The fastest that `isa` multiplies natively.
+    /// The fastest precision that `isa` multiplies natively.
     pub fn fastest(isa: Isa) -> Precision {
         if isa == Isa::Avx512Bf16 { Precision::Bf16 } else { Precision::F32 }
     }
 
-    /// What an operand becomes before it is multiplied.
+    /// Rounds an operand to this precision.
     pub fn round(self, x: f32) -> f32 {
         match self {
             Precision::F32 => x,
@@ -31,7 +35,7 @@ impl Precision {
         }
     }
 
-    /// Its name as the program prints and reads it.
+    /// The name that the program prints and parses.
     pub fn name(self) -> &'static str {
         match self {
             Precision::F32 => "f32",
@@ -57,7 +61,7 @@ impl FromStr for Precision {
     }
 }
 
-/// The nearest bf16, as f32; of two equally near the one with an even significand. NaN stays NaN.
+/// Rounds to the nearest bf16, ties to even; the result is an f32. NaN stays NaN.
 #[inline(always)]
 pub(crate) fn rounded_to_bf16(x: f32) -> f32 {
     let bits = x.to_bits();

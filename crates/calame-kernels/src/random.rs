@@ -1,4 +1,4 @@
-//! Filling tensors with random numbers, any element from its place alone.
+//! Filling arrays with random numbers; a number depends only on the key and its index.
 
 use crate::isa::{Isa, multiversion};
 use crate::math::{ln, sin_cos_turns};
@@ -6,16 +6,16 @@ use crate::philox::{BLOCK, Key, block};
 use crate::pool::Pool;
 use crate::split::for_rows;
 
-/// Numbers under one value of the counter's second word, so that the first never wraps.
+/// Length of a row of numbers: the row is the counter's second word, so that the first never wraps.
 const ROW: usize = 16 * 1024;
 const _: () = assert!(ROW.is_multiple_of(BLOCK));
 
-/// Uniform numbers in [low, high): 24 random bits each. `x` is overwritten.
+/// Fills `x` with uniform numbers in [low, high), of 24 random bits each.
 pub fn fill_uniform(pool: &Pool, key: Key, low: f32, high: f32, x: &mut [f32]) {
     fill(pool, x, |isa, row, x| uniform_row(isa, key, row, low, high, x));
 }
 
-/// Normal numbers by G. Box and M. Muller's transform (1958). `x` is overwritten.
+/// Fills `x` with normal numbers, by the transform of G. Box and M. Muller (1958).
 pub fn fill_normal(pool: &Pool, key: Key, mean: f32, std: f32, x: &mut [f32]) {
     fill(pool, x, |isa, row, x| normal_row(isa, key, row, mean, std, x));
 }
@@ -29,7 +29,7 @@ fn fill(pool: &Pool, x: &mut [f32], f: impl Fn(Isa, usize, &mut [f32]) + Sync) {
     f(pool.isa(), whole / ROW, rest);
 }
 
-/// [0, 1) from the high 24 bits.
+/// A number in [0, 1) from the high 24 bits.
 #[inline(always)]
 fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
@@ -65,7 +65,7 @@ fn normal_row_body(key: Key, row: usize, mean: f32, std: f32, x: &mut [f32]) {
         let words = words.as_flattened();
         let mut pairs = [[0.0f32; 2]; BLOCK / 2];
         for (i, pair) in pairs.iter_mut().enumerate() {
-            // 1 − u is in (0, 1]: its logarithm is finite.
+            // 1 − u is in (0, 1], so that its logarithm is finite.
             let radius = (-2.0 * ln(1.0 - unit(words[2 * i]))).sqrt() * std;
             let (sin, cos) = sin_cos_turns(unit(words[2 * i + 1]));
             *pair = [mean + radius * cos, mean + radius * sin];

@@ -1,7 +1,7 @@
-//! What the machine itself can do: loops that do nothing but multiply, or nothing but read.
+//! The limits of the machine: loops that only multiply, only read, or only update memory.
 //!
-//! They return how much they did, so that whoever has a clock can say how fast; the figures are the floor that every
-//! kernel's time is held against.
+//! They return the amount of work, so that a caller with a clock can compute the rate; the times of kernels are
+//! compared with it.
 
 use crate::disjoint_mut::DisjointMut;
 use crate::elementwise::scale;
@@ -11,10 +11,10 @@ use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::split::for_rows;
 
-/// Multiplies and adds in registers, `rounds` times on each thread, in the widest instructions that `precision` has;
-/// returns the number of operations, a multiplication and an addition counted as two.
+/// Multiplies and adds in registers, `rounds` times on each thread, with the widest instructions for `precision`.
 ///
-/// A bf16 that the instruction set does not multiply natively is multiplied as f32, as products do.
+/// Returns the number of operations; a multiplication and an addition count as two. As in products, bf16 is multiplied
+/// as f32 if the instruction set does not multiply it natively.
 pub fn multiply_in_registers(pool: &Pool, precision: Precision, rounds: usize) -> f64 {
     let n_threads = pool.n_threads();
     let mut results = vec![0.0; n_threads];
@@ -30,7 +30,7 @@ pub fn multiply_in_registers(pool: &Pool, precision: Precision, rounds: usize) -
     };
     let mut n_operations = vec![0usize; n_threads];
     let counts = DisjointMut::new(&mut n_operations);
-    // One task for each thread: a thread that starts late finds the other one's task taken and its own left.
+    // One task per thread: a thread that starts late still finds its own task.
     pool.run(n_threads, |task| {
         // SAFETY: tasks have different elements; the machine has the pool's instruction set.
         unsafe {
@@ -43,9 +43,9 @@ pub fn multiply_in_registers(pool: &Pool, precision: Precision, rounds: usize) -
     n_operations.iter().map(|&n| n as f64).sum()
 }
 
-/// Reads `x` once on all threads; returns the sum of its elements.
+/// Reads `x` once, on all threads, and returns the sum of its elements.
 pub fn read_memory(pool: &Pool, x: &[f32]) -> f32 {
-    /// 256 kB: small beside the array, large beside what starting a task costs.
+    /// Elements per task, 256 kB: few enough to balance the threads, many enough to hide the cost of starting a task.
     const PIECE: usize = 64 * 1024;
     let mut sums = vec![0.0; x.len().div_ceil(PIECE)];
     let parts = DisjointMut::new(&mut sums);
@@ -57,7 +57,7 @@ pub fn read_memory(pool: &Pool, x: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// Reads and writes every element of `x` once on all threads: each is multiplied by `factor`.
+/// Reads and writes every element of `x` once, on all threads, multiplying it by `factor`.
 pub fn update_memory(pool: &Pool, factor: f32, x: &mut [f32]) {
     for_rows(pool, x, 1, |_, piece| scale(pool.isa(), factor, piece));
 }
@@ -69,8 +69,8 @@ fn sum_slice_body(x: &[f32]) -> f32 {
     sum_of(x, |x| x)
 }
 
-/// Independent sums: more than two multipliers with a latency of four or five cycles need, and few enough that the
-/// compiler keeps each in a register (with 24 of 32 it turned them round through memory, at 0.6 of the peak).
+/// Number of independent sums: more than two multipliers with a latency of four or five cycles need, and few enough for
+/// the compiler to keep each in a register (it spilled 24 to memory, which reached 0.6 of the peak).
 const CHAINS: usize = 12;
 
 unsafe fn portable_loop(rounds: usize) -> (f32, usize) {
@@ -129,7 +129,7 @@ mod x86 {
         let mut total = 0.0;
         for sum in sums {
             let mut lanes = [0.0f32; 8];
-            // SAFETY: eight floats.
+            // SAFETY: the array has eight elements.
             unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), sum) };
             total += lanes.iter().sum::<f32>();
         }

@@ -1,9 +1,9 @@
-//! Rows of a matrix by number: gathered, scattered, copied, searched for elements that are not zero.
+//! Operations on rows of a matrix: gather, scatter, copy, and the search for rows that are not zero.
 
 use crate::pool::Pool;
 use crate::split::for_rows;
 
-/// Asserts that `x` is whole rows and that every number in `which` is one of them.
+/// Asserts that `len` elements are whole rows, and that every number in `which` is one of them.
 fn check_rows(operation: &str, len: usize, cols: usize, which: &[u32]) {
     assert!(cols > 0 && len.is_multiple_of(cols), "{operation}: {len} elements in rows of {cols}");
     let rows = len / cols;
@@ -12,10 +12,10 @@ fn check_rows(operation: &str, len: usize, cols: usize, which: &[u32]) {
     }
 }
 
-/// Row i of y [N, cols] becomes row `which[i]` of x [R, cols], on all threads; y is overwritten.
+/// Copies row `which[i]` of x [R, cols] to row i of y [N, cols], on all threads; y is overwritten.
 ///
 /// # Panics
-/// If the sizes do not agree, or x has no such row.
+/// If the sizes do not agree, or a number in `which` is not a row of x.
 pub fn gather_rows(pool: &Pool, x: &[f32], cols: usize, which: &[u32], y: &mut [f32]) {
     check_rows("gather_rows", x.len(), cols, which);
     assert!(y.len() == which.len() * cols, "gather_rows: {} rows of {cols} into {} elements", which.len(), y.len());
@@ -26,12 +26,12 @@ pub fn gather_rows(pool: &Pool, x: &[f32], cols: usize, which: &[u32], y: &mut [
     });
 }
 
-/// Row i of x [N, cols] is added to row `which[i]` of y [R, cols].
+/// Adds row i of x [N, cols] to row `which[i]` of y [R, cols].
 ///
-/// One thread, row after row: two rows may be added to the same one, and the sums need one order.
+/// It runs on one thread, row after row: several rows may be added to the same one, and the sums need one order.
 ///
 /// # Panics
-/// If the sizes do not agree, or y has no such row.
+/// If the sizes do not agree, or a number in `which` is not a row of y.
 pub fn scatter_rows_add(x: &[f32], cols: usize, which: &[u32], y: &mut [f32]) {
     check_rows("scatter_rows_add", y.len(), cols, which);
     assert!(x.len() == which.len() * cols, "scatter_rows_add: {} elements for {} rows of {cols}", x.len(), which.len());
@@ -41,7 +41,7 @@ pub fn scatter_rows_add(x: &[f32], cols: usize, which: &[u32], y: &mut [f32]) {
     }
 }
 
-/// Sets `rows[r]` where row r of x [R, cols] has an element that is not 0 (NaN is not); the others stay as they are.
+/// Sets `rows[r]` if row r of x [R, cols] has an element that is not 0, such as NaN; other entries are unchanged.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -57,10 +57,10 @@ pub fn nonzero_rows(x: &[f32], cols: usize, rows: &mut [bool]) {
     }
 }
 
-/// Copies `n_rows` rows of x [R, cols] from row `from_row` on to the rows from `to_row` on; the two may overlap.
+/// Copies `n_rows` rows of x [R, cols], beginning at `from_row`, to the rows beginning at `to_row`; they may overlap.
 ///
 /// # Panics
-/// If the sizes do not agree, or x lacks one of the rows.
+/// If the sizes do not agree, or a row is outside of x.
 pub fn copy_rows(x: &mut [f32], cols: usize, from_row: usize, to_row: usize, n_rows: usize) {
     assert!(cols > 0 && x.len().is_multiple_of(cols), "copy_rows: {} elements in rows of {cols}", x.len());
     let rows = x.len() / cols;

@@ -1,14 +1,14 @@
-//! How kernels cut arrays into tasks: by the arrays' sizes alone, so that results do not depend on the number of threads.
+//! The division of arrays into tasks, by their sizes only, so that results do not depend on the number of threads.
 
 use crate::disjoint_mut::DisjointMut;
 use crate::pool::Pool;
 
-/// Elements that a task works on.
+/// Number of elements per task.
 pub(crate) const TASK_ELEMENTS: usize = 32 * 1024;
-/// Columns that a task sums over all rows.
+/// Number of columns per task, where a task sums over all rows.
 pub(crate) const COLUMNS: usize = 64;
 
-/// Cuts `y` [rows, cols] into blocks of rows and runs `f(first_row, block)` on all threads.
+/// Divides `y` [R, cols] into blocks of rows and runs `f(first_row, block)` for each, on all threads.
 pub(crate) fn for_rows(pool: &Pool, y: &mut [f32], cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     assert!(cols > 0 && y.len().is_multiple_of(cols), "rows of {cols} in {} elements", y.len());
     let rows = y.len() / cols;

@@ -1,18 +1,20 @@
-//! How the tasks of an operation are dealt to threads.
+//! The distribution of an operation's tasks among threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tasks dealt to threads: each has a run of neighbouring tasks, and takes from the others once its own are done.
+/// Tasks divided among threads: each thread has a run of consecutive tasks, and takes tasks of others when its own are
+/// done.
 ///
-/// The same thread so takes the same part of one operation's output and of the next one's input: what it wrote is still in
-/// its own cache, and lines of memory do not wander between cores. (Panels packed by one core and read by both, task by
-/// task, cost a product 1 to 2 per cent.)
+/// A thread therefore processes the same part of one operation's output and of the next one's input, which is still in
+/// its cache, and cache lines do not move between cores. (Products whose packed panels alternate between two cores are
+/// 1 to 2 per cent slower.)
 pub(crate) struct WorkQueue {
     runs: Box<[Run]>,
 }
 
-/// Tasks that nobody has taken yet: the first one in the upper half, the end in the lower. On a cache line of its own (two,
-/// since processors fetch them in pairs).
+/// The remaining tasks of a thread: the first in the upper half, the end in the lower half.
+///
+/// It is alone in a pair of cache lines, because processors fetch them in pairs.
 #[repr(align(128))]
 struct Run(AtomicU64);
 
@@ -21,7 +23,7 @@ impl WorkQueue {
         WorkQueue { runs: (0..n_threads).map(|_| Run(AtomicU64::new(0))).collect() }
     }
 
-    /// Deals tasks 0..n_tasks. Nobody may be taking any meanwhile.
+    /// Divides tasks 0..n_tasks among the threads. No thread may take tasks meanwhile.
     ///
     /// # Panics
     /// If there are more than `u32::MAX` tasks.
@@ -34,13 +36,13 @@ impl WorkQueue {
         }
     }
 
-    /// The next task for a thread: the first of its own, or the last of the next thread that has one.
+    /// Takes the next task for a thread: the first of its own, or else the last of the next thread that has any.
     pub fn next(&self, thread: usize) -> Option<usize> {
         let n = self.runs.len();
         self.runs[thread].take_first().or_else(|| (1..n).find_map(|i| self.runs[(thread + i) % n].take_last()))
     }
 
-    /// Takes back what is not done yet.
+    /// Removes the tasks that have not been taken.
     pub fn clear(&self) {
         self.runs.iter().for_each(|run| run.0.store(0, Ordering::Relaxed));
     }
@@ -55,7 +57,7 @@ impl Run {
         self.take(|first, end| (first, end - 1)).map(|(_, end)| end as usize - 1)
     }
 
-    /// The run as it was before `rest` was left of it; none if it was empty.
+    /// Replaces the run by `rest` of it and returns the previous one; `None` if it was empty.
     fn take(&self, rest: impl Fn(u32, u32) -> (u32, u32)) -> Option<(u32, u32)> {
         let halves = |run: u64| ((run >> 32) as u32, run as u32);
         let left = |run: u64| {
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_begins_with_its_own_run_and_goes_on_at_the_others_ends() {
+    fn a_thread_takes_its_own_tasks_first_and_then_the_last_ones_of_others() {
         let queue = WorkQueue::new(2);
         queue.fill(6);
         assert_eq!([0; 6].map(|thread| queue.next(thread).unwrap()), [0, 1, 2, 5, 4, 3]);

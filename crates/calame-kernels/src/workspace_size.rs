@@ -1,18 +1,18 @@
-//! How much work space an operation takes, known from its sizes alone.
+//! The size of an operation's work space, as a function of the operation's sizes.
 
-/// Floats of a pool's work space that an operation uses. A pool keeps the most that any operation has asked for.
+/// The work space of an operation, in floats. A pool keeps the largest that any operation has needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkspaceSize {
-    /// Packed panels of a product's left operand, which all threads share.
+    /// Packed panels of a product's left operand, shared by all threads.
     pub packed_a: usize,
-    /// Packed panels of its right operand.
+    /// Packed panels of a product's right operand, shared by all threads.
     pub packed_b: usize,
-    /// Each thread's own.
+    /// The work space of each thread.
     pub per_thread: usize,
 }
 
 impl WorkspaceSize {
-    /// What serves both.
+    /// The size that suffices for both operations.
     #[must_use]
     pub fn max(self, other: WorkspaceSize) -> WorkspaceSize {
         WorkspaceSize {
@@ -22,7 +22,7 @@ impl WorkspaceSize {
         }
     }
 
-    /// Bytes that a pool of `n_threads` holds.
+    /// The size in bytes on a pool of `n_threads` threads.
     pub fn bytes(&self, n_threads: usize) -> u64 {
         4 * (self.packed_a + self.packed_b + n_threads * self.per_thread) as u64
     }

@@ -1,4 +1,4 @@
-//! The backward pass.
+//! The backward pass of causal attention.
 
 use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::aligned::AlignedVec;
@@ -11,7 +11,8 @@ use crate::math::{exp, sum_of2};
 use crate::pool::Pool;
 use crate::precision::Precision;
 
-/// dqkv [B·T, 3C], overwritten, from dy [B·T, C] and what [`attention_forward`](super::attention_forward) had and gave.
+/// Computes dqkv [B·T, 3C], which is overwritten, from dy [B·T, C] and the inputs and outputs of
+/// [`attention_forward`](super::attention_forward).
 ///
 /// # Panics
 /// If the sizes do not agree, a start is after its position, or the starts of a sequence decrease.
@@ -37,8 +38,8 @@ pub fn attention_backward(
     });
 }
 
-/// A task's work space: keys, transposed keys and values, and queries packed as B; what is packed as A; weights, their gradients,
-/// dropout's factors.
+/// Lengths of the parts of a task's work space: packed keys, transposed keys, transposed values, the right and the left
+/// operand of the other products, weights, gradients of scores, dropout factors.
 pub(super) fn backward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 8] {
     let (t, hs, scores) = (shape.n_positions, shape.head_size, QUERIES * shape.scores_stride());
     [
@@ -53,7 +54,7 @@ pub(super) fn backward_lengths(serial: Serial, shape: AttentionShape) -> [usize;
     ]
 }
 
-/// One head of one sequence.
+/// The backward pass of one head of one sequence.
 struct HeadBackward<'a> {
     isa: Isa,
     serial: Serial,
@@ -87,7 +88,7 @@ impl HeadBackward<'_> {
             let (by_keys, over_keys) = (Masked::QueriesByKeys(block), Masked::QueriesOverKeys(block));
             let over_queries = Masked::KeysOverQueries(block);
             let dy = MatRef::new(&self.dy[head.y_at(from)..], to - from, hs, head.shape.channels());
-            // SAFETY: `weights` and `dscores` are this task's, QUERIES rows of at least t.
+            // SAFETY: `weights` and `dscores` belong to this task and have QUERIES rows of at least t elements.
             unsafe {
                 serial.multiply(serial.pack_a(for_a, q), keys_t, by_keys, to, weights.as_mut_ptr(), stride, false);
                 serial.multiply(serial.pack_a(for_a, dy), values_t, by_keys, to, dscores.as_mut_ptr(), stride, false);
@@ -125,7 +126,7 @@ multiversion! {
     ) = score_gradients_body;
 }
 
-/// Queries `from..to`: in `weights` q·k becomes P̃, in `dscores` dy·v becomes dS/√HS; what the mask hides becomes 0.
+/// For queries `from..to`, replaces q·k in `weights` by P̃ and dy·v in `dscores` by dS/√HS; masked elements become 0.
 #[inline(always)]
 fn score_gradients_body(
     of: &HeadBackward<'_>,

@@ -1,7 +1,7 @@
-//! Attention of inference: new rows of any sequences over the keys and values kept for them.
+//! Attention for inference: new rows of any sequences over their sequences' cached keys and values.
 //!
-//! A row's result depends on its own query and its sequence's keys alone: each row walks its pages in order, whatever rows
-//! stand beside it and however its prompt was cut.
+//! Each row visits its pages in order, so its result depends only on its query and its sequence's keys and values: not
+//! on the other rows of the call, and not on how the prompt was split.
 
 use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
@@ -9,15 +9,15 @@ use crate::math::{exp_and_sum, max_of, sum_of2};
 use crate::pool::Pool;
 use crate::split::{COLUMNS, TASK_ELEMENTS};
 
-/// Where the keys and values of many sequences are stored.
+/// The pages that store the keys and values of many sequences.
 ///
-/// A page holds `page_len` positions, each a row of C. Sequences have page tables of their own lengths, one after another in
-/// `table`; a page that several tables list is shared by their sequences.
+/// A page holds `page_len` positions, each a row of C elements. Page tables may differ in length; they are concatenated
+/// in `table`. A page listed in several tables is shared by their sequences.
 #[derive(Clone, Copy, Debug)]
 pub struct KvPages<'a> {
-    /// Positions in a page.
+    /// Number of positions in a page.
     pub page_len: usize,
-    /// Page numbers: those of sequence s, in order of position, begin at `table[starts[s]]`.
+    /// Page numbers; those of sequence s, in order of position, begin at `table[starts[s]]`.
     pub table: &'a [u32],
     /// Where each sequence's page table begins in `table`.
     pub starts: &'a [u32],
@@ -31,7 +31,7 @@ impl KvPages<'_> {
         page as usize * self.page_len + position % self.page_len
     }
 
-    /// Asserts that page `i` of a sequence is one of a store's `n_rows` rows.
+    /// Asserts that page `i` of a sequence exists and lies within a store of `n_rows` rows.
     fn check_page(&self, operation: &str, sequence: u32, i: usize, n_rows: usize) {
         let start = self.starts.get(sequence as usize);
         let page = start.and_then(|&start| self.table.get(start as usize + i));
@@ -43,9 +43,9 @@ impl KvPages<'_> {
     }
 }
 
-/// Copies the keys and values of new rows, out of qkv [R, 3C], into their places in the page stores [·, C].
+/// Copies the keys and values of new rows from qkv [R, 3C] to their positions in the page stores [·, C].
 ///
-/// Where two rows have the same place, the later one's keys and values stay.
+/// If two rows have the same position, the later row wins.
 ///
 /// # Panics
 /// If the sizes do not agree, or a page is outside its store.
@@ -70,14 +70,15 @@ pub fn store_kv(
     for (&s, &t) in sequences.iter().zip(positions) {
         pages.check_page("store_kv", s, t as usize / pages.page_len, keys.len() / channels);
     }
-    // By columns, not by rows: two rows may have the same place. Few rows are not worth a second thread.
+    // Tasks are ranges of columns, not of rows, because two rows may have the same position. A few rows are one task:
+    // copying them is faster than waking a thread.
     let width = (TASK_ELEMENTS / rows.max(1)).max(COLUMNS);
     let (keys, values) = (DisjointMut::new(keys), DisjointMut::new(values));
     pool.run(channels.div_ceil(width), |task| {
         let (from, to) = (task * width, ((task + 1) * width).min(channels));
         for ((row, &s), &t) in qkv.chunks_exact(3 * channels).zip(sequences).zip(positions) {
             let at = pages.row(s as usize, t as usize) * channels;
-            // SAFETY: tasks have different columns, and a task has one row at a time.
+            // SAFETY: tasks have different columns, and a task handles one row at a time.
             let (k, v) = unsafe { (keys.part(at + from, at + to), values.part(at + from, at + to)) };
             k.copy_from_slice(&row[channels + from..channels + to]);
             v.copy_from_slice(&row[2 * channels + from..2 * channels + to]);
@@ -85,7 +86,9 @@ pub fn store_kv(
     });
 }
 
-/// y [R, C], overwritten: row r attends to positions 0..=`positions[r]` of its sequence.
+/// Computes y [R, C], which is overwritten: row r attends to positions 0..=`positions[r]` of its sequence.
+///
+/// The rows' own keys and values must be stored already ([`store_kv`]).
 ///
 /// # Panics
 /// If the sizes do not agree, or a page is outside its store.
@@ -124,7 +127,7 @@ pub fn attention_extend(
         let (r, h) = (task / n_head, task % n_head);
         let (sequence, n_keys) = (sequences[r] as usize, positions[r] as usize + 1);
         let query = &qkv[r * 3 * c + h * head_size..][..head_size];
-        // SAFETY: each task has its own head of its own row.
+        // SAFETY: each task has a different head or row.
         let y = unsafe { y.part(r * c + h * head_size, r * c + (h + 1) * head_size) };
         let weights = scratch.resize_uninit(n_keys);
         let place = |t: usize| pages.row(sequence, t) * c + h * head_size;

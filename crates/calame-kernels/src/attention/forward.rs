@@ -1,4 +1,4 @@
-//! The forward pass.
+//! The forward pass of causal attention.
 
 use super::head::{AttentionShape, Head, QUERIES, carve, whole_blocks, whole_vectors};
 use crate::disjoint_mut::DisjointMut;
@@ -10,10 +10,12 @@ use crate::math::{exp_and_sum, max_of};
 use crate::pool::Pool;
 use crate::precision::Precision;
 
-/// y [B·T, C] and lse [B, NH, T] from qkv [B·T, 3C]; both are overwritten.
+/// Computes y [B·T, C] and the log-sum-exp of each row of scores, lse [B, NH, T], from qkv [B·T, 3C]; both are
+/// overwritten.
 ///
-/// `starts` [B·T] gives the first position, counted within its sequence, that each position may attend to: packed examples
-/// do not see each other. Without it all attend from position 0 on. `keep`'s rows are head · T + query, its columns keys.
+/// `starts` [B·T] gives, for each position, the first position of its sequence that it may attend to, so that packed
+/// examples do not see each other; without it, every position attends from position 0. The rows of `keep` are head · T
+/// + query, its columns are keys.
 ///
 /// # Panics
 /// If the sizes do not agree, a start is after its position, or the starts of a sequence decrease.
@@ -41,11 +43,11 @@ pub fn attention_forward(
             let to = (from + QUERIES).min(t);
             let block = head.query_block(starts, from);
             let queries = serial.pack_a(for_a, head.qkv(qkv, 0, from, to));
-            // SAFETY: `weights` is this task's, QUERIES rows of at least t.
+            // SAFETY: `weights` belongs to this task and has QUERIES rows of at least t elements.
             unsafe {
                 serial.multiply(queries, keys, Masked::QueriesByKeys(block), to, weights.as_mut_ptr(), stride, false);
             }
-            // SAFETY: no other task has this head's lse.
+            // SAFETY: no other task writes this head's lse.
             let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
             softmax_rows(pool.isa(), head, starts, keep, from, to, weights, lse);
             let weights = serial.pack_a(for_a, MatRef::new(weights, to - from, to, stride));
@@ -58,7 +60,7 @@ pub fn attention_forward(
     });
 }
 
-/// A task's work space: keys, values, queries or weights packed; weights.
+/// Lengths of the parts of a task's work space: packed keys, packed values, packed queries or weights, weights.
 pub(super) fn forward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 4] {
     let (t, hs) = (shape.n_positions, shape.head_size);
     [
@@ -76,7 +78,8 @@ multiversion! {
     ) = softmax_rows_body;
 }
 
-/// Rows `from..to` of scores (keys 0..to) become dropped-out weights; what the mask hides becomes 0.
+/// Replaces rows `from..to` of scores, which have columns for keys 0..to, by weights after dropout; masked elements
+/// become 0.
 #[inline(always)]
 fn softmax_rows_body(
     head: Head,
@@ -90,7 +93,7 @@ fn softmax_rows_body(
     let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
     for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(stride)).zip(lse) {
         let (first_key, n_seen) = (head.first_key(starts, q), whole_vectors(q + 1));
-        // Whole vectors: e^−∞ is nothing beside the greatest weight's 1.
+        // Whole vectors are computed; e^−∞ is negligible beside e^0 of the largest score.
         let first = whole_blocks(first_key);
         row[first..first_key].fill(f32::NEG_INFINITY);
         row[q + 1..n_seen].fill(f32::NEG_INFINITY);
@@ -99,7 +102,7 @@ fn softmax_rows_body(
         let sum = exp_and_sum(seen, max, scale);
         *lse = scale * max + sum.ln();
         let inverse = 1.0 / sum;
-        // Before they are multiplied on, into numbers so small that some processors take a hundred cycles over each.
+        // Zeroed before the multiplication below: it would make denormals, which take some processors 100 cycles each.
         row[..first_key].fill(0.0);
         row[q + 1..to.max(n_seen)].fill(0.0);
         let seen = &mut row[first..n_seen];

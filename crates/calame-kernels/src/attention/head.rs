@@ -1,4 +1,4 @@
-//! The sizes of attention, where a head's numbers are, and a task's work space.
+//! The sizes of attention, the position of a head's elements, and the layout of a task's work space.
 
 use crate::aligned::AlignedVec;
 use crate::gemm::MatRef;
@@ -6,31 +6,34 @@ use crate::gemm::serial::QueryBlock;
 use crate::math::LANES;
 use crate::philox::BLOCK;
 
-/// Queries that are worked on together.
+/// Number of queries that a task processes at a time.
 pub const QUERIES: usize = 64;
 
-/// `n` keys and those after them that a vector reaches. What is computed of these is thrown away: up to fifteen elements at
-/// the end of each row would else be computed one by one.
+/// `n` rounded up to whole vectors.
+///
+/// Rows are computed up to this length and the excess is discarded; otherwise up to 15 elements at the end of each row
+/// would be computed one by one.
 pub fn whole_vectors(n: usize) -> usize {
     n.next_multiple_of(LANES)
 }
 
-/// Where a row is worked on from if its query sees keys from `first_key` on: the masked elements before that key are
-/// computed too and set to zero afterwards, because the dropout's random numbers come in blocks.
+/// `first_key` rounded down to a whole block of dropout's random numbers.
+///
+/// Rows are computed from this column; the masked elements before `first_key` are set to zero afterwards.
 pub fn whole_blocks(first_key: usize) -> usize {
     first_key / BLOCK * BLOCK
 }
 
-/// The sizes of one call.
+/// The sizes of a call of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
-    /// B.
+    /// B, the number of sequences.
     pub n_sequences: usize,
-    /// T.
+    /// T, the number of positions of each sequence.
     pub n_positions: usize,
-    /// NH.
+    /// NH, the number of heads.
     pub n_head: usize,
-    /// HS.
+    /// HS, the size of a head.
     pub head_size: usize,
 }
 
@@ -47,7 +50,8 @@ impl AttentionShape {
         );
     }
 
-    /// `starts` is [B·T], and within a sequence no start is after its own position or before an earlier one.
+    /// Asserts that `starts` is [B·T] and that, within a sequence, starts do not decrease and are not after their
+    /// positions.
     pub(super) fn check_starts(&self, starts: Option<&[u32]>) {
         let Some(starts) = starts else { return };
         let rows = self.n_sequences * self.n_positions;
@@ -64,8 +68,8 @@ impl AttentionShape {
         }
     }
 
-    /// Floats from one row of scores to the next: whole cache lines, and one more, since rows that are 4 kB apart would meet
-    /// in one set of the first-level cache.
+    /// Distance between rows of scores, in elements: whole cache lines plus one, since rows 4 kB apart would fall into
+    /// the same set of the first-level cache.
     pub(super) fn scores_stride(&self) -> usize {
         whole_vectors(self.n_positions) + LANES
     }
@@ -75,7 +79,7 @@ impl AttentionShape {
     }
 }
 
-/// One head of one sequence: where its numbers stand.
+/// One head of one sequence, as offsets into the arrays.
 #[derive(Clone, Copy)]
 pub struct Head {
     pub shape: AttentionShape,
@@ -114,23 +118,23 @@ impl Head {
         starts.map_or(0, |starts| starts[self.sequence * self.shape.n_positions + t] as usize)
     }
 
-    /// Queries from `t` on: those after it see no key that it does not see, but later ones.
+    /// The block of queries that begins at `t`: its first key is that of its first query, since starts do not decrease.
     pub fn query_block(&self, starts: Option<&[u32]>, t: usize) -> QueryBlock {
         QueryBlock { first: t, first_key: self.first_key(starts, t) }
     }
 
-    /// The row of the dropout factors of query `t`.
+    /// The row of the dropout mask that belongs to query `t`.
     pub fn drop_row(&self, t: usize) -> usize {
         self.head * self.shape.n_positions + t
     }
 }
 
-/// Floats that [`carve`] takes for pieces of these lengths.
+/// Number of floats that [`carve`] needs for pieces of these lengths.
 pub fn carved<const N: usize>(lengths: [usize; N]) -> usize {
     lengths.iter().map(|n| n.next_multiple_of(16)).sum()
 }
 
-/// Cuts a work space into pieces of the given lengths, each on a cache line.
+/// Splits a work space into pieces of the given lengths, each aligned to a cache line.
 pub fn carve<const N: usize>(scratch: &mut AlignedVec, lengths: [usize; N]) -> [&mut [f32]; N] {
     let mut rest = scratch.resize_uninit(carved(lengths));
     lengths.map(|n| {

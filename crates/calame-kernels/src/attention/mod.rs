@@ -1,11 +1,11 @@
 //! Causal attention: y = dropout(softmax(q·kᵀ/√HS))·v for each head, forward and backward.
 //!
-//! Neither pass holds [T, T]: a block of queries at a time meets the keys that it may see, and backward makes the
-//! weights again from the saved log-sum-exp of each row (T. Dao et al., "FlashAttention", 2022, without its blocks over
-//! keys: a row of weights fits the cache at the lengths that GPT-2 has).
+//! Neither pass stores a matrix [T, T]. A block of queries is processed at a time, over the keys that it may see, and
+//! backward recomputes the weights from the saved log-sum-exp of each row (T. Dao et al., "FlashAttention", 2022,
+//! without its blocks over keys: at GPT-2's lengths a row of weights fits the cache).
 //!
-//! Examples may be packed into one sequence: `starts` [B·T] gives for each position the first position, counted within its
-//! sequence, that it may attend to, which is the start of its example. What the mask hides has weight exactly 0.
+//! Several examples may be packed into one sequence: `starts` [B·T] gives, for each position, the first position of its
+//! sequence that it may attend to, which is the start of its example. Masked weights are exactly 0.
 //!
 //! Backward, with P the weights, f the dropout factors, P̃ = P·f and D = Σ dy·y over a row:
 //! dv = P̃ᵀ·dy, dP = f·(dy·vᵀ), dS = P·(dP − D), dq = dS·k/√HS, dk = dSᵀ·q/√HS.
@@ -27,7 +27,7 @@ use crate::isa::Isa;
 use crate::precision::Precision;
 use crate::workspace_size::WorkspaceSize;
 
-/// The work space of both passes over a shape.
+/// The work space that forward and backward need for a shape.
 pub fn attention_workspace_size(isa: Isa, precision: Precision, shape: AttentionShape) -> WorkspaceSize {
     let serial = Serial::new(isa, precision);
     let per_thread = head::carved(forward_lengths(serial, shape)).max(head::carved(backward_lengths(serial, shape)));

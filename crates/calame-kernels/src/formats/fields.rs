@@ -1,8 +1,8 @@
-//! The parts of a block.
+//! Access to the fields of a block.
 
 use half::f16;
 
-/// Cuts a block into its fields, given their bytes in order.
+/// Splits a block into its fields, whose sizes in bytes are given in order.
 pub fn fields<const N: usize>(block: &[u8], sizes: [usize; N]) -> [&[u8]; N] {
     let mut rest = block;
     sizes.map(|n| {
@@ -12,7 +12,7 @@ pub fn fields<const N: usize>(block: &[u8], sizes: [usize; N]) -> [&[u8]; N] {
     })
 }
 
-/// The f16 that a field of two bytes holds.
+/// Reads a field of two bytes as f16.
 pub fn half(field: &[u8]) -> f32 {
     f16::from_le_bytes([field[0], field[1]]).to_f32()
 }

@@ -1,23 +1,24 @@
-//! The K formats: blocks of 256 elements, cut into groups of 16 or 32 with a scale each; the block's own scale d scales those.
+//! The K formats: blocks of 256 elements in groups of 16 or 32. Each group has a scale, which the block's scale d
+//! multiplies.
 //!
-//! The low bits of elements lie across bytes, not one element after another: a run of 32 bytes holds 32 elements in its
-//! lowest bits, the next 32 in the bits above, and so on (64 bytes and 64 elements in Q6_K's `ql`). Fields are in the
-//! file's order, with their bytes.
+//! The low bits of consecutive elements are in consecutive bytes: a run of 32 bytes holds 32 elements in its lowest
+//! bits, the next 32 elements in the bits above, and so on (64 bytes and 64 elements in Q6_K's `ql`). The docs list the
+//! fields in the file's order, each with its size in bytes.
 
 use super::fields::{fields, half};
 
-/// Elements of a block.
+/// Number of elements in a block.
 pub const LEN: usize = 256;
 
-/// Bytes of a block of each format.
+/// Size of a block of each format in bytes.
 pub const Q2_K: usize = 16 + 64 + 2 + 2;
 pub const Q3_K: usize = 32 + 64 + 12 + 2;
 pub const Q4_K: usize = 2 + 2 + 12 + 128;
 pub const Q5_K: usize = 2 + 2 + 12 + 32 + 128;
 pub const Q6_K: usize = 128 + 64 + 16 + 2;
 
-/// scales 16 (low half the scale, high half the minimum of a group of 16), qs 64, d 2, dmin 2:
-/// x = d·scale·q − dmin·min.
+/// Q2_K: scales 16 (for each group of 16, the scale in the low half and the minimum in the high half), qs 64, d 2, dmin
+/// 2; x = d·scale·q − dmin·min.
 pub fn q2_k(block: &[u8; Q2_K], out: &mut [f32; LEN]) {
     let [scales, qs, d, dmin] = fields(block, [16, 64, 2, 2]);
     let (d, dmin) = (half(d), half(dmin));
@@ -30,13 +31,14 @@ pub fn q2_k(block: &[u8; Q2_K], out: &mut [f32; LEN]) {
     }
 }
 
-/// hmask 32, qs 64, scales 12, d 2: x = d·(scale − 32)·(q − 4·(1 − h)), where bit k of byte l of hmask is the h of element
-/// 32k + l.
+/// Q3_K: hmask 32, qs 64, scales 12, d 2; x = d·(scale − 32)·(q − 4·(1 − h)), where bit k of byte l of hmask is the h
+/// of element 32k + l.
 pub fn q3_k(block: &[u8; Q3_K], out: &mut [f32; LEN]) {
     let [hmask, qs, scales, d] = fields(block, [32, 64, 12, 2]);
     let d = half(d);
     for (group, out) in out.chunks_exact_mut(16).enumerate() {
-        // The low 4 bits of scales 0 to 7 and 8 to 15 lie in the halves of bytes 0 to 7, the high 2 of all in bytes 8 to 11.
+        // The low 4 bits of scales 0 to 7 and 8 to 15 are in the two halves of bytes 0 to 7, the high 2 bits of all
+        // scales in bytes 8 to 11.
         let low = scales[group % 8] >> (4 * (group / 8)) & 15;
         let high = scales[8 + group % 4] >> (2 * (group / 4)) & 3;
         let scale = d * f32::from((low | high << 4) as i8 - 32);
@@ -48,7 +50,7 @@ pub fn q3_k(block: &[u8; Q3_K], out: &mut [f32; LEN]) {
     }
 }
 
-/// d 2, dmin 2, scales 12 ([`scale_and_min`]), qs 128: x = d·scale·q − dmin·min in groups of 32.
+/// Q4_K: d 2, dmin 2, scales 12 ([`scale_and_min`]), qs 128; x = d·scale·q − dmin·min in groups of 32.
 pub fn q4_k(block: &[u8; Q4_K], out: &mut [f32; LEN]) {
     let [d, dmin, scales, qs] = fields(block, [2, 2, 12, 128]);
     let (d, dmin) = (half(d), half(dmin));
@@ -61,8 +63,8 @@ pub fn q4_k(block: &[u8; Q4_K], out: &mut [f32; LEN]) {
     }
 }
 
-/// d 2, dmin 2, scales 12 ([`scale_and_min`]), qh 32 (bit k of byte l is the fifth bit of element 32k + l), qs 128:
-/// x = d·scale·q − dmin·min in groups of 32.
+/// Q5_K: d 2, dmin 2, scales 12 ([`scale_and_min`]), qh 32 (bit k of byte l is the fifth bit of element 32k + l), qs
+/// 128; x = d·scale·q − dmin·min in groups of 32.
 pub fn q5_k(block: &[u8; Q5_K], out: &mut [f32; LEN]) {
     let [d, dmin, scales, qh, qs] = fields(block, [2, 2, 12, 32, 128]);
     let (d, dmin) = (half(d), half(dmin));
@@ -76,7 +78,7 @@ pub fn q5_k(block: &[u8; Q5_K], out: &mut [f32; LEN]) {
     }
 }
 
-/// ql 128 (the low 4 bits), qh 64 (the high 2), scales 16 × i8, d 2: x = d·scale·(q − 32) in groups of 16.
+/// Q6_K: ql 128 (the low 4 bits), qh 64 (the high 2 bits), scales 16 × i8, d 2; x = d·scale·(q − 32) in groups of 16.
 pub fn q6_k(block: &[u8; Q6_K], out: &mut [f32; LEN]) {
     let [ql, qh, scales, d] = fields(block, [128, 64, 16, 2]);
     let d = half(d);
@@ -91,10 +93,11 @@ pub fn q6_k(block: &[u8; Q6_K], out: &mut [f32; LEN]) {
     }
 }
 
-/// Scale and minimum, 6 bits each, of a group of 32 in the 12 bytes of Q4_K and Q5_K.
+/// The scale and the minimum, 6 bits each, of a group of 32 from the 12 bytes of Q4_K and Q5_K.
 ///
-/// Bytes 0 to 3 hold the scales of groups 0 to 3 in their low 6 bits, bytes 4 to 7 their minima; bytes 8 to 11 the low 4
-/// bits of the scales (low half) and of the minima of groups 4 to 7, whose high 2 bits are the upper 2 of bytes 0 to 7.
+/// Bytes 0 to 3 hold the scales of groups 0 to 3 in their low 6 bits, and bytes 4 to 7 their minima. For groups 4 to 7,
+/// bytes 8 to 11 hold the low 4 bits of the scales (low half) and of the minima (high half); their high 2 bits are the
+/// upper 2 bits of bytes 0 to 7.
 fn scale_and_min(scales: &[u8], group: usize) -> (f32, f32) {
     let j = group % 4;
     let (scale, min) = if group < 4 {

@@ -1,14 +1,14 @@
-//! Number formats of weights: ggml's, in which GGUF files store them.
+//! Number formats of weights: those of ggml, in which GGUF files store them.
 //!
-//! [`dequantize`] is the reference definition of every format: the value of each element of a block is what it gives, to the
-//! bit, and faster code is tested against it.
+//! [`dequantize`] is the reference definition of every format. The value of an element is what it returns, to the bit;
+//! faster code is tested against it.
 //!
-//! A tensor is cut into blocks of consecutive elements, each with its own scale; a row holds whole blocks. Numbers of
-//! several bytes are little-endian, scales f16. `small.rs` has the formats with blocks of 32 elements, `k.rs` the K
-//! formats with blocks of 256.
+//! A tensor is divided into blocks of consecutive elements, each with its own scale; a row is a whole number of blocks.
+//! Numbers of several bytes are little-endian, scales are f16. `small.rs` has the formats with blocks of 32 elements,
+//! `k.rs` the K formats with blocks of 256.
 //!
-//! Source of the layouts: `ggml-common.h` and `ggml-quants.c` of ggml-org/ggml. Values are computed in f32 in the order of
-//! its reference functions (`dequantize_row_…`), without fused multiplication and addition.
+//! Source of the layouts: `ggml-common.h` and `ggml-quants.c` of ggml-org/ggml. Values are computed in f32, in the
+//! order of its reference functions (`dequantize_row_…`) and without fused multiply-add.
 
 mod fields;
 mod k;
@@ -18,7 +18,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
-/// How a tensor's elements are stored.
+/// How the elements of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NumberFormat {
     /// IEEE 754 single precision.
@@ -37,22 +37,22 @@ pub enum NumberFormat {
     Q5_0,
     /// 5 bits, a scale and a minimum.
     Q5_1,
-    /// 4 bits that choose among 16 unevenly spaced values, and a scale.
+    /// 4 bits that select one of 16 unevenly spaced values, and a scale.
     Iq4Nl,
-    /// 2 bits; every 16 elements a scale and a minimum of 4 bits.
+    /// 2 bits; for every 16 elements, a scale and a minimum of 4 bits.
     Q2K,
-    /// 3 bits; every 16 elements a scale of 6 bits.
+    /// 3 bits; for every 16 elements, a scale of 6 bits.
     Q3K,
-    /// 4 bits; every 32 elements a scale and a minimum of 6 bits.
+    /// 4 bits; for every 32 elements, a scale and a minimum of 6 bits.
     Q4K,
-    /// 5 bits; every 32 elements a scale and a minimum of 6 bits.
+    /// 5 bits; for every 32 elements, a scale and a minimum of 6 bits.
     Q5K,
-    /// 6 bits; every 16 elements a scale of 8 bits.
+    /// 6 bits; for every 16 elements, a scale of 8 bits.
     Q6K,
 }
 
 impl NumberFormat {
-    /// All of them.
+    /// Every format that can be read.
     pub const ALL: [NumberFormat; 14] = [
         NumberFormat::F32,
         NumberFormat::F16,
@@ -70,7 +70,7 @@ impl NumberFormat {
         NumberFormat::Q6K,
     ];
 
-    /// Its name in ggml, its number there (`enum ggml_type`), elements of a block, and bytes of a block.
+    /// Name and number in ggml (`enum ggml_type`), elements per block, and bytes per block.
     const fn facts(self) -> (&'static str, u32, usize, usize) {
         match self {
             NumberFormat::F32 => ("F32", 0, 1, 4),
@@ -90,27 +90,27 @@ impl NumberFormat {
         }
     }
 
-    /// Its name in ggml.
+    /// The format's name in ggml, such as `Q4_K`.
     pub fn name(self) -> &'static str {
         self.facts().0
     }
 
-    /// Its number in ggml, which GGUF stores.
+    /// The format's number in ggml, as GGUF files store it.
     pub fn ggml_type(self) -> u32 {
         self.facts().1
     }
 
-    /// The format of a number of ggml's, if it is known here.
+    /// The format with this number in ggml; `None` if it is not supported.
     pub fn of_ggml_type(number: u32) -> Option<NumberFormat> {
         NumberFormat::ALL.into_iter().find(|format| format.ggml_type() == number)
     }
 
-    /// Elements of a block.
+    /// Number of elements in a block.
     pub fn block_len(self) -> usize {
         self.facts().2
     }
 
-    /// Bytes of a block.
+    /// Size of a block in bytes.
     pub fn block_bytes(self) -> usize {
         self.facts().3
     }
@@ -122,10 +122,10 @@ impl fmt::Display for NumberFormat {
     }
 }
 
-/// Overwrites `out` with the values of the blocks in `bytes`.
+/// Converts the blocks in `bytes` to f32; `out` is overwritten.
 ///
 /// # Panics
-/// If `bytes` are not whole blocks, or `out` has not their number of elements.
+/// If `bytes` is not a whole number of blocks, or `out` does not have as many elements as they do.
 pub fn dequantize(format: NumberFormat, bytes: &[u8], out: &mut [f32]) {
     match format {
         NumberFormat::F32 => blocks(bytes, out, |b, [x]| *x = f32::from_le_bytes(*b)),
@@ -145,7 +145,7 @@ pub fn dequantize(format: NumberFormat, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Calls `block` for each block of `BYTES` bytes and its `LEN` elements.
+/// Calls `block` with each block of `BYTES` bytes and its `LEN` elements.
 fn blocks<const BYTES: usize, const LEN: usize>(
     bytes: &[u8],
     out: &mut [f32],

@@ -1,4 +1,4 @@
-//! The micro-kernel for AVX2 and FMA: 6 × 16 sums in twelve registers, two for the row of B, one for the element of A.
+//! The micro-kernel for AVX2 and FMA: twelve registers hold 6 × 16 sums, two a row of B, one an element of A.
 
 use std::arch::x86_64::*;
 
@@ -8,8 +8,10 @@ use super::portable::gather;
 const MR: usize = 6;
 const NR: usize = 16;
 
-/// Terms in one iteration of the loop over k. A term is 20 instructions for six cycles of multiplying, and counting and stepping
-/// are three more: on a core whose other thread is at work too, instructions are what there is too little of (5 per cent).
+/// Terms per iteration of the loop over k.
+///
+/// A term takes 20 instructions in the six cycles of its multiplications, and loop overhead three more. On a core that
+/// runs two threads, instruction throughput is the limit: unrolling gains 5 per cent.
 const UNROLL: usize = 4;
 
 const PACKING: Packing = Packing { copy, transpose, max_lanes: 8, gather };
@@ -27,7 +29,7 @@ unsafe fn tile(
     cols: usize,
     store: Store,
 ) {
-    // SAFETY: the caller's promises are passed on; `kernels_of` gives this kernel only where the machine has AVX2.
+    // SAFETY: the caller's promises are passed on; `kernels_of` selects this kernel only if the machine has AVX2.
     unsafe {
         match rows {
             6 => tile_of::<6>(kc, a, b, c, row_stride, cols, store),
@@ -51,7 +53,7 @@ unsafe fn tile_of<const M: usize>(
     store: Store,
 ) {
     let mut sum = [[_mm256_setzero_ps(); 2]; M];
-    // SAFETY: the panels hold [kc][MR] and [kc][NR]; whole rows of C are touched only where the tile has all columns.
+    // SAFETY: the panels hold [kc][MR] and [kc][NR]; whole rows of C are accessed only if the tile has all columns.
     unsafe {
         for r in 0..M {
             _mm_prefetch::<_MM_HINT_T0>(c.add(r * row_stride).cast());
@@ -83,9 +85,6 @@ unsafe fn tile_of<const M: usize>(
                     Store::Overwrite => sum,
                     Store::Add => _mm256_add_ps(_mm256_loadu_ps(c), sum),
                     Store::Bias(bias) => _mm256_add_ps(_mm256_loadu_ps(bias.add(half * 8)), sum),
-                    Store::AddBias(bias) => {
-                        _mm256_add_ps(_mm256_add_ps(_mm256_loadu_ps(c), _mm256_loadu_ps(bias.add(half * 8))), sum)
-                    }
                 };
                 _mm256_storeu_ps(c, value);
             }
@@ -96,11 +95,11 @@ unsafe fn tile_of<const M: usize>(
 /// Adds one term of k to the sums.
 ///
 /// # Safety
-/// M elements stand at `a`, NR at `b`.
+/// `a` points to M elements, `b` to NR.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 unsafe fn add_term<const M: usize>(a: *const f32, b: *const f32, sum: &mut [[__m256; 2]; M]) {
-    // SAFETY: as promised.
+    // SAFETY: promised by the caller.
     unsafe {
         let row = [_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8))];
         for (r, sum) in sum.iter_mut().enumerate() {
@@ -112,7 +111,7 @@ unsafe fn add_term<const M: usize>(a: *const f32, b: *const f32, sum: &mut [[__m
 }
 
 unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
-    // SAFETY: the caller's promises are passed on; `kernels_of` gives this only where the machine has AVX2.
+    // SAFETY: the caller's promises are passed on; `kernels_of` selects this function only if the machine has AVX2.
     unsafe { copy_lanes(panel, panel_stride, width, source) }
 }
 
@@ -144,8 +143,8 @@ unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source:
 
 /// Writes up to eight lanes of row k of a panel of kc rows.
 ///
-/// A masked store costs Zen some twenty whole ones, so a narrow row is stored whole where it runs on into the next row,
-/// which is written after it, and nowhere else.
+/// On Zen a masked store costs about as much as twenty whole ones. A narrow row is therefore stored as a whole vector
+/// if the excess falls into rows that are written afterwards.
 ///
 /// # Safety
 /// The panel holds `width` lanes of each of the kc rows, `panel_stride` apart, and the rows are written in
@@ -153,11 +152,11 @@ unsafe fn copy_lanes(panel: *mut f32, panel_stride: usize, width: usize, source:
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 unsafe fn write_row(panel: *mut f32, panel_stride: usize, width: usize, k: usize, kc: usize, row: __m256) {
-    let runs_on = width == panel_stride && k + 8usize.div_ceil(width) <= kc;
-    // SAFETY: eight lanes are there, or what follows in the panel is the next rows, or the others are masked.
+    let may_overrun = width == panel_stride && k + 8usize.div_ceil(width) <= kc;
+    // SAFETY: the row has eight lanes, or the next rows of the panel follow it, or the other lanes are masked.
     unsafe {
         let to = panel.add(k * panel_stride);
-        if width >= 8 || runs_on {
+        if width >= 8 || may_overrun {
             _mm256_storeu_ps(to, row);
         } else {
             _mm256_maskstore_ps(to, lanes_mask(width), row);
@@ -171,8 +170,9 @@ fn lanes_mask(lanes: usize) -> __m256i {
     _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), lane)
 }
 
-/// Tiles of L lanes × 8 terms are transposed in registers. (With a number of lanes that the compiler does not know, the tile
-/// passes through memory.)
+/// Transposes tiles of L lanes × 8 terms in registers.
+///
+/// The number of lanes is a constant: otherwise the compiler moves the tile through memory.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn transpose_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, kc, .. } = source;
@@ -189,7 +189,7 @@ unsafe fn transpose_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, 
         }
     }
     if kc > n_whole {
-        // SAFETY: what is left of source and panel.
+        // SAFETY: the remaining terms of the source and rows of the panel.
         unsafe {
             let rest = source.terms_from(n_whole);
             transpose_some_lanes(panel.add(n_whole * panel_stride), panel_stride, width, rest);
@@ -197,7 +197,7 @@ unsafe fn transpose_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, 
     }
 }
 
-/// Any number of lanes and terms: those that are not there are masked.
+/// Transposes any number of lanes and terms; missing ones are masked.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn transpose_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, lanes, kc, .. } = source;
@@ -215,7 +215,7 @@ unsafe fn transpose_some_lanes(panel: *mut f32, panel_stride: usize, width: usiz
     }
 }
 
-/// The transpose of an 8 × 8 matrix in registers.
+/// Transposes an 8 × 8 matrix in registers.
 #[target_feature(enable = "avx2")]
 fn transpose_8x8(r: [__m256; 8]) -> [__m256; 8] {
     let mut quads = r;

@@ -1,4 +1,7 @@
-//! What is done to C once its products are summed, part by part, while the part is still in the cache.
+//! Epilogues: element-wise operations on the parts of C while they are still in the cache.
+//!
+//! They are passes over a block of C in the second-level cache, not code inside the micro-kernels: one version serves
+//! all instruction sets, and GELU, dropout and the residual sum need no pass over memory.
 
 use std::fmt;
 
@@ -8,29 +11,29 @@ use crate::dropout::{DropMask, add_dropped};
 use crate::elementwise::{gelu, gelu_backward};
 use crate::isa::Isa;
 
-/// An element-wise end of a product: it saves the pass over memory that an operation of its own would take.
+/// An element-wise operation after a product, which saves the pass over memory that a separate operation would take.
 pub enum Epilogue<'a> {
-    /// Nothing.
+    /// C is the plain product.
     None,
-    /// y becomes gelu(C); C stays as it is, for backward.
+    /// y becomes gelu(C); C itself is unchanged, for backward.
     Gelu {
-        /// As large as C; overwritten.
+        /// gelu of each element, of the size of C; overwritten.
         y: &'a mut [f32],
     },
-    /// C, the gradient of gelu(x), becomes that of x; y becomes gelu(x).
+    /// C is the gradient of gelu(x) and becomes the gradient of x; y becomes gelu(x).
     GeluBackward {
-        /// The argument of gelu, as large as C.
+        /// The argument of gelu, of the size of C.
         x: &'a [f32],
-        /// As large as C; overwritten.
+        /// gelu of each element, of the size of C; overwritten.
         y: &'a mut [f32],
     },
     /// C becomes x + C·keep: the end of a branch of the residual stream.
     AddDropped {
-        /// As large as C.
+        /// The residual stream before the branch, of the size of C.
         x: &'a [f32],
-        /// Which elements stay; without it all do.
+        /// Which elements of the branch are kept; all of them if it is `None`.
         keep: Option<&'a DropMask<'a>>,
-        /// Rows of C that belong to one sequence.
+        /// Number of rows of C that belong to one sequence.
         rows_per_sequence: usize,
     },
 }
@@ -74,7 +77,7 @@ impl fmt::Debug for Epilogue<'_> {
     }
 }
 
-/// A [`Epilogue`] that tasks share.
+/// An [`Epilogue`] as tasks share it.
 pub(super) enum SharedEpilogue<'a> {
     None,
     Gelu { y: DisjointMut<f32> },
@@ -83,10 +86,10 @@ pub(super) enum SharedEpilogue<'a> {
 }
 
 impl SharedEpilogue<'_> {
-    /// Finishes one piece of a row of C: element (row, col) and those that follow it.
+    /// Applies the epilogue to a piece of a row of C that begins at element (row, col).
     ///
     /// # Safety
-    /// `c` is this task's, and so are the same elements of y.
+    /// `c` and the same elements of y belong to the calling task.
     pub unsafe fn apply(&self, isa: Isa, c: &mut [f32], cols: usize, row: usize, col: usize) {
         let (from, to) = (row * cols + col, row * cols + col + c.len());
         match *self {

@@ -1,14 +1,14 @@
-//! What the products are added to.
+//! The initial value of C.
 
-/// What an element of C starts from before the products are added.
+/// What C is initialised with before the products are added.
 #[derive(Clone, Copy, Debug)]
 pub enum Init<'a> {
-    /// C is overwritten.
+    /// C is overwritten by the products.
     Zero,
-    /// The products are added to what C holds.
+    /// The products are added to C.
     Add,
-    /// Each row starts from this one, of as many elements as C has columns.
+    /// Each row of C is initialised with this bias, which has as many elements as C has columns.
     Bias(&'a [f32]),
-    /// The products are added to what C holds plus this row: C + bias is rounded first.
+    /// The bias and then the products are added to each row of C.
     AddBias(&'a [f32]),
 }

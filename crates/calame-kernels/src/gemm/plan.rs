@@ -1,4 +1,4 @@
-//! The two schedules of a product: few rows, many rows.
+//! The two schedules of a product: for few rows and for many rows.
 
 use super::epilogue::{Epilogue, SharedEpilogue};
 use super::init::Init;
@@ -6,23 +6,24 @@ use super::kernels::{Kernels, Store};
 use super::view::{MatMut, MatRef};
 use crate::aligned::AlignedVec;
 use crate::disjoint_mut::DisjointMut;
+use crate::elementwise::add;
 use crate::isa::Isa;
 use crate::philox;
 use crate::pool::{Phases, Pool, Workspace};
 use crate::workspace_size::WorkspaceSize;
 
-/// Panels of A in one task.
+/// Number of panels of A per task.
 const A_GROUP_PANELS: usize = 8;
-/// Columns of B packed at a time, so that the packed copy stays in the last-level cache.
+/// Columns of B that are packed at a time; the packed copy stays in the last-level cache.
 const B_SLAB_COLUMNS: usize = 3072;
 const _: () =
     assert!(B_SLAB_COLUMNS.is_multiple_of(philox::BLOCK), "a slab begins where a block of random numbers does");
-/// Panels of A packed at a time, likewise.
+/// Panels of A that are packed at a time, for the same reason.
 const A_SLAB_PANELS: usize = 160;
-/// Up to this many rows, each task packs its own columns of B: nothing to share, no phase to wait for.
+/// Up to this many rows, each task packs its own columns of B: no task uses another's, so that no barrier is needed.
 const NARROW_ROWS: usize = 32;
 
-/// Runs a product whose sizes are checked.
+/// Computes a product whose sizes have been checked.
 pub(super) fn run(
     pool: &Pool,
     kernels: Kernels,
@@ -47,13 +48,13 @@ fn is_narrow(rows: usize) -> bool {
     rows <= NARROW_ROWS
 }
 
-/// Panels of A and of B that are packed at a time, for a product of many rows.
+/// Numbers of panels of A and of B that are packed at a time in a product of many rows.
 fn slabs(kernels: &Kernels, rows: usize, cols: usize) -> (usize, usize) {
     let Kernels { mr, nr, .. } = *kernels;
     (A_SLAB_PANELS.min(rows.div_ceil(mr)), (B_SLAB_COLUMNS / nr).min(cols.div_ceil(nr)))
 }
 
-/// The work space of a product [m, k] · [k, n].
+/// The work space that a product [m, k] · [k, n] needs.
 pub(super) fn workspace_size(kernels: &Kernels, m: usize, k: usize, n: usize) -> WorkspaceSize {
     let kc = kernels.k_block(k);
     let (a_panel, b_panel) = (kernels.mr * kernels.units(kc), kernels.nr * kernels.units(kc));
@@ -94,26 +95,27 @@ struct Product<'a> {
 /// A range of panels.
 type Panels = std::ops::Range<usize>;
 
-/// Group `i` of `n_panels` panels, `len` to a group but for the last.
+/// Group `i` of `n_panels` panels in groups of `len`; the last group may be shorter.
 fn group_of(i: usize, len: usize, n_panels: usize) -> Panels {
     i * len..((i + 1) * len).min(n_panels)
 }
 
 impl Product<'_> {
-    /// (first term, number of terms) of each block of k; one block of no terms where k is 0.
+    /// The first term and the number of terms of each block of k; one empty block if k is 0.
     fn k_blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (k, kc) = (self.a.cols, self.kc);
         (0..k.max(1)).step_by(kc).map(move |pc| (pc, kc.min(k - pc)))
     }
 
-    /// Panels of B in one task: a few in the second-level cache, and whole blocks of random numbers for dropout.
+    /// Number of panels of B per task: as many as the second-level cache holds, and whole blocks of dropout's random
+    /// numbers.
     fn group_len(&self) -> usize {
         let least = self.block_len();
         let panel = self.kernels.nr * self.kernels.units(self.kc);
         (self.kernels.b_group_units / panel / least).max(1) * least
     }
 
-    /// Panels of B that hold a whole block of random numbers.
+    /// Number of panels of B whose columns are a whole block of random numbers.
     fn block_len(&self) -> usize {
         assert!(philox::BLOCK.is_multiple_of(self.kernels.nr), "panels of {} columns cut blocks", self.kernels.nr);
         philox::BLOCK / self.kernels.nr
@@ -123,7 +125,7 @@ impl Product<'_> {
         workspace_size(&self.kernels, self.a.rows, self.a.cols, self.b.cols)
     }
 
-    /// Few rows: A is packed whole; a task takes some panels of B through all of k.
+    /// The schedule for few rows: A is packed as a whole; a task processes some panels of B over all of k.
     fn run_narrow(&self, workspace: &mut Workspace, mut phases: Phases<'_>) {
         let Kernels { mr, nr, .. } = self.kernels;
         let n_row_panels = self.a.rows.div_ceil(mr);
@@ -154,7 +156,8 @@ impl Product<'_> {
         });
     }
 
-    /// Many rows: for each block of k, slab of columns and slab of rows, all threads pack, then all multiply.
+    /// The schedule for many rows: for each block of k, slab of columns and slab of rows, all threads pack, then all
+    /// multiply.
     fn run_wide(&self, workspace: &mut Workspace, mut phases: Phases<'_>) {
         let Kernels { mr, nr, .. } = self.kernels;
         let (n_row_panels, n_col_panels) = (self.a.rows.div_ceil(mr), self.b.cols.div_ceil(nr));
@@ -191,16 +194,17 @@ impl Product<'_> {
         kc: usize,
     ) {
         let n_tasks = columns.len().div_ceil(self.group_len()).max(rows.len().div_ceil(A_GROUP_PANELS));
-        // The same share of both operands to each task, so that neighbours, which one thread takes, pack neighbours.
+        // Each task packs the same share of both operands. A thread takes consecutive tasks, and so packs consecutive
+        // panels.
         let share = |task: usize, n: usize| task * n / n_tasks..(task + 1) * n / n_tasks;
         phases.run(n_tasks, &|task, _| {
             for j in share(task, columns.len()) {
-                // SAFETY: panel j is this task's alone.
+                // SAFETY: only this task accesses panel j.
                 let panel = unsafe { packed.b.part(j * packed.b_panel, (j + 1) * packed.b_panel) };
                 self.kernels.pack_cols(panel, &self.b, columns.start + j, pc, kc);
             }
             for i in share(task, rows.len()) {
-                // SAFETY: panel i is this task's alone.
+                // SAFETY: only this task accesses panel i.
                 let panel = unsafe { packed.a.part(i * packed.a_panel, (i + 1) * packed.a_panel) };
                 self.kernels.pack_rows(panel, &self.a, rows.start + i, pc, kc);
             }
@@ -219,12 +223,12 @@ impl Product<'_> {
         let (group, n_row_groups) = (self.group_len(), rows.len().div_ceil(A_GROUP_PANELS));
         let is_last = pc + kc >= self.a.cols;
         phases.run(columns.len().div_ceil(group) * n_row_groups, &|task, _| {
-            // Neighbouring tasks share their columns of B, so that a thread finds them in its cache.
+            // Consecutive tasks share their columns of B, so that a thread finds them in its cache.
             let (jg, ig) = (task / n_row_groups, task % n_row_groups);
             let is = group_of(ig, A_GROUP_PANELS, rows.len());
             let js = group_of(jg, group, columns.len());
             for i in is.clone() {
-                // SAFETY: nobody writes packed panels in this phase; the phase before has ended.
+                // SAFETY: packed panels are not written in this phase, and the phase before has ended.
                 let a = unsafe { packed.a.read(i * packed.a_panel, (i + 1) * packed.a_panel) };
                 for j in js.clone() {
                     // SAFETY: as above.
@@ -239,7 +243,7 @@ impl Product<'_> {
         });
     }
 
-    /// Tile (i, j) of C from one block of k that starts at `pc`.
+    /// Computes tile (i, j) of C from the block of k that begins at `pc`.
     fn tile(&self, kc: usize, a: &[f32], b: &[f32], i: usize, j: usize, pc: usize) {
         let Kernels { mr, nr, tile, .. } = self.kernels;
         let (row, col, units) = (i * mr, j * nr, self.kernels.units(kc));
@@ -248,16 +252,23 @@ impl Product<'_> {
             Init::Zero => Store::Overwrite,
             Init::Add => Store::Add,
             Init::Bias(bias) => Store::Bias(bias[col..].as_ptr()),
-            Init::AddBias(bias) => Store::AddBias(bias[col..].as_ptr()),
+            Init::AddBias(_) => Store::Add,
         };
         let (rows, cols) = (mr.min(self.c.rows - row), nr.min(self.c.cols - col));
+        if let (0, Init::AddBias(bias)) = (pc, self.init) {
+            // Not a `Store` of the micro-kernels: with a fourth, the compiler may move their sums out of registers.
+            for at in (row..row + rows).map(|row| row * self.c.row_stride + col) {
+                // SAFETY: no other task accesses this tile of C.
+                add(self.isa, &bias[col..col + cols], unsafe { self.c.data.part(at, at + cols) });
+            }
+        }
         let c = self.c.data.at(row * self.c.row_stride + col);
         assert!(a.len() >= units * mr && b.len() >= units * nr, "panels of {kc}: A of {}, B of {}", a.len(), b.len());
         // SAFETY: the panels hold [units][mr] and [units][nr]; the tile lies inside C, and no other task writes it.
         unsafe { tile(units, a.as_ptr(), b.as_ptr(), c, self.c.row_stride, rows, cols, store) }
     }
 
-    /// Finishes what this task has summed up: some panels of rows in some panels of columns.
+    /// Applies the epilogue to the part of C that the calling task has computed.
     fn apply_epilogue(&self, rows: Panels, columns: Panels) {
         if matches!(self.epilogue, SharedEpilogue::None) {
             return;
@@ -266,13 +277,13 @@ impl Product<'_> {
         let (from, to) = (columns.start * nr, (columns.end * nr).min(self.c.cols));
         for row in rows.start * mr..(rows.end * mr).min(self.c.rows) {
             let at = row * self.c.row_stride;
-            // SAFETY: the elements are this task's alone, of C and of what the epilogue writes beside it.
+            // SAFETY: only this task accesses these elements of C and of the epilogue's y.
             unsafe { self.epilogue.apply(self.isa, self.c.data.part(at + from, at + to), self.c.cols, row, from) };
         }
     }
 }
 
-/// Packed slabs of both operands, panel after panel.
+/// Packed slabs of both operands, as consecutive panels.
 struct Packed {
     a: DisjointMut<f32>,
     a_panel: usize,

@@ -1,4 +1,4 @@
-//! The micro-kernel in plain Rust, for processors that have no version of their own.
+//! The micro-kernel in plain Rust, for processors without a version of their own.
 
 use super::kernels::{Kernels, Packing, PanelSource, Store};
 
@@ -57,24 +57,19 @@ pub(super) unsafe fn write_tile<const N: usize>(
                 let bias = unsafe { std::slice::from_raw_parts(bias, cols) };
                 row.iter_mut().zip(bias).zip(sum).for_each(|((c, b), s)| *c = b + s);
             }
-            Store::AddBias(bias) => {
-                // SAFETY: promised by the caller.
-                let bias = unsafe { std::slice::from_raw_parts(bias, cols) };
-                row.iter_mut().zip(bias).zip(sum).for_each(|((c, b), s)| *c = (*c + b) + s);
-            }
         }
     }
 }
 
-/// Packs element by element, from wherever the elements stand.
+/// Packs element by element, from any layout.
 ///
 /// # Safety
-/// As [`Pack`](super::kernels::Pack) demands: source and panel hold every element.
+/// As for [`Pack`](super::kernels::Pack): source and panel hold every element.
 pub(super) unsafe fn gather(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, k_stride, lanes, kc } = source;
     for k in 0..kc {
         for lane in 0..width {
-            // SAFETY: lane and term are inside matrix and panel.
+            // SAFETY: lane and term are inside the matrix and the panel.
             unsafe {
                 let x = if lane < lanes { *at.add(lane * lane_stride + k * k_stride) } else { 0.0 };
                 *panel.add(k * panel_stride + lane) = x;
@@ -83,7 +78,7 @@ pub(super) unsafe fn gather(panel: *mut f32, panel_stride: usize, width: usize, 
     }
 }
 
-/// Lanes that stand side by side.
+/// Packs lanes that are contiguous.
 unsafe fn copy(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, k_stride, lanes, kc, .. } = source;
     for k in 0..kc {

@@ -1,11 +1,13 @@
-//! Which micro-kernel and packing an instruction set has for a precision.
+//! Selects the micro-kernel for an instruction set and a precision.
 
 use super::kernels::Kernels;
 use crate::isa::Isa;
 use crate::precision::Precision;
 
-/// The kernels of an instruction set; where it does not multiply bf16 natively, operands are rounded and multiplied as
-/// f32: sums differ in their last bits, and it is no faster.
+/// The kernels of an instruction set for a precision.
+///
+/// If the instruction set does not multiply bf16, operands are rounded to bf16 and multiplied as f32. This is no faster
+/// than f32, and sums may differ in their last bits from those of an instruction set that does.
 pub(super) fn kernels_of(isa: Isa, precision: Precision) -> Kernels {
     let kernels = match (isa, precision) {
         #[cfg(target_arch = "x86_64")]

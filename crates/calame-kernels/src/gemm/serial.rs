@@ -1,4 +1,4 @@
-//! Small products inside one task, by the same micro-kernels: what attention is made of.
+//! Small products within one task, with the same micro-kernels; attention consists of them.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(crate) struct Serial {
     kernels: Kernels,
 }
 
-/// A block of neighbouring queries.
+/// A block of consecutive queries.
 #[derive(Clone, Copy)]
 pub(crate) struct QueryBlock {
     /// Position of the first query.
@@ -23,23 +23,23 @@ pub(crate) struct QueryBlock {
     pub first_key: usize,
 }
 
-/// Which part of a product over positions the mask leaves: a query sees the keys up to its own, and none before the block's
-/// first key.
+/// Which part of a product over positions is computed: a query sees the keys up to its own position, and none before
+/// the block's first key.
 ///
-/// Terms that are left out are zero. Columns that are left out keep what C held; the caller of [`Serial::multiply`] does not
-/// read them.
+/// Skipped terms are zero. Skipped columns of C are left unchanged; the caller of [`Serial::multiply`] does not read
+/// them.
 #[derive(Clone, Copy)]
 pub(crate) enum Masked {
-    /// Rows are the block's queries, columns keys: a panel of rows has the columns that its last query sees.
+    /// Rows are the block's queries, columns are keys: a panel of rows has the columns that its last query sees.
     QueriesByKeys(QueryBlock),
-    /// Rows are the block's queries, terms keys: a panel has the terms that its last query sees.
+    /// Rows are the block's queries, terms are keys: a panel of rows has the terms that its last query sees.
     QueriesOverKeys(QueryBlock),
-    /// Rows are keys from 0 on, terms the block's queries: a panel has the terms that see its first key.
+    /// Rows are all keys, terms are the block's queries: a panel of rows has the terms that see its first key.
     KeysOverQueries(QueryBlock),
 }
 
 impl Masked {
-    /// The columns, of `n`, and the terms, of `k`, that rows `rows` have.
+    /// The columns, out of `n`, and the terms, out of `k`, of the given rows.
     fn limits(self, rows: Range<usize>, n: usize, k: usize) -> (Range<usize>, Range<usize>) {
         match self {
             Masked::QueriesByKeys(block) => (block.first_key..(block.first + rows.end).min(n), 0..k),
@@ -50,14 +50,14 @@ impl Masked {
     }
 }
 
-/// An operand B packed for all of its k: panels `[units][nr]`.
+/// A right operand packed over all of k, as panels `[units][nr]`.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedB<'a> {
     panels: &'a [f32],
     k: usize,
 }
 
-/// An operand A packed for all of its k: panels `[units][mr]`.
+/// A left operand packed over all of k, as panels `[units][mr]`.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedA<'a> {
     panels: &'a [f32],
@@ -70,12 +70,12 @@ impl Serial {
         Serial { kernels: kernels_of(isa, precision) }
     }
 
-    /// Floats that [`Serial::pack_a`] needs for a matrix [rows, k].
+    /// Number of floats that [`Serial::pack_a`] needs for a matrix [rows, k].
     pub fn packed_a_len(self, rows: usize, k: usize) -> usize {
         rows.next_multiple_of(self.kernels.mr) * self.kernels.units(k)
     }
 
-    /// Floats that [`Serial::pack_b`] needs for a matrix [k, cols].
+    /// Number of floats that [`Serial::pack_b`] needs for a matrix [k, cols].
     pub fn packed_b_len(self, k: usize, cols: usize) -> usize {
         cols.next_multiple_of(self.kernels.nr) * self.kernels.units(k)
     }
@@ -96,11 +96,10 @@ impl Serial {
         PackedB { panels: buffer, k: b.rows }
     }
 
-    /// C = A·B (or C += A·B where `add`) as far as the mask goes, for A's k: the first A.k rows and the first `cols` columns
-    /// of B.
+    /// Computes the unmasked part of C = A·B, or C += A·B if `add`, from the first A.k rows and `cols` columns of B.
     ///
     /// # Safety
-    /// C is A.rows × `cols` elements, rows `row_stride` apart, that nobody else touches meanwhile.
+    /// C has A.rows × `cols` elements, in rows `row_stride` apart, which no one else accesses meanwhile.
     pub unsafe fn multiply(
         self,
         a: PackedA<'_>,
@@ -126,7 +125,8 @@ impl Serial {
             let (from, to) = (columns.start / nr, columns.end.div_ceil(nr));
             for (j, b_panel) in b.panels.chunks_exact(nr * b_units).enumerate().take(to).skip(from) {
                 let (a, b) = (&a_panel[first * mr..], &b_panel[first * nr..]);
-                // SAFETY: the tile lies inside the C that the caller promised; panels hold the units from `first` on.
+                // SAFETY: the tile is inside the C that the caller promised; the panels hold `n_units` units from
+                // `first`.
                 unsafe {
                     let c = c.add(rows.start * row_stride + j * nr);
                     tile(
@@ -149,7 +149,7 @@ impl Serial {
 mod tests {
     use super::*;
 
-    /// Whatever the height of a panel, of which each instruction set has its own.
+    /// The heights of panels are those of the instruction sets, and others.
     #[test]
     fn no_panel_lacks_what_the_mask_leaves() {
         for (mr, first, first_key, n_queries) in [
@@ -183,7 +183,7 @@ mod tests {
                     let is_seen = rows.clone().any(|key| sees(query, key));
                     assert!(!is_seen || terms.contains(&query), "{rows:?} of {mr}, query {query}");
                 }
-                // Nothing is multiplied in vain but in the panel that the first key divides.
+                // Only the panel that contains the block's first key has terms that no row needs.
                 let all_before = rows.clone().all(|key| key < first_key);
                 let is_exact = all_before || rows.start >= first_key;
                 let n_seen = (0..n_queries).filter(|&query| rows.clone().any(|key| sees(query, key))).count();

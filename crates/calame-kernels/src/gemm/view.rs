@@ -1,8 +1,8 @@
-//! Matrices as views of slices.
+//! Matrices as strided views of slices.
 
 use std::ops::Range;
 
-/// A matrix to read: element (r, c) stands at `r * row_stride + c * col_stride`.
+/// A matrix for reading: element (r, c) is at `r * row_stride + c * col_stride`.
 #[derive(Clone, Copy, Debug)]
 pub struct MatRef<'a> {
     data: &'a [f32],
@@ -13,7 +13,7 @@ pub struct MatRef<'a> {
 }
 
 impl<'a> MatRef<'a> {
-    /// A row-major matrix [rows, cols] whose rows start `row_stride` elements apart.
+    /// A row-major matrix [rows, cols] whose rows are `row_stride` elements apart.
     ///
     /// # Panics
     /// If `data` is too short or rows overlap.
@@ -23,6 +23,9 @@ impl<'a> MatRef<'a> {
     }
 
     /// A row-major matrix [rows, cols] without gaps.
+    ///
+    /// # Panics
+    /// If `data` is too short.
     pub fn dense(data: &'a [f32], rows: usize, cols: usize) -> MatRef<'a> {
         MatRef::new(data, rows, cols, cols)
     }
@@ -30,13 +33,13 @@ impl<'a> MatRef<'a> {
     /// Columns `range` of a row-major matrix [rows, row_stride] without gaps.
     ///
     /// # Panics
-    /// If `data` is too short or the range reaches beyond a row.
+    /// If `data` is too short or the range extends beyond a row.
     pub fn columns(data: &'a [f32], rows: usize, row_stride: usize, range: Range<usize>) -> MatRef<'a> {
         check_columns(data.len(), rows, row_stride, &range);
         MatRef::new(&data[range.start.min(data.len())..], rows, range.len(), row_stride)
     }
 
-    /// Its transpose; nothing moves.
+    /// The transposed view; no data is moved.
     pub fn t(self) -> MatRef<'a> {
         let MatRef { data, rows, cols, row_stride, col_stride } = self;
         MatRef { data, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
@@ -47,7 +50,7 @@ impl<'a> MatRef<'a> {
     }
 }
 
-/// A row-major matrix to write.
+/// A row-major matrix for writing.
 #[derive(Debug)]
 pub struct MatMut<'a> {
     pub(super) data: &'a mut [f32],
@@ -57,7 +60,7 @@ pub struct MatMut<'a> {
 }
 
 impl<'a> MatMut<'a> {
-    /// A row-major matrix [rows, cols] whose rows start `row_stride` elements apart.
+    /// A row-major matrix [rows, cols] whose rows are `row_stride` elements apart.
     ///
     /// # Panics
     /// If `data` is too short or rows overlap.
@@ -67,14 +70,17 @@ impl<'a> MatMut<'a> {
     }
 
     /// A row-major matrix [rows, cols] without gaps.
+    ///
+    /// # Panics
+    /// If `data` is too short.
     pub fn dense(data: &'a mut [f32], rows: usize, cols: usize) -> MatMut<'a> {
         MatMut::new(data, rows, cols, cols)
     }
 
-    /// Columns `range` of a row-major matrix [rows, row_stride] without gaps; the others are not touched.
+    /// Columns `range` of a row-major matrix [rows, row_stride] without gaps; the other columns are not accessed.
     ///
     /// # Panics
-    /// If `data` is too short or the range reaches beyond a row.
+    /// If `data` is too short or the range extends beyond a row.
     pub fn columns(data: &'a mut [f32], rows: usize, row_stride: usize, range: Range<usize>) -> MatMut<'a> {
         check_columns(data.len(), rows, row_stride, &range);
         let start = range.start.min(data.len());

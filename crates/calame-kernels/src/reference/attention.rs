@@ -3,7 +3,8 @@
 use super::real::{Real, count, zero};
 use crate::attention::KvPages;
 
-/// The weights of one query: softmax of q·k/√HS over keys `first_key`..=q of the head at column `head` of qkv's rows.
+/// The weights of a query: softmax of q·k/√HS over keys `first_key`..=q of a head, in the sequence that begins at
+/// `row0`.
 fn attention_weights<F: Real>(
     qkv: &[F],
     row0: usize,
@@ -17,8 +18,10 @@ fn attention_weights<F: Real>(
     softmax((first_key..=q).map(score).collect())
 }
 
-/// y [B·T, C] from qkv [B·T, 3C]; `starts` [B·T] is the first key that each query sees, 0 without it;
-/// `keep(b, head · T + query, key)` is the dropout factor of a weight.
+/// Computes y [B·T, C] from qkv [B·T, 3C].
+///
+/// `starts` [B·T] is the first key that each query sees, 0 without it. `keep(b, head · T + query, key)` is the dropout
+/// factor of a weight.
 pub fn attention_forward<F: Real>(
     (b, t, nh, hs): (usize, usize, usize, usize),
     qkv: &[F],
@@ -39,7 +42,7 @@ pub fn attention_forward<F: Real>(
     }
 }
 
-/// dqkv [B·T, 3C], overwritten; the other arguments are those of [`attention_forward`].
+/// Computes dqkv [B·T, 3C], which is overwritten; the other arguments are those of [`attention_forward`].
 pub fn attention_backward<F: Real>(
     (b, t, nh, hs): (usize, usize, usize, usize),
     dy: &[F],
@@ -78,7 +81,7 @@ fn places(b: usize, nh: usize, t: usize) -> impl Iterator<Item = (usize, usize, 
     (0..b).flat_map(move |s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))))
 }
 
-/// The keys and values of new rows, out of qkv [R, 3C], in their places in the page stores [·, C].
+/// Copies the keys and values of new rows from qkv [R, 3C] to their positions in the page stores [·, C].
 pub fn store_kv<F: Real>(
     qkv: &[F],
     c: usize,
@@ -95,7 +98,7 @@ pub fn store_kv<F: Real>(
     }
 }
 
-/// y [R, C] from qkv [R, 3C]: row r attends to positions 0..=`positions[r]` of its sequence.
+/// Computes y [R, C] from qkv [R, 3C]: row r attends to positions 0..=`positions[r]` of its sequence.
 pub fn attention_extend<F: Real>(
     qkv: &[F],
     (nh, hs): (usize, usize),

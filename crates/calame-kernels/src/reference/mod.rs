@@ -1,6 +1,7 @@
-//! Every operation as plain loops over f32 or f64: its definition, and what its fast versions are tested against.
+//! The definition of every operation, as plain loops over f32 or f64; the fast versions are tested against it.
 //!
-//! No threads, no `unsafe`, no regard for speed. In f64 the gradients are checked against central differences.
+//! There are no threads, no `unsafe`, and no optimisation. In f64 the gradients are checked against central
+//! differences.
 
 mod attention;
 mod real;
@@ -11,7 +12,7 @@ pub use real::Real;
 use real::{count, zero};
 pub use rows::{gather_rows, nonzero_rows, scatter_rows_add};
 
-/// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias `[OC]` (none where empty).
+/// y [R, OC] = x [R, C] · weightᵀ [OC, C] + bias `[OC]`; an empty bias is skipped.
 pub fn linear_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], c: usize, y: &mut [F]) {
     let oc = weight.len() / c;
     for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(oc)) {
@@ -22,7 +23,7 @@ pub fn linear_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], c: usize, y: &
     }
 }
 
-/// dx = dy·weight, overwritten; dweight += dyᵀ·x; dbias += Σ dy (skipped where empty).
+/// dx = dy·weight, overwritten; dweight += dyᵀ·x; dbias += Σ dy; an empty dbias is skipped.
 pub fn linear_backward<F: Real>(
     dy: &[F],
     x: &[F],
@@ -65,7 +66,7 @@ pub fn layer_norm_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], y: &mut [F
     }
 }
 
-/// dx, dweight, dbias are added to.
+/// Adds the gradients of layer normalisation to dx, dweight and dbias.
 pub fn layer_norm_backward_add<F: Real>(
     dy: &[F],
     x: &[F],
@@ -93,12 +94,12 @@ fn gelu_inner<F: Real>(x: F) -> F {
     sqrt_2_pi * (x + F::from(0.044_715) * x * x * x)
 }
 
-/// π to the precision of F, as 4·arctan 1 would give it: the f32 π and what it lacks.
+/// π to the precision of F: the π of f32 plus the difference.
 fn pi<F: Real>() -> F {
     F::from(std::f32::consts::PI) + F::from(-8.742_278e-8)
 }
 
-/// gelu(x), tanh form.
+/// y = gelu(x), in the tanh form.
 pub fn gelu_forward<F: Real>(x: &[F], y: &mut [F]) {
     for (&x, y) in x.iter().zip(y) {
         *y = F::from(0.5) * x * (F::from(1.0) + gelu_inner(x).tanh());
@@ -124,7 +125,7 @@ pub fn embedding_forward<F: Real>(tokens: &[u32], positions: &[u32], wte: &[F], 
     }
 }
 
-/// dwte and dwpe are added to.
+/// Adds the rows of dy to their tokens' rows of dwte and their positions' rows of dwpe.
 pub fn embedding_backward<F: Real>(
     tokens: &[u32],
     positions: &[u32],
@@ -141,7 +142,7 @@ pub fn embedding_backward<F: Real>(
     }
 }
 
-/// The loss of each row of logits [R, V]; 0 where its weight is 0. Without `weights` all are 1.
+/// Computes the loss of each row of logits [R, V], which is 0 if its weight is 0. Without `weights`, every weight is 1.
 pub fn cross_entropy_forward<F: Real>(logits: &[F], targets: &[u32], weights: Option<&[F]>, losses: &mut [F]) {
     let v = logits.len() / targets.len().max(1);
     for (r, loss) in losses.iter_mut().enumerate() {
@@ -154,7 +155,8 @@ pub fn cross_entropy_forward<F: Real>(logits: &[F], targets: &[u32], weights: Op
     }
 }
 
-/// dlogits = (softmax − one-hot)·scale·weight, overwritten; 0 where a row's weight is 0. Without `weights` all are 1.
+/// dlogits = (softmax − one-hot)·scale·weight, overwritten; 0 if the row's weight is 0. Without `weights`, every weight
+/// is 1.
 pub fn cross_entropy_backward<F: Real>(
     logits: &[F],
     targets: &[u32],
@@ -182,7 +184,7 @@ fn weight_of<F: Real>(weights: Option<&[F]>, row: usize) -> F {
     weights.map_or(F::from(1.0), |weights| weights[row])
 }
 
-/// The greatest element, and Σ e^(z − greatest).
+/// The greatest element, and the sum of e^(z − greatest).
 fn max_and_sum_of_exps<F: Real>(z: &[F]) -> (F, F) {
     let max = z.iter().fold(z[0], |a, &b| if b > a { b } else { a });
     (max, z.iter().map(|&z| (z - max).exp()).sum())
@@ -202,7 +204,7 @@ pub fn add_scaled<F: Real>(alpha: F, x: &[F], y: &mut [F]) {
     }
 }
 
-/// Σ of the losses times their weights; without `weights` all are 1.
+/// Sums the losses times their weights. Without `weights`, every weight is 1.
 pub fn sum_losses<F: Real>(losses: &[F], weights: Option<&[F]>) -> F {
     let terms = losses.iter().enumerate().map(|(r, &loss)| (weight_of(weights, r), loss));
     terms.filter(|&(weight, _)| weight != zero()).map(|(weight, loss)| weight * loss).sum()

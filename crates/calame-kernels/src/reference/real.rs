@@ -3,7 +3,7 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-/// f32 or f64.
+/// A floating-point type: f32 or f64.
 pub trait Real:
     Copy
     + PartialOrd
@@ -16,13 +16,13 @@ pub trait Real:
     + AddAssign
     + Sum
 {
-    /// e^x.
+    /// The exponential function, e^x.
     fn exp(self) -> Self;
-    /// Natural logarithm.
+    /// The natural logarithm, ln x.
     fn ln(self) -> Self;
-    /// Square root.
+    /// The square root of x.
     fn sqrt(self) -> Self;
-    /// Hyperbolic tangent.
+    /// The hyperbolic tangent of x.
     fn tanh(self) -> Self;
 }
 
@@ -38,12 +38,12 @@ macro_rules! real {
 }
 real!(f32, f64);
 
-/// `n` as a number to compute with.
+/// Converts a count to F.
 pub(super) fn count<F: Real>(n: usize) -> F {
     F::from(n as f32)
 }
 
-/// 0.
+/// The value 0 of F.
 pub(super) fn zero<F: Real>() -> F {
     F::from(0.0)
 }

@@ -1,22 +1,22 @@
-//! Rows of a matrix by number.
+//! Operations on rows of a matrix, by number.
 
 use super::real::{Real, zero};
 
-/// Row i of y becomes row `which[i]` of x.
+/// Copies row `which[i]` of x to row i of y.
 pub fn gather_rows<F: Real>(x: &[F], cols: usize, which: &[u32], y: &mut [F]) {
     for (i, y) in y.iter_mut().enumerate() {
         *y = x[which[i / cols] as usize * cols + i % cols];
     }
 }
 
-/// Row i of x is added to row `which[i]` of y.
+/// Adds row i of x to row `which[i]` of y.
 pub fn scatter_rows_add<F: Real>(x: &[F], cols: usize, which: &[u32], y: &mut [F]) {
     for (i, &x) in x.iter().enumerate() {
         y[which[i / cols] as usize * cols + i % cols] += x;
     }
 }
 
-/// `rows[r]` is set where row r has an element that is not 0.
+/// Sets `rows[r]` if row r has an element that is not 0.
 pub fn nonzero_rows<F: Real>(x: &[F], cols: usize, rows: &mut [bool]) {
     for (i, &x) in x.iter().enumerate() {
         rows[i / cols] |= x != zero();

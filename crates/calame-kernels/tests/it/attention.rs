@@ -1,4 +1,4 @@
-//! Attention against its reference: causal, over packed examples, over pages of keys and values.
+//! Attention compared with its reference: causal, over packed examples, and over pages of keys and values.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ fn shape_of((n_sequences, n_positions, n_head, head_size): Sizes) -> AttentionSh
     AttentionShape { n_sequences, n_positions, n_head, head_size }
 }
 
-/// The starts of the positions of one sequence, cut into examples of these lengths.
+/// The starts of the positions of a sequence that consists of examples of these lengths.
 fn starts_of(lengths: &[usize]) -> Vec<u32> {
     let mut starts = Vec::new();
     for &n in lengths {
@@ -23,7 +23,7 @@ fn starts_of(lengths: &[usize]) -> Vec<u32> {
     starts
 }
 
-/// y, lse and dqkv under a pool.
+/// Runs forward and backward; returns y, lse and dqkv.
 fn passes(
     pool: &Pool,
     precision: Precision,
@@ -41,7 +41,7 @@ fn passes(
     [y, lse, dqkv]
 }
 
-/// Forward and backward of one shape under every pool, without dropout and with both kinds of it.
+/// Compares forward and backward of one shape under every pool, without dropout and with both kinds of masks.
 fn compare_with_reference(sizes: Sizes, starts: Option<&[u32]>) {
     let (b, t, nh, hs) = sizes;
     let c = nh * hs;
@@ -61,7 +61,7 @@ fn compare_with_reference(sizes: Sizes, starts: Option<&[u32]>) {
                 let [y, _, dqkv] = passes(pool, precision, sizes, &qkv, &dy, starts, keep.as_ref());
                 assert_close("y", &y, &y64, |i| bounds.y[i]);
                 assert_close("dqkv", &dqkv, &dqkv64, |i| bounds.dqkv[i]);
-                // Far more than f32 is off by: bf16 is what it says.
+                // The error is far above that of f32 if and only if operands are rounded to bf16.
                 let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
                 let apart = norm(&mut y.iter().zip(&y64).map(|(y, want)| f64::from(*y) - want));
                 let is_rounded = apart > 1e-4 * norm(&mut y64.iter().copied());
@@ -80,7 +80,7 @@ fn causal() {
 
 #[test]
 fn packed() {
-    // Boundaries inside and at the ends of panels, of blocks of queries and of blocks of random numbers.
+    // Examples end inside and at the ends of panels, blocks of queries, and blocks of random numbers.
     let cases: [(&[usize], usize, usize); 9] = [
         (&[1], 1, 1),
         (&[3, 4], 3, 5),
@@ -100,7 +100,7 @@ fn packed() {
     }
 }
 
-/// A window that slides: starts that are no segments, but do not decrease.
+/// A sliding window: the starts are not those of examples, but they do not decrease.
 #[test]
 fn a_window_is_a_mask_too() {
     let t = 150;
@@ -143,7 +143,7 @@ fn a_packed_example_is_what_it_is_alone() {
                 let sizes = (1, n, nh, hs);
                 let alone = passes(pool, precision, sizes, qkv, dy, None, None);
                 let bounds = bounds::attention(sizes, &to_f64(dy), &to_f64(qkv), None, &|_, _, _| 1.0, precision);
-                // Both may be off by as much.
+                // Each of the two may have this error.
                 assert_close("y", rows(&y, &range, c), &to_f64(&alone[0]), |i| 2.0 * bounds.y[i]);
                 assert_close("dqkv", rows(&dqkv, &range, 3 * c), &to_f64(&alone[2]), |i| 2.0 * bounds.dqkv[i]);
                 for h in 0..nh {
@@ -163,7 +163,7 @@ fn an_example_does_not_see_the_others() {
     let (qkv, dy) = (normals(1, t * 3 * c, 1.0), numbers(2, t * c));
     let starts = starts_of(&lengths);
     let changed = 10..80;
-    // Large: a weight of anything but 0 would show.
+    // The values are so large that any weight other than 0 would change the other examples.
     let large = |x: &[f32], width: usize| -> Vec<f32> {
         x.iter().enumerate().map(|(i, x)| if changed.contains(&(i / width)) { 1e15 * x } else { *x }).collect()
     };
@@ -217,12 +217,12 @@ fn starts_that_decrease_are_named() {
     forward_with_starts(&[0, 1, 0]);
 }
 
-/// Two sequences whose page tables, of 5 and 3 pages of 8 positions, are crosswise in the store.
+/// Page tables of two sequences, of 5 and 3 pages of 8 positions, whose pages alternate in the store.
 const TABLE: [u32; 8] = [7, 5, 3, 1, 6, 0, 2, 4];
 const PAGES: KvPages<'static> = KvPages { page_len: 8, table: &TABLE, starts: &[0, 5] };
 const N_POSITIONS: [u32; 2] = [37, 20];
 
-/// (sequence, position) of the rows of both.
+/// The sequence and the position of each row of both sequences.
 fn rows_of_pages() -> (Vec<u32>, Vec<u32>) {
     (0..2).flat_map(|s: u32| (0..N_POSITIONS[s as usize]).map(move |t| (s, t))).unzip()
 }
@@ -240,7 +240,7 @@ fn over_pages() {
         reference::store_kv(&qkv64, c, &sequences, &positions, PAGES, &mut keys64, &mut values64);
         let (k, v) = (&keys64, &values64);
         reference::attention_extend(&qkv64, (nh, hs), &sequences, &positions, PAGES, k, v, &mut want);
-        // Attention over pages is attention.
+        // The reference over pages equals causal attention.
         for (s, from) in [(0, 0), (1, N_POSITIONS[0] as usize)] {
             let t = N_POSITIONS[s] as usize;
             let mut whole = vec![f64::NAN; t * c];
@@ -256,7 +256,7 @@ fn over_pages() {
             attention_extend(pool, &qkv, nh, hs, &sequences, &positions, PAGES, &keys, &values, &mut y);
             let t = N_POSITIONS[0] as usize;
             assert_close("y", &y, &want, |_| (t + 16 * hs) as f64 * EPSILON * 8.0);
-            // One row alone gives the same bits.
+            // A row computed alone has the same bits.
             for r in [0, 20, t + 19] {
                 let mut one = nans(c);
                 let (qkv, s, p) = (&qkv[r * 3 * c..(r + 1) * 3 * c], &sequences[r..=r], &positions[r..=r]);
@@ -267,7 +267,8 @@ fn over_pages() {
     }
 }
 
-/// Enough rows and channels for several tasks; pages that two sequences share; places that two rows claim.
+/// There are enough rows and channels for several tasks, pages shared by two sequences, and rows with the same
+/// position.
 #[test]
 fn keys_and_values_are_stored_by_any_number_of_threads() {
     let (rows, c) = (600, 300);

@@ -1,18 +1,19 @@
-//! How far f32 kernels may be from their reference, element by element, by first-order error analysis in f64.
+//! Bounds on the error of f32 kernels, element by element, from first-order error analysis in f64.
 //!
-//! Every bound is a sum of absolute terms, each times the roundings that it can have met. Nothing is fitted: a kernel that
-//! drops or doubles a block of terms is off by those terms' size, a hundred times such a bound and more.
+//! Every bound is a sum of absolute terms, each times the number of roundings that may affect it. Nothing is fitted: a
+//! kernel that drops or doubles a block of terms has an error of the size of these terms, a hundred times the bound or
+//! more.
 
 use calame_kernels::Precision;
 
 use crate::support::EPSILON;
 
-/// For the terms of second order that the analyses leave out.
+/// Accounts for the terms of second order, which the analysis omits.
 const SECOND_ORDER: f64 = 1.01;
-/// Likewise where operands are rounded to bf16: weights are off by some per cent then.
+/// The same if operands are rounded to bf16, where weights have an error of some per cent.
 const SECOND_ORDER_BF16: f64 = 1.1;
 
-/// What rounding both operands of a product adds to its relative error: half a unit in bf16's last place each.
+/// The relative error of a product from rounding both operands: half a unit in bf16's last place each.
 fn operand_rounding(precision: Precision) -> f64 {
     match precision {
         Precision::F32 => 0.0,
@@ -20,13 +21,13 @@ fn operand_rounding(precision: Precision) -> f64 {
     }
 }
 
-/// Bounds of attention, of the shape of what they bound.
+/// Bounds of attention, with the shapes of the arrays that they bound.
 pub struct AttentionBounds {
     pub y: Vec<f64>,
     pub dqkv: Vec<f64>,
 }
 
-/// Sizes and inputs as the reference takes them.
+/// Computes the bounds of attention; sizes and inputs are those of the reference.
 pub fn attention(
     (b, t, nh, hs): (usize, usize, usize, usize),
     dy: &[f64],
@@ -52,7 +53,7 @@ pub fn attention(
         for (j, k) in seen.enumerate() {
             let kept = row.p[j] * keep[j];
             for i in 0..hs {
-                // A sum of up to t products, begun anew or added to at each block of queries.
+                // A sum of up to t products, which is started or continued at each block of queries.
                 let sum = (t + 4) as f64 * EPSILON + operands;
                 bounds.y[y_at + i] += second_order * kept * values[j][i].abs() * (row.p_error[j] + sum);
                 bounds.dqkv[at(k, 2) + i] += second_order * kept * dy[i].abs() * (row.p_error[j] + sum);
@@ -65,10 +66,10 @@ pub fn attention(
     bounds
 }
 
-/// What one query's weights and the gradients of its scores are, and how far off they may be.
+/// The weights of a query, the gradients of its scores, and bounds on their errors.
 struct QueryRow {
     p: Vec<f64>,
-    /// Relative error of a weight.
+    /// The relative error of each weight.
     p_error: Vec<f64>,
     dscore: Vec<f64>,
     dscore_error: Vec<f64>,
@@ -90,15 +91,16 @@ impl QueryRow {
         let largest = z.iter().fold(0.0f64, |a, z| a.max(z.abs()));
         let sum: f64 = z.iter().map(|z| z.exp()).sum();
         let p: Vec<f64> = z.iter().map(|z| z.exp() / sum).collect();
-        // A score is a sum of hs products. It moves its weight by itself, and all weights through the row's sum.
+        // A score is a sum of hs products. Its error affects its own weight directly, and all weights through the row's
+        // sum.
         let z_error: Vec<f64> =
             keys.iter().map(|k| ((hs + 1) as f64 * EPSILON + operands) * scale * dot_abs(query, k)).collect();
         let lse_error = dot(&p, &z_error);
         // The sum of exponentials in 16 lanes; two exponentials of 4 roundings each; scaled scores, the maximum, the
-        // log-sum-exp (at most `largest` + ln t) and their differences, rounded some 16 times between them.
+        // log-sum-exp (at most `largest` + ln t) and their differences, with about 16 roundings together.
         let roundings = (t as f64 / 16.0 + 24.0) + 16.0 * largest + 4.0 * (t as f64).ln();
         let p_error: Vec<f64> = z_error.iter().map(|e| e + lse_error + roundings * EPSILON).collect();
-        // D = Σ dy·y = Σ P̃·(dy·v), by way of y: its weights' errors and the roundings of both sums.
+        // D = Σ dy·y = Σ P̃·(dy·v) is computed from y: the errors of its weights and the roundings of both sums.
         let kept: Vec<f64> = p.iter().zip(keep).map(|(p, f)| p * f).collect();
         let products: Vec<f64> = values.iter().map(|v| dot(dy, v)).collect();
         let sizes: Vec<f64> = values.iter().map(|v| dot_abs(dy, v)).collect();
@@ -125,7 +127,7 @@ fn dot_abs(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a * b).abs()).sum()
 }
 
-/// Bounds of layer normalisation, of the shape of what they bound.
+/// Bounds of layer normalisation, with the shapes of the arrays that they bound.
 pub struct LayerNormBounds {
     pub y: Vec<f64>,
     pub dx: Vec<f64>,
@@ -133,14 +135,15 @@ pub struct LayerNormBounds {
     pub dbias: Vec<f64>,
 }
 
-/// For x and dy [rows, cols], dx added to `dx0`, dweight and dbias to elements of size `grad0` at most.
+/// Computes the bounds for x and dy [rows, cols]; dx is added to `dx0`, dweight and dbias to elements of at most
+/// `grad0`.
 ///
-/// In a single column each x is its own mean, to the bit, and x̂ and g − mean(g) are exactly 0: y is the bias, dx and dweight
-/// stay as they were, and their bounds are 0.
+/// With a single column, each x is its own mean to the bit, and x̂ and g − mean(g) are exactly 0: y is the bias, dx and
+/// dweight are unchanged, and their bounds are 0.
 pub fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], dy: &[f64], dx0: &[f64], grad0: f64) -> LayerNormBounds {
     let cols = weight.len();
     let rows = x.len() / cols;
-    // Of a sum over the rows, begun at 0 and then added to what was there.
+    // The error of a sum over the rows, which starts at 0 and is added to the previous value.
     let sum_of_rows = (rows + 2) as f64 * EPSILON;
     let mut bounds = LayerNormBounds {
         y: Vec::new(),
@@ -167,7 +170,7 @@ pub fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], dy: &[f64], dx0: &[f6
     bounds
 }
 
-/// What one row's x̂ and dx are, and how far off they may be.
+/// x̂ and dx of a row, and bounds on their errors.
 struct NormalRow {
     normal: Vec<f64>,
     normal_error: Vec<f64>,
@@ -178,14 +181,14 @@ struct NormalRow {
 impl NormalRow {
     fn new(x: &[f64], dy: &[f64], weight: &[f64]) -> NormalRow {
         let n = x.len() as f64;
-        // A mean over the row: a sixteenth of it in each lane, four steps to one lane, the division.
+        // A mean over the row: a sixteenth of it in each lane, four steps of reduction, and the division.
         let of_mean = (n / 16.0 + 6.0) * EPSILON;
         let mean_of = |f: &dyn Fn(usize) -> f64| (0..x.len()).map(f).sum::<f64>() / n;
         let mean = mean_of(&|i| x[i]);
         let rstd = 1.0 / (mean_of(&|i| (x[i] - mean).powi(2)) + 1e-5).sqrt();
         let mean_error = of_mean * mean_of(&|i| x[i].abs());
-        // Relative: half the variance's, whose terms have three roundings more and which a wrong mean makes larger by its
-        // error's square; then the sum with ε, the root and the quotient.
+        // The relative error is half that of the variance, whose terms have three more roundings and which an error of
+        // the mean increases by its square; then come the sum with ε, the square root and the quotient.
         let rstd_error = 0.5 * (of_mean + 3.0 * EPSILON) + 0.5 * (mean_error * rstd).powi(2) + 3.0 * EPSILON;
         let normal: Vec<f64> = x.iter().map(|x| (x - mean) * rstd).collect();
         let normal_error: Vec<f64> =

@@ -1,4 +1,4 @@
-//! Cross-entropy over the vocabulary: the fast version against the reference, weights of rows, bad targets.
+//! Cross-entropy over the vocabulary: comparison with the reference, weights of rows, invalid targets.
 
 use calame_kernels::{Isa, Pool, cross_entropy_forward, cross_entropy_forward_backward, reference, sum_losses};
 
@@ -6,7 +6,7 @@ use crate::support::{EPSILON, assert_close, for_every_pool, nans, normals, to_f6
 
 const ROWS: usize = 5;
 
-/// Losses and gradients under a pool, for the gradient times 0.5.
+/// The losses and the gradient, with a scale of 0.5.
 fn losses_and_gradient(pool: &Pool, logits: &[f32], targets: &[u32], weights: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
     let (mut z, mut losses) = (logits.to_vec(), nans(ROWS));
     cross_entropy_forward(pool, &mut z, targets, weights, &mut losses);
@@ -17,7 +17,7 @@ fn losses_and_gradient(pool: &Pool, logits: &[f32], targets: &[u32], weights: Op
 }
 
 #[test]
-fn losses_and_gradients_are_the_references() {
+fn losses_and_gradients_agree_with_the_reference() {
     for v in [1, 7, 16, 17, 65, 50_257] {
         let targets: Vec<u32> = (0..ROWS).map(|r| (r * 31 % v) as u32).collect();
         let logits = normals(1, ROWS * v, 4.0);
@@ -40,14 +40,14 @@ fn losses_and_gradients_are_the_references() {
 }
 
 #[test]
-fn no_weights_are_weights_of_one_and_zero_leaves_a_row_out() {
+fn no_weights_are_weights_of_one_and_zero_skips_a_row() {
     let v = 1000;
     let logits = normals(1, ROWS * v, 4.0);
     let targets: Vec<u32> = (0..ROWS as u32).collect();
     for_every_pool(|pool| {
         let (losses, dz) = losses_and_gradient(pool, &logits, &targets, None);
         assert_eq!(losses_and_gradient(pool, &logits, &targets, Some(&[1.0; ROWS])), (losses.clone(), dz.clone()));
-        // The second row's target is outside the vocabulary and its logits are not numbers: neither is looked at.
+        // The second row's target is outside the vocabulary and its logits are NaN, but its weight is 0.
         let (mut targets, mut logits) = (targets.clone(), logits.clone());
         targets[1] = u32::MAX;
         logits[v..2 * v].fill(f32::NAN);

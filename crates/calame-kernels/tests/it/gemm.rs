@@ -1,4 +1,4 @@
-//! Products: every instruction set against the reference, in all layouts, from all starts, with all ends.
+//! Products under every instruction set: all layouts, initial values, epilogues and ranges of columns.
 
 use calame_kernels::*;
 
@@ -6,7 +6,7 @@ use crate::support::{EPSILON, assert_close, for_every_pool, nans, numbers, to_f6
 
 const SIZES: [usize; 5] = [1, 7, 16, 17, 65];
 
-/// Σ|a|·|b| of each element of a product in f64, and the product.
+/// A product in f64, and Σ|a|·|b| of each of its elements.
 fn product(
     m: usize,
     n: usize,
@@ -22,22 +22,22 @@ fn product(
     [sum(&|x| x), sum(&f64::abs)]
 }
 
-/// What C holds before a product: `c0` where it is added to, else what no product may leave.
+/// The content of C before a product: `c0` if it is added to, otherwise NaN, which every product must overwrite.
 fn init_values(init: Init<'_>, c0: &[f32]) -> Vec<f32> {
     if matches!(init, Init::Add | Init::AddBias(_)) { c0.to_vec() } else { nans(c0.len()) }
 }
 
 #[test]
 fn gemm_in_f32() {
-    gemm_in_all_transpositions_and_starts(Precision::F32);
+    gemm_in_all_layouts_from_all_initial_values(Precision::F32);
 }
 
 #[test]
 fn gemm_in_bf16() {
-    gemm_in_all_transpositions_and_starts(Precision::Bf16);
+    gemm_in_all_layouts_from_all_initial_values(Precision::Bf16);
 }
 
-fn gemm_in_all_transpositions_and_starts(precision: Precision) {
+fn gemm_in_all_layouts_from_all_initial_values(precision: Precision) {
     let mut shapes: Vec<[usize; 3]> = Vec::new();
     for m in SIZES {
         for n in SIZES {
@@ -51,7 +51,8 @@ fn gemm_in_all_transpositions_and_starts(precision: Precision) {
             let (ta, tb) = (transposed & 1 == 1, transposed & 2 == 2);
             let a_at = |i: usize, p: usize| if ta { a[p * m + i] } else { a[i * k + p] };
             let b_at = |p: usize, j: usize| if tb { b[j * k + p] } else { b[p * n + j] };
-            // Operands are rounded first: products of two bf16 are exact in f32, so the sum's bound is the same.
+            // Operands are rounded first. Products of two bf16 are exact in f32, so that the bound of the sum is the
+            // same.
             let [sums, sizes] =
                 product(m, n, k, |i, p| precision.round(a_at(i, p)), |p, j| precision.round(b_at(p, j)));
             for_every_pool(|pool| {
@@ -94,16 +95,17 @@ fn gemm_rows_do_not_depend_on_their_number() {
     });
 }
 
-/// A product of several slabs of rows and of columns, finished: the same bits as its rows a few at a time.
+/// A product of several slabs of rows and of columns with an epilogue has the bits of the same product a few rows at a
+/// time.
 #[test]
-fn gemm_by_slabs_is_gemm_by_rows() {
-    // More rows and columns than any instruction set packs at a time.
+fn gemm_by_slabs_equals_gemm_by_rows() {
+    // These are more rows and columns than any instruction set packs at a time.
     let (m, n, k, few) = (2300, 3100, 9, 30);
     let (a, b, x) = (numbers(1, m * k), numbers(2, k * n), numbers(3, m * n));
     for isa in Isa::available() {
         let pool = &Pool::new(2, isa);
         for precision in Precision::ALL {
-            // Every sequence is of `few` rows, so that a part begins where a sequence does.
+            // Every sequence has `few` rows, so that each part begins at the start of a sequence.
             let rows = |from: usize, to: usize| {
                 let keep = DropMask::new(Key::from_seed(1), (from / few) as u32, 3, 0.25);
                 let epilogue =
@@ -122,10 +124,10 @@ fn gemm_by_slabs_is_gemm_by_rows() {
     }
 }
 
-/// A range of columns of a larger matrix takes the bits that a matrix of its own takes, and the other columns keep theirs.
+/// A product into a range of columns has the bits of a product into a dense matrix; the other columns are unchanged.
 #[test]
 fn gemm_into_a_range_of_columns() {
-    // Few rows and many, one block of k and several.
+    // There are few and many rows, and one and several blocks of k.
     for (m, n, k) in [(1, 1, 1), (7, 20, 9), (17, 65, 16), (40, 33, 1601), (65, 16, 7)] {
         let (before, after) = (5, 3);
         let stride = before + n + after;
@@ -151,7 +153,7 @@ fn gemm_into_a_range_of_columns() {
     }
 }
 
-/// Columns of an operand, on either side and transposed.
+/// Ranges of columns as left and as transposed right operand.
 #[test]
 fn gemm_of_a_range_of_columns() {
     let (m, n, k, stride) = (20, 33, 17, 40);
@@ -204,9 +206,9 @@ fn columns_of_too_few_elements_are_named() {
     let _ = MatMut::columns(&mut [0.0; 8], 3, 4, 0..2);
 }
 
-/// Each end of a product reaches each element once, in both schedules, whatever the blocks of k.
+/// Each epilogue is applied once to each element, in both schedules and with any number of blocks of k.
 #[test]
-fn products_are_finished_once() {
+fn epilogues_are_applied_once() {
     for [m, n, k] in [[7, 130, 9], [33, 65, 1], [40, 257, 1601], [150, 300, 17]] {
         let bias = numbers(6, n);
         for_every_pool(|pool| {
@@ -217,7 +219,7 @@ fn products_are_finished_once() {
     }
 }
 
-/// Every end of one product.
+/// Applies every epilogue to one product.
 fn check_epilogues(pool: &Pool, [m, n, k]: [usize; 3], init: Init<'_>) {
     let (a, b, x, c0) = (numbers(1, m * k), numbers(2, k * n), numbers(3, m * n), numbers(5, m * n));
     let then = |epilogue: Epilogue<'_>| {

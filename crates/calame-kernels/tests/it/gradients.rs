@@ -1,4 +1,4 @@
-//! The reference's gradients against central differences in f64: every input of every operation.
+//! The gradients of the reference compared with central differences in f64, for every input of every operation.
 
 use calame_kernels::reference;
 
@@ -6,8 +6,10 @@ use crate::support::{numbers, to_f64};
 
 const STEP: f64 = 1e-5;
 
-/// Compares `gradient` of the scalar `f` at `x` with central differences. With steps of 1e-5 the difference is off by
-/// about f‴·1e-10/6 plus rounding of 1e-16/1e-5 relative to f; 1e-7 is above both at these magnitudes.
+/// Compares `gradient` of the scalar `f` at `x` with central differences.
+///
+/// With steps of 1e-5 the error of a difference is about f‴·1e-10/6 plus a rounding error of 1e-16/1e-5 relative to f;
+/// the tolerance of 1e-7 is above both at these magnitudes.
 fn check(what: &str, x: &[f64], gradient: &[f64], f: impl Fn(&[f64]) -> f64) {
     assert_eq!(x.len(), gradient.len(), "{what}: lengths");
     let mut at = x.to_vec();

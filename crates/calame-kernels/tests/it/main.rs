@@ -1,4 +1,4 @@
-//! Kernels against their reference, and the reference's gradients against central differences.
+//! Kernels compared with their reference, and the reference's gradients with central differences.
 
 mod attention;
 mod bounds;

@@ -1,10 +1,10 @@
-//! How much memory buffers take; passes over memory.
+//! The memory that buffers take, and passes over memory.
 
 use calame_kernels::{AlignedVec, Pool, all_finite, copy, fill, zero_nonzero};
 
 use crate::support::{for_every_pool, nans, numbers};
 
-/// The memory that this process holds, in bytes.
+/// The anonymous memory of this process in bytes.
 #[cfg(target_os = "linux")]
 fn held() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -19,7 +19,7 @@ fn pieces_of_a_sparse_buffer_take_no_large_pages() {
     let mut buffer = AlignedVec::sparse_zeros(512 * HUGE_PAGE);
     let before = held();
     buffer.iter_mut().step_by(HUGE_PAGE).for_each(|x| *x = 1.0);
-    // A gigabyte with huge pages, two megabytes without; other tests run beside it.
+    // It would be 1 GB with huge pages and is 2 MB without; other tests run at the same time.
     let taken = held().saturating_sub(before);
     assert!(taken < 512 << 20, "{taken} bytes");
     assert_eq!(buffer.iter().step_by(HUGE_PAGE).sum::<f32>(), 512.0);
@@ -36,13 +36,13 @@ fn setting_to_zero_touches_no_page_of_zeros() {
     let before = held();
     zero_nonzero(&mut buffer);
     let taken = held().saturating_sub(before);
-    // Other tests run beside this one.
+    // It would be 256 MB if every page were written; other tests run at the same time.
     assert!(taken < 128 << 20, "{taken} bytes");
     assert!(buffer.iter().all(|x| x.to_bits() == 0));
 }
 
 #[test]
-fn what_is_not_a_number_is_found_anywhere() {
+fn infinities_and_nans_are_found_anywhere() {
     for n in [1, 7, 16, 17, 65, 4096, 5000] {
         let x = numbers(1, n);
         assert!(all_finite(&x));

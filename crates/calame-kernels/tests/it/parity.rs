@@ -1,7 +1,7 @@
-//! Every fast operation against its reference: each instruction set, odd sizes, outputs filled with NaN first.
+//! Fast operations compared with their reference: each instruction set, odd sizes, outputs filled with NaN before.
 //!
-//! Tolerances follow from the sums: a sum of n products in f32, in any order, is off by at most about n·ε·Σ|terms|
-//! (N. Higham, "Accuracy and stability of numerical algorithms", section 3.1).
+//! Tolerances follow from the sums: the error of a sum of n products in f32, in any order, is at most about
+//! n·ε·Σ|terms| (N. Higham, "Accuracy and stability of numerical algorithms", section 3.1).
 
 use calame_kernels::reference;
 use calame_kernels::*;
@@ -52,7 +52,7 @@ fn gelu() {
         reference::gelu_forward(&x64, &mut y64);
         reference::gelu_backward(&dy64, &x64, &mut dx64);
         let one = [1.0];
-        // 1·x is x: what is tested is the end of the product.
+        // The product is 1·x = x, so that only the epilogue is tested.
         let then = |pool: &Pool, row: &[f32], epilogue: Epilogue<'_>| {
             let mut c = nans(n);
             let (a, b) = (MatRef::dense(&one, 1, 1), MatRef::dense(row, 1, n));
@@ -63,9 +63,9 @@ fn gelu() {
             let mut y = nans(n);
             let c = then(pool, &x, Epilogue::Gelu { y: &mut y });
             assert_eq!(c, x, "the argument is kept");
-            // The argument of the exponential, up to |2u|, is rounded a few times: its error is relative to u.
+            // The argument of the exponential, up to |2u|, is rounded a few times; its error is relative to u.
             let u = |i: usize| 1.0 + 2.0 * (x64[i] + 0.0447 * x64[i].powi(3)).abs().min(90.0);
-            // Far below zero the reference itself cancels: 1 + tanh is off by half a unit of f64 at 1.
+            // Far below zero there is cancellation in the reference: 1 + tanh has an error of half a unit of f64 at 1.
             let cancelled = |i: usize| x64[i].abs() * f64::EPSILON;
             assert_close("y", &y, &y64, |i| 8.0 * EPSILON * u(i) * y64[i].abs() + cancelled(i));
             let mut again = nans(n);
@@ -132,9 +132,9 @@ fn dropped_elements() {
     }
 }
 
-/// A row begins with a word, its column c is bit c mod 64 of word c / 64.
+/// A row begins at a word; its column c is bit c mod 64 of word c / 64.
 #[test]
-fn stored_bits_are_where_they_are_said_to_be() {
+fn stored_bits_have_the_documented_layout() {
     let words = [0b101, 0, 0, 0b10, u64::MAX, 0];
     let keep = DropMask::stored(&words, 3, 70, 2.0);
     let kept = |row| (0..70).filter(|&column| keep.factor(0, row, column) == 2.0).collect::<Vec<usize>>();
@@ -189,7 +189,7 @@ fn sums_of_squares() {
         let expected = reference::sum_of_squares(&to_f64(&x));
         for_every_pool(|pool| {
             let found = sum_of_squares(pool, &x);
-            // Each lane sums at most 256 squares in f32, the rest is in f64.
+            // Each lane sums at most 256 squares in f32; the other sums are in f64.
             assert!((found - expected).abs() <= 260.0 * f64::from(f32::EPSILON) * expected, "{n}: {found}, {expected}");
         });
     }
@@ -201,7 +201,7 @@ fn sums_of_squares() {
 }
 
 #[test]
-fn add_scaled_adds_in_every_instruction_set() {
+fn scaled_sums() {
     for n in [0, 1, 7, 16, 17, 65, 70_001] {
         let (x, y0) = (numbers(1, n), numbers(2, n));
         let mut want = y0.clone();
@@ -209,7 +209,7 @@ fn add_scaled_adds_in_every_instruction_set() {
         for_every_pool(|pool| {
             let mut y = y0.clone();
             add_scaled(pool, -0.3, &x, &mut y);
-            // A product and a sum, each rounded: the same bits everywhere.
+            // The product and the sum are rounded separately, and so have the same bits everywhere.
             assert_eq!(y, want);
         });
     }
@@ -222,9 +222,9 @@ fn the_same_sum_of_squares_for_any_number_of_threads() {
     assert!(sum(1) == sum(2) && sum(2) == sum(3));
 }
 
-/// Rows without gradient and moments may be passed over: not a bit changes.
+/// Skipping rows whose gradient and moments are zero does not change a bit.
 #[test]
-fn adamw_of_rows_is_adamw() {
+fn adamw_of_rows_equals_adamw() {
     let (rows, cols) = (100, 65);
     let touched: Vec<bool> = (0..rows).map(|r| r * r % 7 < 3).collect();
     let of_touched = |x: Vec<f32>| -> Vec<f32> {

@@ -1,10 +1,10 @@
-//! Rows by number, positions.
+//! Operations on rows by number, and positions.
 
 use calame_kernels::{Isa, Pool, copy_rows, gather_rows, nonzero_rows, positions, reference, scatter_rows_add};
 
 use crate::support::{for_every_pool, nans, numbers};
 
-/// `n` row numbers below `rows`, some of them more than once.
+/// `n` row numbers below `rows`, some of them repeated.
 fn some_rows(n: usize, rows: usize) -> Vec<u32> {
     (0..n).map(|i| (i * i * 7 % rows) as u32).collect()
 }
@@ -41,7 +41,7 @@ fn rows_that_are_not_zero() {
         let mut want = rows;
         nonzero_rows(&x, cols, &mut rows);
         reference::nonzero_rows(&x, cols, &mut want);
-        // A row that is set stays set, whatever its elements.
+        // An entry that is set stays set, whatever the row's elements.
         assert_eq!((rows, want), ([true, false, true, false, true, false], rows));
     }
 }
@@ -60,7 +60,7 @@ fn rows_are_copied_inside_a_buffer() {
 }
 
 #[test]
-fn positions_begin_anew_with_each_sequence() {
+fn positions_restart_with_each_sequence() {
     let mut y = [9; 7];
     positions(3, &mut y);
     assert_eq!(y, [0, 1, 2, 0, 1, 2, 0]);
@@ -68,13 +68,13 @@ fn positions_begin_anew_with_each_sequence() {
 
 #[test]
 #[should_panic(expected = "gather_rows: row 3, number 1 of those asked for, of 3 rows")]
-fn a_row_that_is_not_there_is_named() {
+fn a_missing_row_is_named() {
     gather_rows(&Pool::new(1, Isa::Portable), &[0.0; 6], 2, &[2, 3], &mut [0.0; 4]);
 }
 
 #[test]
 #[should_panic(expected = "scatter_rows_add: row 3, number 0 of those asked for, of 3 rows")]
-fn a_row_that_cannot_be_added_to_is_named() {
+fn a_missing_row_of_the_sum_is_named() {
     scatter_rows_add(&[0.0; 2], 2, &[3], &mut [0.0; 6]);
 }
 

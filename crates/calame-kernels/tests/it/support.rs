@@ -1,4 +1,4 @@
-//! Inputs and comparisons that several tests share.
+//! Inputs and comparisons shared by several tests.
 
 use calame_kernels::{Isa, Key, Pool, fill_normal, fill_uniform, philox};
 
@@ -29,7 +29,7 @@ pub fn to_f64(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// What an output holds before an operation that overwrites it.
+/// The content of an output before an operation that overwrites it.
 pub fn nans(n: usize) -> Vec<f32> {
     vec![f32::NAN; n]
 }
@@ -43,7 +43,7 @@ pub fn for_every_pool(test: impl Fn(&Pool)) {
     }
 }
 
-/// |got − want| ≤ tolerance of the element, for all elements.
+/// Asserts that |got − want| is at most the element's tolerance, for all elements.
 pub fn assert_close(what: &str, got: &[f32], want: &[f64], tolerance: impl Fn(usize) -> f64) {
     assert_eq!(got.len(), want.len(), "{what}: lengths");
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::TorchFileError;
+use super::torch_file::TorchFileError;
 use crate::files::FileError;
 use crate::tokenizer::TokenizerError;
 

@@ -7,12 +7,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::CheckpointError;
+use super::json::{MAX_JSON_BYTES, read_json};
+use super::model_file::ModelFile;
 use super::names::{self, Naming};
 use super::tensor_write::{self, Entry};
-use super::{CheckpointError, ModelFile};
 use crate::files::{read_text_at_most, replace_folder, write_new_file};
 use crate::model::params::{ParamName, shapes};
 use crate::model::{Gpt, Init, ModelConfig};
@@ -24,13 +25,14 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 const GENERATION: &str = "generation_config.json";
 const QKV_BIAS: &str = "attn.c_attn.bias";
-/// No JSON file of a model is larger (a tokenizer of 250,000 words has some 20 MB).
-const MAX_JSON_BYTES: u64 = 256 << 20;
 
 /// Saves a model as a folder; a folder that exists there stays intact until the new one is complete.
 ///
 /// # Errors
 /// If the system refuses, with the file's name.
+///
+/// # Panics
+/// If the model is not in this machine's memory: [`Gpt::on_host`] copies one of a device.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
     replace_folder(folder, |folder| {
         write_settings(folder, &gpt.config, tokenizer)?;
@@ -120,14 +122,8 @@ fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: O
     })
 }
 
-pub(super) fn read_json(path: &Path) -> Result<Value, CheckpointError> {
-    read_json_as(path, "config.json")
-}
-
-/// Reads a JSON file of a model; `what` is said to be wrong where it is none.
-pub(super) fn read_json_as<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CheckpointError> {
-    let text = read_text_at_most(path, MAX_JSON_BYTES)?;
-    serde_json::from_str(&text).map_err(|source| CheckpointError::Json { path: path.to_owned(), what, source })
+pub(super) fn read_config(path: &Path) -> Result<Value, CheckpointError> {
+    read_json(path, "config.json")
 }
 
 pub(super) fn config_from_json(path: &Path, json: &Value) -> Result<ModelConfig, CheckpointError> {

@@ -5,12 +5,11 @@
 
 use std::path::Path;
 
-use half::bf16;
-
 use super::CheckpointError;
 use super::source::{StoredTensor, TensorSource};
 use crate::files::PositionedFile;
 use crate::model::{ConfigError, Init, ModelConfig};
+use crate::quant::{NumberFormat, dequantize};
 
 /// The first number of the header.
 pub(super) const MAGIC: u32 = 20_240_326;
@@ -34,34 +33,11 @@ const OF_BLOCKS: [(&str, &[usize]); 12] = [
     ("mlp.c_proj.bias", &[1]),
 ];
 
-/// How the file stores numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stored {
-    F32,
-    Bf16,
-}
-
-impl Stored {
-    /// Bytes of a number.
-    fn width(self) -> u64 {
-        match self {
-            Stored::F32 => 4,
-            Stored::Bf16 => 2,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Stored::F32 => "F32",
-            Stored::Bf16 => "BF16",
-        }
-    }
-}
-
 /// An open checkpoint whose size is what its header says.
 pub(super) struct LlmcFile {
     file: PositionedFile,
-    stored: Stored,
+    /// Of all numbers: F32 or BF16.
+    format: NumberFormat,
     config: ModelConfig,
     tensors: Vec<StoredTensor>,
     /// Where each tensor begins in the file.
@@ -82,17 +58,17 @@ impl LlmcFile {
         for (number, bytes) in header.iter_mut().zip(bytes.chunks_exact(4)) {
             *number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
-        let (stored, config, n_padded) = understand(path, header)?;
+        let (format, config, n_padded) = understand(path, header)?;
         let (c, n_layer) = (config.n_embd as u128, config.n_layer as u128);
         // In 128 bits: four sizes of 2²⁴ multiply to more than 64 hold.
         let n_elements = (n_padded as u128 + config.n_positions as u128 + 2) * c + n_layer * (12 * c * c + 13 * c);
-        let expected = u128::from(HEADER_BYTES) + n_elements * u128::from(stored.width());
+        let expected = u128::from(HEADER_BYTES) + n_elements * format.block_bytes() as u128;
         if u128::from(file_bytes) != expected {
             let reason = format!("{file_bytes} bytes, its header speaks of {expected} ({config:?})");
             return Err(CheckpointError::damaged(path, reason));
         }
-        let (tensors, starts) = layout(&config, n_padded, stored);
-        Ok(LlmcFile { file, stored, config, tensors, starts })
+        let (tensors, starts) = layout(&config, n_padded, format);
+        Ok(LlmcFile { file, format, config, tensors, starts })
     }
 
     /// The model's shape; the file does not tell its dropout, llm.c has none.
@@ -108,20 +84,22 @@ impl TensorSource for LlmcFile {
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         let at = self.starts[index];
-        if self.stored == Stored::F32 {
+        if self.format == NumberFormat::F32 {
             return Ok(self.file.read_exact(at, bytemuck::cast_slice_mut(out))?);
         }
-        let widen = |piece: &[u8], out: &mut [f32]| {
-            for (x, bytes) in out.iter_mut().zip(piece.chunks_exact(2)) {
-                *x = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
-            }
-        };
-        Ok(self.file.read_blocks(at, (2, 1), out, widen)?)
+        let block = (self.format.block_bytes(), 1);
+        Ok(self.file.read_blocks(at, block, out, |piece, out| dequantize(self.format, piece, out))?)
+    }
+
+    fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
+        let StoredTensor { name, shape, file_bytes, .. } = &self.tensors[index];
+        assert_eq!(out.len() as u64, *file_bytes, "read_raw: {name} is {} {shape:?}", self.format);
+        Ok(self.file.read_exact(self.starts[index], out)?)
     }
 }
 
 /// Format, shape and padded vocabulary out of a header that begins as llm.c's does.
-fn understand(path: &Path, header: [u32; 8]) -> Result<(Stored, ModelConfig, usize), CheckpointError> {
+fn understand(path: &Path, header: [u32; 8]) -> Result<(NumberFormat, ModelConfig, usize), CheckpointError> {
     let wrong = |key: &'static str, found: String, expected: &str| CheckpointError::Config {
         path: path.to_owned(),
         key,
@@ -132,9 +110,9 @@ fn understand(path: &Path, header: [u32; 8]) -> Result<(Stored, ModelConfig, usi
     if magic != MAGIC {
         return Err(wrong("the header's first number", magic.to_string(), "20240326, that of llm.c's checkpoints"));
     }
-    let stored = match version {
-        3 => Stored::F32,
-        5 => Stored::Bf16,
+    let format = match version {
+        3 => NumberFormat::F32,
+        5 => NumberFormat::Bf16,
         _ => return Err(wrong("the header's version", version.to_string(), "3 (f32) or 5 (bf16): write it again")),
     };
     let size = |n: u32| n as usize;
@@ -158,19 +136,20 @@ fn understand(path: &Path, header: [u32; 8]) -> Result<(Stored, ModelConfig, usi
         let expected = format!("at least the vocabulary of {vocab_size}");
         return Err(wrong("the header's padded vocabulary", n_padded.to_string(), &expected));
     }
-    Ok((stored, config, size(n_padded)))
+    Ok((format, config, size(n_padded)))
 }
 
 /// Every parameter under our name, with its place in the file.
-fn layout(config: &ModelConfig, n_padded: usize, stored: Stored) -> (Vec<StoredTensor>, Vec<u64>) {
+fn layout(config: &ModelConfig, n_padded: usize, format: NumberFormat) -> (Vec<StoredTensor>, Vec<u64>) {
     let c = config.n_embd;
     let (mut tensors, mut starts, mut at) = (Vec::new(), Vec::new(), HEADER_BYTES);
     let mut add = |name: String, shape: Vec<usize>, n_padding_rows: usize| {
-        let bytes = |n: usize| n as u64 * stored.width();
+        let bytes = |n: usize| (n * format.block_bytes()) as u64;
         let file_bytes = bytes(shape.iter().product());
         starts.push(at);
         at += file_bytes + bytes(n_padding_rows * c);
-        tensors.push(StoredTensor { name, shape, dtype: stored.name().to_owned(), is_float: true, file_bytes });
+        let dtype = format.name().to_owned();
+        tensors.push(StoredTensor { name, shape, dtype, format: Some(format), is_float: true, file_bytes });
     };
     add("wte.weight".to_owned(), vec![config.vocab_size, c], n_padded - config.vocab_size);
     add("wpe.weight".to_owned(), vec![config.n_positions, c], 0);

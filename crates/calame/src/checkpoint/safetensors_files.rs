@@ -1,16 +1,17 @@
 //! Weights in safetensors: one file, or several with an index.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use safetensors::Dtype;
 use serde::Deserialize;
 
 use super::CheckpointError;
-use super::hugging_face::read_json_as;
+use super::inside::file_inside;
+use super::json::read_json;
 use super::source::{StoredTensor, TensorSource};
 use super::tensor_file::TensorFile;
+use crate::quant::NumberFormat;
 
 /// More files than any model of the family is cut into.
 const MAX_FILES: usize = 1000;
@@ -44,7 +45,7 @@ impl SafetensorsFiles {
         let folder = index.parent().unwrap_or(Path::new("."));
         let mut files = Vec::with_capacity(names.len());
         for name in &names {
-            files.push(TensorFile::open(&inside(folder, name, index)?)?);
+            files.push(TensorFile::open(&file_inside(folder, name, index)?)?);
         }
         let found = SafetensorsFiles::of(files, |file, key| map.get(key) == Some(names[file]))?;
         let there: HashMap<&str, ()> = found.tensors.iter().map(|t| (t.name.as_str(), ())).collect();
@@ -66,6 +67,7 @@ impl SafetensorsFiles {
                     name,
                     shape: info.shape.clone(),
                     dtype: format!("{:?}", info.dtype),
+                    format: format_of(info.dtype),
                     is_float: matches!(info.dtype, Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16),
                     file_bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
                 });
@@ -84,10 +86,23 @@ impl TensorSource for SafetensorsFiles {
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         self.files[self.file_of[index]].read(&self.tensors[index].name, out)
     }
+
+    fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
+        self.files[self.file_of[index]].read_raw(&self.tensors[index].name, out)
+    }
+}
+
+fn format_of(dtype: Dtype) -> Option<NumberFormat> {
+    match dtype {
+        Dtype::F32 => Some(NumberFormat::F32),
+        Dtype::F16 => Some(NumberFormat::F16),
+        Dtype::BF16 => Some(NumberFormat::Bf16),
+        _ => None,
+    }
 }
 
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
-    let index: Index = read_json_as(path, "index of weight files")?;
+    let index: Index = read_json(path, "index of weight files")?;
     let mut files: Vec<&String> = index.weight_map.values().collect();
     files.sort();
     files.dedup();
@@ -95,25 +110,4 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> 
         return Err(CheckpointError::damaged(path, format!("it names {} files", files.len())));
     }
     Ok(index.weight_map)
-}
-
-/// A file that another one names: it stands in the same folder, or where the model hub's cache keeps its blobs.
-pub(super) fn inside(folder: &Path, name: &str, named_by: &Path) -> Result<PathBuf, CheckpointError> {
-    let plain = matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
-    let outside = |found: &Path| CheckpointError::Outside {
-        path: named_by.to_owned(),
-        name: name.to_owned(),
-        found: found.to_owned(),
-    };
-    if !plain {
-        return Err(outside(&folder.join(name)));
-    }
-    let path = folder.join(name);
-    let Ok(target) = fs::canonicalize(&path) else { return Ok(path) };
-    let home = fs::canonicalize(folder).map_err(CheckpointError::io("read", folder))?;
-    // models--OWNER--NAME/snapshots/REVISION/FILE is a link to models--OWNER--NAME/blobs/HASH.
-    let blobs =
-        home.parent().filter(|p| p.ends_with("snapshots")).and_then(Path::parent).map(|repo| repo.join("blobs"));
-    let allowed = target.parent() == Some(&home) || blobs.is_some_and(|blobs| target.parent() == Some(&blobs));
-    if allowed { Ok(path) } else { Err(outside(&target)) }
 }

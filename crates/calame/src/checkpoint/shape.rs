@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::CheckpointError;
-use super::PlainValue;
 use super::names::{Meaning, Naming};
 use super::source::StoredTensor;
+use super::torch_file::PlainValue;
 use crate::model::{Init, ModelConfig};
 
 /// Channels of a head in every GPT-2.

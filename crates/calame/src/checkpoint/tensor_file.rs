@@ -89,4 +89,13 @@ impl TensorFile {
         };
         Ok(self.file.read_blocks(at, (width, 1), out, widen_piece)?)
     }
+
+    /// Reads the bytes of the tensor `key` over all of `out`, which has their number.
+    pub fn read_raw(&self, key: &str, out: &mut [u8]) -> Result<(), CheckpointError> {
+        let path = self.file.path();
+        let info = self.header.info(key).ok_or_else(|| CheckpointError::damaged(path, format!("no {key}")))?;
+        let (from, to) = info.data_offsets;
+        assert_eq!(out.len(), to - from, "read_raw: {key} is {:?} {:?}", info.dtype, info.shape);
+        Ok(self.file.read_exact(self.start + from as u64, out)?)
+    }
 }

@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use super::CheckpointError;
 use super::transpose::transpose;
+use crate::device::Device;
 use crate::files::{FileError, replace_file};
 use crate::tensor::Tensor;
 
@@ -33,7 +34,7 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// A tensor in memory; of a matrix the transpose if `transposed`.
+    /// A tensor in this machine's memory; of a matrix the transpose if `transposed`.
     pub fn of(key: String, tensor: &'a Tensor, transposed: bool) -> Entry<'a> {
         let shape = file_shape(tensor.dims(), transposed);
         let elements = move || {
@@ -41,6 +42,12 @@ impl<'a> Entry<'a> {
             Ok(if transposed { transposed_elements(elements, tensor.row_len()) } else { Cow::Borrowed(elements) })
         };
         Entry { key, shape, elements: Box::new(elements) }
+    }
+
+    /// A tensor of a device, whose elements are copied from there when they are written.
+    pub fn on(dev: &'a Device, key: String, tensor: &'a Tensor) -> Entry<'a> {
+        let elements = move || Ok(dev.host_elements(tensor));
+        Entry { key, shape: tensor.dims().to_vec(), elements: Box::new(elements) }
     }
 
     /// A vector of zeros.

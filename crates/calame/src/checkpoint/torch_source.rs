@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::CheckpointError;
 use super::source::{StoredTensor, TensorSource};
-use super::torch_file::{PlainValue, TorchFile};
+use super::torch_file::{PlainValue, TorchDtype, TorchFile, TorchTensor};
 use super::torch_record::Record;
+use crate::quant::NumberFormat;
 
 /// The float tensors of a PyTorch file; masks and counters of whole numbers or booleans are none of the model's.
 pub(super) struct TorchSource {
@@ -16,10 +17,11 @@ pub(super) struct TorchSource {
 impl TorchSource {
     pub fn open(path: &Path) -> Result<TorchSource, CheckpointError> {
         let file = TorchFile::open(path)?;
-        let stored = |t: &super::TorchTensor| StoredTensor {
+        let stored = |t: &TorchTensor| StoredTensor {
             name: t.name.clone(),
             shape: t.shape.clone(),
             dtype: t.dtype.to_string(),
+            format: format_of(t.dtype),
             is_float: t.dtype.is_float(),
             file_bytes: (t.len() * t.dtype.n_bytes()) as u64,
         };
@@ -67,5 +69,18 @@ impl TensorSource for TorchSource {
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         Ok(self.file.read(index, out)?)
+    }
+
+    fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
+        Ok(self.file.read_raw(index, out)?)
+    }
+}
+
+fn format_of(dtype: TorchDtype) -> Option<NumberFormat> {
+    match dtype {
+        TorchDtype::F32 => Some(NumberFormat::F32),
+        TorchDtype::F16 => Some(NumberFormat::F16),
+        TorchDtype::Bf16 => Some(NumberFormat::Bf16),
+        _ => None,
     }
 }

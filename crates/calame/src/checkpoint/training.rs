@@ -1,9 +1,15 @@
-//! A training checkpoint: weights, both moments, and where the training stands.
+//! A training checkpoint: weights, both moments, and the progress of the training.
 //!
 //! A folder `checkpoints/step-000040` of `weights.safetensors`, `m.safetensors`, `v.safetensors` under the parameters' own
 //! names and shapes, `state.json`, the run's `config.toml` as it was, and `checksums.json` with the size and the CRC-32 of
 //! each. Random streams are functions of seed and step, so the step is their state; a run that follows a PyTorch script
-//! keeps its generator's. Beside them `checkpoints/best-000035` may stand: the model of the best evaluation.
+//! keeps its generator's.
+//!
+//! The checksums are CRC-32, not SHA-256: they detect damage, not malice, and 2 GB are summed in 250 ms. They are computed
+//! from the files after they are written.
+//!
+//! With early stopping, `checkpoints/best-000035` holds the model of the best evaluation, a saved model of its own, written
+//! at the evaluation that found it: at the end of the run it is renamed, and no second copy of the weights is in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,16 +17,16 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::Dtype;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::CheckpointError;
+use super::hugging_face::save_model;
+use super::json::read_json;
 use super::progress::Progress;
 use super::tensor_file::TensorFile;
 use super::tensor_write::{self, Entry};
-use super::{CheckpointError, save_model};
-use crate::files::{
-    crc32_of_file, move_folder, read_text_at_most, remove_folder_if_exists, replace_folder, write_new_file,
-};
+use crate::device::Device;
+use crate::files::{crc32_of_file, move_folder, remove_folder_if_exists, replace_folder, write_new_file};
 use crate::model::params::ParamName;
 use crate::model::{Gpt, Head};
 use crate::tensor::Tensor;
@@ -31,12 +37,12 @@ const CONFIG: &str = "config.toml";
 const CHECKSUMS: &str = "checksums.json";
 const TENSORS: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
 const STEP_KEY: &str = "calame.n_steps";
-/// The state of a training with a full history of losses has some 10 kB, its checksums less.
-const MAX_JSON_BYTES: u64 = 16 << 20;
 
 /// A training's state, to be written.
 #[derive(Clone, Debug)]
 pub struct TrainingState<'a> {
+    /// The device of the tensors.
+    pub dev: &'a Device,
     /// The weights, AdamW's running mean of gradients, its running mean of squared gradients.
     pub trees: [&'a Gpt; 3],
     /// The same of the head that the objective owns.
@@ -72,13 +78,13 @@ pub fn save_training(
     n_kept: usize,
 ) -> Result<PathBuf, CheckpointError> {
     fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
-    let TrainingState { trees, own_heads, progress } = state;
+    let TrainingState { dev, trees, own_heads, progress } = state;
     let folder = checkpoints.join(format!("step-{:06}", progress.n_steps));
     let step = progress.n_steps.to_string();
     replace_folder::<CheckpointError>(&folder, |folder| {
         for (i, (file, tree)) in TENSORS.iter().zip(trees).enumerate() {
             let own_head = own_heads.map(|heads| heads[i]);
-            let entries = present(tree, own_head).map(|(name, tensor)| Entry::of(name.to_string(), tensor, false));
+            let entries = present(tree, own_head).map(|(name, tensor)| Entry::on(dev, name.to_string(), tensor));
             tensor_write::write(&folder.join(file), entries, &[(STEP_KEY, &step)])?;
         }
         write_new_file(&folder.join(CONFIG), config.as_bytes())?;
@@ -95,11 +101,6 @@ fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Resul
     let wrong = |source| CheckpointError::Json { path: path.to_owned(), what, source };
     let json = serde_json::to_vec_pretty(value).map_err(wrong)?;
     Ok(write_new_file(path, &json)?)
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CheckpointError> {
-    let text = read_text_at_most(path, MAX_JSON_BYTES)?;
-    serde_json::from_str(&text).map_err(|source| CheckpointError::Json { path: path.to_owned(), what, source })
 }
 
 /// Removes what is older than the newest `n_kept`, and what a killed program has left.
@@ -205,7 +206,8 @@ fn best_folder(checkpoints: &Path, step: u64) -> PathBuf {
     checkpoints.join(format!("best-{step:06}"))
 }
 
-/// Writes the model of the best evaluation, that after `step`, into a run's folder `checkpoints`. Earlier ones go that no
+/// Writes the model of the best evaluation, that after `step`, into a run's folder `checkpoints`; as [`save_model`] it takes
+/// a model in this machine's memory. Earlier ones go that no
 /// checkpoint speaks of, but for the last: a checkpoint that is about to be written may.
 ///
 /// # Errors
@@ -253,11 +255,12 @@ fn read_progress(folder: &Path) -> Result<Progress, CheckpointError> {
     read_json(&folder.join(STATE), "training state")
 }
 
-/// Reads a checkpoint into trees of the run's shape.
+/// Reads a checkpoint into trees of the run's shape, on their device.
 ///
 /// # Errors
 /// Names the file and what is wrong with it; the trees hold a part of it then.
 pub fn load_training(
+    dev: &Device,
     folder: &Path,
     trees: [&mut Gpt; 3],
     own_heads: Option<(&mut Head, &mut [Head; 2])>,
@@ -268,15 +271,16 @@ pub fn load_training(
         Some((head, [m, v])) => [Some(head), Some(m), Some(v)],
     };
     for ((file, tree), head) in TENSORS.iter().zip(trees).zip(heads) {
-        read_tree(&folder.join(file), tree, head, progress.n_steps)?;
+        read_tree(dev, &folder.join(file), tree, head, progress.n_steps)?;
     }
     Ok(progress)
 }
 
 fn read_tree(
+    dev: &Device,
     path: &Path,
     tree: &mut Gpt,
-    mut own_head: Option<&mut Head>,
+    own_head: Option<&mut Head>,
     n_steps: u64,
 ) -> Result<(), CheckpointError> {
     let file = TensorFile::open(path)?;
@@ -306,9 +310,9 @@ fn read_tree(
     if !problems.is_empty() {
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems });
     }
-    let heads = own_head.as_deref_mut().into_iter().flat_map(Head::tensors_mut);
+    let heads = own_head.into_iter().flat_map(Head::tensors_mut);
     for (name, tensor) in tree.tensors_mut().chain(heads).filter(|(_, tensor)| !tensor.is_empty()) {
-        file.read(&name.to_string(), tensor.host_mut())?;
+        dev.overwrite(tensor, |elements| file.read(&name.to_string(), elements))?;
     }
     Ok(())
 }

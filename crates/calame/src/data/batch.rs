@@ -1,38 +1,38 @@
-//! A batch of samples in this machine's memory.
+//! A training or evaluation batch in the processor's memory.
 
 use std::ops::Range;
 
-/// Samples that go through the model together, row-major [B, T], and what each of their targets counts.
+/// Sequences that go through the model together, row-major `[B, T]`, with the weight of each target in the loss.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// The tokens that go in.
+    /// Input token ids, `[B, T]`.
     pub inputs: Vec<u32>,
-    /// The token, or class, that each position is to predict; not read where its weight is 0.
+    /// The token or class that each position should predict, `[B, T]`; not read where the weight is 0.
     pub targets: Vec<u32>,
-    /// What the loss of each target counts: 0 masks it. Empty where each counts 1.
+    /// Weight of each target in the loss, `[B, T]`; 0 masks it. Empty if every weight is 1.
     pub weights: Vec<f32>,
-    /// The segment of each token. A segment is a run of equal numbers in a sequence: packed examples, which do not see each
-    /// other. Empty where every sequence is one example.
+    /// Segment number of each token, `[B, T]`. A run of equal numbers within a sequence is one packed example;
+    /// attention does not cross its borders. Empty if every sequence is one example.
     pub segments: Vec<u32>,
-    /// The group of each example, in the order of [`examples`](Self::examples): an objective weighs the examples of a group
-    /// against each other (chosen and rejected). Empty where each example stands for itself.
+    /// Group of each example, in the order of [`examples`](Self::examples). An objective compares the examples
+    /// of a group with each other (chosen and rejected). Empty if the examples are independent.
     pub groups: Vec<u32>,
-    /// B.
+    /// B, the number of sequences in the batch.
     pub n_sequences: usize,
 }
 
 impl Batch {
-    /// Next-token prediction on B sequences in which each target counts 1.
+    /// A batch of B sequences for next-token prediction, with weight 1 for every target.
     pub fn new(inputs: Vec<u32>, targets: Vec<u32>, n_sequences: usize) -> Batch {
         Batch { inputs, targets, n_sequences, ..Batch::default() }
     }
 
-    /// T.
+    /// T, the number of positions per sequence; 0 for an empty batch.
     pub fn n_positions(&self) -> usize {
         self.inputs.len() / self.n_sequences.max(1)
     }
 
-    /// The sum of the targets' weights: what a loss per target is divided by.
+    /// Sum of the targets' weights: the divisor of the mean loss.
     pub fn total_weight(&self) -> f64 {
         if self.weights.is_empty() {
             return self.targets.len() as f64;
@@ -40,7 +40,7 @@ impl Batch {
         self.weights.iter().map(|&weight| f64::from(weight)).sum()
     }
 
-    /// The rows of each example: a segment, or a whole sequence where they are not packed.
+    /// Rows of each example: those of a segment, or of a whole sequence if the batch is not packed.
     pub fn examples(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let (t, n) = (self.n_positions(), self.inputs.len());
         let mut from = 0;

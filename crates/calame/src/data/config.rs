@@ -2,26 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which text to learn, and how it is cut into samples and batches; the defaults are the report's.
+/// The training text and how it is cut into samples and batches; the defaults are the report's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Files, folders, globs or names, joined in this order; none means the built-in story.
+    /// Files, folders, globs or names, joined in this order; if empty, the built-in story is used.
     pub inputs: Vec<String>,
-    /// Share of the characters that is trained on, from the start of the text; the rest is for
-    /// validation.
+    /// Share of the characters used for training, from the start of the text; the rest is for validation.
     pub train_fraction: f64,
-    /// Tokens of a sample (T).
+    /// Tokens per sample (T).
     pub window: usize,
     /// Tokens from the start of one sample to the start of the next.
     pub stride: usize,
-    /// Samples of a training batch (B).
+    /// Samples per training batch (B).
     pub batch_size: usize,
-    /// Samples of an evaluation batch; 0 means as many as `batch_size`.
+    /// Samples per evaluation batch; 0 means the same as `batch_size`.
     pub eval_batch_size: usize,
-    /// Whether each epoch takes the training samples in a new random order.
+    /// Whether each epoch visits the training samples in a new random order.
     pub shuffle: bool,
-    /// Whether training leaves out a last batch that is not full; validation never does.
+    /// Whether training skips a final batch that is not full; validation never does.
     pub drop_last: bool,
 }
 
@@ -46,21 +45,21 @@ impl Default for DataConfig {
 pub struct DataConfigError {
     /// The key with its section, such as `data.window`.
     pub key: &'static str,
-    /// The value found.
+    /// The value found, as it would be typed.
     pub value: String,
-    /// What was expected.
+    /// The accepted range or kind, such as "at least 1".
     pub expected: &'static str,
-    /// What to do.
+    /// What the user should change, worded as an instruction.
     pub remedy: &'static str,
 }
 
 impl DataConfig {
-    /// Checks every value on its own; whether the text is long enough for them is said by
+    /// Checks each value by itself. Whether the text is long enough is checked by
     /// [`Windows::new`](super::Windows::new) and [`Loader::new`](super::Loader::new).
     ///
     /// # Errors
     ///
-    /// The first value that cannot be used, with its key and what to set instead.
+    /// Returns the first value that cannot be used, with its key and a remedy.
     pub fn validate(&self) -> Result<(), DataConfigError> {
         if let Some(blank) = self.inputs.iter().find(|input| input.trim().is_empty()) {
             return Err(DataConfigError {
@@ -86,7 +85,7 @@ impl DataConfig {
         tokens_fit("data.eval_batch_size", self.eval_batch_size, self.window)
     }
 
-    /// The same configuration with every value that stands for another one replaced by it.
+    /// The same configuration with placeholder values (such as `eval_batch_size = 0`) replaced by the values they mean.
     #[must_use]
     pub fn resolved(&self) -> Self {
         let mut resolved = self.clone();
@@ -104,7 +103,7 @@ fn at_least_one(key: &'static str, value: usize, remedy: &'static str) -> Result
     Ok(())
 }
 
-/// A batch is one buffer of B·T ids of four bytes.
+/// Checks that a batch of B·T ids of 4 bytes fits one buffer.
 fn tokens_fit(key: &'static str, batch_size: usize, window: usize) -> Result<(), DataConfigError> {
     if batch_size.checked_mul(window).is_none_or(|n_tokens| n_tokens > isize::MAX as usize / 4) {
         return Err(DataConfigError {

@@ -1,4 +1,4 @@
-//! Files to text.
+//! Reads the files of a run and joins them into one text.
 
 use std::fs;
 use std::io;
@@ -11,48 +11,49 @@ use super::corpus_error::{CorpusError, IllFormed};
 use super::names::{self, BUILTIN, NamedText};
 use crate::files::{read_at_most, sha256_hex};
 
-/// The story that calame brings along.
+pub use super::corpus_error::MAX_BYTES;
+
+/// The built-in story, used when no input is given.
 const STORY: &str = include_str!("story.txt");
 
-/// The longest text, in bytes: it is held in memory as a whole, and its tokens after it.
-pub const MAX_BYTES: u64 = 4 << 30;
-
-/// The endings of the files that are read out of a folder.
+/// Extensions of the files that are read from a folder.
 const TEXT_EXTENSIONS: [&str; 2] = ["txt", "md"];
 
-/// A text, and the files that it was read from.
+/// A text and the files it was read from.
 #[derive(Clone, Debug)]
 pub struct Corpus {
     text: String,
-    sources: Vec<Source>,
+    sources: Vec<CorpusSource>,
 }
 
-/// One file's part in a [`Corpus`].
+/// One file's contribution to a [`Corpus`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The file; `builtin` for the built-in story.
+pub struct CorpusSource {
+    /// Path of the file; `builtin` for the built-in story.
     pub path: PathBuf,
-    /// Length of the file in bytes, a byte order mark included.
+    /// Size of the file in bytes, including a byte order mark.
     pub file_bytes: u64,
-    /// Characters (Unicode scalar values) that it gave to the text.
+    /// Number of characters (Unicode scalar values) that the file contributed.
     pub n_characters: usize,
-    /// Where they lie in [`Corpus::text`], in bytes.
+    /// Byte range of these characters in [`Corpus::text`].
     pub range: Range<usize>,
 }
 
 impl Corpus {
-    /// Reads `inputs` and joins them in the order given; no input means the built-in story.
+    /// Reads `inputs` and joins them in the given order; without inputs it uses the built-in story.
     ///
-    /// An input is a file, a folder (all .txt and .md files below it, sorted by path; links to
-    /// folders are not followed), a name of [`names`] (looked for in `cache_dir`), or a glob (all
-    /// files that match, sorted by path). A path that exists wins over a name, and a name over a
-    /// glob. A byte order mark of UTF-8 is left out. Nothing is put between two files but a line
-    /// break where the former does not end in one; [`Source::range`] says where each begins.
+    /// An input is a file, a folder (all .txt and .md files below it, sorted by path; links to folders are not
+    /// followed), a
+    /// name from [`names`] (looked up in `cache_dir`), or a glob (all matching files, sorted by path). An
+    /// existing path takes
+    /// precedence over a name, and a name over a glob. A UTF-8 byte order mark is dropped. A line break is
+    /// inserted between
+    /// two files if the first does not end in one; [`CorpusSource::range`] says where each file's text is.
     ///
     /// # Errors
     ///
-    /// The first input, in this order, that gives no text: missing, empty, white space only, not
-    /// UTF-8, unreadable, a folder or glob without files; more than [`MAX_BYTES`] in all.
+    /// Returns the first input that gives no text: missing, empty, only white space, not UTF-8, unreadable, a
+    /// folder or glob without files, or a total of more than [`MAX_BYTES`].
     pub fn load<S: AsRef<str>>(inputs: &[S], cache_dir: &Path) -> Result<Self, CorpusError> {
         let mut corpus = Self { text: String::new(), sources: Vec::new() };
         if inputs.is_empty() {
@@ -71,22 +72,22 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// The whole text.
+    /// The text of all files, joined.
     pub fn text(&self) -> &str {
         &self.text
     }
 
     /// The files, in the order of the text.
-    pub fn sources(&self) -> &[Source] {
+    pub fn sources(&self) -> &[CorpusSource] {
         &self.sources
     }
 
-    /// Characters (Unicode scalar values) of the whole text.
+    /// Number of characters (Unicode scalar values) in the whole text.
     pub fn n_characters(&self) -> usize {
         self.text.chars().count()
     }
 
-    /// SHA-256 of the text in hexadecimal digits: what a run that is gone on with must find again.
+    /// SHA-256 of the text in hexadecimal. A resumed run compares it with the recorded one.
     pub fn sha256(&self) -> String {
         sha256_hex(self.text.as_bytes())
     }
@@ -120,16 +121,16 @@ impl Corpus {
         } else {
             self.text.push_str(&text);
         }
-        self.sources.push(Source { path, file_bytes, n_characters, range: start..self.text.len() });
+        self.sources.push(CorpusSource { path, file_bytes, n_characters, range: start..self.text.len() });
     }
 }
 
-/// The texts among `inputs` that [`Corpus::load`] will look for in the cache folder, in order, so
-/// that a program can fetch those that are not there.
+/// The named texts among `inputs` that [`Corpus::load`] will look up in the cache folder, in order, so that a
+/// program can download the missing ones.
 ///
 /// # Errors
 ///
-/// An input that is no path, name or pattern.
+/// Returns an error for an input that is neither a path, a name nor a pattern.
 pub fn named_inputs<S: AsRef<str>>(inputs: &[S]) -> Result<Vec<&'static NamedText>, CorpusError> {
     let mut found = Vec::new();
     for input in inputs {
@@ -142,7 +143,7 @@ pub fn named_inputs<S: AsRef<str>>(inputs: &[S]) -> Result<Vec<&'static NamedTex
     Ok(found)
 }
 
-/// What an input is.
+/// The kind of an input.
 pub(super) enum Input {
     File,
     Folder,
@@ -157,7 +158,7 @@ impl Input {
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => return Ok(Self::Folder),
             Ok(_) => return Ok(Self::File),
-            // A pattern with a folder that is a file, or too long for a path, is still a pattern.
+            // A pattern whose parent "folder" is a file, or that is too long for a path, is still a pattern.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(unreadable(path)(error));
             }
@@ -180,16 +181,15 @@ fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CorpusError + use<> {
     move |reason| CorpusError::Unreadable { path, reason }
 }
 
-/// Whether a folder's file is a text.
+/// Whether a file in a folder has a text extension.
 fn is_text(path: &Path) -> bool {
     path.extension().is_some_and(|extension| TEXT_EXTENSIONS.iter().any(|text| extension.eq_ignore_ascii_case(text)))
 }
 
-/// The files below `folder` that are wanted, sorted by path.
+/// The files below `folder` that `is_wanted` accepts, sorted by path.
 pub(super) fn files_below(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, CorpusError> {
     let mut files = Vec::new();
-    // Links are not followed, so that no loop of folders is walked; a link to a file is taken
-    // below.
+    // Links to folders are not followed, so that a cycle of links cannot loop; a link to a file is accepted below.
     for entry in WalkDir::new(folder) {
         let entry = entry.map_err(|error| {
             let path = error.path().unwrap_or(folder).to_owned();
@@ -207,7 +207,7 @@ pub(super) fn files_below(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> R
     Ok(files)
 }
 
-/// The files that match `pattern`, whatever their endings, sorted by path.
+/// The files that match `pattern`, whatever their extensions, sorted by path.
 pub(super) fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError> {
     let matches = glob::glob(pattern).map_err(|error| CorpusError::BadPattern {
         pattern: pattern.to_owned(),
@@ -217,7 +217,7 @@ pub(super) fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError>
     let mut files = Vec::new();
     for path in matches {
         let path = path.map_err(|error| unreadable(error.path())(error.into()))?;
-        // Folders are left out: `**/*` matches both a folder and the files in it.
+        // Folders are excluded: `**/*` matches both a folder and the files in it.
         if !path.is_dir() {
             files.push(path);
         }
@@ -229,9 +229,9 @@ pub(super) fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError>
     Ok(files)
 }
 
-/// The bytes of a file of at most `limit` bytes.
+/// Reads a file of at most `limit` bytes.
 fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, CorpusError> {
-    // Asked before it is opened: opening a pipe would wait for its writer.
+    // Checked before opening: opening a pipe would block until it has a writer.
     let meta = fs::metadata(path).map_err(unreadable(path))?;
     if !meta.is_file() {
         return Err(CorpusError::NotAFile { path: path.to_owned() });
@@ -244,13 +244,13 @@ fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, CorpusError> {
         return Err(too_long(meta.len()));
     }
     read_at_most(path, limit).map_err(|error| match error.source.kind() {
-        // The file has grown since its length was read.
+        // The file has grown since its size was read.
         io::ErrorKind::FileTooLarge => too_long(limit.saturating_add(1)),
         _ => unreadable(path)(error.source),
     })
 }
 
-/// The text that a file's bytes are, without a byte order mark.
+/// Decodes a file's bytes as UTF-8, without a byte order mark.
 fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
     let path = || path.to_owned();
     let file_bytes = bytes.len() as u64;
@@ -271,7 +271,7 @@ fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
     Ok(text)
 }
 
-/// How files begin that are taken for texts by mistake, what they are, and what to do with them.
+/// First bytes of formats that are often mistaken for text, what they are, and what to do with them.
 const FORMATS: [(&[u8], &str, &str); 7] = [
     (b"%PDF-", "a PDF document", "take its text out, for example: pdftotext FILE.pdf FILE.txt"),
     (
@@ -294,9 +294,9 @@ const FORMATS: [(&[u8], &str, &str); 7] = [
     (b"PAR1\x15", "a Parquet file", "calame data prepare reads it under its ending, .parquet"),
 ];
 
-/// What is wrong at byte `at`, the first that is not UTF-8.
+/// Describes the first byte that is not UTF-8, at byte `at`.
 pub(super) fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
-    // The mark of UTF-32LE begins with that of UTF-16LE.
+    // The byte order mark of UTF-32LE begins with that of UTF-16LE.
     const MARKS: [(&[u8], &str); 3] =
         [(&[0xFF, 0xFE, 0, 0], "UTF-32"), (&[0xFF, 0xFE], "UTF-16"), (&[0xFE, 0xFF], "UTF-16")];
     if let Some((_, encoding)) = MARKS.iter().find(|(mark, _)| bytes.starts_with(mark)) {

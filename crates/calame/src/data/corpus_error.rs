@@ -1,16 +1,18 @@
-//! Why files give no text.
+//! Errors of reading a corpus.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::corpus::MAX_BYTES;
 use super::names::{self, NameError};
+
+/// Maximum length of a text in bytes. The whole text is in memory, then its tokens.
+pub const MAX_BYTES: u64 = 4 << 30;
 
 /// Why an input could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CorpusError {
-    /// Nothing of that name.
+    /// No file, folder or named text with this name exists.
     #[error(
         "{input}: no such file or folder, and not the name of a text; check the path, or use a \
          known name: {}",
@@ -20,129 +22,129 @@ pub enum CorpusError {
         /// The input as it was given.
         input: String,
     },
-    /// A folder without a text.
+    /// A folder without .txt or .md files.
     #[error(
         "{}: expected .txt or .md files in this folder, found none; name the files themselves if \
          theirs is another ending",
         path.display()
     )]
     EmptyFolder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
-    /// A glob that no file answers to.
+    /// A glob that matches no file.
     #[error(
         "{pattern}: expected files that match this pattern, found none; check it, or name a \
          folder to take every .txt and .md file below it"
     )]
     NoMatch {
-        /// The pattern.
+        /// The pattern as it was given.
         pattern: String,
     },
-    /// A glob that cannot be understood.
+    /// A glob with a syntax error.
     #[error(
         "{pattern}: expected a pattern, found {reason:?} at character {at}; a `[` that stands for \
          itself is written `[[]`"
     )]
     BadPattern {
-        /// The pattern.
+        /// The pattern as it was given.
         pattern: String,
-        /// What is wrong with it.
+        /// What is wrong with the pattern.
         reason: &'static str,
-        /// Where, in characters from 0.
+        /// Position of the error, in characters from 0.
         at: usize,
     },
-    /// A file of no bytes.
+    /// A file of zero bytes.
     #[error(
         "{}: expected text, found an empty file; give another one, or leave it out",
         path.display()
     )]
     Empty {
-        /// The file.
+        /// Path of the empty file.
         path: PathBuf,
     },
-    /// A file of white space.
+    /// A file that contains only white space.
     #[error(
         "{}: expected text, found only white space ({file_bytes} bytes); give another file, or \
          leave it out",
         path.display()
     )]
     OnlyWhitespace {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its length.
+        /// Size of the file in bytes.
         file_bytes: u64,
     },
-    /// Bytes that are no UTF-8.
+    /// A file that is not UTF-8.
     #[error("{}: expected UTF-8, found {found}", path.display())]
     NotUtf8 {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What was found, where, and how to convert it.
         found: IllFormed,
     },
-    /// Something that is neither a file nor a folder.
+    /// An input that is neither a file nor a folder.
     #[error(
         "{}: expected a file or a folder, found a device, pipe or socket; write its text to a \
          file first",
         path.display()
     )]
     NotAFile {
-        /// The path.
+        /// Path of the device, pipe or socket.
         path: PathBuf,
     },
-    /// More text than is held in memory.
+    /// More text than may be held in memory.
     #[error(
-        "{}: expected at most {MAX_BYTES} bytes of text in all, found {n_bytes} with this file; \
+        "{}: expected at most {MAX_BYTES} bytes of text in total, found {n_bytes} with this file; \
          train on a part of it",
         path.display()
     )]
     TooLong {
-        /// The file that went past the limit.
+        /// The file that exceeded the limit.
         path: PathBuf,
-        /// Bytes up to it and with it.
+        /// Total bytes of text up to and including this file.
         n_bytes: u64,
     },
-    /// A file or folder that the system does not let be read.
+    /// A file or folder that the system refuses to read.
     #[error("{}: cannot be read: {reason}; check that this account may read it", path.display())]
     Unreadable {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error that the system returned.
         reason: io::Error,
     },
-    /// A named text that is not in the cache folder, or is not what it should be.
+    /// A named text that is missing from the cache folder or has other contents than expected.
     #[error(transparent)]
     Name(#[from] NameError),
 }
 
-/// Where and how a file's bytes are not UTF-8.
+/// Where and how a file is not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IllFormed {
-    /// It begins with a byte order mark of UTF-16 or UTF-32.
+    /// The file begins with a byte order mark of UTF-16 or UTF-32.
     ByteOrderMark {
-        /// The encoding that the mark stands for.
+        /// The encoding of that mark.
         encoding: &'static str,
     },
-    /// It begins as a file of another format does.
+    /// The file begins like a file of another format.
     Format {
-        /// What it is.
+        /// Name of that format, with an article.
         name: &'static str,
-        /// What to do.
+        /// How to turn it into text.
         remedy: &'static str,
     },
-    /// A byte that cannot stand where it does.
+    /// A byte that is invalid at its position.
     Byte {
-        /// The byte.
+        /// The invalid byte's value.
         byte: u8,
-        /// Its place, in bytes from 0.
+        /// Byte offset from 0.
         at: usize,
-        /// Its line, from 1.
+        /// Line number from 1.
         line: usize,
     },
-    /// The file ends in the middle of a character.
+    /// The file ends inside a multi-byte character.
     CutOff {
-        /// Where that character begins, in bytes from 0.
+        /// Byte offset at which that character begins, from 0.
         at: usize,
     },
 }

@@ -1,55 +1,56 @@
-//! Samples in batches, epoch after epoch, in an order that comes from outside.
+//! Groups samples into batches, epoch after epoch, in an order chosen by the caller.
 
 use super::order::Order;
 use super::shards::ShardError;
 use super::windows::Windows;
 use crate::rng::Shuffle;
 
-/// Of more samples in files no order is listed: this many take four megabytes.
+/// Maximum number of samples on disk whose order is stored as a list (4 MB). Beyond it the order is computed, so
+/// that memory does not grow with the text.
 pub const LISTED_WINDOWS: usize = 1 << 20;
 
-/// Why samples cannot be given in batches.
+/// Why samples cannot be grouped into batches.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoaderError {
-    /// Not one batch: fewer samples than a batch holds, and a batch that is not full is left out.
+    /// Fewer samples than one batch, while `drop_last` skips batches that are not full.
     #[error(
         "{part} gives {n_windows} windows, but one batch needs {batch_size}, since data.drop_last \
          leaves out a batch that is not full; set --batch-size to at most {n_windows}, a smaller \
          --stride or --window, give more text, or set data.drop_last=false"
     )]
     NoBatch {
-        /// Which part of the text, as the message calls it.
+        /// The affected part of the text, as the message names it.
         part: &'static str,
-        /// Samples there are.
+        /// Number of samples in this part.
         n_windows: usize,
-        /// Samples of a batch.
+        /// Samples needed for one batch.
         batch_size: usize,
     },
-    /// A batch of no samples.
+    /// A batch size of zero.
     #[error("data.batch_size = 0: expected at least 1; the report's batch is 4 samples")]
     EmptyBatch,
-    /// More samples than an epoch's order can number.
+    /// More samples than an epoch's order can number with 32 bits.
     #[error(
         "{part} gives {n_windows} windows, and an epoch's order can number at most {}; set a \
          larger --stride",
         u32::MAX
     )]
     TooMany {
-        /// Which part of the text, as the message calls it.
+        /// The affected part of the text, as the message names it.
         part: &'static str,
-        /// Samples there are.
+        /// Number of samples in this part.
         n_windows: usize,
     },
-    /// A place that the epoch does not have.
+    /// A batch number past the end of the epoch.
     #[error(
         "batch {batch} of the epoch was asked for, and an epoch has {n_batches}; the text, \
-         data.window, data.stride or data.batch_size is not what it was when the place was noted: \
+         data.window, data.stride or data.batch_size is not what it was when the position was recorded: \
          set them back, or start a new run"
     )]
     NoSuchBatch {
-        /// The batch asked for.
+        /// The requested batch, from 0.
         batch: usize,
-        /// Batches of an epoch.
+        /// Number of batches per epoch.
         n_batches: usize,
     },
 }
@@ -65,9 +66,9 @@ impl LoaderError {
     }
 }
 
-/// Gives the samples of [`Windows`] in batches of B, row-major [B, T].
+/// Returns the samples of [`Windows`] in batches of B, row-major `[B, T]`.
 ///
-/// A new loader stands at the start of an epoch in order.
+/// A new loader is at the start of an epoch in ascending order.
 #[derive(Clone, Debug)]
 pub struct Loader {
     windows: Windows,
@@ -79,12 +80,11 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader of batches of `batch_size` samples; `drop_last` leaves out a last batch that is not
-    /// full.
+    /// Creates a loader with batches of `batch_size` samples; `drop_last` skips a final batch that is not full.
     ///
     /// # Errors
     ///
-    /// No batch at all, a batch size of zero, or more than 2³² − 1 samples.
+    /// Fails if there is no batch, the batch size is zero, or there are more than 2³² − 1 samples.
     pub fn new(windows: Windows, batch_size: usize, drop_last: bool) -> Result<Self, LoaderError> {
         let n_windows = windows.len();
         if batch_size == 0 {
@@ -105,33 +105,33 @@ impl Loader {
         Ok(Self { windows, batch_size, n_batches, n_windows: end, order, next: 0 })
     }
 
-    /// The windows that the samples are.
+    /// The windows that the samples are taken from.
     pub fn windows(&self) -> &Windows {
         &self.windows
     }
 
-    /// Batches of an epoch, one at least.
+    /// Number of batches per epoch, at least one.
     pub fn n_batches(&self) -> usize {
         self.n_batches
     }
 
-    /// Samples of an epoch, those of a batch that is left out included; the length of an order.
+    /// Number of samples per epoch, which is the length of an order. Includes the samples that `drop_last` skips.
     pub fn n_windows(&self) -> usize {
         self.n_windows as usize
     }
 
-    /// Whether orders are worked out rather than listed: of very many samples in files, so that memory does not grow with
-    /// them.
+    /// Whether the order is computed rather than stored. This holds for more than [`LISTED_WINDOWS`] samples on
+    /// disk, so that memory does not grow with their number.
     pub fn is_long(&self) -> bool {
         !matches!(self.order, Order::Listed { .. })
     }
 
-    /// Samples of a full batch (B).
+    /// Number of samples in a full batch (B).
     pub fn batch_size(&self) -> usize {
         self.batch_size
     }
 
-    /// Samples of a batch of the epoch: B, fewer in a last one that is not full.
+    /// Number of samples in a batch of the epoch: B, or fewer in a final batch that is not full.
     ///
     /// # Panics
     ///
@@ -141,25 +141,24 @@ impl Loader {
         self.batch_size.min(self.n_windows() - batch * self.batch_size)
     }
 
-    /// Tokens that the samples are cut from.
+    /// Number of tokens that the samples are cut from.
     pub fn n_tokens(&self) -> usize {
         self.windows.n_tokens()
     }
 
-    /// Tokens of a sample (T).
+    /// Number of tokens per sample (T).
     pub fn window(&self) -> usize {
         self.windows.window()
     }
 
-    /// The batch that [`next_batch`](Self::next_batch) gives next; `n_batches` at the end of the
-    /// epoch.
+    /// Index of the batch that [`next_batch`](Self::next_batch) returns next; `n_batches` at the end of the epoch.
     pub fn position(&self) -> usize {
         self.next
     }
 
-    /// Goes to the start of an epoch whose samples come in `order`; `None` is 0, 1, 2, …
+    /// Starts an epoch with the samples in the given `order`; `None` means 0, 1, 2, …
     ///
-    /// Allocates nothing, but for an order of a [long](Self::is_long) epoch, which has none listed yet.
+    /// Allocates only for the first order of a [long](Self::is_long) epoch.
     ///
     /// # Panics
     ///
@@ -172,22 +171,22 @@ impl Loader {
         self.next = 0;
     }
 
-    /// Goes to the start of an epoch whose samples come in an order that is worked out place by place.
+    /// Starts an epoch with a shuffled order that is computed position by position.
     ///
     /// # Panics
     ///
-    /// If it is not one of as many samples.
+    /// If the shuffle is not one of [`n_windows`](Self::n_windows) samples.
     pub fn start_shuffled(&mut self, shuffle: Shuffle) {
         assert_eq!(shuffle.n(), u64::from(self.n_windows), "loader: the samples of a shuffle");
         self.order = Order::Shuffled(shuffle);
         self.next = 0;
     }
 
-    /// Goes to a batch of the epoch that has been started, to go on where an interrupted run was.
+    /// Moves to a batch of the current epoch, to resume an interrupted run.
     ///
     /// # Errors
     ///
-    /// A `batch` past the end (`n_batches` itself is the end, and allowed).
+    /// Fails if `batch` is past the end; `n_batches` itself, the end, is allowed.
     pub fn seek(&mut self, batch: usize) -> Result<(), LoaderError> {
         if batch > self.n_batches {
             return Err(LoaderError::NoSuchBatch { batch, n_batches: self.n_batches });
@@ -196,23 +195,21 @@ impl Loader {
         Ok(())
     }
 
-    /// Overwrites `inputs` and `targets` with the next batch, row-major [rows, T], and gives its
-    /// number of rows: B, fewer in a last batch that is not full, 0 (and both empty) at the end of
-    /// the epoch.
+    /// Overwrites `inputs` and `targets` with the next batch, row-major `[rows, T]`, and returns the number of
+    /// rows: B, fewer in a final batch that is not full, 0 (and both empty) at the end of the epoch.
     ///
-    /// Once the two have held a batch, nothing is allocated.
+    /// Nothing is allocated once the two vectors have held a full batch.
     ///
     /// # Errors
     ///
-    /// If a file with the tokens cannot be read any more, which those in memory never give; the
-    /// loader stands before the batch then.
+    /// Fails if a token file can no longer be read; the loader then stays at this batch. Tokens in memory never fail.
     pub fn next_batch(&mut self, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> Result<usize, ShardError> {
         inputs.clear();
         targets.clear();
         if self.next == self.n_batches {
             return Ok(0);
         }
-        // As much as a full batch from the start: after a seek the first batch may be a short one.
+        // Reserve a full batch at once: after a seek the first batch may be a short one.
         let capacity = self.batch_size.min(self.n_windows()) * self.windows.window();
         inputs.reserve_exact(capacity);
         targets.reserve_exact(capacity);

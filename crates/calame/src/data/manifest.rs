@@ -1,4 +1,4 @@
-//! `manifest.json`: what a folder of prepared text holds, and how it was made.
+//! `manifest.json`: the contents of a folder of prepared text, and how it was made.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -7,186 +7,132 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::prepare::PrepareOptions;
+use super::shard_format::{IdWidth, ShardFormat, Split};
 use crate::files::{FileError, read_at_most, sha256_hex, sha256_of_file};
 
-/// The file's name.
+/// File name of the manifest within the folder.
 pub const MANIFEST: &str = "manifest.json";
-/// The name of the file beside it with the tokenizer.
+/// File name of the tokenizer, next to the manifest.
 pub const TOKENIZER: &str = "tokenizer.json";
-/// The version of the format.
+/// Version of the format that this program writes and reads.
 const VERSION: u32 = 1;
-/// Bytes of the longest manifest: a million sources.
+/// Maximum size of a manifest in bytes: enough for a million sources.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Whose format the shards have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ShardFormat {
-    /// llm.c's: a header of 1,024 bytes, then the ids.
-    #[default]
-    Llmc,
-    /// nanoGPT's: the ids alone, one file for each part.
-    Nanogpt,
-}
-
-/// Bits of an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdWidth {
-    /// 16.
-    U16,
-    /// 32.
-    U32,
-}
-
-impl IdWidth {
-    /// The narrowest that holds all ids of a vocabulary.
-    pub fn of_vocabulary(n_vocab: usize) -> IdWidth {
-        if n_vocab <= 1 << 16 { IdWidth::U16 } else { IdWidth::U32 }
-    }
-
-    /// Bytes of an id.
-    pub fn n_bytes(self) -> u64 {
-        match self {
-            IdWidth::U16 => 2,
-            IdWidth::U32 => 4,
-        }
-    }
-}
-
-/// Which part of the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// What is trained on.
-    Train,
-    /// What is for validation.
-    Val,
-}
-
-impl Part {
-    /// As it stands in file names.
-    pub fn name(self) -> &'static str {
-        match self {
-            Part::Train => "train",
-            Part::Val => "val",
-        }
-    }
-}
-
-/// A file of token ids.
+/// A shard: a file of token ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardEntry {
-    /// Its name in the folder.
+    /// Name of the file within the folder.
     pub file: String,
-    /// Its part.
-    pub split: Part,
-    /// Its ids.
+    /// The split whose tokens the shard contains.
+    pub split: Split,
+    /// Number of token ids in the shard.
     pub n_tokens: u64,
-    /// SHA-256 of the file in hexadecimal digits.
+    /// SHA-256 of the file in hexadecimal.
     pub sha256: String,
 }
 
-/// A file that documents came from.
+/// A file that documents were read from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceEntry {
-    /// The file, as it was given.
+    /// Path of the file, as it was given.
     pub path: String,
-    /// Its length in bytes on the disk.
+    /// Size of the file on disk in bytes.
     pub file_bytes: u64,
-    /// Documents that were kept of it.
+    /// Number of its documents that were kept.
     pub n_documents: u64,
 }
 
-/// The tokenizer of the ids, which lies beside the manifest as `tokenizer.json`.
+/// The tokenizer of the ids, stored next to the manifest as `tokenizer.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizerEntry {
-    /// [`Tokenizer::kind`](crate::tokenizer::Tokenizer::kind).
+    /// Kind of the tokenizer, see [`Tokenizer::kind`](crate::tokenizer::Tokenizer::kind).
     pub kind: String,
-    /// [`Tokenizer::hash`](crate::tokenizer::Tokenizer::hash).
+    /// Hash of the tokenizer, see [`Tokenizer::hash`](crate::tokenizer::Tokenizer::hash).
     pub sha256: String,
-    /// Number of its ids.
+    /// Number of token ids.
     pub vocab_size: usize,
-    /// The id between documents, where the tokenizer has one.
+    /// The id between documents, if the tokenizer has one.
     pub end_of_text: Option<u32>,
 }
 
-/// What was left out.
+/// What a preparation dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropped {
-    /// Documents that had come before.
+    /// Documents equal to an earlier one.
     pub duplicates: u64,
-    /// Documents of nothing but white space.
+    /// Documents of only white space.
     pub empty: u64,
-    /// Lines and rows that are no documents.
+    /// Lines and rows that are not documents.
     pub bad: u64,
-    /// The first of these: file, line or row, and why.
+    /// The first of these: its file, line or row number, and the reason.
     pub first_bad: Option<String>,
 }
 
-/// A folder of prepared text.
+/// The contents of a folder of prepared text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this format, 1.
+    /// Version of this format; currently 1.
     pub version: u32,
-    /// Whose format the shards have.
+    /// The shards' file format.
     pub format: ShardFormat,
-    /// The tokenizer.
+    /// The tokenizer that produced the ids.
     pub tokenizer: TokenizerEntry,
-    /// Bytes of an id, 2 or 4.
+    /// Bytes per id, 2 or 4.
     pub id_bytes: u64,
-    /// Documents that were kept.
+    /// Number of documents that were kept.
     pub n_documents: u64,
-    /// Bytes of their text, in UTF-8.
+    /// Size of their text in bytes of UTF-8.
     pub n_text_bytes: u64,
-    /// The files of ids, those of a part in their order.
+    /// The shards; those of a split are in order.
     pub shards: Vec<ShardEntry>,
-    /// Where the documents came from, in their order.
+    /// The files that the documents came from, in order.
     pub sources: Vec<SourceEntry>,
-    /// What was left out.
+    /// Documents and lines that were dropped.
     pub dropped: Dropped,
-    /// How it was made.
+    /// The options it was made with.
     pub options: PrepareOptions,
 }
 
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// The system refused.
+    /// The manifest or a shard could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Not a manifest.
+    /// The file is not a manifest, or its entries disagree.
     #[error("{}: expected the manifest of a folder that calame data prepare made, found: {found}; prepare the text again into another folder", .path.display())]
     Foreign {
-        /// The file.
+        /// Path of the manifest.
         path: PathBuf,
-        /// What was found.
+        /// The contradiction, or the parser's message.
         found: String,
     },
-    /// A shard that is not what it was.
+    /// A shard whose checksum differs from the manifest's.
     #[error("{}: expected SHA-256 {expected}, found {found}; the file is damaged or another one: copy it or prepare the text again", .path.display())]
     Damaged {
-        /// The shard.
+        /// Path of the shard.
         path: PathBuf,
-        /// The manifest's checksum.
+        /// The checksum in the manifest.
         expected: String,
-        /// The file's.
+        /// The checksum of the file.
         found: String,
     },
 }
 
 impl Manifest {
-    /// The version that is written.
+    /// The version written into a new manifest.
     pub(super) const VERSION: u32 = VERSION;
 
-    /// Reads a folder's manifest; gives the SHA-256 of the file too, by which a run knows its text again.
+    /// Reads a folder's manifest. Also returns the SHA-256 of the file, by which a run recognises its text.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it. Whether the shards are there is found when they are opened.
+    /// Names the file and what is wrong with it. Missing shards are only found when they are opened.
     pub fn read(folder: &Path) -> Result<(Manifest, String), ManifestError> {
         let path = folder.join(MANIFEST);
         let foreign = |found: String| ManifestError::Foreign { path: path.clone(), found };
@@ -199,7 +145,7 @@ impl Manifest {
         Ok((manifest, sha256_hex(&bytes)))
     }
 
-    /// Whether its parts agree.
+    /// Checks that the entries agree with each other.
     fn check(&self) -> Result<(), String> {
         if self.version != VERSION {
             return Err(format!("version {}, where this program reads {VERSION}", self.version));
@@ -222,20 +168,20 @@ impl Manifest {
         Ok(())
     }
 
-    /// Bits of its ids.
+    /// Width of the token ids.
     pub fn width(&self) -> IdWidth {
         IdWidth::of_vocabulary(self.tokenizer.vocab_size)
     }
 
-    /// Tokens of a part.
-    pub fn n_tokens(&self, part: Part) -> u64 {
-        self.shards.iter().filter(|shard| shard.split == part).map(|shard| shard.n_tokens).sum()
+    /// Number of tokens in a split.
+    pub fn n_tokens(&self, split: Split) -> u64 {
+        self.shards.iter().filter(|shard| shard.split == split).map(|shard| shard.n_tokens).sum()
     }
 
-    /// Compares every shard in `folder` with its checksum; `progress` is told the bytes that were read.
+    /// Compares every shard in `folder` with its checksum; `progress` receives the size of each piece read.
     ///
     /// # Errors
-    /// The first shard that cannot be read or is not what it was.
+    /// Returns the first shard that cannot be read or has another checksum.
     pub fn verify(&self, folder: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), ManifestError> {
         for shard in &self.shards {
             let path = folder.join(&shard.file);

@@ -1,12 +1,13 @@
-//! From files to batches: a [`Corpus`] is the text, [`Windows`] cut a part's tokens into samples, a
-//! [`Loader`] puts the samples together in batches.
+//! From files to batches. A [`Corpus`] is a text, [`Windows`] cut the tokens of a split into samples, and a
+//! [`Loader`] groups samples into batches.
 //!
-//! A text that memory does not hold is made into shards of tokens once, by [`prepare`](prepare::prepare) out of
-//! [`documents`]; a [`Manifest`] says what they are, and windows of a [`ShardSet`] are read from them by position.
+//! A text that does not fit in memory is first converted into shards of tokens: [`prepare`](prepare::prepare)
+//! tokenizes [`documents`], a [`Manifest`] describes the result, and the windows of a [`ShardSet`] are read from
+//! the shards by position.
 //!
-//! Randomness comes from outside: an epoch's order is handed to the loader. Files are opened by
-//! [`corpus`], [`names`], [`documents`], [`prepare`], [`manifest`] and [`shards`] alone, and nothing here reads the environment or knows a network: the
-//! folder in which named texts lie is an argument, and fetching them is the program's affair.
+//! Randomness is an argument: the caller passes each epoch's order to the loader. Only [`corpus`], [`names`],
+//! [`documents`], [`prepare`], [`manifest`] and [`shards`] open files. Nothing here reads the environment or uses
+//! the network: the cache folder of named texts is an argument, and the program downloads them.
 
 mod batch;
 mod config;
@@ -18,6 +19,7 @@ pub mod manifest;
 pub mod names;
 mod order;
 pub mod prepare;
+mod shard_format;
 mod shard_set;
 pub mod shards;
 mod splits;
@@ -25,12 +27,13 @@ pub mod windows;
 
 pub use batch::Batch;
 pub use config::{DataConfig, DataConfigError};
-pub use corpus::{Corpus, Source};
+pub use corpus::{Corpus, CorpusSource};
 pub use corpus_error::{CorpusError, IllFormed};
 pub use documents::{DocumentError, DocumentSource, SourceKind, find_sources};
 pub use loader::{LISTED_WINDOWS, Loader, LoaderError};
-pub use manifest::{IdWidth, Manifest, ManifestError, Part, ShardFormat};
+pub use manifest::{Manifest, ManifestError};
 pub use names::{NameError, NamedText};
+pub use shard_format::{IdWidth, ShardFormat, Split};
 pub use shard_set::ShardSet;
 pub use shards::{ShardError, TokenShard};
 pub use splits::{Splits, SplitsError};

@@ -1,7 +1,7 @@
-//! Texts that are known by a name: what they are, where they come from, and how to be sure of them.
+//! Public texts that have a name: what they are, where to download them, and how to verify them.
 //!
-//! A named text lies in a cache folder that the caller gives. This module looks there and checks
-//! what it finds; it fetches nothing.
+//! A named text is stored in a cache folder that the caller provides. This module looks there and verifies the
+//! file; it downloads nothing.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,27 +9,27 @@ use std::path::{Path, PathBuf};
 
 use crate::files::sha256_of_reader;
 
-/// The name of the story inside the library, which is also what no input means.
+/// Name of the built-in story, which is also used when there is no input.
 pub const BUILTIN: &str = "builtin";
 
-/// A public text that can be asked for by its name.
+/// A public text that can be requested by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamedText {
-    /// What the user types.
+    /// The name that the user types.
     pub name: &'static str,
-    /// What the file is called in the cache folder.
+    /// File name in the cache folder.
     pub file_name: &'static str,
-    /// Where the file can be had.
+    /// URL of the file.
     pub address: &'static str,
-    /// SHA-256 of the file, in lower-case hexadecimal digits.
+    /// SHA-256 of the file in lower-case hexadecimal.
     pub sha256: &'static str,
-    /// Length of the file in bytes.
+    /// Size of the file in bytes.
     pub file_bytes: u64,
-    /// One line on what it is.
+    /// One line that describes the text.
     pub description: &'static str,
 }
 
-/// Every text that has a name and must be fetched.
+/// Every named text that has to be downloaded.
 pub const NAMED_TEXTS: &[NamedText] = &[NamedText {
     name: "the-verdict",
     file_name: "the-verdict.txt",
@@ -42,77 +42,74 @@ pub const NAMED_TEXTS: &[NamedText] = &[NamedText {
 /// Why a named text could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NameError {
-    /// No text has this name.
+    /// No text has the requested name.
     #[error("`{name}` is not the name of a text; known names: {}", known_names())]
     Unknown {
-        /// The name asked for.
+        /// The name that the caller asked for.
         name: String,
     },
-    /// The cache folder does not hold the text.
+    /// The cache folder does not contain the text.
     #[error(
         "{}: expected the text `{}` here, found no file; put {} ({} bytes) there by hand, from {}",
         path.display(), text.name, text.file_name, text.file_bytes, text.address
     )]
     Missing {
-        /// Where the file was expected.
+        /// The path at which the file was expected.
         path: PathBuf,
-        /// The text asked for.
+        /// The text that the caller asked for.
         text: &'static NamedText,
     },
-    /// The cache folder holds something else under the text's file name.
+    /// The cache folder contains another file under the text's file name.
     #[error(
         "{}: this is not the text `{}`: expected {} bytes with SHA-256 {}, found {found}; \
          delete this file, then fetch it again from {}",
         path.display(), text.name, text.file_bytes, text.sha256, text.address
     )]
     WrongChecksum {
-        /// The file.
+        /// Path of that file.
         path: PathBuf,
-        /// The text asked for.
+        /// The text that the caller asked for.
         text: &'static NamedText,
-        /// Length or checksum found.
+        /// The size or checksum that was found.
         found: String,
     },
-    /// The file is there but cannot be read.
+    /// The file exists but cannot be read.
     #[error("{}: cannot be read: {reason}; check that this account may read it", path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error that the system returned.
         reason: io::Error,
     },
 }
 
-/// The text of that name; `None` for [`BUILTIN`], which has no file, and for a name that nothing
-/// bears.
+/// Finds a text by name. Returns `None` for [`BUILTIN`], which has no file, and for unknown names.
 pub fn find(name: &str) -> Option<&'static NamedText> {
     NAMED_TEXTS.iter().find(|text| text.name == name)
 }
 
-/// All names, [`BUILTIN`] first, as they stand in messages: `builtin, the-verdict`.
+/// All names for use in messages, [`BUILTIN`] first: `builtin, the-verdict`.
 pub fn known_names() -> String {
     let mut names = vec![BUILTIN];
     names.extend(NAMED_TEXTS.iter().map(|text| text.name));
     names.join(", ")
 }
 
-/// Path of the text called `name` inside `cache_dir`, once its length and SHA-256 have been
-/// checked.
+/// Path of the text `name` in `cache_dir`, after its size and SHA-256 have been verified.
 ///
 /// # Errors
 ///
-/// An unknown name, a file that is missing, unreadable, or not the text.
+/// Returns an error for an unknown name, and for a file that is missing, unreadable or not the text.
 pub fn locate(name: &str, cache_dir: &Path) -> Result<PathBuf, NameError> {
     let text = find(name).ok_or_else(|| NameError::Unknown { name: name.to_owned() })?;
     check(text, cache_dir)
 }
 
-/// As [`locate`], for a text that is at hand: its path inside `cache_dir` if the file is there and
-/// is the text.
+/// As [`locate`], for a text that has already been found by name.
 ///
 /// # Errors
 ///
-/// A file that is missing, unreadable, or not the text.
+/// Returns an error if the file is missing, unreadable or not the text.
 pub fn check(text: &'static NamedText, cache_dir: &Path) -> Result<PathBuf, NameError> {
     let path = cache_dir.join(text.file_name);
     let meta = match fs::metadata(&path) {
@@ -122,7 +119,7 @@ pub fn check(text: &'static NamedText, cache_dir: &Path) -> Result<PathBuf, Name
         }
         Err(reason) => return Err(NameError::Unreadable { path, reason }),
     };
-    // The length first: it is free, and no file longer than the text is ever read.
+    // Compare the size first: it costs nothing, and no file longer than the text is read.
     let found = if !meta.is_file() {
         "something that is not a file".to_owned()
     } else if meta.len() != text.file_bytes {

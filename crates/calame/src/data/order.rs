@@ -1,30 +1,30 @@
-//! The order of an epoch's samples.
+//! The order in which an epoch visits the samples.
 
 use crate::rng::Shuffle;
 
-/// Which sample stands at each place of an epoch.
+/// Maps each position of an epoch to a sample.
 #[derive(Clone, Debug)]
 pub(super) enum Order {
-    /// 0, 1, 2, …: nothing is stored.
+    /// 0, 1, 2, …; nothing is stored.
     Ascending,
-    /// One after another.
+    /// An explicit list, in memory.
     Listed {
-        /// The sample at each place.
+        /// The sample at each position.
         order: Vec<u32>,
-        /// One bit for each sample, to check that an order names each of them once.
+        /// One bit per sample, to check that an order contains each sample once.
         seen: Vec<u64>,
     },
-    /// Worked out place by place.
+    /// A permutation that is computed position by position.
     Shuffled(Shuffle),
 }
 
 impl Order {
-    /// 0..n, with room for any other order.
+    /// The order 0..n, with memory allocated for any other order.
     pub fn listed(n: u32) -> Order {
         Order::Listed { order: (0..n).collect(), seen: vec![0; (n as usize).div_ceil(64)] }
     }
 
-    /// The sample at a place.
+    /// The sample at position `place` of the epoch.
     pub fn at(&self, place: usize) -> usize {
         match self {
             Order::Ascending => place,
@@ -37,7 +37,7 @@ impl Order {
     ///
     /// # Panics
     ///
-    /// If `given` does not name each sample once.
+    /// If `given` does not contain each sample exactly once.
     pub fn list(&mut self, n: u32, given: &[u32]) {
         if !matches!(self, Order::Listed { .. }) {
             *self = Order::listed(n);
@@ -47,7 +47,7 @@ impl Order {
         order.copy_from_slice(given);
     }
 
-    /// Becomes 0, 1, 2, …
+    /// Becomes the ascending order 0, 1, 2, …
     pub fn ascend(&mut self) {
         match self {
             Order::Listed { order, .. } => (0..).zip(order).for_each(|(i, place)| *place = i),
@@ -82,7 +82,7 @@ mod tests {
         order.list(4, &[2, 0, 3, 1]);
         assert_eq!(all(&order, 4), [2, 0, 3, 1]);
         order.ascend();
-        assert!(matches!(order, Order::Listed { .. }), "its room stays");
+        assert!(matches!(order, Order::Listed { .. }), "its memory is kept");
         assert_eq!(all(&order, 4), [0, 1, 2, 3]);
         order = Order::Shuffled(Shuffle::of_epoch(1, 0, 50));
         let mut shuffled = all(&order, 50);

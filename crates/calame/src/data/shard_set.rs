@@ -1,29 +1,30 @@
-//! The tokens of a part as one row of ids, read from its shards by position.
+//! The tokens of a split as one sequence of ids, read from its shards by position.
 
 use std::ops::Range;
 use std::path::Path;
 
-use super::manifest::{Manifest, Part, ShardFormat};
+use super::manifest::Manifest;
+use super::shard_format::{ShardFormat, Split};
 use super::shards::{ShardError, TokenShard};
 
-/// The shards of a part, one after another; of the ids only what is read takes memory.
+/// The shards of a split in order. Only the ids being read take memory.
 #[derive(Debug)]
 pub struct ShardSet {
     shards: Vec<TokenShard>,
-    /// Tokens before each shard, and of all.
+    /// Number of tokens before each shard, and at the end their total.
     starts: Vec<usize>,
     n_vocab: usize,
 }
 
 impl ShardSet {
-    /// Opens the shards of a part of a prepared folder; their sizes are compared with the manifest, their checksums are not
-    /// (see [`Manifest::verify`]).
+    /// Opens the shards of a split in a prepared folder. Their sizes are compared with the manifest; their
+    /// checksums are not (see [`Manifest::verify`]).
     ///
     /// # Errors
     /// Names the shard and what is wrong with it.
-    pub fn open(folder: &Path, manifest: &Manifest, part: Part) -> Result<ShardSet, ShardError> {
+    pub fn open(folder: &Path, manifest: &Manifest, split: Split) -> Result<ShardSet, ShardError> {
         let mut shards = Vec::new();
-        for entry in manifest.shards.iter().filter(|entry| entry.split == part) {
+        for entry in manifest.shards.iter().filter(|entry| entry.split == split) {
             let path = folder.join(&entry.file);
             let shard = match manifest.format {
                 ShardFormat::Nanogpt => TokenShard::open_bare(&path, manifest.width(), entry.n_tokens)?,
@@ -41,28 +42,28 @@ impl ShardSet {
         Ok(ShardSet::new(shards, manifest.tokenizer.vocab_size))
     }
 
-    /// These shards in this order, of a tokenizer of `n_vocab` ids.
+    /// A set of these shards in this order, for a tokenizer of `n_vocab` ids.
     pub fn new(shards: Vec<TokenShard>, n_vocab: usize) -> ShardSet {
         let mut starts = vec![0];
         for shard in &shards {
-            // Each stands on a disk: their sum is far below 2⁶³.
+            // Each exists on disk, so the sum is far below 2⁶³.
             starts.push(starts[starts.len() - 1] + shard.n_tokens());
         }
         ShardSet { shards, starts, n_vocab }
     }
 
-    /// Tokens in all.
+    /// Total number of tokens in the shards.
     pub fn n_tokens(&self) -> usize {
         self.starts[self.shards.len()]
     }
 
-    /// Reads the ids at `range` over all of `out`; allocates nothing.
+    /// Reads the ids at `range` into `out`, overwriting it; allocates nothing.
     ///
     /// # Errors
-    /// If a file cannot be read any more, or has an id that the tokenizer does not have.
+    /// If a file can no longer be read, or contains an id that the tokenizer does not have.
     ///
     /// # Panics
-    /// If `range` is not within the tokens, or `out` has not its length.
+    /// If `range` exceeds the tokens, or its length differs from that of `out`.
     pub fn read(&self, range: Range<usize>, out: &mut [u32]) -> Result<(), ShardError> {
         assert!(
             range.start <= range.end && range.end <= self.n_tokens() && range.len() == out.len(),

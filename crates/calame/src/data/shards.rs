@@ -1,7 +1,7 @@
-//! Shards of token ids: llm.c's, a header of 256 numbers and then the ids, and nanoGPT's, the ids alone.
+//! Shards of token ids. llm.c's have a header of 256 numbers before the ids; nanoGPT's consist of ids only.
 //!
-//! Numbers are little-endian. llm.c's header has a magic number, a version and the number of ids; ids of GPT-2 have 16 bits
-//! (magic 20240520, version 1), those of larger vocabularies 32 (magic 20240801, version 7).
+//! Numbers are little-endian. llm.c's header contains a magic number, a version and the number of ids. Ids of GPT-2
+//! have 16 bits (magic 20240520, version 1), those of larger vocabularies 32 (magic 20240801, version 7).
 //!
 //! Sources: karpathy/llm.c, `dev/data/data_common.py` (`write_datafile`) and `llmc/dataloader.h`; karpathy/nanoGPT,
 //! `data/openwebtext/prepare.py`.
@@ -9,59 +9,60 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::manifest::IdWidth;
+use super::shard_format::IdWidth;
 use crate::files::{FileError, PositionedFile};
 
-/// Magic number and version of the header, by the width of the ids.
+/// Magic number and version in the header, by width of the ids.
 const KINDS: [(u32, u32, IdWidth); 2] = [(20_240_520, 1, IdWidth::U16), (20_240_801, 7, IdWidth::U32)];
-/// Length of llm.c's header.
+/// Size of llm.c's header in bytes.
 pub(super) const HEADER_BYTES: u64 = 4 * 256;
-/// Bytes that are read at a time, on the stack.
+/// Bytes read at a time, on the stack, so that reading a sample allocates nothing: 8 KiB holds a whole sample of
+/// 1,024 ids.
 const PIECE_BYTES: usize = 1 << 13;
 
 /// Why a shard cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// The system refused: not found, not allowed, shorter than it was.
+    /// The file could not be opened or read, or is shorter than before.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file of another kind.
+    /// A file in another format.
     #[error("{}: {key} is {found}: expected {expected}; tokenize the text again, by calame data prepare or with llm.c's dev/data scripts", .path.display())]
     Foreign {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The place in the header.
+        /// The header's field that differs.
         key: &'static str,
-        /// What stands there.
+        /// The number found in that field.
         found: u32,
-        /// What stands there in a shard.
+        /// The numbers that a shard has there.
         expected: &'static str,
     },
-    /// More or fewer bytes than the header or the manifest speaks of.
+    /// The file's size differs from what the header or the manifest says.
     #[error("{}: {found} bytes, expected {expected}; the file is damaged or incomplete: copy or download it again", .path.display())]
     Size {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Bytes that it has.
+        /// Size of the file in bytes.
         found: u64,
-        /// Bytes that header and ids take.
+        /// Size of header and ids in bytes.
         expected: u64,
     },
-    /// An id that the tokenizer does not have.
+    /// An id that is not in the tokenizer's vocabulary.
     #[error("{}: token {at} has the id {id}, expected ids below {n_vocab}; the file is damaged or was made with another tokenizer: prepare or copy it again", .path.display())]
     UnknownId {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which token of the file, from 0.
+        /// Index of the token in the file, from 0.
         at: usize,
-        /// Its id.
+        /// The id found there.
         id: u32,
-        /// Ids of the tokenizer.
+        /// Number of ids in the vocabulary.
         n_vocab: usize,
     },
 }
 
-/// The bytes that stand before the ids in llm.c's format.
+/// The header that precedes the ids in llm.c's format.
 pub(super) fn header(width: IdWidth, n_tokens: u32) -> [u8; HEADER_BYTES as usize] {
     let mut bytes = [0; HEADER_BYTES as usize];
     for (magic, version, _) in KINDS.iter().filter(|(_, _, of)| *of == width) {
@@ -72,18 +73,18 @@ pub(super) fn header(width: IdWidth, n_tokens: u32) -> [u8; HEADER_BYTES as usiz
     bytes
 }
 
-/// An open shard whose size is what its header says; only what is read takes memory.
+/// An open shard, whose size has been compared with its header. Only the ids being read take memory.
 #[derive(Debug)]
 pub struct TokenShard {
     file: PositionedFile,
     width: IdWidth,
-    /// Where the ids begin.
+    /// Byte offset of the first id.
     start: u64,
     n_tokens: usize,
 }
 
 impl TokenShard {
-    /// Opens a shard of llm.c's format.
+    /// Opens a shard in llm.c's format.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
@@ -113,7 +114,7 @@ impl TokenShard {
         Ok(TokenShard { file, width, start: HEADER_BYTES, n_tokens: header(8) as usize })
     }
 
-    /// Opens a shard of nanoGPT's format, which is nothing but `n_tokens` ids.
+    /// Opens a shard in nanoGPT's format, which consists of `n_tokens` ids only.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
@@ -124,32 +125,32 @@ impl TokenShard {
         if found != expected {
             return Err(ShardError::Size { path: path.to_owned(), found, expected });
         }
-        // A file of that size exists, so that the number is far below 2⁶³.
+        // A file of that size exists, so the number is far below 2⁶³.
         Ok(TokenShard { file, width, start: 0, n_tokens: n_tokens as usize })
     }
 
-    /// The number of its ids.
+    /// Number of token ids in the shard.
     pub fn n_tokens(&self) -> usize {
         self.n_tokens
     }
 
-    /// The bits of its ids.
+    /// Number of bits per id.
     pub fn width(&self) -> IdWidth {
         self.width
     }
 
-    /// The file.
+    /// Path of the file, for messages.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// Reads the ids at `range` over all of `out`; allocates nothing.
+    /// Reads the ids at `range` into `out`, overwriting it; allocates nothing.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the system refuses to read the file.
     ///
     /// # Panics
-    /// If `range` is not in the shard, or `out` has not its length.
+    /// If `range` exceeds the shard, or its length differs from that of `out`.
     pub fn read(&self, range: Range<usize>, out: &mut [u32]) -> Result<(), ShardError> {
         assert!(
             range.end <= self.n_tokens && range.len() == out.len() && range.start <= range.end,

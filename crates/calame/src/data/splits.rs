@@ -1,4 +1,4 @@
-//! The samples of both parts of a text.
+//! The batches of both splits of a text.
 
 use std::sync::Arc;
 
@@ -10,42 +10,44 @@ use crate::tokenizer::{Special, Tokenizer, TokenizerError};
 const TRAINING: &str = "the training part";
 const VALIDATION: &str = "the validation part";
 
-/// The samples of both splits.
+/// The batches of the training and the validation split.
 #[derive(Debug)]
 pub struct Splits {
-    /// Trained on, in a new order every epoch.
+    /// The training split, in a new order every epoch.
     pub train: Loader,
-    /// The same samples, for the training loss of evaluations: in their order, but where the run follows a PyTorch script.
+    /// The training split again, for the training loss of evaluations. In ascending order, unless the run
+    /// follows a PyTorch script.
     pub train_evaluated: Loader,
-    /// Never trained on.
+    /// The validation split, which is never trained on.
     pub validation: Loader,
 }
 
 /// Why a text cannot be cut into batches.
 #[derive(Debug, thiserror::Error)]
 pub enum SplitsError {
-    /// A value of `[data]` that no text can be cut by.
+    /// A value of `[data]` that is never valid.
     #[error(transparent)]
     Config(#[from] DataConfigError),
-    /// A part of the text that the tokenizer cannot encode.
+    /// The tokenizer cannot encode a split.
     #[error("{part}: {source}")]
     Tokenizer {
-        /// The part, as messages call it.
+        /// The split, as messages name it.
         part: &'static str,
-        /// What cannot be encoded.
+        /// The error that the tokenizer returned.
         source: TokenizerError,
     },
-    /// A part that is shorter than one window.
+    /// A split that is shorter than one window.
     #[error(transparent)]
     Windows(#[from] WindowsError),
-    /// A part that has not one batch.
+    /// A split that has no batch.
     #[error(transparent)]
     Loader(#[from] LoaderError),
 }
 
 impl Splits {
-    /// Encodes a text and cuts it into batches as a run's section `[data]` says: the first `train_fraction` of its characters
-    /// is trained on, the rest is for validation. Texts of special tokens, such as `<|endoftext|>`, become their ids.
+    /// Tokenizes a text and cuts it into batches as configured in a run's `[data]` section. The first
+    /// `train_fraction` of its characters is the training split, the rest the validation split. The text of a
+    /// special token, such as `<|endoftext|>`, becomes its id.
     ///
     /// ```
     /// use calame::data::{DataConfig, Splits};
@@ -59,7 +61,7 @@ impl Splits {
     /// ```
     ///
     /// # Errors
-    /// If a value of `[data]` cannot be used, the tokenizer cannot encode a part, or a part has not one batch.
+    /// If a value of `[data]` is invalid, the tokenizer cannot encode a split, or a split has no batch.
     pub fn from_text(text: &str, tokenizer: &dyn Tokenizer, data: &DataConfig) -> Result<Splits, SplitsError> {
         data.validate()?;
         let (train, validation) = split_by_characters(text, data.train_fraction);
@@ -72,11 +74,11 @@ impl Splits {
         Ok(Splits::new(train, validation, data)?)
     }
 
-    /// Batches of both parts as a run's section `[data]` says: evaluations take `eval_batch_size` windows and no window is
-    /// left out of them.
+    /// Cuts both splits into batches as configured in a run's `[data]` section. Evaluations use batches of
+    /// `eval_batch_size` windows and skip no window.
     ///
     /// # Errors
-    /// If a part has not one batch.
+    /// If a split has no batch.
     pub fn new(train: Windows, validation: Windows, data: &DataConfig) -> Result<Splits, LoaderError> {
         let data = data.resolved();
         let in_training = |error: LoaderError| error.in_part(TRAINING);

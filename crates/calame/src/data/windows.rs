@@ -1,20 +1,19 @@
-//! A part's tokens as samples of one length.
+//! The tokens of a split as overlapping samples of equal length.
 //!
-//! Sample i starts at token i·stride. Its input is the T tokens from there, its target the T tokens
-//! from one place further on, so that every position learns the token that follows it. Starts go on
-//! while `start < n_tokens − window`: the target of the last token must exist, so exactly `window`
-//! tokens give no sample. Source: Raschka, *Build a Large Language Model (From Scratch)*, listing
-//! 2.5 (`GPTDatasetV1`).
+//! Sample i starts at token i·stride. Its input is the T tokens from there, its target the T tokens from the next
+//! position, so that every position predicts the token that follows it. A sample starts only while `start <
+//! n_tokens − window`: the target of the last token must exist, so exactly `window` tokens give no sample. Source:
+//! Raschka, *Build a Large Language Model (From Scratch)*, listing 2.5 (`GPTDatasetV1`).
 
 use std::sync::Arc;
 
 use super::shard_set::ShardSet;
 use super::shards::ShardError;
 
-/// Why tokens could not be cut into windows.
+/// Why tokens cannot be cut into windows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WindowsError {
-    /// Fewer tokens than one window and its target need.
+    /// Fewer tokens than one window and its last target need.
     #[error(
         "{part} has {n_tokens} tokens, but one window of {window} needs at least {}, since each \
          token's target is the next token; {}",
@@ -22,17 +21,17 @@ pub enum WindowsError {
         remedy(*n_tokens)
     )]
     TooShort {
-        /// Which part of the text, as the message calls it.
+        /// The affected part of the text, as the message names it.
         part: &'static str,
-        /// Tokens there are.
+        /// Number of tokens in this part.
         n_tokens: usize,
-        /// Tokens of a window.
+        /// Number of tokens per window.
         window: usize,
     },
-    /// A window or a stride of no tokens.
+    /// A window or stride of zero.
     #[error("{key} = 0: expected at least 1; the report uses a window of 256 tokens and a stride of 128")]
     Zero {
-        /// The key of the configuration.
+        /// The configuration key with the value 0.
         key: &'static str,
     },
 }
@@ -59,15 +58,14 @@ impl WindowsError {
     }
 }
 
-/// Cuts `text` after its first ⌊`train_fraction` · characters⌋ characters: (training part,
-/// validation part).
+/// Splits `text` after its first ⌊`train_fraction` · characters⌋ characters. Returns (training split, validation
+/// split).
 ///
-/// The product is rounded down as Python's `int(train_fraction * len(text))` is.
+/// Rounds down like Python's `int(train_fraction * len(text))`.
 ///
 /// # Panics
 ///
-/// If `train_fraction` is not within 0..=1, which
-/// [`DataConfig::validate`](super::DataConfig::validate) rules out.
+/// If `train_fraction` is outside 0..=1, which [`DataConfig::validate`](super::DataConfig::validate) rejects.
 pub fn split_by_characters(text: &str, train_fraction: f64) -> (&str, &str) {
     assert!((0.0..=1.0).contains(&train_fraction), "split_by_characters: train_fraction is {train_fraction}");
     let n_characters = text.chars().count();
@@ -76,7 +74,7 @@ pub fn split_by_characters(text: &str, train_fraction: f64) -> (&str, &str) {
     text.split_at(cut)
 }
 
-/// Samples of `window` tokens, `stride` apart; they share one source of tokens.
+/// Samples of `window` tokens, `stride` apart. Clones share the tokens.
 #[derive(Clone, Debug)]
 pub struct Windows {
     tokens: Tokens,
@@ -84,7 +82,7 @@ pub struct Windows {
     stride: usize,
 }
 
-/// Where tokens are.
+/// Where the tokens are stored.
 #[derive(Clone, Debug)]
 enum Tokens {
     Memory(Arc<[u32]>),
@@ -92,17 +90,16 @@ enum Tokens {
 }
 
 impl Windows {
-    /// Looks at `tokens` (any number of ids) as samples of `window` tokens; copies nothing,
-    /// allocates nothing.
+    /// Divides `tokens` (any number of ids) into samples of `window` tokens, without copying or allocating.
     ///
     /// # Errors
     ///
-    /// Not one whole sample: fewer than `window` + 1 tokens. A window or stride of zero.
+    /// Fails if the window or stride is zero, or if there are fewer than `window` + 1 tokens.
     pub fn new(tokens: Arc<[u32]>, window: usize, stride: usize) -> Result<Self, WindowsError> {
         Self::of(Tokens::Memory(tokens), window, stride)
     }
 
-    /// As [`new`](Self::new), for tokens that stay in their files and are read when a sample is asked for.
+    /// As [`new`](Self::new), for tokens that stay on disk; each sample is read when it is requested.
     ///
     /// # Errors
     ///
@@ -126,23 +123,23 @@ impl Windows {
         Ok(windows)
     }
 
-    /// Number of samples, one at least.
+    /// Number of samples, at least one.
     #[expect(clippy::len_without_is_empty, reason = "there is always a sample")]
     pub fn len(&self) -> usize {
         (self.n_tokens() - self.window).div_ceil(self.stride)
     }
 
-    /// Tokens of a sample (T).
+    /// Number of tokens per sample (T).
     pub fn window(&self) -> usize {
         self.window
     }
 
-    /// Tokens from one sample's start to the next one's.
+    /// Number of tokens from the start of one sample to that of the next.
     pub fn stride(&self) -> usize {
         self.stride
     }
 
-    /// Tokens that the samples are cut from.
+    /// Number of tokens that the samples are cut from.
     pub fn n_tokens(&self) -> usize {
         match &self.tokens {
             Tokens::Memory(tokens) => tokens.len(),
@@ -150,11 +147,11 @@ impl Windows {
         }
     }
 
-    /// Gives all tokens, in their order, piece by piece.
+    /// Passes all tokens to `visit` in order, piece by piece.
     ///
     /// # Errors
     ///
-    /// If a file with them cannot be read any more.
+    /// If a token file can no longer be read.
     pub fn for_each_piece(&self, mut visit: impl FnMut(&[u32])) -> Result<(), ShardError> {
         const PIECE_TOKENS: usize = 1 << 18;
         match &self.tokens {
@@ -172,7 +169,7 @@ impl Windows {
         Ok(())
     }
 
-    /// All tokens that the samples are cut from, where they are in memory.
+    /// All tokens that the samples are cut from, or `None` if they are on disk.
     pub fn tokens(&self) -> Option<&[u32]> {
         match &self.tokens {
             Tokens::Memory(tokens) => Some(tokens),
@@ -180,16 +177,16 @@ impl Windows {
         }
     }
 
-    /// Adds input and target of sample `i`, `window` tokens each, to the ends of `inputs` and `targets`. Where they have
-    /// room for them, nothing is allocated.
+    /// Appends input and target of sample `i`, `window` tokens each, to `inputs` and `targets`. Allocates
+    /// nothing if their capacity suffices.
     ///
     /// # Errors
     ///
-    /// If a file with the tokens cannot be read any more; nothing has been added then.
+    /// If a token file can no longer be read; nothing has been appended then.
     ///
     /// # Panics
     ///
-    /// If there is no sample `i`.
+    /// If sample `i` does not exist.
     pub fn read(&self, i: usize, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) -> Result<(), ShardError> {
         assert!(i < self.len(), "windows: sample {i} of {}", self.len());
         let (start, window) = (i * self.stride, self.window);

@@ -4,19 +4,20 @@ use std::fmt;
 
 use calame_kernels::{AdamW, AttentionShape, DropMask, Key, Precision};
 
-use crate::tensor::{ElementFormat, Storage, Tensor, View, ViewMut};
+use crate::tensor::{Dims, ElementFormat, Tensor, View, ViewMut};
 
 /// Every operation of training and inference on the storage of one device.
 ///
 /// [`crate::ops`] documents each operation under the same name, and calls it with tensors that this device has created.
 /// What is written is `&mut`, and overwritten unless the name ends in `_add` or the argument is a gradient of a parameter
-/// (`grad`, `dweight`, `dbias`), which is added to. An operation may return before it is done; [`read`](Self::read) waits.
+/// (`grad`, `dweight`, `dbias`), which is added to. A tensor without elements is absent: no device has created it, and
+/// operations leave it alone. An operation may return before it is done; [`read`](Self::read) waits.
 pub trait Backend: fmt::Debug + Send + Sync {
     /// The number format of the operands of products.
     fn precision(&self) -> Precision;
 
-    /// Zeros; `sparse` expects few of the rows ever to be touched.
-    fn zeros(&self, n_elements: usize, format: ElementFormat, sparse: bool) -> Storage;
+    /// A tensor of zeros; `sparse` expects few of its rows ever to be touched.
+    fn zeros(&self, dims: Dims, format: ElementFormat, sparse: bool) -> Tensor;
     /// f32 from this machine's memory.
     fn write(&self, from: &[f32], to: &mut Tensor);
     /// Ids from this machine's memory.
@@ -27,17 +28,17 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn copy(&self, x: &Tensor, y: &mut Tensor);
     /// y = x, whose numbers may be in any format, in f32.
     fn dequantize(&self, x: &Tensor, y: &mut Tensor);
-    /// x = value.
+    /// x = value in every element, also where memory is zero already.
     fn fill(&self, value: f32, x: &mut Tensor);
     /// x = 0; memory that is zero already stays untouched.
     fn zero(&self, x: &mut Tensor);
-    /// x ← alpha·x.
+    /// x ← alpha·x, element by element.
     fn scale(&self, alpha: f32, x: &mut Tensor);
-    /// y += alpha·x.
+    /// y += alpha·x, element by element.
     fn add_scaled(&self, alpha: f32, x: &Tensor, y: &mut Tensor);
     /// Uniform random numbers in [low, high).
     fn fill_uniform(&self, key: Key, low: f32, high: f32, x: &mut Tensor);
-    /// Normal random numbers.
+    /// Normal random numbers of the given mean and standard deviation.
     fn fill_normal(&self, key: Key, mean: f32, std: f32, x: &mut Tensor);
     /// ids\[i\] = i mod n.
     fn fill_positions(&self, n: usize, ids: &mut Tensor);
@@ -74,7 +75,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         y: &mut Tensor,
         lse: &mut Tensor,
     );
-    /// dqkv [B·T, 3C].
+    /// dqkv [B·T, 3C] from dy and what forward read and wrote.
     fn attention_backward(
         &self,
         shape: AttentionShape,
@@ -101,7 +102,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// y row = `wte[token] + wpe[position]`.
     fn embedding_forward(&self, tokens: &Tensor, positions: &Tensor, wte: &Tensor, wpe: &Tensor, y: &mut Tensor);
-    /// dwte and dwpe are added to unless they are absent; `touched` gets the rows of wte that were.
+    /// dwte and dwpe are added to unless they are absent; `touched` gets at least the rows of wte that were: all of them on
+    /// a device whose ids would have to be transferred first.
     fn embedding_backward(
         &self,
         tokens: &Tensor,
@@ -112,9 +114,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
         touched: &mut RowSet,
     );
 
-    /// y = x·mask.
+    /// y = x·mask, element by element.
     fn drop_elements(&self, x: &Tensor, mask: &DropMask<'_>, rows_per_sequence: usize, y: &mut Tensor);
-    /// x ← x·mask.
+    /// x ← x·mask, element by element.
     fn drop_in_place(&self, mask: &DropMask<'_>, rows_per_sequence: usize, x: &mut Tensor);
 
     /// Rows `which` of x, one after another in y.
@@ -135,7 +137,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn sum_losses(&self, losses: &Tensor, weights: Option<&Tensor>, n_rows: usize) -> f64;
 
     /// One AdamW step on one parameter, whose gradient is set to zero. Rows outside `touched` have never had a gradient:
-    /// they only decay.
+    /// they only decay. Gradient and moments of such a row are zero, so that a device may treat it as the others.
     fn adamw(
         &self,
         step: &AdamW,
@@ -149,16 +151,16 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn sum_of_squares(&self, x: &Tensor) -> f64;
     /// Whether every element is a finite number.
     fn all_finite(&self, x: &Tensor) -> bool;
-    /// Adds the rows of x that hold anything but zeros.
+    /// Adds at least the rows of x that hold anything but zeros.
     fn find_touched(&self, x: &Tensor, touched: &mut RowSet);
 }
 
 /// The scale and shift of a layer normalisation.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine<'a> {
-    /// Gain `[C]`.
+    /// What each normalised channel is multiplied by, `[C]`.
     pub weight: &'a Tensor,
-    /// Shift `[C]`.
+    /// What is added to each channel, `[C]`.
     pub bias: &'a Tensor,
 }
 
@@ -178,7 +180,7 @@ pub enum Init<'a> {
 /// What is done to a product while it is in the cache.
 #[derive(Debug)]
 pub enum Epilogue<'a> {
-    /// Nothing.
+    /// The product stays as it is.
     None,
     /// y becomes gelu(c); c stays as it is.
     Gelu {

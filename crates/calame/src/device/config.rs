@@ -13,7 +13,7 @@ pub const MAX_THREADS: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceConfig {
-    /// `cpu` or `auto`.
+    /// Where to compute: `cpu`, or `auto`, which takes it.
     pub device: String,
     /// What matrices are multiplied in: `f32`, `bf16` or `auto`.
     pub precision: String,
@@ -48,19 +48,19 @@ pub enum DeviceConfigError {
     /// A device that this build does not have.
     #[error("device.device is '{found}': expected cpu or auto")]
     UnknownDevice {
-        /// The value found.
+        /// The value in the configuration.
         found: String,
     },
     /// A number format that products cannot have.
     #[error("device.precision is '{found}': expected f32, bf16 or auto")]
     UnknownPrecision {
-        /// The value found.
+        /// The value in the configuration.
         found: String,
     },
     /// More threads than [`MAX_THREADS`].
     #[error("device.threads is {found}: expected at most {MAX_THREADS}")]
     TooManyThreads {
-        /// The value found.
+        /// The value in the configuration.
         found: usize,
     },
     /// An instruction set that calame has no kernels for.

@@ -29,7 +29,7 @@ pub enum Phase {
     Dropout,
     /// Softmax and cross-entropy over the vocabulary, with the gradient of the logits.
     Loss,
-    /// Logits.
+    /// Logits, in training and in decoding.
     HeadForward,
     /// dx of the head.
     HeadBackwardInput,
@@ -37,7 +37,7 @@ pub enum Phase {
     HeadBackwardWeight,
     /// The norm of the gradients, and the search for what is not finite or not zero.
     Norm,
-    /// The optimizer.
+    /// The optimizer's update of weights and moments.
     AdamW,
     /// Keys and values of new tokens into their pages.
     StoreKv,

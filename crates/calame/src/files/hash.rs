@@ -8,7 +8,7 @@ use sha2::Digest;
 
 use super::FileError;
 
-/// Bytes read at a time.
+/// Bytes read at a time: large enough that system calls cost little next to hashing.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// A SHA-256 digest under construction, for data that arrives in pieces.
@@ -28,7 +28,12 @@ impl Sha256 {
 
     /// The digest of all data, as 64 lower-case hexadecimal digits.
     pub fn finish(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.finish_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The digest of all data.
+    pub fn finish_bytes(self) -> [u8; 32] {
+        self.0.finalize().into()
     }
 }
 

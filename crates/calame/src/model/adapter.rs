@@ -12,9 +12,9 @@ use crate::tensor::{Alloc, Tensor};
 /// An adapter of a linear layer; also its gradients and its moments.
 #[derive(Clone, Debug)]
 pub struct Adapter {
-    /// [rank, C].
+    /// Factor A, [rank, C]: from the layer's inputs to the rank.
     pub a: Tensor,
-    /// [columns, rank].
+    /// Factor B, [columns, rank]: from the rank to the layer's outputs.
     pub b: Tensor,
     /// The factor of the product: alpha / rank.
     pub scale: f32,
@@ -25,7 +25,7 @@ pub struct Adapter {
 /// Work space of the adapters of all layers.
 #[derive(Debug)]
 pub struct AdapterScratch {
-    /// scale·x·Aᵀ, [R, rank].
+    /// scale·x·Aᵀ, [R, rank], where R is the rows of x.
     inner: Tensor,
     dinner: Tensor,
 }

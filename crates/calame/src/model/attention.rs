@@ -15,14 +15,14 @@ use crate::tensor::{Alloc, Tensor};
 pub struct Attention {
     /// [3C, C]: queries, keys, values one after another, heads one after another in each.
     pub c_attn: Linear,
-    /// [C, C].
+    /// [C, C]: back to the residual stream.
     pub c_proj: Linear,
 }
 
 /// What backward reads besides the layer's input.
 #[derive(Debug)]
 pub struct AttentionSaved {
-    /// [B·T, 3C].
+    /// Queries, keys and values, [B·T, 3C].
     pub qkv: Tensor,
     /// The heads' outputs, [B·T, C].
     pub y: Tensor,
@@ -43,9 +43,9 @@ pub enum Attend<'a> {
     Pages {
         /// The sequence and the position of each row.
         rows: KvRows<'a>,
-        /// The layer's keys.
+        /// The layer's keys, [positions of all pages, C].
         keys: &'a mut Tensor,
-        /// The layer's values.
+        /// The layer's values, [positions of all pages, C].
         values: &'a mut Tensor,
     },
 }

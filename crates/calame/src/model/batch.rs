@@ -15,7 +15,7 @@ pub struct BatchSlices<'a> {
     /// A number for each token. A segment is a run of equal numbers in a sequence: its tokens see each other only, and its
     /// positions count from 0, as if it were alone.
     pub segments: Option<&'a [u32]>,
-    /// B.
+    /// B: rows of the batch.
     pub n_sequences: usize,
 }
 
@@ -129,12 +129,12 @@ impl Batch {
         }
     }
 
-    /// B.
+    /// B of the loaded batch.
     pub fn n_sequences(&self) -> usize {
         self.n_sequences
     }
 
-    /// T.
+    /// T of the loaded batch.
     pub fn n_positions(&self) -> usize {
         self.n_positions
     }

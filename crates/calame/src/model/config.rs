@@ -26,7 +26,7 @@ pub struct ModelConfig {
     pub n_embd: usize,
     /// NH: attention heads; they divide C.
     pub n_head: usize,
-    /// L: blocks.
+    /// L: number of blocks.
     pub n_layer: usize,
     /// Probability of dropping an element: of the embedding, of attention weights, of both branches of a block.
     pub dropout: f32,
@@ -43,13 +43,13 @@ pub struct ModelConfig {
 pub enum Preset {
     /// The report's and the book's: 163M parameters, a head of its own, no qkv bias.
     Book,
-    /// OpenAI's 124M.
+    /// OpenAI's GPT-2 with 124M parameters.
     Gpt2,
-    /// OpenAI's 355M.
+    /// OpenAI's GPT-2 with 355M parameters.
     Gpt2Medium,
-    /// OpenAI's 774M.
+    /// OpenAI's GPT-2 with 774M parameters.
     Gpt2Large,
-    /// OpenAI's 1558M.
+    /// OpenAI's GPT-2 with 1558M parameters.
     Gpt2Xl,
     /// 30M parameters, 14M of them with a vocabulary of 8,192: learns a book or two in half an hour.
     Small,
@@ -58,7 +58,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// All of them.
+    /// Every preset, in the order of `--help`.
     pub const ALL: [Preset; 7] = [
         Preset::Book,
         Preset::Gpt2,
@@ -128,7 +128,7 @@ pub enum ConfigError {
     Size {
         /// The key in section `[model]`.
         key: &'static str,
-        /// What it is.
+        /// The value in the configuration.
         value: String,
         /// What it may be.
         expected: &'static str,
@@ -139,9 +139,9 @@ pub enum ConfigError {
          as many channels (for this width: {divisors})"
     )]
     Heads {
-        /// NH.
+        /// NH of the configuration.
         n_head: usize,
-        /// C.
+        /// C of the configuration.
         n_embd: usize,
         /// Numbers of heads that would do.
         divisors: String,

@@ -1,4 +1,8 @@
-//! Where a dropout mask comes from.
+//! The source of dropout masks.
+//!
+//! The key of a mask is (seed, step) and its counter (sequence in the step's whole batch, layer and site, row, column):
+//! accumulation and several machines draw the masks of one large batch, and backward computes them again instead of reading
+//! them. Masks in the order of PyTorch's generator cannot be computed again: [`Masks`] stores them, a bit an element.
 
 use super::ModelConfig;
 use crate::ops::DropMask;
@@ -128,7 +132,7 @@ impl Masks {
             Site::AttentionBranch => &self.blocks[layer].attention_branch,
             Site::MlpBranch => &self.blocks[layer].mlp_branch,
         };
-        let scale = 1.0 / (1.0 - self.rate) as f32;
+        let scale = Generator::dropout_scale(self.rate);
         DropMask::stored(&mask.words, mask.rows_per_sequence, mask.columns, scale)
     }
 }

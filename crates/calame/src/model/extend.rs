@@ -22,9 +22,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// None yet.
+    /// A call without rows, to which they are added.
     pub fn new() -> Rows {
         Rows::default()
+    }
+
+    /// None yet, with the capacity for `n_rows`.
+    pub fn with_capacity(n_rows: usize, alloc: &mut Alloc<'_>) -> Rows {
+        let mut rows = Rows { tokens: alloc.list(n_rows), sequences: alloc.list(n_rows), wanted: alloc.list(n_rows) };
+        rows.clear();
+        rows
     }
 
     /// Removes all rows; the capacity stays.
@@ -44,7 +51,7 @@ impl Rows {
         self.sequences.push(sequence as u32);
     }
 
-    /// Number of rows.
+    /// Number of rows, over all sequences.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }

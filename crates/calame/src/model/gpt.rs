@@ -16,15 +16,15 @@ use crate::tensor::{Alloc, Tensor};
 /// Parameters of a GPT; also each of its Adam moments.
 #[derive(Clone, Debug)]
 pub struct Gpt {
-    /// The shape.
+    /// Sizes and options that give every tensor its shape.
     pub config: ModelConfig,
     /// Token embedding [V, C].
     pub wte: Tensor,
     /// Position embedding [n_positions, C].
     pub wpe: Tensor,
-    /// The blocks.
+    /// The L blocks, in the order of forward.
     pub h: Vec<Block>,
-    /// The last normalisation.
+    /// The normalisation between the last block and the head.
     pub ln_f: LayerNorm,
     /// [V, C]; absent where the head is `wte`.
     pub lm_head: Tensor,
@@ -35,9 +35,9 @@ pub struct Gpt {
 pub enum Part {
     /// `ln_f` and a head of its own.
     Head,
-    /// Block i.
+    /// The parameters of block i.
     Block(usize),
-    /// `wte` and `wpe`.
+    /// `wte` and `wpe`, and with `wte` a tied head.
     Embeddings,
 }
 
@@ -181,7 +181,9 @@ impl Gpt {
         };
         let h = (0..config.n_layer).map(block).collect();
         zeros.base = base;
-        let (ln_f, lm_head) = (LayerNorm::zeros(&mut zeros, &LN_F), zeros.tensor(&LM_HEAD));
+        let ln_f = LayerNorm::zeros(&mut zeros, &LN_F);
+        zeros.base = base && trainable.lm_head;
+        let lm_head = zeros.tensor(&LM_HEAD);
         Gpt { config: config.clone(), wte, wpe, h, ln_f, lm_head }
     }
 

@@ -20,18 +20,20 @@ pub struct Trainable {
     pub first_block: usize,
     /// Whether only adapters, and a head that the objective owns, are trained.
     pub adapters_only: bool,
+    /// Whether the model's head, where it is a table of its own, is trained: not with a head that the objective owns.
+    pub lm_head: bool,
 }
 
 impl Trainable {
-    /// Every parameter.
-    pub const ALL: Trainable = Trainable { first_block: 0, adapters_only: false };
+    /// Every parameter of the model.
+    pub const ALL: Trainable = Trainable { first_block: 0, adapters_only: false, lm_head: true };
 
     /// The adapters of every block.
-    pub const ADAPTERS: Trainable = Trainable { first_block: 0, adapters_only: true };
+    pub const ADAPTERS: Trainable = Trainable { first_block: 0, adapters_only: true, lm_head: false };
 
     /// The blocks from `first_block` on, the last normalisation and the head.
     pub fn from_block(first_block: usize) -> Trainable {
-        Trainable { first_block, adapters_only: false }
+        Trainable { first_block, ..Trainable::ALL }
     }
 
     fn embeddings(self) -> bool {
@@ -44,7 +46,7 @@ impl Trainable {
 pub struct EmbeddingGradient {
     /// [V, C], with the head's share where the head is tied.
     pub wte: Tensor,
-    /// [n_positions, C].
+    /// Of the position embedding, [n_positions, C].
     pub wpe: Tensor,
     /// Rows of `wte` that are not zero. A sum of gradients has the union of their rows.
     pub touched: RowSet,
@@ -65,9 +67,9 @@ pub struct HeadGradient {
 #[derive(Debug)]
 pub enum PartGradient {
     /// The last normalisation and the head: final first.
-    Head(HeadGradient),
+    Head(Box<HeadGradient>),
     /// A block, with its number.
-    Block(usize, Block),
+    Block(usize, Box<Block>),
     /// The embeddings: final last.
     Embeddings(EmbeddingGradient),
 }
@@ -129,7 +131,7 @@ impl PartGradient {
 /// The weights that a step may change.
 #[derive(Debug)]
 pub struct Weights<'a> {
-    /// The model.
+    /// The model's own parameters.
     pub gpt: &'a mut Gpt,
     /// The head that the objective owns.
     pub own_head: Option<&'a mut Head>,
@@ -180,8 +182,8 @@ pub struct Gradients {
     trainable: Trainable,
     n_layer: usize,
     /// Absent while the sink has it, as are the others.
-    head: Option<HeadGradient>,
-    blocks: Vec<Option<Block>>,
+    head: Option<Box<HeadGradient>>,
+    blocks: Vec<Option<Box<Block>>>,
     embeddings: Option<EmbeddingGradient>,
 }
 
@@ -214,10 +216,11 @@ impl Gradients {
         let mut zeros = Zeros { config, base: !trainable.adapters_only, alloc };
         let head = HeadGradient {
             ln_f: LayerNorm::zeros(&mut zeros, &params::LN_F),
-            lm_head: zeros.tensor(&params::LM_HEAD),
+            lm_head: if trainable.lm_head { zeros.tensor(&params::LM_HEAD) } else { Tensor::absent() },
             own: own_head.map(|head| head.zeros_like(zeros.alloc)),
         };
-        let blocks = (0..n_buffers.clamp(1, n_trained.max(1)).min(n_trained)).map(|_| Some(Block::zeros(&mut zeros)));
+        let blocks =
+            (0..n_buffers.clamp(1, n_trained.max(1)).min(n_trained)).map(|_| Some(Box::new(Block::zeros(&mut zeros))));
         let blocks = blocks.collect();
         zeros.base = trainable.embeddings();
         let embeddings = EmbeddingGradient {
@@ -225,10 +228,16 @@ impl Gradients {
             wpe: zeros.tensor(&params::WPE),
             touched: if config.tied_head { RowSet::All } else { RowSet::Some(zeros.alloc.list(config.vocab_size)) },
         };
-        Gradients { trainable, n_layer: config.n_layer, head: Some(head), blocks, embeddings: Some(embeddings) }
+        Gradients {
+            trainable,
+            n_layer: config.n_layer,
+            head: Some(Box::new(head)),
+            blocks,
+            embeddings: Some(embeddings),
+        }
     }
 
-    /// What is trained.
+    /// Which parameters have gradients here.
     pub fn trainable(&self) -> Trainable {
         self.trainable
     }
@@ -247,7 +256,7 @@ impl Gradients {
         assert_eq!(self.blocks.len(), self.n_layer.saturating_sub(first), "Gradients: blocks share buffers");
         let (embeddings, head) = (held(self.embeddings.as_ref()), held(self.head.as_ref()));
         let blocks = self.blocks.iter().enumerate();
-        let blocks = blocks.flat_map(move |(slot, block)| params::block(first + slot, held(block.as_ref())));
+        let blocks = blocks.flat_map(move |(slot, block)| params::block(first + slot, held(block.as_deref())));
         let own_head = head.own.as_ref().into_iter().flat_map(Head::tensors);
         let all = params::embeddings(&embeddings.wte, &embeddings.wpe).into_iter().chain(blocks);
         all.chain(params::head(&head.ln_f, &head.lm_head)).chain(own_head)

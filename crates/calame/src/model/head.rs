@@ -8,7 +8,7 @@ use crate::tensor::{Alloc, Tensor};
 /// A head of K outputs that an objective owns, such as a classifier's; also its gradients and its moments.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// [K, C].
+    /// [K, C]: a row for each output.
     pub weight: Tensor,
     /// `[K]`; absent in a head without bias.
     pub bias: Tensor,
@@ -26,7 +26,7 @@ impl Head {
         Head::zeros(self.n_outputs(), self.weight.row_len(), !self.bias.is_empty(), alloc)
     }
 
-    /// K.
+    /// K: classes of a classifier.
     pub fn n_outputs(&self) -> usize {
         self.weight.n_rows()
     }

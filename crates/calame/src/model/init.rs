@@ -1,4 +1,4 @@
-//! Fresh weights.
+//! Fresh weights, drawn as a parameter's [`ParamSpec`] says, or in the order of a PyTorch script.
 
 use super::params::{Initial, Param, ParamSpec};
 use super::{Gpt, Init, LayerNorm, Linear, ModelConfig};

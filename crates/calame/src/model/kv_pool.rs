@@ -53,7 +53,7 @@ pub enum KvError {
         len: usize,
         /// Positions that it was to get.
         n_new: usize,
-        /// Of the model.
+        /// Positions of the model's context.
         n_positions: usize,
     },
 }

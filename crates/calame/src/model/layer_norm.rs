@@ -8,18 +8,18 @@ use crate::tensor::{Alloc, Tensor};
 /// Parameters of a layer normalisation.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    /// `[C]`.
+    /// What each normalised channel is multiplied by, `[C]`.
     pub weight: Tensor,
-    /// `[C]`.
+    /// What is added to each channel, `[C]`.
     pub bias: Tensor,
 }
 
 /// What backward reads besides the layer's input.
 #[derive(Debug)]
 pub struct LayerNormSaved {
-    /// [B·T].
+    /// The mean of each row, [B·T].
     pub mean: Tensor,
-    /// [B·T].
+    /// 1/√(variance + 1e-5) of each row, [B·T].
     pub rstd: Tensor,
 }
 

@@ -9,7 +9,7 @@ use crate::tensor::{Alloc, Tensor};
 /// Parameters of a linear layer.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// [OC, C].
+    /// [OC, C]: a row for each output channel.
     pub weight: Tensor,
     /// `[OC]`; absent in a layer without bias.
     pub bias: Tensor,

@@ -33,7 +33,7 @@ pub struct TrainingSizes {
     pub n_sequences: usize,
     /// B of an evaluation.
     pub n_evaluated: usize,
-    /// T.
+    /// T of steps and evaluations.
     pub n_positions: usize,
     /// Whether dropout masks are stored.
     pub stores_masks: bool,
@@ -108,12 +108,12 @@ pub struct ParameterBytes {
     pub all: u64,
     /// Of the token embedding.
     pub wte: u64,
-    /// Of one block.
+    /// Of each of the L blocks.
     pub block: u64,
 }
 
 impl ParameterBytes {
-    /// Counts a model's.
+    /// Counts the parameters of a model that need not be in memory.
     pub fn of(config: &ModelConfig) -> ParameterBytes {
         // All blocks have the same shape: the second one's share counts for all but the first.
         let of = |n_layer, vocab_size| {

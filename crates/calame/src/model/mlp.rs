@@ -10,9 +10,9 @@ use crate::tensor::{Alloc, Tensor};
 /// Parameters of the MLP.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    /// [4C, C].
+    /// [4C, C]: widens the residual stream.
     pub c_fc: Linear,
-    /// [C, 4C].
+    /// [C, 4C]: back to the residual stream.
     pub c_proj: Linear,
 }
 

@@ -23,6 +23,7 @@ mod linear;
 mod memory;
 mod mlp;
 pub mod params;
+mod transfer;
 mod zeros;
 
 pub use adapter::{Adapter, AdapterScratch};

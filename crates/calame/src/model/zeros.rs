@@ -7,7 +7,7 @@ use crate::tensor::{Alloc, Dims, Tensor};
 /// Creates the tensors of a layer, all zeros.
 #[derive(Debug)]
 pub struct Zeros<'z, 'd> {
-    /// The model's shape.
+    /// The shape that every tensor follows from.
     pub config: &'z ModelConfig,
     /// Whether the model's own parameters are created: adapters are trained without them.
     pub base: bool,

@@ -3,15 +3,15 @@
 use calame_kernels::{self as kernels, AdamW, AttentionShape, DropMask, Key, KvPages, MatMut, MatRef, Precision};
 
 use crate::device::{Affine, Backend, Cpu, Epilogue, Init, KvRows, RowSet};
-use crate::tensor::{ElementFormat, Storage, Tensor, View, ViewMut};
+use crate::tensor::{Dims, ElementFormat, Storage, Tensor, View, ViewMut};
 
 impl Backend for Cpu {
     fn precision(&self) -> Precision {
         self.precision
     }
 
-    fn zeros(&self, n_elements: usize, format: ElementFormat, sparse: bool) -> Storage {
-        Storage::on_host(n_elements, format, sparse)
+    fn zeros(&self, dims: Dims, format: ElementFormat, sparse: bool) -> Tensor {
+        Tensor::new(Storage::on_host(dims.n_elements(), format, sparse), dims)
     }
 
     fn write(&self, from: &[f32], to: &mut Tensor) {

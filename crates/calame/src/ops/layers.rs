@@ -124,7 +124,7 @@ pub fn embedding_backward(
     });
 }
 
-/// y = x·mask.
+/// y = x·mask, in which dropped elements are 0 and the others scaled.
 ///
 /// # Panics
 /// If the sizes do not agree, or a tensor is not on the device.
@@ -134,7 +134,7 @@ pub fn drop_elements(dev: &Device, x: &Tensor, mask: &DropMask<'_>, rows_per_seq
     dev.run(Phase::Dropout, work, |on| on.drop_elements(x, mask, rows_per_sequence, y));
 }
 
-/// x ← x·mask.
+/// x ← x·mask, in which dropped elements become 0 and the others are scaled.
 ///
 /// # Panics
 /// If the mask is not for as many rows and columns, or the tensor is not on the device.

@@ -93,9 +93,9 @@ pub fn linear_backward_weight(dev: &Device, dy: &Tensor, x: &Tensor, dweight: &m
 /// the layer's output columns.
 #[derive(Clone, Debug)]
 pub struct LowRank<'a> {
-    /// [rank, C].
+    /// Factor A, [rank, C].
     pub a: &'a Tensor,
-    /// [columns, rank].
+    /// Factor B, [columns, rank].
     pub b: &'a Tensor,
     /// The factor of the product, alpha / rank.
     pub scale: f32,
@@ -149,14 +149,14 @@ pub fn low_rank_backward_weight(
     }
 }
 
-/// inner = scale·x·aᵀ.
+/// inner [R, rank] = scale·x·aᵀ.
 fn inner_product(dev: &Device, x: &Tensor, adapter: &LowRank<'_>, inner: &mut Tensor) {
     let a = adapter.a.view().t();
     product(dev, Phase::LinearForward, x.view(), a, inner.view_mut(), Init::Zero, Epilogue::None);
     scale(dev, adapter.scale, inner);
 }
 
-/// dinner = scale·dy·b.
+/// dinner [R, rank] = scale·dy·b, of the adapter's columns of dy.
 fn inner_gradient(dev: &Device, dy: &Tensor, adapter: &LowRank<'_>, dinner: &mut Tensor) {
     let (phase, dy) = (Phase::LinearBackwardInput, dy.view().columns(adapter.columns.clone()));
     product(dev, phase, dy, adapter.b.view(), dinner.view_mut(), Init::Zero, Epilogue::None);

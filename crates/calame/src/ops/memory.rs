@@ -50,6 +50,11 @@ pub fn read_to_host(dev: &Device, from: &Tensor, to: &mut Tensor) {
     read_into(dev, from, to.host_mut());
 }
 
+/// Copies an f32 tensor in this machine's memory to one of the device, which has as many elements.
+pub fn write_from_host(dev: &Device, from: &Tensor, to: &mut Tensor) {
+    write(dev, from.host(), to);
+}
+
 /// y = x, both f32 or both ids.
 ///
 /// # Panics
@@ -82,7 +87,7 @@ pub fn zero(dev: &Device, x: &mut Tensor) {
     dev.run(Phase::Memory, Work::passes(x.len()), |on| on.zero(x));
 }
 
-/// x ← alpha·x.
+/// x ← alpha·x, element by element.
 ///
 /// # Panics
 /// If the tensor is not on the device.
@@ -90,7 +95,7 @@ pub fn scale(dev: &Device, alpha: f32, x: &mut Tensor) {
     dev.run(Phase::Memory, Work::passes(2 * x.len()), |on| on.scale(alpha, x));
 }
 
-/// y += alpha·x.
+/// y += alpha·x, element by element.
 ///
 /// # Panics
 /// If the sizes do not agree, or a tensor is not on the device.
@@ -106,7 +111,7 @@ pub fn fill_uniform(dev: &Device, key: Key, low: f32, high: f32, x: &mut Tensor)
     dev.run(Phase::Memory, Work::passes(x.len()), |on| on.fill_uniform(key, low, high, x));
 }
 
-/// Normal random numbers.
+/// Normal random numbers of the given mean and standard deviation.
 ///
 /// # Panics
 /// If the tensor is not on the device.

@@ -73,7 +73,7 @@ impl<'a> Alloc<'a> {
         let n_elements = dims.as_slice().iter().fold(1, |n: u64, &size| n.saturating_mul(size as u64));
         self.bytes = self.bytes.saturating_add(format.n_bytes(n_elements));
         match self.target {
-            Target::Device(device) => Tensor::new(device.backend().zeros(dims.n_elements(), format, sparse), dims),
+            Target::Device(device) => device.backend().zeros(dims, format, sparse),
             Target::Host => Tensor::new(Storage::on_host(dims.n_elements(), format, sparse), dims),
             Target::Count => Tensor::absent(),
         }

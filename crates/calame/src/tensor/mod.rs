@@ -24,7 +24,7 @@ impl Dims {
         &self.sizes[..self.rank]
     }
 
-    /// Number of elements.
+    /// The product of the sizes.
     pub fn n_elements(&self) -> usize {
         self.as_slice().iter().product()
     }
@@ -86,12 +86,12 @@ impl Tensor {
         Tensor { storage, dims }
     }
 
-    /// Sizes, outermost first.
+    /// The sizes of the dimensions, outermost first.
     pub fn dims(&self) -> &[usize] {
         self.dims.as_slice()
     }
 
-    /// Number of elements.
+    /// Number of elements: the product of the dimensions.
     pub fn len(&self) -> usize {
         self.dims.n_elements()
     }

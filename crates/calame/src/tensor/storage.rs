@@ -21,7 +21,7 @@ pub enum Storage {
     U32(Vec<u32>),
     /// Weights in one of ggml's block formats, as a GGUF file stores them.
     Blocks {
-        /// The blocks' format.
+        /// How a block stores its elements.
         format: NumberFormat,
         /// Whole blocks, row by row.
         bytes: Vec<u8>,

@@ -42,7 +42,7 @@ impl<'a> View<'a> {
         View { columns, ..self }
     }
 
-    /// The transpose.
+    /// The transpose of the matrix; nothing moves.
     #[must_use]
     pub fn t(self) -> View<'a> {
         View { transposed: !self.transposed, ..self }

@@ -1,16 +1,16 @@
-//! GPT-2's spelling of bytes as printable characters, in which its vocabulary files are written.
+//! GPT-2's spelling of bytes as printable characters, used in its vocabulary files.
 //!
-//! A printable byte of Latin-1 is the character of its own number; the 68 others are U+0100, U+0101, … in order,
-//! so that a space is `Ġ` and a line feed `Ċ`.
+//! A printable byte of Latin-1 is spelled as the character with the same number; the other 68 are spelled U+0100,
+//! U+0101, … in order. A space is thus `Ġ` and a line feed `Ċ`.
 //! Source: `bytes_to_unicode` in `encoder.py` of openai/gpt-2.
 
-/// One past the highest character of the spelling: 256 and the 68 bytes that are not printable.
+/// One more than the highest character of the spelling: 256 plus the 68 unprintable bytes.
 const N_CHARS: usize = 256 + 68;
 
-/// For each byte, the number of its character.
+/// The character number of each byte.
 const SPELLING: [u16; 256] = spelling();
 
-/// For each character below [`N_CHARS`], its byte, or [`NO_BYTE`].
+/// The byte of each character below [`N_CHARS`], or [`NO_BYTE`].
 const BYTES: [u16; N_CHARS] = bytes();
 
 const NO_BYTE: u16 = u16::MAX;
@@ -42,12 +42,12 @@ const fn bytes() -> [u16; N_CHARS] {
     bytes
 }
 
-/// The bytes spelled as characters.
+/// Spells bytes as characters.
 pub(super) fn spell(bytes: &[u8]) -> String {
     bytes.iter().filter_map(|&byte| char::from_u32(u32::from(SPELLING[usize::from(byte)]))).collect()
 }
 
-/// The bytes that a spelling stands for, or the first character that stands for none.
+/// Converts a spelling back to bytes. The error is the first character that is not part of the spelling.
 pub(super) fn unspell(text: &str) -> Result<Vec<u8>, char> {
     text.chars().map(|c| BYTES.get(c as usize).and_then(|&byte| u8::try_from(byte).ok()).ok_or(c)).collect()
 }

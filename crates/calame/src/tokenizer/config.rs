@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::{Bpe, SimpleTokenizer, Tokenizer, TokenizerError, read_json};
 use crate::files::read_text_at_most;
 
-/// The tokenizer of a vocabulary of a million tokens has some 100 MB.
+/// Maximum size of a `tokenizer.json`; one with a million tokens has about 100 MB.
 const MAX_JSON_BYTES: u64 = 256 << 20;
 
-/// Which tokenizer turns the text into tokens: section `[tokenizer]`.
+/// Which tokenizer a run uses: section `[tokenizer]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
-    /// `gpt2`, or one built from the training text: `simple-v1`, `simple-v2`; or the path of a `tokenizer.json`.
+    /// `gpt2`; `simple-v1` or `simple-v2`, which are built from the training text; or the path of a `tokenizer.json`.
     pub kind: String,
 }
 
@@ -26,12 +26,12 @@ impl Default for TokenizerConfig {
 }
 
 impl TokenizerConfig {
-    /// The tokenizer that `kind` names. `text` is the training text: `simple-v1` and `simple-v2` take their words from it, the
-    /// others ignore it.
+    /// Builds the tokenizer that `kind` names. `text` is the training text: `simple-v1` and `simple-v2` take
+    /// their words from it, the others ignore it.
     ///
     /// # Errors
-    /// [`TokenizerError::UnknownKind`] if `kind` is neither a name nor a file; [`TokenizerError::NoWords`] for a text without
-    /// words; as [`read_json`] for a file.
+    /// [`TokenizerError::UnknownKind`] if `kind` is neither a name nor a file; [`TokenizerError::NoWords`] for
+    /// a text without words; the errors of [`read_json`] for a file.
     pub fn build(&self, text: &str) -> Result<Arc<dyn Tokenizer>, TokenizerError> {
         Ok(match self.kind.as_str() {
             "gpt2" => Bpe::gpt2(),

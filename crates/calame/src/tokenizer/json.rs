@@ -1,7 +1,7 @@
-//! What every `tokenizer.json` of Hugging Face's format has in common.
+//! Parts of the `tokenizer.json` format that every kind of tokenizer shares.
 //!
-//! `version` is not read. `truncation` and `padding` are settings of a batch, which Hugging Face stores beside
-//! the tokenizer; they are no part of it and are left alone.
+//! `version` is not read. `truncation` and `padding` are batch settings that Hugging Face stores with the
+//! tokenizer; they are ignored.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
-/// Characters of a file's value that an error message shows.
+/// Maximum number of characters of a file's value that an error message quotes.
 const N_SHOWN: usize = 80;
 
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ struct Fields {
     model: Value,
 }
 
-/// A token that is found in a text before the model sees it.
+/// A token that is recognised in a text before the model runs.
 #[derive(Deserialize)]
 pub(super) struct AddedToken {
     pub id: u32,
@@ -45,13 +45,13 @@ pub(super) struct AddedToken {
 }
 
 impl AddedToken {
-    /// One that is found wherever its text stands.
+    /// A special token, recognised wherever its text occurs.
     pub(super) fn special(id: u32, content: String) -> Self {
         Self { id, content, single_word: false, lstrip: false, rstrip: false, special: true }
     }
 }
 
-/// A parsed file, and its name for errors.
+/// A parsed file, with its path for errors.
 pub(super) struct File {
     pub path: PathBuf,
     pub added_tokens: Vec<AddedToken>,
@@ -77,14 +77,14 @@ impl File {
         })
     }
 
-    /// Nothing but a name: for a vocabulary that stands in a file of another format.
+    /// A file with only a path: for a vocabulary that is part of a file of another format.
     pub(super) fn bare(path: &Path) -> Self {
         let [normalizer, pre_tokenizer, post_processor, decoder, model] = [const { Value::Null }; 5];
         let (path, added_tokens) = (path.to_owned(), Vec::new());
         Self { path, added_tokens, normalizer, pre_tokenizer, post_processor, decoder, model }
     }
 
-    /// The model's type. GPT-2's own file has none: then it is BPE if there are merges.
+    /// The model's type. GPT-2's own file does not name it; a file with merges is then BPE.
     pub(super) fn model_type(&self) -> Option<&str> {
         match self.model.get("type") {
             Some(kind) => kind.as_str(),
@@ -92,13 +92,13 @@ impl File {
         }
     }
 
-    /// The model's fields, taken out of the file.
+    /// Parses the model's fields, moving them out of the file.
     pub(super) fn take_model<T: DeserializeOwned>(&mut self) -> Result<T, TokenizerError> {
         serde_json::from_value(self.model.take())
             .map_err(|source| TokenizerError::Json { path: self.path.clone(), source })
     }
 
-    /// An error unless the file has no normalizer.
+    /// Returns an error if the file has a normalizer.
     pub(super) fn check_no_normalizer(&self) -> Result<(), TokenizerError> {
         if self.normalizer.is_null() {
             return Ok(());
@@ -122,7 +122,7 @@ impl File {
     }
 }
 
-/// A value of a file as an error message shows it.
+/// A value of a file, formatted for an error message.
 pub(super) fn shown(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "none".to_owned(),
@@ -130,7 +130,7 @@ pub(super) fn shown(value: Option<&Value>) -> String {
     }
 }
 
-/// The first characters of a text that may be long.
+/// The beginning of a text that may be long.
 pub(super) fn shorten(text: &str) -> String {
     match text.char_indices().nth(N_SHOWN) {
         None => text.to_owned(),

@@ -1,8 +1,11 @@
-//! A text cut into GPT-2's pieces, by a scanner instead of a regular expression.
+//! Cuts a text into GPT-2's pieces with a hand-written scanner instead of a regular expression.
 //!
-//! The pattern is `'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`: the first alternative that
-//! matches is taken, and each takes what it can. The classes are those of the crate `regex-syntax`, so that they are the
-//! ones that the expression itself would use.
+//! The pattern is `'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`: the first matching
+//! alternative wins, and each is greedy. The character classes come from the crate `regex-syntax`, so they equal
+//! those of the expression.
+//!
+//! With the piece cache the scanner encodes several times faster than the expression and `tiktoken-rs`, which merges
+//! the bytes of every piece anew. Tests compare the two on every character.
 //!
 //! Source: `encoder.py` of openai/gpt-2.
 
@@ -10,17 +13,17 @@ use std::sync::OnceLock;
 
 use regex_syntax::hir::{Class, HirKind};
 
-/// What a character is to the pattern.
+/// The class of a character in the pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Letter,
     Number,
     Space,
-    /// Signs, marks, and whatever else there is.
+    /// Punctuation, marks and everything else.
     Other,
 }
 
-/// A set of characters, one bit each.
+/// A set of characters as a bitmap.
 struct CharSet(Vec<u64>);
 
 impl CharSet {
@@ -51,7 +54,7 @@ fn classes() -> &'static Classes {
     CLASSES.get_or_init(|| Classes { letters: CharSet::of_class(r"\p{L}"), numbers: CharSet::of_class(r"\p{N}") })
 }
 
-/// The kind of each ASCII character.
+/// The class of each ASCII character.
 const ASCII: [Kind; 128] = ascii();
 
 const fn ascii() -> [Kind; 128] {
@@ -69,19 +72,19 @@ const fn ascii() -> [Kind; 128] {
     kinds
 }
 
-/// The pieces of a text, in order; together they are the text.
+/// Cuts a text into pieces; joined in order they are the text.
 pub(super) fn pieces(text: &str) -> Pieces<'_> {
     Pieces { rest: text, classes: classes() }
 }
 
-/// What [`pieces`] gives.
+/// Iterator over the pieces of a text, returned by [`pieces`].
 pub(super) struct Pieces<'a> {
     rest: &'a str,
     classes: &'static Classes,
 }
 
 impl<'a> Pieces<'a> {
-    /// Kind and length in bytes of the character at `at`; none at the end.
+    /// Class and byte length of the character at `at`, or `None` at the end.
     #[inline]
     fn kind(&self, at: usize) -> Option<(Kind, usize)> {
         let byte = *self.rest.as_bytes().get(at)?;
@@ -101,7 +104,7 @@ impl<'a> Pieces<'a> {
         Some((kind, c.len_utf8()))
     }
 
-    /// The end of the run of `kind` that begins at `at`, and the start of its last character.
+    /// The end of the run of `kind` that starts at `at`, and the start of its last character.
     #[inline]
     fn run(&self, kind: Kind, mut at: usize) -> (usize, usize) {
         let mut last = at;
@@ -115,7 +118,7 @@ impl<'a> Pieces<'a> {
         (at, last)
     }
 
-    /// The length of the first piece.
+    /// Length of the first piece in bytes.
     #[inline]
     fn first(&self) -> usize {
         let bytes = self.rest.as_bytes();
@@ -136,7 +139,8 @@ impl<'a> Pieces<'a> {
         {
             return self.run(next, 1 + len).0;
         }
-        // White space: all of it at the end of the text, else all but its last character, which may belong to what follows.
+        // White space: all of it at the end of the text. Otherwise all but the last character, which may
+        // belong to the next piece.
         match self.run(Kind::Space, 0) {
             (end, last) if end < self.rest.len() && last > 0 => last,
             (end, _) => end,
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_leaves_its_last_character_to_what_follows() {
+    fn the_last_white_space_before_a_word_belongs_to_the_word() {
         let cut = |text| pieces(text).collect::<Vec<_>>();
         assert_eq!(cut(""), [""; 0]);
         assert_eq!(cut("a b\nc"), ["a", " b", "\n", "c"]);
@@ -194,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Every character, alone and between others.
+    /// Tests every character, alone and between others.
     #[test]
     fn every_character_has_its_class() {
         let expression = Regex::new(PATTERN).unwrap();

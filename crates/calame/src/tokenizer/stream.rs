@@ -1,17 +1,18 @@
-//! The text of ids that arrive one by one.
+//! Decodes ids that arrive one by one.
 
 use std::str::from_utf8;
 
-use super::{Tokenizer, TokenizerError};
+use super::base::Tokenizer;
+use super::error::TokenizerError;
 
-/// Decodes ids one by one into text that is never taken back.
+/// Decodes ids one by one into text that is never revised.
 ///
-/// What [`push`](StreamDecoder::push) and [`finish`](StreamDecoder::finish) give, joined, is
-/// [`Tokenizer::decode`] of all the ids. The work for an id does not grow with the number of ids before it.
+/// The joined results of [`push`](StreamDecoder::push) and [`finish`](StreamDecoder::finish) equal
+/// [`Tokenizer::decode`] of all ids. The cost per id does not grow with the number of ids before it.
 #[derive(Clone, Debug, Default)]
 pub struct StreamDecoder {
     previous: Option<u32>,
-    /// The bytes of a character whose end has not arrived: at most three.
+    /// The bytes of an incomplete character, at most three.
     pending: Vec<u8>,
 }
 
@@ -21,12 +22,12 @@ impl StreamDecoder {
         Self::default()
     }
 
-    /// The text that `id` made certain; empty while a character is incomplete.
+    /// Decodes `id` and returns the text that is now complete; empty while a character is incomplete.
     ///
     /// # Errors
-    /// As [`Tokenizer::decode_bytes`]; the decoder then stands where it stood before.
+    /// As [`Tokenizer::decode_bytes`]; the decoder is unchanged in that case.
     pub fn push<T: Tokenizer + ?Sized>(&mut self, tokenizer: &T, id: u32) -> Result<String, TokenizerError> {
-        // What an id adds may depend on the id before it (the word tokenizers join words with spaces), and on no other.
+        // The text of an id may depend on the id before it (word tokenizers join words with spaces), but on no other.
         match self.previous {
             None => self.pending.extend(tokenizer.decode_bytes(&[id])?),
             Some(previous) => {
@@ -39,7 +40,7 @@ impl StreamDecoder {
         Ok(self.take_certain())
     }
 
-    /// The rest: U+FFFD where the ids end inside a character, else nothing. The decoder is then at the start again.
+    /// Returns the rest: U+FFFD if the ids end inside a character, otherwise nothing. Resets the decoder.
     pub fn finish(&mut self) -> String {
         self.previous = None;
         let rest = String::from_utf8_lossy(&self.pending).into_owned();
@@ -47,8 +48,8 @@ impl StreamDecoder {
         rest
     }
 
-    /// Takes from the pending bytes all but an incomplete character at their end.
-    /// Ill-formed sequences are cut as `String::from_utf8_lossy` cuts them.
+    /// Takes all pending bytes except an incomplete character at the end. Invalid sequences are split as by
+    /// `String::from_utf8_lossy`.
     fn take_certain(&mut self) -> String {
         let mut text = String::new();
         let mut start = 0;

@@ -1,9 +1,9 @@
-//! A byte-level BPE learnt from texts.
+//! Trains a byte-level BPE on texts.
 //!
-//! The crate `tokenizers` counts and merges; the pieces of a text are GPT-2's, as they are when the tokenizer encodes.
-//! What comes out merges by the order of its ids, as every byte-level BPE here does (see `gpt2_json`): a token that
-//! merging with the ids below its own does not give is left out, since no text would ever get it. The crate makes such a
-//! token where two pairs give the same bytes, which is rare.
+//! The crate `tokenizers` counts and merges; texts are cut into GPT-2's pieces, as in encoding. The resulting
+//! tokenizer merges in id order, like every byte-level BPE here (see `vocabulary`). A token that merging with lower
+//! ids cannot produce is removed, since no text would ever contain it. The crate creates such a token if two pairs
+//! have the same bytes, which is rare.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,50 +12,49 @@ use rustc_hash::FxHashMap;
 use tokenizers::Trainer as _;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 
+use super::base::END_OF_TEXT;
+use super::bpe::Bpe;
 use super::byte_level::{spell, unspell};
-use super::gpt2_json::last_cut;
 use super::pieces::pieces;
-use super::{Bpe, END_OF_TEXT};
+use super::vocabulary::{Vocabulary, last_cut};
 
-/// The fewest ids: all bytes and the end-of-text token.
+/// Minimum vocabulary size: all bytes and the end-of-text token.
 pub const MIN_VOCAB: usize = 257;
 
-/// The most ids: more would take a table of merges of gigabytes.
+/// Maximum vocabulary size: a larger one would need gigabytes for its table of merges.
 pub const MAX_VOCAB: usize = 1 << 20;
 
-/// Bytes of the longest piece that is learnt from; longer ones are no words, and their tokens would be of no use.
+/// Maximum length in bytes of a piece used for training; longer ones are not words, and their tokens would be useless.
 const MAX_PIECE_BYTES: usize = 256;
 
-/// Why no tokenizer was learnt.
+/// Why training a tokenizer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A size that no vocabulary can have.
-    #[error(
-        "the vocabulary is to have {n_vocab} tokens: expected {MIN_VOCAB} (all bytes, and {END_OF_TEXT}) to {MAX_VOCAB}"
-    )]
+    /// A vocabulary size outside the accepted range.
+    #[error("a vocabulary of {n_vocab} tokens: expected {MIN_VOCAB} (all bytes, and {END_OF_TEXT}) to {MAX_VOCAB}")]
     Size {
-        /// The size asked for.
+        /// The size that the caller asked for.
         n_vocab: usize,
     },
-    /// No text.
-    #[error("no text to learn a tokenizer from; give files with text")]
+    /// The texts contain no piece to train on.
+    #[error("no text to train a tokenizer on; give files with text")]
     NoText,
-    /// What the crate that counts and merges says.
-    #[error("no tokenizer could be learnt: {reason}")]
+    /// The crate that counts and merges reported an error.
+    #[error("the tokenizer cannot be trained: {reason}")]
     Failed {
-        /// Its words.
+        /// The crate's error message.
         reason: String,
     },
 }
 
-/// Learns a byte-level BPE of at most `n_vocab` ids from texts: the 256 bytes, the merges of pairs that come at least
-/// `min_frequency` times, the most frequent first, and `<|endoftext|>` as the last id.
+/// Trains a byte-level BPE of at most `n_vocab` ids on texts: the 256 bytes, then merges of pairs that occur at
+/// least `min_frequency` times, the most frequent first, and `<|endoftext|>` as the last id.
 ///
-/// In memory are the different words of the texts with their counts. The result depends on the texts alone, not on the
+/// Memory holds the distinct words of the texts with their counts. The result depends only on the texts, not on the
 /// number of threads.
 ///
 /// # Errors
-/// A size that cannot be, or no text.
+/// If the size is outside [`MIN_VOCAB`] to [`MAX_VOCAB`], or the texts are empty.
 pub fn train(
     texts: impl Iterator<Item = String> + Send,
     n_vocab: usize,
@@ -73,8 +72,8 @@ pub fn train(
         .initial_alphabet(alphabet)
         .build();
     let words = |text: &str| {
-        let learnt = pieces(text).filter(|piece| piece.len() <= MAX_PIECE_BYTES);
-        Ok(learnt.map(|piece| spell(piece.as_bytes())).collect())
+        let short = pieces(text).filter(|piece| piece.len() <= MAX_PIECE_BYTES);
+        Ok(short.map(|piece| spell(piece.as_bytes())).collect())
     };
     let mut is_empty = true;
     let texts = texts.inspect(|text| is_empty &= text.is_empty());
@@ -88,14 +87,14 @@ pub fn train(
     Ok(Arc::new(bpe_of(vocab)))
 }
 
-/// A tokenizer of the tokens in the order of their ids, bytes first, without those that merging does not give.
+/// Builds a tokenizer from the tokens in id order, bytes first, without those that merging cannot produce.
 fn bpe_of(vocab: HashMap<String, u32>) -> Bpe {
-    let mut learnt: Vec<(u32, Vec<u8>)> =
+    let mut trained: Vec<(u32, Vec<u8>)> =
         vocab.into_iter().filter_map(|(token, id)| Some((id, unspell(&token).ok()?))).collect();
-    learnt.sort();
+    trained.sort();
     let mut tokens: Vec<Vec<u8>> = (0..=u8::MAX).map(|byte| vec![byte]).collect();
     let mut ranks: FxHashMap<Vec<u8>, u32> = tokens.iter().cloned().zip(0..).collect();
-    for (_, token) in learnt.into_iter().filter(|(_, token)| token.len() > 1) {
+    for (_, token) in trained.into_iter().filter(|(_, token)| token.len() > 1) {
         let id = tokens.len() as u32;
         if last_cut(&ranks, &token, id).is_some() {
             ranks.insert(token.clone(), id);
@@ -104,5 +103,5 @@ fn bpe_of(vocab: HashMap<String, u32>) -> Bpe {
     }
     let end_of_text = (END_OF_TEXT.to_owned(), tokens.len() as u32);
     tokens.push(END_OF_TEXT.as_bytes().to_vec());
-    Bpe::new("bpe", tokens, vec![end_of_text])
+    Bpe::new("bpe", Vocabulary::new(tokens, vec![end_of_text]))
 }

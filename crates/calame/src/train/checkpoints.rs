@@ -5,9 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::TrainConfigError;
+use super::checkpoint_config::CheckpointConfig;
 use super::config::RunConfig;
 use super::report::Observer;
 use crate::checkpoint::{CheckpointError, Progress, TrainingState, save_training, sound_checkpoint};
@@ -15,52 +13,9 @@ use crate::model::{Gpt, Head, Trainable};
 use crate::ops::{self, Device, Isa, Precision};
 use crate::tensor::Alloc;
 
-/// Section `[checkpoint]`: what a stopped or killed run goes on from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CheckpointConfig {
-    /// Steps from one to the next; 0 counts no steps.
-    pub every_steps: u64,
-    /// Minutes from one to the next; 0 looks at no clock.
-    pub every_minutes: f64,
-    /// Whether one is written at the end of an epoch, if the last is more than half of `every_minutes` old.
-    pub every_epoch: bool,
-    /// The newest ones that are kept.
-    pub keep: usize,
-    /// Whether the state is copied in memory and written while the training goes on: it costs as much memory again as
-    /// weights and moments take, and a checkpoint the time of the copy.
-    pub copy: bool,
-}
-
-impl Default for CheckpointConfig {
-    fn default() -> CheckpointConfig {
-        CheckpointConfig { every_steps: 0, every_minutes: 15.0, every_epoch: true, keep: 2, copy: false }
-    }
-}
-
-impl CheckpointConfig {
-    /// Whether a training can have these values.
-    ///
-    /// # Errors
-    /// The first that it cannot, with what it may be.
-    pub fn validate(&self) -> Result<(), TrainConfigError> {
-        if !(self.every_minutes >= 0.0 && self.every_minutes <= 1e6) {
-            let (key, value) = ("checkpoint.every_minutes", self.every_minutes.to_string());
-            return Err(TrainConfigError { key, value, expected: "0 for no checkpoints by the clock, or minutes" });
-        }
-        if self.keep == 0 {
-            let (key, value) = ("checkpoint.keep", self.keep.to_string());
-            return Err(TrainConfigError { key, value, expected: "at least 1; 2 keep the one before it too" });
-        }
-        Ok(())
-    }
-}
-
 /// What a checkpoint is written from.
 #[derive(Debug)]
 pub struct Savable<'a> {
-    /// The device of the tensors.
-    pub dev: &'a Device,
     /// The run's settings.
     pub config: &'a RunConfig,
     /// Weights, moments and progress.
@@ -132,7 +87,7 @@ impl Checkpoints {
         if !self.config.copy {
             return save_training(&self.folder, state, &config, self.config.keep).map(|_| ());
         }
-        self.background(savable)?.save(savable.dev, state, config)
+        self.background(savable)?.save(state, config)
     }
 
     /// The thread that writes copies, which is started when it is first wanted.
@@ -187,7 +142,8 @@ impl Snapshot {
     }
 
     /// Takes a state from its device.
-    fn copy_from(&mut self, dev: &Device, state: &TrainingState<'_>, config: String) {
+    fn copy_from(&mut self, state: &TrainingState<'_>, config: String) {
+        let dev = state.dev;
         for (from, to) in state.trees.iter().zip(&mut self.trees) {
             from.tensors().zip(to.tensors_mut()).for_each(|((_, from), (_, to))| ops::read_to_host(dev, from, to));
         }
@@ -198,10 +154,11 @@ impl Snapshot {
         (self.progress, self.config) = (state.progress.clone(), config);
     }
 
-    fn state(&self) -> TrainingState<'_> {
+    fn state<'a>(&'a self, host: &'a Device) -> TrainingState<'a> {
         TrainingState {
+            dev: host,
             trees: self.trees.each_ref(),
-            own_heads: self.own_heads.as_ref().map(|heads| heads.each_ref()),
+            own_heads: self.own_heads.as_ref().map(<[Head; 3]>::each_ref),
             progress: self.progress.clone(),
         }
     }
@@ -231,7 +188,7 @@ impl Background {
                 return;
             }
             for copy in orders {
-                let saved = save_training(&path, &copy.state(), &copy.config, n_kept);
+                let saved = save_training(&path, &copy.state(&host), &copy.config, n_kept);
                 if done.send((copy, saved.map(drop))).is_err() {
                     return;
                 }
@@ -241,10 +198,10 @@ impl Background {
         Ok(Background { copy: None, to_write: Some(to_write), written, thread })
     }
 
-    fn save(&mut self, dev: &Device, state: &TrainingState<'_>, config: String) -> Result<(), CheckpointError> {
+    fn save(&mut self, state: &TrainingState<'_>, config: String) -> Result<(), CheckpointError> {
         let outcome = self.wait();
         if let (Some(mut copy), Some(to_write)) = (self.copy.take(), &self.to_write) {
-            copy.copy_from(dev, state, config);
+            copy.copy_from(state, config);
             // It takes orders as long as this half of the channel lives.
             to_write.send(copy).expect("the thread that writes checkpoints runs");
         }

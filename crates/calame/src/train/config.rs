@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoints::CheckpointConfig;
+use super::checkpoint_config::CheckpointConfig;
+use super::config_error::TrainConfigError;
 use super::early_stopping::EarlyStoppingConfig;
 use super::guard::GuardConfig;
 use super::log_config::LogConfig;
@@ -166,18 +167,6 @@ pub struct RunConfig {
 
 fn default_recipe() -> String {
     Recipe::Book.name().to_owned()
-}
-
-/// A value that a run cannot have.
-#[derive(Clone, Debug, thiserror::Error, PartialEq)]
-#[error("{key} is {value}: expected {expected}")]
-pub struct TrainConfigError {
-    /// The key with its section.
-    pub key: &'static str,
-    /// What it is.
-    pub value: String,
-    /// What it may be.
-    pub expected: &'static str,
 }
 
 impl RunConfig {

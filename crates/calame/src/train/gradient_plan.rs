@@ -1,4 +1,8 @@
 //! How long the gradients of a step are held.
+//!
+//! AdamW runs inside backward unless a step clips or examines its gradients: the gradients of one block then serve all, 0.3 GB
+//! less for the report's model. The loss is agreed on before backward, so a loss that is not finite changes nothing; a
+//! gradient that is not finite reaches the weights unless `guard.remedy` asks for the whole gradient.
 
 use super::config::RunConfig;
 use super::guard::Remedy;

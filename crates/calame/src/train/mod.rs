@@ -3,8 +3,10 @@
 //! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`Checkpoints`], [`plan`] (what a run will take), [`metrics`], [`plot`],
 //! [`tensorboard`], [`memorisation`], [`RunFolder`].
 
+mod checkpoint_config;
 mod checkpoints;
 pub mod config;
+mod config_error;
 mod early_stopping;
 mod evaluation;
 mod gradient_plan;
@@ -18,6 +20,7 @@ pub mod plan;
 pub mod plot;
 mod randomness;
 mod recipe;
+mod recipe_settings;
 mod recorder;
 mod report;
 mod run_folder;
@@ -28,8 +31,10 @@ pub mod tensorboard;
 mod trainer;
 mod validate;
 
-pub use checkpoints::{CheckpointConfig, Checkpoints, Savable};
-pub use config::{Decayed, LossAverage, Rng, RunConfig, SampleConfig, TrainConfig, TrainConfigError};
+pub use checkpoint_config::CheckpointConfig;
+pub use checkpoints::{Checkpoints, Savable};
+pub use config::{Decayed, LossAverage, Rng, RunConfig, SampleConfig, TrainConfig};
+pub use config_error::TrainConfigError;
 pub use early_stopping::EarlyStoppingConfig;
 pub use evaluation::{TextLoss, text_loss};
 pub use gradient_plan::GradientPlan;

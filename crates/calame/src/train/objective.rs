@@ -36,8 +36,8 @@ pub trait Objective: fmt::Debug + Send {
         None
     }
 
-    /// Phase two, where [`score`](Self::score) has given sums: the loss of the batch, and in `weights` its derivative by
-    /// each sum.
+    /// Phase two, where [`score`](Self::score) has given sums: the loss of the batch; its derivative by each sum is pushed to
+    /// `weights`, which is empty.
     fn weights(&mut self, batch: &Batch, sums: &[f64], weights: &mut Vec<f32>) -> f64 {
         let _ = (batch, weights);
         sums.iter().sum()
@@ -67,7 +67,7 @@ pub struct PassBuffers {
 pub struct PassSizes {
     /// B of a micro-step.
     pub n_sequences: usize,
-    /// T.
+    /// T of a micro-step.
     pub n_positions: usize,
     /// R: the most rows B·T of any pass that shares the work space.
     pub n_rows: usize,
@@ -78,7 +78,7 @@ pub struct PassSizes {
 }
 
 impl PassBuffers {
-    /// For training.
+    /// Buffers of the given sizes, for micro-steps and evaluations.
     pub fn for_training(config: &ModelConfig, sizes: PassSizes, alloc: &mut Alloc<'_>) -> PassBuffers {
         let PassSizes { n_sequences, n_positions, n_rows, n_outputs, rank } = sizes;
         PassBuffers {
@@ -109,6 +109,7 @@ impl PassBuffers {
         let PassBuffers { tensors, scratch, losses, sums, example_weights, .. } = self;
         let mut pass = HeadPass { dev, gpt, batch, tensors, saved, scratch, losses, sums };
         if let Some(sums) = objective.score(&mut pass) {
+            example_weights.clear();
             return objective.weights(batch, sums, example_weights);
         }
         gpt.head_loss(dev, objective.head(), tensors, saved, scratch)

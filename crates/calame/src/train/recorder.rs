@@ -264,7 +264,7 @@ impl<L: RunListener> Recorder<L> {
         let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
         match best {
             Some(best) => take_best(&checkpoints, best.step, &model)?,
-            None => save_model(&model, trainer.gpt(), Some(self.tokenizer.as_ref()))?,
+            None => save_model(&model, &trainer.gpt().on_host(trainer.device()), Some(self.tokenizer.as_ref()))?,
         }
         Ok(best)
     }

@@ -115,8 +115,8 @@ pub trait Observer {
         let _ = (report, folder, progress);
         Ok(())
     }
-    /// The validation loss of the evaluation just reported is the lowest so far, and early stopping is on. Whether the
-    /// model is kept: if it is not, as on a full disk, the best stays the one before.
+    /// The validation loss of the evaluation just reported is the lowest so far, and early stopping is on. The model is in
+    /// this machine's memory. Whether it is kept: if it is not, as on a full disk, the best stays the one before.
     ///
     /// # Errors
     /// Ends the training.

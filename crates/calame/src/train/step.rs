@@ -120,7 +120,9 @@ impl Trainer<'_> {
         if self.plan != GradientPlan::Whole {
             return (None, None);
         }
-        let squares = self.grads.tensors().map(|(_, grad)| ops::sum_of_squares(self.dev, grad));
+        // Each sum comes from the device: absent gradients are not asked for theirs.
+        let present = self.grads.tensors().filter(|(_, grad)| !grad.is_empty());
+        let squares = present.map(|(_, grad)| ops::sum_of_squares(self.dev, grad));
         let norm = squares.sum::<f64>().sqrt();
         (Some(norm as f32), self.fault(loss, norm))
     }

@@ -1,4 +1,4 @@
-//! The training loop.
+//! The training loop: steps, evaluations, remedies for failed steps, checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -90,6 +90,7 @@ impl<'a> Trainer<'a> {
         let (n_sequences, n_positions) = (data.batch_size, data.window);
         let n_evaluated = n_sequences.max(data.eval_batch_size);
         let own_head = objective.head();
+        let trainable = Trainable { lm_head: trainable.lm_head && own_head.is_none(), ..trainable };
         let sizes = PassSizes {
             n_sequences,
             n_positions,
@@ -124,7 +125,7 @@ impl<'a> Trainer<'a> {
     pub fn resume(&mut self, folder: &Path) -> Result<(), CheckpointError> {
         let (gpt, own_head) = (&mut self.gpt, self.objective.head_mut());
         let mut progress = self.optimizer.load_moments(self.dev, |[m, v], head_moments| {
-            crate::checkpoint::load_training(folder, [gpt, m, v], own_head.zip(head_moments))
+            crate::checkpoint::load_training(self.dev, folder, [gpt, m, v], own_head.zip(head_moments))
         })?;
         let state = progress.torch.take();
         let restored = self.randomness.restore(state, progress.epoch, progress.batch);
@@ -176,9 +177,9 @@ impl<'a> Trainer<'a> {
         let heads = self.objective.head().zip(self.optimizer.head_moments());
         let progress = Progress { torch: self.randomness.state(), ..self.progress.clone() };
         Savable {
-            dev: self.dev,
             config: self.config,
             state: TrainingState {
+                dev: self.dev,
                 trees: [&self.gpt, m, v],
                 own_heads: heads.map(|(head, [m, v])| [head, m, v]),
                 progress,
@@ -187,17 +188,22 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Where it trains.
+    /// The device that its tensors are on.
     pub fn device(&self) -> &Device {
         self.dev
     }
 
-    /// The model.
+    /// The model as it is after the last step.
     pub fn gpt(&self) -> &Gpt {
         &self.gpt
     }
 
-    /// The settings.
+    /// What it is trained for.
+    pub fn objective(&self) -> &dyn Objective {
+        self.objective.as_ref()
+    }
+
+    /// The settings of the run.
     pub fn config(&self) -> &RunConfig {
         self.config
     }
@@ -361,7 +367,7 @@ impl<'a> Trainer<'a> {
             observer.evaluation(&report)?;
             let stopping = &self.config.early_stopping;
             let (best, is_new) = best_after(self.progress.best, step, report.val_loss, stopping.min_change);
-            if !is_new || !stopping.is_on() || observer.improved(&self.gpt, &report)? {
+            if !is_new || !stopping.is_on() || observer.improved(&self.gpt.on_host(self.dev), &report)? {
                 self.progress.best = best;
             }
         }

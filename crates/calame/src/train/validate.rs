@@ -1,6 +1,7 @@
 //! Whether a run can have its settings: every section, and the sections together.
 
-use super::config::{RunConfig, TrainConfigError};
+use super::config::RunConfig;
+use super::config_error::TrainConfigError;
 use crate::data::{DataConfigError, Splits};
 use crate::device::DeviceConfigError;
 use crate::model;

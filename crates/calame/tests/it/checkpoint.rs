@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::golden::{self, Golden};
 
-use crate::support::{bits, change, scale, values, zeros};
+use crate::support::{bits, change, host, scale, values, zeros};
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -506,7 +506,8 @@ fn progress(n_steps: u64) -> Progress {
 }
 
 fn save(checkpoints: &Path, trees: [&Gpt; 3], n_steps: u64) -> Result<PathBuf, CheckpointError> {
-    save_training(checkpoints, &TrainingState { trees, own_heads: None, progress: progress(n_steps) }, "", 1)
+    let state = TrainingState { dev: &host(), trees, own_heads: None, progress: progress(n_steps) };
+    save_training(checkpoints, &state, "", 1)
 }
 
 /// A checkpoint after seven steps.
@@ -524,7 +525,7 @@ fn training() -> State {
 fn load(folder: &Path) -> Result<(Progress, [Gpt; 3]), CheckpointError> {
     let mut trees = [(); 3].map(|()| zeros(&config()));
     let [weights, m, v] = &mut trees;
-    load_training(folder, [weights, m, v], None).map(|progress| (progress, trees))
+    load_training(&host(), folder, [weights, m, v], None).map(|progress| (progress, trees))
 }
 
 fn training_refused(folder: &Path, file: &str) -> String {
@@ -619,7 +620,7 @@ fn files_of_another_step_or_model_are_errors() {
     let other_shape = ModelConfig { vocab_size: 68, n_layer: 1, tied_head: false, ..config() };
     let mut other = [(); 3].map(|()| zeros(&other_shape));
     let [weights, m, v] = &mut other;
-    let message = load_training(&state.folder, [weights, m, v], None).unwrap_err().to_string();
+    let message = load_training(&host(), &state.folder, [weights, m, v], None).unwrap_err().to_string();
     for line in [
         "misshapen: wte.weight is F32 [67, 24], expected [68, 24]",
         "missing: lm_head.weight [68, 24]",

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use calame::checkpoint::{
     ModelFile, Progress, TrainingState, load_model, save_model, save_training, write_gguf, write_onnx, write_torch,
 };
-use calame::data::prepare::{Beginning, PrepareObserver, PrepareOptions, prepare};
+use calame::data::prepare::{PrepareObserver, PrepareOptions, PrepareStart, prepare};
 use calame::data::{self, ShardFormat, find_sources};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::gguf::Built;
 
-use crate::support::{change, zeros};
+use crate::support::{change, host, zeros};
 
 #[path = "../../../../fuzz/checks.rs"]
 mod checks;
@@ -208,6 +208,16 @@ fn damaged_texts_are_errors() {
 }
 
 #[test]
+fn damaged_documents_are_errors() {
+    feed("documents", 1500);
+}
+
+#[test]
+fn damaged_manifests_are_errors() {
+    feed("manifest", 1500);
+}
+
+#[test]
 fn damaged_torch_files_are_errors() {
     feed("torch_file", 1500);
 }
@@ -323,7 +333,7 @@ fn checkpoint_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
         Progress { n_steps: 40, epoch: 5, batch: 0, n_tokens_seen: 40_960, settled: true, ..Progress::default() };
     [("first", Progress::default()), ("last", last)].map(|(name, progress)| {
         let gpt = model(&checks::tiny_model());
-        let state = TrainingState { trees: [&gpt; 3], own_heads: None, progress: progress.clone() };
+        let state = TrainingState { dev: &host(), trees: [&gpt; 3], own_heads: None, progress: progress.clone() };
         let folder = save_training(&folder.join(name), &state, "", 1).unwrap();
         (name, joined(&folder.join("state.json"), &folder.join("weights.safetensors")))
     })
@@ -420,8 +430,8 @@ fn documents_seeds() -> [(&'static str, Vec<u8>); 4] {
 fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     struct Silent;
     impl PrepareObserver for Silent {
-        fn begins(&mut self, _: Beginning) {}
-        fn progress(&mut self, _: &data::prepare::Progress) -> ControlFlow<()> {
+        fn started(&mut self, _: PrepareStart) {}
+        fn progress(&mut self, _: &data::prepare::PrepareProgress) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }
     }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::golden;
+use crate::raw::assert_raw;
 
 use crate::support::{self, change, values, zeros};
 
@@ -71,7 +72,7 @@ fn a_file_that_llama_cpps_package_wrote_is_read() {
     let mut gpt = zeros(model.config());
     for (name, tensor) in gpt.tensors_mut().filter(|(_, t)| !t.is_empty()) {
         model.read(name, tensor).unwrap();
-        let bytes: Vec<u8> = values(tensor).into_iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = values(tensor).into_iter().flat_map(f32::to_le_bytes).collect();
         let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hashes[name.to_string()], hash, "{name}");
     }
@@ -240,7 +241,10 @@ fn every_format_comes_through_the_door() {
                 (NumberFormat::F32, vec![0; 4 * n])
             }
         });
-        let gpt = built.load();
+        let (_folder, path) = built.save();
+        let model = ModelFile::open(&path).unwrap();
+        assert!(assert_raw(model.source()).contains(format.name()));
+        let gpt = model.load().unwrap().gpt;
         let matrices = gpt.tensors().filter(|(_, t)| t.dims().len() == 2);
         for (name, tensor) in matrices {
             for found in support::values(tensor).chunks_exact(values.len()) {

@@ -60,7 +60,7 @@ fn mean_of_gradients(trainer: &Trainer<'_>) -> Gpt {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = trainer.save(&folder.path().join("checkpoints")).unwrap();
     let [mut weights, mut m, mut v] = [(); 3].map(|()| zeros(&trainer.gpt().config));
-    load_training(&checkpoint, [&mut weights, &mut m, &mut v], None).unwrap();
+    load_training(trainer.device(), &checkpoint, [&mut weights, &mut m, &mut v], None).unwrap();
     m
 }
 

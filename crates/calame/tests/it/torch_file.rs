@@ -636,6 +636,15 @@ fn large_tensors_are_read_piece_by_piece() {
     let of = |i: usize| (1001 + i / 700 * 1_400_000 + i % 700) as f32;
     assert!(read(&file, 2).iter().enumerate().all(|(i, x)| *x == of(i)));
     assert!(read(&file, 3).iter().enumerate().all(|(i, x)| *x == ((i + 1) % 251) as f32));
+    for i in 0..4 {
+        let (values, mut raw) = (read(&file, i), vec![0; file.tensors()[i].len() * file.tensors()[i].dtype.n_bytes()]);
+        file.read_raw(i, &mut raw).unwrap();
+        let widened: Vec<f32> = match file.tensors()[i].dtype {
+            TorchDtype::F32 => raw.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            _ => raw.chunks_exact(2).map(|b| f32::from_le_bytes([0, 0, b[0], b[1]])).collect(),
+        };
+        assert!(widened == values, "{i}");
+    }
     // Cut after it was opened: an error, not what stood there.
     File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
     let mut out = vec![0.0; rows * cols];

@@ -1,5 +1,5 @@
-//! The micro-kernels for AVX-512: 14 × 32 sums in 28 registers, two for the row of B, one for the element of A. In bf16
-//! each lane holds a pair of terms, whose two products one instruction adds to the sum.
+//! The micro-kernels for AVX-512: 28 registers hold 14 × 32 sums, two a row of B, one an element of A. In bf16 each
+//! lane holds a pair of terms, whose two products one instruction adds to the sum.
 
 mod packing;
 
@@ -15,7 +15,7 @@ pub(super) const F32: Kernels =
     Kernels { mr: MR, nr: NR, k_step: 1, b_group_units: 100_000, tile: tile_f32, packing: packing::F32, rounds: None };
 pub(super) const BF16: Kernels = Kernels { k_step: 2, tile: tile_bf16, packing: packing::BF16, ..F32 };
 
-/// A micro-kernel whose innermost operation is `multiply_add(element, row, sum)`.
+/// Defines a micro-kernel whose innermost operation is `multiply_add(element, row, sum)`.
 macro_rules! micro_kernel {
     ($tile:ident, $tile_of:ident, $features:literal, $multiply_add:expr) => {
         unsafe fn $tile(
@@ -28,8 +28,8 @@ macro_rules! micro_kernel {
             cols: usize,
             store: Store,
         ) {
-            // SAFETY: the caller's promises are passed on; `kernels_of` gives this kernel only where the machine has
-            // the instructions.
+            // SAFETY: the caller's promises are passed on; `kernels_of` selects this kernel only if the machine has the
+            // instructions.
             unsafe {
                 match rows {
                     14 => $tile_of::<14>(units, a, b, c, row_stride, cols, store),
@@ -61,7 +61,7 @@ macro_rules! micro_kernel {
             store: Store,
         ) {
             let mut sum = [[_mm512_setzero_ps(); 2]; M];
-            // SAFETY: the panels hold [units][MR] and [units][NR]; C is the caller's.
+            // SAFETY: the panels hold [units][MR] and [units][NR]; the caller promises the tile of C.
             unsafe {
                 for r in 0..M {
                     _mm_prefetch::<_MM_HINT_T0>(c.add(r * row_stride).cast());
@@ -89,11 +89,11 @@ micro_kernel!(tile_bf16, tile_bf16_of, "avx512f,avx512bf16", |element, row, sum|
     _mm512_dpbf16_ps(sum, pairs(element), pairs(row))
 });
 
-/// Sixteen lanes of four bytes as pairs of bf16.
+/// Reinterprets sixteen lanes of four bytes as pairs of bf16.
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
 fn pairs(x: __m512) -> __m512bh {
-    // SAFETY: both are 64 bytes, and any bits are pairs of bf16.
+    // SAFETY: both types are 64 bytes, and any bits are valid pairs of bf16.
     unsafe { std::mem::transmute(x) }
 }
 
@@ -108,7 +108,7 @@ unsafe fn write_tile(sum: &[[__m512; 2]], c: *mut f32, row_stride: usize, cols: 
     for (r, sum) in sum.iter().enumerate() {
         for half in 0..2 {
             let m = mask[half];
-            // SAFETY: masked lanes of C and of the bias are not touched.
+            // SAFETY: masked lanes of C and of the bias are not accessed.
             unsafe {
                 let c = c.add(r * row_stride).wrapping_add(half * 16);
                 let value = match store {
@@ -116,10 +116,6 @@ unsafe fn write_tile(sum: &[[__m512; 2]], c: *mut f32, row_stride: usize, cols: 
                     Store::Add => _mm512_add_ps(_mm512_maskz_loadu_ps(m, c), sum[half]),
                     Store::Bias(bias) => {
                         _mm512_add_ps(_mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16)), sum[half])
-                    }
-                    Store::AddBias(bias) => {
-                        let bias = _mm512_maskz_loadu_ps(m, bias.wrapping_add(half * 16));
-                        _mm512_add_ps(_mm512_add_ps(_mm512_maskz_loadu_ps(m, c), bias), sum[half])
                     }
                 };
                 _mm512_mask_storeu_ps(c, m, value);

@@ -1,7 +1,8 @@
-//! Packing for the AVX-512 micro-kernels: rows are copied, or transposed in tiles of sixteen lanes, in registers.
+//! Packing for the AVX-512 micro-kernels: rows are copied, or tiles of sixteen lanes are transposed in registers.
 //!
-//! Whole stores: a masked one costs Zen 4 several ordinary ones. Where a panel is 14 wide, a row's store runs on over the
-//! start of the next row, which is written after it; only the panel's last row is masked.
+//! Stores are unmasked where possible, since a masked store costs several ordinary ones on Zen 4. In a panel of width
+//! 14, the store of a row overwrites the start of the next row, which is written afterwards; only the last row is
+//! masked.
 
 use std::arch::x86_64::*;
 
@@ -14,7 +15,7 @@ pub(super) const BF16: Packing =
     Packing { copy: copy_bf16, transpose: transpose_bf16, max_lanes: 16, gather: gather_bf16 };
 
 unsafe fn copy_f32(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
-    // SAFETY: the caller's promises are passed on; `kernels_of` gives this only where the machine has the instructions.
+    // SAFETY: the caller's promises are passed on; `kernels_of` selects this only if the machine has the instructions.
     unsafe {
         match width {
             32 => copy_lanes::<2>(panel, panel_stride, width, source),
@@ -55,13 +56,14 @@ unsafe fn transpose_bf16(panel: *mut f32, panel_stride: usize, width: usize, sou
     }
 }
 
-/// Stores sixteen lanes of a row of a panel, or those of `write` where the store may not run on.
+/// Stores sixteen lanes of a row of a panel, or only those in `write` if the store may not extend into the next row.
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn store(to: *mut f32, row: __m512, write: __mmask16, runs_on: bool) {
-    // SAFETY: the caller's lanes; those beyond are the next row's, not written yet.
+unsafe fn store(to: *mut f32, row: __m512, write: __mmask16, unmasked: bool) {
+    // SAFETY: the caller promises the lanes of this row; lanes beyond it belong to the next row, which is written
+    // later.
     unsafe {
-        if runs_on {
+        if unmasked {
             _mm512_storeu_ps(to, row);
         } else {
             _mm512_mask_storeu_ps(to, write, row);
@@ -69,7 +71,7 @@ unsafe fn store(to: *mut f32, row: __m512, write: __mmask16, runs_on: bool) {
     }
 }
 
-/// Rows of a panel whose stores may be whole.
+/// Number of rows of a panel whose stores need no mask.
 fn whole_rows(units: usize, width: usize) -> usize {
     if width.is_multiple_of(16) { units } else { units - 1 }
 }
@@ -79,7 +81,7 @@ pub fn lanes_mask(lanes: usize) -> __mmask16 {
     ((1u32 << lanes) - 1) as __mmask16
 }
 
-/// Masks of the lanes of each sixteen, of `n` in all.
+/// The masks of `n` lanes in groups of sixteen.
 fn masks<const G: usize>(n: usize) -> [__mmask16; G] {
     std::array::from_fn(|g| lanes_mask(n.saturating_sub(16 * g).min(16)))
 }
@@ -90,7 +92,7 @@ unsafe fn copy_lanes<const G: usize>(panel: *mut f32, panel_stride: usize, width
     let (read, write, n_whole) = (masks::<G>(lanes), masks::<G>(width), whole_rows(kc, width));
     for k in 0..kc {
         for g in 0..G {
-            // SAFETY: masked lanes are not read; the others are inside matrix and panel.
+            // SAFETY: masked lanes are not read; the others are inside the matrix and the panel.
             unsafe {
                 let row = _mm512_maskz_loadu_ps(read[g], at.wrapping_add(k * k_stride + 16 * g));
                 store(panel.add(k * panel_stride + 16 * g), row, write[g], k < n_whole);
@@ -99,7 +101,7 @@ unsafe fn copy_lanes<const G: usize>(panel: *mut f32, panel_stride: usize, width
     }
 }
 
-/// Tiles of L lanes × 16 terms are transposed in registers.
+/// Transposes tiles of L lanes × 16 terms in registers.
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, kc, .. } = source;
@@ -111,12 +113,12 @@ unsafe fn transpose_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, 
             *row = unsafe { _mm512_loadu_ps(at.add(lane * lane_stride + k)) };
         }
         for (t, row) in transpose_16x16(rows).into_iter().enumerate() {
-            // SAFETY: inside the panel.
+            // SAFETY: the row is inside the panel.
             unsafe { store(panel.add((k + t) * panel_stride), row, write, k + t < n_whole) };
         }
     }
     if kc > 16 * n_tiles {
-        // SAFETY: what is left of source and panel.
+        // SAFETY: the remaining terms of the source and rows of the panel.
         unsafe {
             let rest = source.terms_from(16 * n_tiles);
             transpose_some_lanes(panel.add(16 * n_tiles * panel_stride), panel_stride, width, rest);
@@ -124,7 +126,7 @@ unsafe fn transpose_lanes<const L: usize>(panel: *mut f32, panel_stride: usize, 
     }
 }
 
-/// Any number of lanes and terms.
+/// Transposes any number of lanes and terms; missing ones are masked.
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose_some_lanes(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, lanes, kc, .. } = source;
@@ -144,7 +146,7 @@ unsafe fn transpose_some_lanes(panel: *mut f32, panel_stride: usize, width: usiz
     }
 }
 
-/// Two terms of a lane to a unit, rounded to the nearest bf16: the rows of terms 2u and 2u + 1 are interleaved.
+/// Rounds terms to bf16 and interleaves the rows of terms 2u and 2u + 1: a unit holds two terms of a lane.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn copy_pairs<const G: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, k_stride, lanes, kc, .. } = source;
@@ -153,14 +155,14 @@ unsafe fn copy_pairs<const G: usize>(panel: *mut f32, panel_stride: usize, width
         interleave[2 * lane] = lane as u16;
         interleave[2 * lane + 1] = 16 + lane as u16;
     }
-    // SAFETY: 64 bytes.
+    // SAFETY: the array has 64 bytes.
     let interleave = unsafe { _mm512_loadu_si512(interleave.as_ptr().cast()) };
     let (read, write, units) = (masks::<G>(lanes), masks::<G>(width), kc.div_ceil(2));
     let n_whole = whole_rows(units, width);
     for unit in 0..units {
         for g in 0..G {
             let second = if 2 * unit + 1 < kc { read[g] } else { 0 };
-            // SAFETY: masked lanes are not read; the others are inside matrix and panel.
+            // SAFETY: masked lanes are not read; the others are inside the matrix and the panel.
             unsafe {
                 let at = at.wrapping_add(2 * unit * k_stride + 16 * g);
                 let low = _mm512_maskz_loadu_ps(read[g], at);
@@ -173,7 +175,7 @@ unsafe fn copy_pairs<const G: usize>(panel: *mut f32, panel_stride: usize, width
     }
 }
 
-/// The same for lanes whose terms stand side by side: tiles of L lanes × 32 terms are transposed in registers.
+/// As [`copy_pairs`] for lanes whose terms are contiguous: transposes tiles of L lanes × 32 terms in registers.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn transpose_pairs<const L: usize>(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, kc, .. } = source;
@@ -189,12 +191,12 @@ unsafe fn transpose_pairs<const L: usize>(panel: *mut f32, panel_stride: usize, 
             };
         }
         for (u, row) in transpose_16x16(rows).into_iter().enumerate() {
-            // SAFETY: inside the panel.
+            // SAFETY: the row is inside the panel.
             unsafe { store(panel.add((unit + u) * panel_stride), row, write, unit + u < n_whole) };
         }
     }
     if kc > 32 * n_tiles {
-        // SAFETY: what is left of source and panel.
+        // SAFETY: the remaining terms of the source and rows of the panel.
         unsafe {
             let rest = source.terms_from(32 * n_tiles);
             transpose_some_pairs(panel.add(16 * n_tiles * panel_stride), panel_stride, width, rest);
@@ -202,7 +204,7 @@ unsafe fn transpose_pairs<const L: usize>(panel: *mut f32, panel_stride: usize, 
     }
 }
 
-/// Any number of lanes and terms.
+/// Transposes any number of lanes and terms; missing ones are masked.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn transpose_some_pairs(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, lanes, kc, .. } = source;
@@ -226,7 +228,7 @@ unsafe fn transpose_some_pairs(panel: *mut f32, panel_stride: usize, width: usiz
     }
 }
 
-/// The same for lanes and terms that stand anywhere.
+/// As [`copy_pairs`] for any layout.
 unsafe fn gather_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, k_stride, lanes, kc } = source;
     for unit in 0..kc.div_ceil(2) {
@@ -238,13 +240,13 @@ unsafe fn gather_bf16(panel: *mut f32, panel_stride: usize, width: usize, source
                 rounded_to_bf16(x).to_bits() >> 16
             };
             let pair = f32::from_bits(term(2 * unit) | term(2 * unit + 1) << 16);
-            // SAFETY: inside the panel.
+            // SAFETY: the row is inside the panel.
             unsafe { *panel.add(unit * panel_stride + lane) = pair };
         }
     }
 }
 
-/// The transpose of a 16 × 16 matrix in registers.
+/// Transposes a 16 × 16 matrix in registers.
 #[target_feature(enable = "avx512f")]
 fn transpose_16x16(r: [__m512; 16]) -> [__m512; 16] {
     let mut pairs = r;
@@ -252,7 +254,7 @@ fn transpose_16x16(r: [__m512; 16]) -> [__m512; 16] {
         pairs[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
         pairs[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
     }
-    // quads[4g + t]: term t (of each 128-bit lane's four) of the rows 4g..4g+4
+    // quads[4g + t] holds term t, of the four of each 128-bit lane, of rows 4g..4g + 4.
     let mut quads = r;
     for g in 0..4 {
         let p = |i: usize| _mm512_castps_pd(pairs[4 * g + i]);

@@ -12,9 +12,10 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::super::CheckpointError;
-use super::MAGIC;
 use crate::quant::NumberFormat;
 
+/// How every such file begins.
+pub(in crate::checkpoint) const MAGIC: [u8; 4] = *b"GGUF";
 /// A header is mostly the tokenizer: this holds a vocabulary of a million tokens.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 /// Dimensions that a tensor of ggml's can have.

@@ -196,8 +196,9 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// What llama.cpp's converter writes of a GPT-2, and calame's own; the model is called `name`.
-    pub fn of(config: &ModelConfig, tokenizer: Option<&Bpe>, name: &str) -> Metadata {
+    /// What llama.cpp's converter writes of a GPT-2, and calame's own; `tokenizer` is a vocabulary and its end-of-text id, the
+    /// model is called `name`.
+    pub fn of(config: &ModelConfig, tokenizer: Option<(BpeLists, Option<u32>)>, name: &str) -> Metadata {
         let mut to = Metadata::default();
         to.text(ARCHITECTURE, GPT2);
         to.text("general.type", "model");
@@ -213,7 +214,7 @@ impl Metadata {
         to.float(EPSILON, 1e-5);
         to.size(VOCAB_SIZE, config.vocab_size);
         match tokenizer {
-            Some(bpe) => to.tokenizer(bpe, config.vocab_size),
+            Some((lists, end_of_text)) => to.tokenizer(lists, end_of_text, config.vocab_size),
             None => to.text(TOKENIZER_MODEL, NO_TOKENIZER),
         }
         to.text("calame.version", env!("CARGO_PKG_VERSION"));
@@ -228,8 +229,8 @@ impl Metadata {
         to
     }
 
-    fn tokenizer(&mut self, bpe: &Bpe, vocab_size: usize) {
-        let BpeLists { mut tokens, merges, specials } = bpe.to_lists();
+    fn tokenizer(&mut self, lists: BpeLists, end_of_text: Option<u32>, vocab_size: usize) {
+        let BpeLists { mut tokens, merges, specials } = lists;
         let mut types = vec![token::NORMAL; tokens.len()];
         specials.iter().for_each(|&id| types[id as usize] = token::CONTROL);
         // llama.cpp wants a token for each row of the embedding.
@@ -241,7 +242,7 @@ impl Metadata {
         self.array(TOKEN_TYPES, kind::I32, types.len());
         types.iter().for_each(|&kind| self.bytes.extend((kind as i32).to_le_bytes()));
         self.texts(MERGES, &merges);
-        if let Some(id) = bpe.end_of_text() {
+        if let Some(id) = end_of_text {
             self.size(BOS, id as usize);
             self.size(EOS, id as usize);
         }

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use super::super::CheckpointError;
+use super::super::model_file::ModelFile;
 use super::super::names::Naming;
-use super::super::{CheckpointError, ModelFile};
-use super::MAGIC;
-use super::header::DEFAULT_ALIGNMENT;
+use super::header::{DEFAULT_ALIGNMENT, MAGIC};
 use super::metadata::{Metadata, put_text};
 use crate::files::{create_parent_folder, replace_file};
 use crate::model::ModelConfig;
@@ -42,10 +42,10 @@ pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, Checkpo
         notes.push("the model has no qkv bias, GGUF demands one: zeros are written".to_owned());
     }
     let tokenizer = model.tokenizer().cloned();
-    let bpe = tokenizer.as_ref().and_then(|tokenizer| tokenizer.as_bpe());
+    let lists = tokenizer.as_ref().and_then(|tokenizer| Some((tokenizer.bpe_lists()?, tokenizer.end_of_text())));
     match &tokenizer {
         None => notes.push("no tokenizer: llama.cpp takes token ids only".to_owned()),
-        Some(tokenizer) if bpe.is_none() => notes.push(format!(
+        Some(tokenizer) if lists.is_none() => notes.push(format!(
             "the tokenizer {} is left out, GGUF cannot hold it: keep the model's tokenizer.json",
             tokenizer.kind()
         )),
@@ -53,7 +53,7 @@ pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, Checkpo
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let entries = entries(&config);
-    let header = header(&Metadata::of(&config, bpe, &name), &entries);
+    let header = header(&Metadata::of(&config, lists, &name), &entries);
     create_parent_folder(path)?;
     replace_file::<CheckpointError>(path, |file| {
         let io = || CheckpointError::io("write", path);

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::super::safetensors_files::inside;
-use super::super::{CheckpointError, StoredTensor};
+use super::super::CheckpointError;
+use super::super::inside::file_inside;
+use super::super::source::StoredTensor;
 use super::proto::{EXTERNAL, FLOAT, INT32, INT64, ModelProto, TensorProto};
 use crate::files::{FileError, PositionedFile, read_at_most};
+use crate::quant::NumberFormat;
 
 /// The graph of gpt2-xl takes some 230 kB. A message in memory is up to a hundred times what it is in the file, so that a
 /// file of this size can take some hundred MB.
@@ -150,6 +152,7 @@ impl OnnxFile {
             name: name.clone(),
             shape,
             dtype: "FLOAT".to_owned(),
+            format: Some(NumberFormat::F32),
             is_float: true,
             file_bytes: length,
         });
@@ -193,7 +196,7 @@ impl OnnxFile {
             return Ok(known);
         }
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let path = inside(parent.unwrap_or(Path::new(".")), name, &self.path)?;
+        let path = file_inside(parent.unwrap_or(Path::new(".")), name, &self.path)?;
         // Opening a pipe would wait for its writer.
         if !fs::metadata(&path).map_err(FileError::new("read", &path))?.is_file() {
             return Err(FileError::new("read", &path)(io::ErrorKind::InvalidInput.into()).into());

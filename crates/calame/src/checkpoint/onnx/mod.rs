@@ -27,7 +27,9 @@ use std::path::Path;
 use prost::Message;
 
 use self::proto::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
-use super::{CheckpointError, ModelFile, hugging_face};
+use self::weights::DATA;
+use super::model_file::ModelFile;
+use super::{CheckpointError, hugging_face};
 use crate::files::{replace_folder, write_new_file};
 use crate::model::{Init, ModelConfig};
 use crate::tokenizer::Tokenizer;
@@ -35,7 +37,6 @@ use crate::tokenizer::Tokenizer;
 pub use self::file::OnnxFile;
 
 const GRAPH: &str = "model.onnx";
-const DATA: &str = "model.onnx.data";
 /// Elements that are compared at a time.
 const PIECE: usize = 1 << 20;
 

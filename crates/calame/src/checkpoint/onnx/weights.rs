@@ -4,15 +4,17 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::super::CheckpointError;
+use super::super::model_file::ModelFile;
 use super::super::names::is_conv1d;
 use super::super::transpose::transpose;
-use super::super::{CheckpointError, ModelFile};
-use super::DATA;
 use super::proto::{EXTERNAL, FLOAT, StringStringEntryProto, TensorProto};
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
 use crate::tensor::{Alloc, Tensor};
 
+/// The file's name.
+pub(super) const DATA: &str = "model.onnx.data";
 /// Weights of at least this many bytes start where a memory map can, which is what runtimes bring them in by.
 const ALIGNED_FROM: u64 = 1 << 20;
 /// Places of memory maps on every system are multiples of this.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::TorchDtype;
+use super::dtype::TorchDtype;
 use crate::checkpoint::pickle::PickleError;
 use crate::files::FileError;
 

@@ -6,10 +6,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::MAX_PICKLE_BYTES;
 use super::bytes::Source;
 use super::error::{TorchFileError, shown};
-use super::objects::{self, StorageClaim};
+use super::objects::{self, MAX_PICKLE_BYTES, StorageClaim};
 use crate::checkpoint::pickle::{Pickle, Value};
 
 /// 0x1950a86a20f9469cfc6c, as a pickle holds it.

@@ -3,10 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use super::dtype::TorchDtype;
 use super::error::{TorchFileError, shown};
-use super::{PlainValue, TorchDtype};
+use super::plain::PlainValue;
 use crate::checkpoint::pickle::{Known, Pickle, Value};
 
+/// The pickle of the largest GPT-2 with its optimizer has some 500 kB. A hostile one may cost a hundred times its bytes.
+pub(super) const MAX_PICKLE_BYTES: u64 = 4 << 20;
 /// Keys under which training programs put the model's state_dict, the likeliest first.
 const MODEL_KEYS: [&str; 3] = ["model_state_dict", "model", "state_dict"];
 /// A tensor of a GPT has at most four.

@@ -2,9 +2,14 @@
 //!
 //! Protocol 2, without a memo. Source: Python's `pickletools.py`; PyTorch's `torch/_utils.py`, `_rebuild_tensor_v2`.
 
-use super::View;
-
 const ORDERED_DICT: &[u8] = b"ccollections\nOrderedDict\n)R";
+
+/// A tensor of the state_dict: all of a storage.
+pub(super) struct View {
+    pub key: String,
+    pub shape: Vec<usize>,
+    pub storage: usize,
+}
 
 /// The pickle of `views`, which are f32 and row-major; `storages[i]` is the number of elements of storage i.
 pub(super) fn state_dict(views: &[View], storages: &[usize]) -> Vec<u8> {

@@ -1,25 +1,30 @@
-//! Where a long text may be cut so that its pieces are tokenised as the whole is.
+//! Where a long text may be cut without changing its tokens.
 
-/// A place in `text` at or before byte `max` where it may be cut, never 0.
+/// Maximum size in bytes of the pieces that a long document is cut into: large enough to keep a tokenizing thread
+/// busy, small enough that many pieces fit in memory.
+pub const PIECE_BYTES: usize = 1 << 20;
+
+/// A position in `text` at or before byte `max` where it may be cut; never 0.
 ///
-/// The place is before white space that something else stands before: no token of a tokenizer here goes across such a
-/// place, and what comes after it does not depend on what comes before. A line break is preferred to other white space.
-/// Only where the first `max` bytes have no such place is the cut at the last character before `max`.
+/// The position precedes white space and follows something else: no token of our tokenizers crosses such a
+/// position, and the tokens after it do not depend on the text before it. A line break is preferred to other white
+/// space. If the first `max` bytes contain no such position, the cut is at the last character boundary before
+/// `max`.
 ///
 /// # Panics
-/// If the text is not longer than `max`, or `max` is less than the longest character, 4.
-pub(crate) fn cut_place(text: &str, max: usize) -> usize {
-    assert!(text.len() > max && max >= 4, "cut_place: {} bytes at {max}", text.len());
+/// If the text is not longer than `max`, or `max` is below 4, the length of the longest character.
+pub(crate) fn cut_position(text: &str, max: usize) -> usize {
+    assert!(text.len() > max && max >= 4, "cut_position: {} bytes at {max}", text.len());
     let bytes = text.as_bytes();
     let is_space = |byte: &u8| byte.is_ascii_whitespace();
     let is_line_break = |byte: &u8| *byte == b'\n';
-    last_place(text, &bytes[..=max], is_line_break)
-        .or_else(|| last_place(text, &bytes[..=max], is_space))
+    last_position(text, &bytes[..=max], is_line_break)
+        .or_else(|| last_position(text, &bytes[..=max], is_space))
         .unwrap_or_else(|| (1..=max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(max))
 }
 
-/// The start of the last run of white space within `bytes` that has a byte of the kind and does not begin the text.
-fn last_place(text: &str, bytes: &[u8], is_wanted: impl Fn(&u8) -> bool) -> Option<usize> {
+/// The start of the last run of white space in `bytes` that contains a wanted byte and does not begin the text.
+fn last_position(text: &str, bytes: &[u8], is_wanted: impl Fn(&u8) -> bool) -> Option<usize> {
     let mut end = bytes.len();
     while let Some(at) = bytes[..end].iter().rposition(&is_wanted) {
         let start = text[..at].trim_end().len();
@@ -38,7 +43,7 @@ mod tests {
     fn pieces(mut text: &str, max: usize) -> Vec<&str> {
         let mut pieces = Vec::new();
         while text.len() > max {
-            let (piece, rest) = text.split_at(cut_place(text, max));
+            let (piece, rest) = text.split_at(cut_position(text, max));
             pieces.push(piece);
             text = rest;
         }

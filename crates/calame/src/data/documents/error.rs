@@ -1,4 +1,4 @@
-//! Why files give no documents.
+//! Errors of reading documents.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,58 +9,58 @@ use super::super::names::BUILTIN;
 /// Why a file cannot be read as documents.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// An input that gives no files.
+    /// An input that matches no files.
     #[error(transparent)]
     Input(#[from] CorpusError),
-    /// The story inside the program, which is no file.
+    /// The built-in story, which is not a file.
     #[error(
         "{BUILTIN}: expected files, found the name of the story inside the program; calame train takes it as it is"
     )]
     Builtin,
-    /// A file whose ending says nothing of how to read it.
+    /// A file whose extension does not say how to read it.
     #[error("{}: expected a file that ends in .txt, .md, .jsonl or .parquet (the first three also with .gz or .zst after it); give it its true ending", .path.display())]
     UnknownKind {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A folder without a file of a known kind.
+    /// A folder that contains no file of a known kind.
     #[error("{}: expected .txt, .md, .jsonl or .parquet files in this folder, found none; name the files themselves, by their true endings", .path.display())]
     EmptyFolder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
-    /// The system refused, or a compressed file is damaged or cut off.
+    /// The system refused to read a file, or a compressed file is damaged or truncated.
     #[error("{}: cannot be read: {reason}{}", .path.display(), remedy(.path, .reason))]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system or the decompressor said.
+        /// The error of the system or the decompressor.
         reason: io::Error,
     },
-    /// Text that is no UTF-8.
+    /// A text file that is not UTF-8.
     #[error("{}: expected UTF-8, found {found}", .path.display())]
     NotUtf8 {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What was found, where, and how to convert it.
         found: IllFormed,
     },
-    /// A Parquet file that cannot be read as one.
+    /// A file that cannot be read as Parquet.
     #[error("{}: cannot be read as a Parquet file: {reason}; if other programs read it, write it again with snappy, gzip or lz4, or no compression", .path.display())]
     Parquet {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the reader said.
+        /// The reader's error message.
         reason: String,
     },
-    /// A Parquet file without a column of text of that name.
+    /// A Parquet file without a text column of the requested name.
     #[error("{}: expected a column of text named {column:?}, found {found}; name the column by --column", .path.display())]
     NoColumn {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The column asked for.
+        /// Name of the requested column.
         column: String,
-        /// The columns of text there are, or what the column is instead.
+        /// The text columns of the file, or the type of the requested column.
         found: String,
     },
 }

@@ -1,21 +1,24 @@
-//! The footer of a Parquet file, walked before the crate reads it: one that claims more than it holds is refused.
+//! Checks the footer of a Parquet file before the `parquet` crate reads it, and rejects sizes that the file cannot
+//! hold.
 //!
-//! The crate takes memory for as many row groups, and for as many children of a column, as a footer claims; two thousand
-//! millions of them in thirty bytes would end the program, and nothing catches that. The footer is an object in Thrift's
-//! compact protocol. The crate goes by the number of a field and this walk by its type, so that a type which the format does
-//! not give to that field is refused too: the two would read different lists.
+//! The crate allocates memory for as many row groups, and as many children per column, as the footer claims. A
+//! footer of 30
+//! bytes that claims two billion of them would abort the process, which cannot be caught. The footer is an object in
+//! Thrift's compact protocol. The crate decides by a field's number what to read, this check by the field's type. A
+//! type
+//! that the format does not define for a field is therefore rejected: the two would read different lists.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Length of the footer and the magic bytes, at the end of a file.
+/// Size in bytes of the footer's length and the magic bytes at the end of the file.
 const TAIL_BYTES: u64 = 8;
-/// Objects inside objects: a footer has about six.
+/// Maximum nesting of objects; a real footer has about six levels.
 const MAX_DEPTH: usize = 64;
-/// Columns inside columns: the crate calls itself for each level.
+/// Maximum nesting of columns; the crate recurses once per level.
 const MAX_COLUMN_DEPTH: usize = 100;
 
-/// What the format says of a field.
+/// The type that the format defines for a field.
 #[derive(Clone, Copy)]
 enum Kind {
     Bool,
@@ -27,16 +30,16 @@ enum Kind {
     Binary,
     List(&'static Kind),
     Object(Fields),
-    /// An element of the flattened tree of columns, and in it the I32 that says how many of those that follow are in it.
+    /// An element of the flattened column tree; its `NumChildren` field says how many following elements it contains.
     Column(Fields),
     NumChildren,
 }
 
-/// The fields of an object by their numbers.
+/// The fields of an object, by number.
 type Fields = &'static [(i16, Kind)];
 
 impl Kind {
-    /// Its number in Thrift's compact protocol; a bool's value is in it.
+    /// Whether `number` is this type in Thrift's compact protocol, which encodes a bool's value in the type.
     fn is(self, number: u8) -> bool {
         match self {
             Kind::Bool => matches!(number, 1 | 2),
@@ -52,7 +55,7 @@ impl Kind {
     }
 }
 
-// The format's parquet.thrift. Fields that a later version adds are walked by the type that they give themselves.
+// From the format's parquet.thrift. Fields added by later versions are walked by the type they declare.
 const FOOTER: Fields = {
     use Kind::*;
     &[
@@ -153,10 +156,11 @@ const BOX: Fields = {
     &[(1, Double), (2, Double), (3, Double), (4, Double), (5, Double), (6, Double), (7, Double), (8, Double)]
 };
 
-/// What is wrong with the footer's lists and columns; None where nothing is, or where it is no footer at all, which the crate tells better.
+/// Returns what is wrong with the footer's lists and columns. `None` if nothing is, or if this is not a footer: the
+/// crate reports that case better.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the system's error.
 pub(super) fn false_claim(file: &mut File) -> io::Result<Option<String>> {
     let file_bytes = file.seek(SeekFrom::End(0))?;
     let mut tail = [0; TAIL_BYTES as usize];
@@ -176,10 +180,10 @@ pub(super) fn false_claim(file: &mut File) -> io::Result<Option<String>> {
     Ok(Walk { left: &footer, n_children: Vec::new() }.object(FOOTER, 0).err())
 }
 
-/// What is left of a footer.
+/// The unread rest of a footer.
 struct Walk<'a> {
     left: &'a [u8],
-    /// Of each column so far, how many of those that follow are in it.
+    /// For each column so far, the number of its children among the following ones.
     n_children: Vec<u64>,
 }
 
@@ -209,12 +213,12 @@ impl Walk<'_> {
         Err("its footer has a number of more than 64 bits".to_owned())
     }
 
-    /// A number with a sign.
+    /// A signed number in zigzag encoding.
     fn zigzag(&mut self) -> Result<i64, String> {
         self.varint().map(|value| (value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    /// An object with these fields, and with others.
+    /// Walks an object with these fields and possibly unknown ones.
     fn object(&mut self, fields: Fields, depth: usize) -> Result<(), String> {
         let mut last = 0;
         loop {
@@ -224,7 +228,7 @@ impl Walk<'_> {
                 return Ok(());
             }
             let field = match i16::from(header >> 4) {
-                // Too far from the field before: the field's own number follows.
+                // The distance to the previous field does not fit four bits: the field number follows in full.
                 0 => i16::try_from(self.zigzag()?).ok().filter(|&field| field > last && field - last > 15),
                 distance => last.checked_add(distance),
             };
@@ -233,7 +237,7 @@ impl Walk<'_> {
             if kind.is_some_and(|kind| !kind.is(number)) {
                 return Err(format!("its footer gives field {last} the type {number}, which is another in the format"));
             }
-            // The value of a bool is its type.
+            // A bool's value is its type.
             if !matches!(number, 1 | 2) {
                 self.value(number, kind, depth)?;
             }
@@ -281,7 +285,7 @@ impl Walk<'_> {
         let header = self.byte()?;
         let n = if header >> 4 == 15 { self.varint()? } else { u64::from(header >> 4) };
         let (number, of) = (header & 0xf, if let Some(Kind::List(&of)) = kind { Some(of) } else { None });
-        // Some writers give no type to what an empty list has none of.
+        // Some writers give an empty list no element type.
         if n > 0 && of.is_some_and(|of| !of.is(number)) {
             return Err(format!("its footer has a list of the type {number}, which is another in the format"));
         }
@@ -289,7 +293,7 @@ impl Walk<'_> {
         if let Some(Kind::Column(_)) = of { self.check_columns() } else { Ok(()) }
     }
 
-    /// Each element takes a byte at least.
+    /// Walks `n` elements, each of at least one byte.
     fn elements(&mut self, n: u64, kinds: &[(u8, Option<Kind>)], depth: usize) -> Result<(), String> {
         if n > self.left.len() as u64 {
             return Err(format!("its footer claims a list of {n} where {} bytes are left", self.left.len()));
@@ -300,9 +304,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether there are as many columns as those above them say, at no great depth.
+    /// Checks that each column has as many children as it claims, and that the nesting is limited.
     fn check_columns(&self) -> Result<(), String> {
-        // Of each column that is not complete, how many columns are still to come.
+        // For each incomplete column, the number of children still to come.
         let mut open = Vec::new();
         for (i, &n) in self.n_children.iter().enumerate() {
             let n_left = self.n_children.len() - i - 1;
@@ -343,9 +347,9 @@ mod tests {
 
     #[test]
     fn lists_are_as_long_as_they_say() {
-        // Field 1 a number, field 4 a list of two empty objects, a bool that the format does not know, the end.
+        // Field 1 is a number, field 4 a list of two empty objects, then an unknown bool and the end.
         assert_eq!(claim(&[0x15, 2, 0x39, 0x2c, 0, 0, 0x71, 0]), None);
-        // Two thousand millions of objects.
+        // A list that claims two billion objects.
         let huge = claim(&[0x15, 2, 0x39, 0xfc, 0xff, 0xff, 0xff, 0xff, 7, 0, 0]);
         assert_eq!(huge.unwrap(), "its footer claims a list of 2147483647 where 2 bytes are left");
         let text = claim(&[0x68, 0x80, 0x80, 0x80, 0x80, 0x10, b'a', 0]);
@@ -360,22 +364,22 @@ mod tests {
 
     #[test]
     fn types_are_the_formats() {
-        // Row groups that call themselves a number: the crate reads a list there.
+        // Row groups that are declared as a number: the crate reads a list there.
         let number = claim(&[0x15, 2, 0x35, 0xfc, 0xff, 0xff, 0xff, 7, 0]);
         assert_eq!(number.unwrap(), "its footer gives field 4 the type 5, which is another in the format");
         assert!(claim(&[0x15, 2, 0x39, 0x25, 0, 0, 0]).unwrap().contains("a list of the type 5"));
         assert_eq!(claim(&[0x15, 2, 0x39, 0x00, 0]), None, "an empty list of nothing");
-        // In an element of the columns: a name that calls itself a number.
+        // An element of the columns whose name is declared as a number.
         assert!(claim(&[0x15, 2, 0x19, 0x1c, 0x45, 2, 0, 0]).unwrap().contains("field 4 the type 5"));
-        // A field before the one before it.
+        // A field number lower than the previous one.
         assert!(claim(&[0x36, 2, 0x05, 2, 2, 0]).unwrap().contains("order"));
-        // A logical type's number is more than 15 from the start: Variant with its version.
+        // A logical type whose field number exceeds 15: Variant with its version.
         assert_eq!(claim(&[0x29, 0x1c, 0xac, 0x0c, 32, 0x13, 1, 0, 0, 0, 0]), None);
     }
 
     #[test]
     fn columns_are_as_many_as_they_say() {
-        // Columns: a root that holds so many, and elements of which each holds the next.
+        // Columns: a root with `n` claimed children, and elements that each contain the next.
         let columns = |root: &[u8], n_inside: u16| {
             let n = n_inside + 1;
             let mut footer = vec![0x29, 0xfc, n as u8 | 0x80, (n >> 7) as u8 | 0x80, (n >> 14) as u8];

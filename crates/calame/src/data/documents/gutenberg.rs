@@ -1,23 +1,23 @@
-//! Project Gutenberg's header and licence, which stand around its books.
+//! Removes Project Gutenberg's header and licence from its books.
 
-/// What stands in the line after which a book begins, and in the one before which it ends.
+/// Markers at the start of the line that ends the header, and of the line that begins the licence.
 const START: [&str; 2] = ["*** START OF THE PROJECT GUTENBERG EBOOK", "*** START OF THIS PROJECT GUTENBERG EBOOK"];
 const END: [&str; 2] = ["*** END OF THE PROJECT GUTENBERG EBOOK", "*** END OF THIS PROJECT GUTENBERG EBOOK"];
 
-/// Takes header and licence off one document, piece by piece.
+/// Strips header and licence from one document, piece by piece.
 ///
-/// The header is looked for in the first piece (a megabyte), the licence in all. A document without these lines is left as
-/// it is; white space beside them goes with them.
+/// The header is searched for in the first piece (1 MiB), the licence in all pieces. A document without these lines
+/// is left unchanged; white space next to them is removed with them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stripper {
     begun: bool,
     ended: bool,
-    /// The header was taken off, and nothing but white space came after it.
+    /// The header has been removed and only white space has followed it so far.
     at_start: bool,
 }
 
 impl Stripper {
-    /// What is left of the document's next piece.
+    /// Returns what remains of the document's next piece.
     pub(crate) fn strip<'a>(&mut self, piece: &'a str) -> &'a str {
         let mut piece = piece;
         if self.ended {
@@ -43,10 +43,10 @@ impl Stripper {
     }
 }
 
-/// The start of the first line that begins with one of the marks.
+/// Start of the first line that begins with one of the markers.
 fn line_with(text: &str, marks: &[&str]) -> Option<usize> {
     let is_line = |at: usize| at == 0 || text.as_bytes()[at - 1] == b'\n';
-    // Old files have the mark with three stars and no space in places; the common form alone is taken.
+    // Some old files write the marker without spaces; only the common form is recognised.
     marks.iter().flat_map(|mark| text.match_indices(mark)).map(|(at, _)| at).filter(|&at| is_line(at)).min()
 }
 
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_book_is_what_stands_between_the_marks() {
+    fn a_book_is_the_text_between_the_markers() {
         for article in ["THE", "THIS"] {
             let start = format!("licence\r\n*** START OF {article} PROJECT GUTENBERG EBOOK PENS ***\r\n\r\n");
             let end = format!("\r\n\r\n*** END OF {article} PROJECT GUTENBERG EBOOK PENS ***\r\nmore");
@@ -70,11 +70,11 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_left_alone() {
+    fn other_texts_are_unchanged() {
         for text in ["", " One. ", "He said *** START OF THE PROJECT GUTENBERG EBOOK ***", "*** END OF THE STORY ***"] {
             assert_eq!(strip(&[text]), text);
         }
-        // In a later piece it is a quotation, or too far from the start to be a header.
+        // In a later piece the marker is a quotation, or too far from the start to be a header.
         let mark = "\n*** START OF THE PROJECT GUTENBERG EBOOK ***\n";
         assert_eq!(strip(&["One.", mark, "Two."]), format!("One.{mark}Two."));
     }

@@ -1,4 +1,4 @@
-//! JSON lines: each line an object, one of whose fields is the document.
+//! JSON lines: each line is an object, and one of its fields is the document.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use serde::Deserializer;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
+use super::document::{Document, Found, MAX_DOCUMENT_BYTES};
 use super::error::DocumentError;
 use super::open::{Bytes, Meter, open};
 use super::source::DocumentSource;
-use super::{Document, Found, MAX_DOCUMENT_BYTES};
 
-/// Bytes of the longest line: the document, spelled with escapes, and other fields.
+/// Maximum size of a line in bytes: the document with escapes, and other fields.
 const MAX_LINE_BYTES: u64 = 2 * MAX_DOCUMENT_BYTES as u64;
 
-/// Reads a .jsonl file line by line; blank lines are passed over.
+/// Reads a .jsonl file line by line; blank lines are skipped.
 pub(crate) struct Lines {
     path: PathBuf,
     field: String,
@@ -54,10 +54,11 @@ impl Lines {
         }
     }
 
-    /// Reads a line into `self.line`, which is empty at the end; false where it is too long, and what is there is its start.
+    /// Reads a line into `self.line`, which is empty at the end of the file. Returns false if the line is too
+    /// long; `self.line` then holds its start.
     fn read_line(&mut self) -> io::Result<bool> {
         self.line.clear();
-        // A long line's memory is not kept for the next ones.
+        // Memory of one long line is not held for all the following ones.
         self.line.shrink_to(1 << 20);
         (&mut self.bytes).take(MAX_LINE_BYTES).read_until(b'\n', &mut self.line)?;
         if (self.line.len() as u64) < MAX_LINE_BYTES || self.line.ends_with(b"\n") {
@@ -76,14 +77,14 @@ impl Lines {
     }
 }
 
-/// The text of a field of a JSON object; other fields are read over and never built.
+/// Extracts a text field from a JSON object; other fields are skipped without being built.
 fn field_of(line: &[u8], field: &str) -> Result<String, String> {
     let mut json = serde_json::Deserializer::from_slice(line);
     let text = json.deserialize_map(Field(field)).and_then(|text| json.end().map(|()| text));
     match text {
         Ok(Some(text)) => Ok(text),
         Ok(None) => Err(format!("no field {field:?}")),
-        // The line's number is told beside it; the parser counts from the line's start.
+        // The caller reports the line number; the parser always counts from line 1.
         Err(error) => Err(error.to_string().replace(" at line 1 column ", " at column ")),
     }
 }

@@ -1,4 +1,4 @@
-//! Files as streams of bytes, decompressed.
+//! Files as decompressed byte streams.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -13,20 +13,20 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use super::error::DocumentError;
 use super::source::{Compression, DocumentSource};
 
-/// Bytes of a file that are read at a time.
+/// Bytes read from a file per system call: enough that the calls cost little next to decompression.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Counts the bytes that were read of files, for whoever looks on from another thread.
+/// Counts the bytes read from files, so that another thread can report progress. Clones share one counter.
 #[derive(Clone, Debug, Default)]
 pub struct Meter(Arc<AtomicU64>);
 
 impl Meter {
-    /// Bytes so far.
+    /// Bytes read from the files so far, in their compressed form.
     pub fn n_bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts some more.
+    /// Adds `n_bytes` to the count of all clones.
     pub(crate) fn add(&self, n_bytes: u64) {
         self.0.fetch_add(n_bytes, Ordering::Relaxed);
     }
@@ -45,10 +45,10 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
-/// A stream of bytes that a thread may take along.
+/// A byte stream that can be moved to another thread.
 pub(super) type Bytes = Box<dyn Read + Send>;
 
-/// Opens a text or JSON file and takes its compression away.
+/// Opens a text or JSON file, decompressing it if needed.
 pub(super) fn open(source: &DocumentSource, meter: &Meter) -> Result<Bytes, DocumentError> {
     let file = open_file(&source.path)?;
     let file = BufReader::with_capacity(BUFFER_BYTES, Metered { inner: file, meter: meter.clone() });
@@ -63,7 +63,7 @@ pub(super) fn open_file(path: &Path) -> Result<File, DocumentError> {
     File::open(path).map_err(DocumentError::unreadable(path))
 }
 
-/// The frames of a .zst file, of which there may be several.
+/// Reads the frames of a .zst file, which may contain several.
 struct ZstdFrames {
     file: BufReader<Metered<File>>,
     decoder: FrameDecoder,
@@ -92,7 +92,7 @@ impl Read for ZstdFrames {
 }
 
 impl ZstdFrames {
-    /// Goes to the next frame with data, past those that the format lets others put in between; false at the end.
+    /// Advances to the next frame with data, skipping skippable frames; returns false at the end of the file.
     fn next_frame(&mut self) -> io::Result<bool> {
         while !self.file.fill_buf()?.is_empty() {
             let length = match self.decoder.reset(&mut self.file) {
@@ -111,7 +111,7 @@ impl ZstdFrames {
         Ok(false)
     }
 
-    /// Compares the checksum that a finished frame may have.
+    /// Compares the optional checksum of a finished frame.
     fn check_frame(&self) -> io::Result<()> {
         match (self.decoder.get_checksum_from_data(), self.decoder.get_calculated_checksum()) {
             (Some(expected), Some(found)) if expected != found => {

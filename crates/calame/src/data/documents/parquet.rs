@@ -1,7 +1,7 @@
-//! Parquet files: each row of a column of text a document.
+//! Parquet files: each row of a text column is a document.
 //!
-//! The crate `parquet` reads them, without Arrow. Foreign files have made it panic before; a panic inside it is an error
-//! here.
+//! The files are read with the `parquet` crate, without Arrow. Malformed files have made it panic, so a panic
+//! inside it is reported as an error.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use super::document::{Document, Found, MAX_DOCUMENT_BYTES};
 use super::error::DocumentError;
 use super::footer::false_claim;
 use super::open::{Meter, open_file};
 use super::source::DocumentSource;
-use super::{Document, Found, MAX_DOCUMENT_BYTES};
 
-/// Rows that are read at a time.
+/// Rows read per call, which bounds the memory for decoded values.
 const BATCH_ROWS: usize = 256;
 
 /// Reads one column of a Parquet file, row group by row group.
@@ -27,12 +27,12 @@ pub(crate) struct Rows {
     file: SerializedFileReader<std::fs::File>,
     column: usize,
     meter: Meter,
-    /// Bytes of the file that the meter was not told of yet, and of each row group.
+    /// Bytes of the file not yet reported to the meter, and the share of each row group.
     n_bytes_left: u64,
-    bytes_a_group: u64,
+    bytes_per_group: u64,
     next_group: usize,
     group: Option<ColumnReaderImpl<ByteArrayType>>,
-    /// A document for each row that was read and not given; none for a row without a value. Last first.
+    /// Rows that were read but not returned yet, in reverse order; `None` is a row without a value.
     rows: Vec<Option<ByteArray>>,
     n_rows: u64,
 }
@@ -58,7 +58,7 @@ impl Rows {
             column,
             meter: meter.clone(),
             n_bytes_left: source.file_bytes,
-            bytes_a_group: source.file_bytes / (n_groups as u64).max(1),
+            bytes_per_group: source.file_bytes / (n_groups as u64).max(1),
             next_group: 0,
             group: None,
             rows: Vec::new(),
@@ -73,7 +73,7 @@ impl Rows {
             } else if self.next_group < self.file.num_row_groups() {
                 self.open_group()?;
             } else {
-                self.tell_meter(self.n_bytes_left);
+                self.report_bytes(self.n_bytes_left);
                 return Ok(None);
             }
         }
@@ -92,7 +92,7 @@ impl Rows {
 
     fn open_group(&mut self) -> Result<(), DocumentError> {
         if self.next_group > 0 {
-            self.tell_meter(self.bytes_a_group);
+            self.report_bytes(self.bytes_per_group);
         }
         let (file, group, column) = (&self.file, self.next_group, self.column);
         let reader = guarded(&self.path, || file.get_row_group(group)?.get_column_reader(column))?;
@@ -114,7 +114,7 @@ impl Rows {
             return Ok(());
         }
         if values.len() == n_rows {
-            // A column whose every row has a value gives no levels.
+            // A column with a value in every row has no definition levels.
             self.rows = values.into_iter().rev().map(Some).collect();
             return Ok(());
         }
@@ -129,8 +129,8 @@ impl Rows {
         Ok(())
     }
 
-    /// The pages lie anywhere in the file: what was read of it is told by the row group.
-    fn tell_meter(&mut self, n_bytes: u64) {
+    /// Reports progress per row group, since a group's pages may be anywhere in the file.
+    fn report_bytes(&mut self, n_bytes: u64) {
         self.meter.add(n_bytes);
         self.n_bytes_left -= n_bytes.min(self.n_bytes_left);
     }
@@ -140,7 +140,7 @@ impl Rows {
     }
 }
 
-/// The place of a column of text among the file's columns; what there is instead, if there is none.
+/// Index of a text column; if there is none, a description of the columns that exist.
 fn find_column(file: &SerializedFileReader<std::fs::File>, name: &str) -> Result<usize, String> {
     let schema = file.metadata().file_metadata().schema_descr();
     let is_text = |i: &usize| {
@@ -159,7 +159,7 @@ fn find_column(file: &SerializedFileReader<std::fs::File>, name: &str) -> Result
     Err(if texts.is_empty() { "no column of text".to_owned() } else { texts.join(", ") })
 }
 
-/// Calls the crate; its errors and its panics are errors that name the file.
+/// Calls the crate; its errors and panics become errors that name the file.
 fn guarded<T>(path: &std::path::Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DocumentError> {
     let error = |reason: String| DocumentError::Parquet { path: path.to_owned(), reason };
     match catch_unwind(AssertUnwindSafe(read)) {

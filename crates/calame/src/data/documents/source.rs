@@ -1,4 +1,4 @@
-//! From inputs to files, each with how it is read.
+//! Resolves inputs to files and decides how each is read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::super::corpus_error::CorpusError;
 use super::super::names;
 use super::error::DocumentError;
 
-/// What a file's documents are.
+/// How a file is divided into documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SourceKind {
     /// The whole file is one document: .txt, .md.
@@ -26,20 +26,20 @@ pub(super) enum Compression {
     Zstd,
 }
 
-/// A file of documents.
+/// A file that contains documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentSource {
-    /// The file.
+    /// Path of the file, as it was given or found.
     pub path: PathBuf,
-    /// Its length in bytes, as it lies on the disk.
+    /// Size of the file on disk in bytes, compressed if the file is.
     pub file_bytes: u64,
-    /// What its documents are.
+    /// How the file is divided into documents.
     pub kind: SourceKind,
     pub(super) compression: Compression,
 }
 
 impl DocumentSource {
-    /// A file, by its ending.
+    /// Describes a file, judging by its extension.
     fn of(path: PathBuf) -> Result<DocumentSource, DocumentError> {
         let Some((kind, compression)) = kind_of(&path) else {
             return Err(DocumentError::UnknownKind { path });
@@ -52,14 +52,14 @@ impl DocumentSource {
     }
 }
 
-/// The files that `inputs` name, in this order.
+/// Finds the files that `inputs` name, in this order.
 ///
-/// An input is a file (.txt, .md or .jsonl, each also with .gz or .zst after it, or .parquet), a folder (all such files
-/// below it, sorted by path; links to folders are not followed), a glob (all such files that match, sorted by path), or a
-/// name of [`names`] that lies in `cache_dir`.
+/// An input is a file (.txt, .md or .jsonl, each optionally followed by .gz or .zst, or .parquet), a folder (all
+/// such files below it, sorted by path; links to folders are not followed), a glob (all such files that match,
+/// sorted by path), or a name from [`names`] that is stored in `cache_dir`.
 ///
 /// # Errors
-/// The first input that is missing, gives no file, or is a file of another kind.
+/// Returns the first input that is missing, matches no file, or is a file of another kind.
 pub fn find_sources<S: AsRef<str>>(inputs: &[S], cache_dir: &Path) -> Result<Vec<DocumentSource>, DocumentError> {
     let is_known = |path: &Path| kind_of(path).is_some();
     let mut sources = Vec::new();

@@ -1,27 +1,26 @@
-//! A text file as one document, in pieces.
+//! A text file as one document, read in pieces.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
 
 use super::super::corpus::ill_formed;
 use super::super::corpus_error::IllFormed;
-use super::PIECE_BYTES;
-use super::cut::cut_place;
+use super::cut::{PIECE_BYTES, cut_position};
 use super::error::DocumentError;
 use super::open::{Bytes, Meter, open};
 use super::source::DocumentSource;
 
-/// Bytes that are read at a time.
+/// Bytes read at a time; a quarter of a piece, so that a piece is complete after few reads.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Reads a text of any length in pieces of at most [`PIECE_BYTES`]; a byte order mark of UTF-8 is left out.
+/// Reads a text of any length in pieces of at most [`PIECE_BYTES`], dropping a UTF-8 byte order mark.
 pub(crate) struct TextStream {
     path: PathBuf,
     bytes: Bytes,
     chunk: Vec<u8>,
-    /// Text that was read and not given yet.
+    /// Text that was read but not returned yet.
     text: String,
-    /// The beginning of a character whose end was not read yet, at most three bytes.
+    /// The beginning of a character whose end has not been read yet, at most three bytes.
     begun: Vec<u8>,
     /// Bytes and line breaks before `begun`.
     n_bytes: usize,
@@ -43,13 +42,13 @@ impl TextStream {
         })
     }
 
-    /// The next piece, and whether the document ends with it; none after the last.
+    /// Returns the next piece and whether it is the last, or `None` after the last.
     pub(super) fn next_piece(&mut self) -> Result<Option<(String, bool)>, DocumentError> {
         while !self.at_end && self.text.len() <= PIECE_BYTES {
             self.read_more()?;
         }
         if self.text.len() > PIECE_BYTES {
-            let rest = self.text.split_off(cut_place(&self.text, PIECE_BYTES));
+            let rest = self.text.split_off(cut_position(&self.text, PIECE_BYTES));
             return Ok(Some((std::mem::replace(&mut self.text, rest), false)));
         }
         let last = std::mem::take(&mut self.text);
@@ -87,7 +86,7 @@ impl TextStream {
         Ok(())
     }
 
-    /// What is wrong at byte `at` of what was just read.
+    /// Describes the invalid byte at offset `at` of the bytes just read.
     fn place_of(&self, at: usize) -> IllFormed {
         match ill_formed(&self.begun, at, false) {
             IllFormed::Byte { byte, at, line } => {

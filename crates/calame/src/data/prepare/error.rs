@@ -1,13 +1,14 @@
-//! Why a text cannot be prepared.
+//! Errors of preparing a text.
 
 use std::path::PathBuf;
 
 use super::super::documents::DocumentError;
 use super::super::manifest::ManifestError;
+use super::options::OptionError;
 use crate::files::FileError;
 use crate::tokenizer::TokenizerError;
 
-/// Why a preparation ended without its shards.
+/// Why a preparation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// A source that cannot be read.
@@ -16,59 +17,52 @@ pub enum PrepareError {
     /// A manifest that cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// An option that cannot be what it is.
-    #[error("{key} is {value}: expected {expected}")]
-    Option {
-        /// The option.
-        key: &'static str,
-        /// What it is.
-        value: String,
-        /// What it may be, or what to do.
-        expected: String,
-    },
-    /// A folder with something else in it.
+    /// An option with an invalid value.
+    #[error(transparent)]
+    Option(#[from] OptionError),
+    /// The folder contains something else.
     #[error("{}: expected an empty folder, or one of a stopped preparation, found {found}; choose another folder", .path.display())]
     Occupied {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
-        /// What is in it.
+        /// What the folder contains instead.
         found: String,
     },
-    /// The system refused.
+    /// Reading or writing a file of the folder failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A text that the tokenizer refuses.
+    /// A text that the tokenizer cannot encode.
     #[error("{}: {source}", .path.display())]
     Tokenizer {
-        /// The file that the text came from.
+        /// The file that contains the text.
         path: PathBuf,
-        /// Why.
+        /// The error that the tokenizer returned.
         source: TokenizerError,
     },
-    /// Lines or rows, and none of them a document.
+    /// The sources have lines or rows, but none is a document.
     #[error(
-        "no line or row is a document, {n_bad} were looked at; the first, {first}; name the field by --field, the column by --column"
+        "none of the {n_bad} lines and rows is a document; the first, {first}; name the field by --field, the column by --column"
     )]
     AllBad {
-        /// Lines and rows that are none.
+        /// Number of lines and rows that are not documents.
         n_bad: u64,
-        /// The first of them.
+        /// Location and reason of the first one.
         first: String,
     },
-    /// No text in any file.
+    /// No file contains text.
     #[error("no text in {n_files} files: all are empty, or nothing but white space; give files with text")]
     NoText {
-        /// Files that were read.
+        /// Number of files that were read.
         n_files: usize,
     },
-    /// What a stopped preparation left is not as its state says.
+    /// The files of an interrupted preparation do not match its state.
     #[error("{}: expected {expected}, found {found}; remove the folder and prepare the text again", .path.display())]
     Left {
-        /// The file.
+        /// The file that does not match.
         path: PathBuf,
-        /// What its state says.
+        /// What the state says about it.
         expected: String,
-        /// What is there.
+        /// What was found instead.
         found: String,
     },
 }

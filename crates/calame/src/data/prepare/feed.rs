@@ -1,61 +1,62 @@
-//! Documents out of sources, made ready to be tokenised: one piece after another.
+//! Reads documents from the sources and prepares them for tokenizing, piece by piece.
 
 use std::collections::{HashSet, VecDeque};
 
 use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::super::documents::{Document, DocumentError, DocumentSource, Found, Meter, Reader, SourceKind, Stripper};
-use super::super::manifest::{Dropped, Part};
-use super::{Normalisation, PrepareOptions, SplitBy};
+use super::super::manifest::Dropped;
+use super::super::shard_format::Split;
+use super::options::{Normalisation, PrepareOptions, SplitBy};
+use crate::files::Sha256;
 use crate::rng::{self, Purpose, Sequence};
 
 /// A piece of a document.
 #[derive(Debug)]
 pub(super) struct Piece {
     pub text: String,
-    pub part: Part,
-    /// Whether the document begins with it, and ends with it.
+    pub split: Split,
+    /// Whether the document begins and ends with this piece.
     pub begins: bool,
     pub ends: bool,
-    /// The place of its source among all.
+    /// Index of the source it comes from.
     pub source: usize,
 }
 
-/// What has been seen and kept.
+/// What has been read and kept so far; stored in the state file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FeedState {
-    /// The source under way.
+    /// Index of the current source.
     pub source: usize,
-    /// Documents looked at, dropped ones too.
+    /// Documents read, including dropped ones.
     pub n_documents: u64,
-    /// Documents kept.
+    /// Documents kept, excluding dropped ones.
     pub n_kept: u64,
     pub n_text_bytes: u64,
     pub n_characters: u64,
     pub dropped: Dropped,
-    /// Hashes of documents that are known.
+    /// Number of stored hashes of documents, for finding duplicates.
     pub n_seen: u64,
 }
 
-/// Reads sources from the place of a state on.
+/// Reads the sources, starting from a stored state.
 pub(super) struct Feed<'a> {
     sources: &'a [DocumentSource],
     options: &'a PrepareOptions,
     meter: Meter,
     state: FeedState,
     source_start: FeedState,
-    /// Pieces of the source under way that were given, those of an earlier call included; how many of these are still to be
-    /// made again.
+    /// Pieces of the current source returned so far, including those of an interrupted run, and how many of
+    /// these still have to be replayed.
     n_pieces: u64,
-    n_again: u64,
+    n_to_replay: u64,
     n_train_characters: Option<u64>,
     seen: HashSet<u128, FxBuildHasher>,
     new_hashes: Vec<u128>,
-    /// Documents kept of the source under way; the same for those that documents were kept of since the last call.
+    /// Documents kept from the current source; and, since the last `take_kept`, the count for each source that changed.
     n_kept_here: u64,
     kept: Vec<(usize, u64)>,
     reader: Option<Reader>,
@@ -63,17 +64,17 @@ pub(super) struct Feed<'a> {
     ready: VecDeque<Piece>,
 }
 
-/// A document under way.
+/// The document that is being read.
 struct Open {
     document: Document,
     filter: Filter,
-    part: Part,
-    /// The last piece, kept until it is known whether another one follows.
+    split: Split,
+    /// The last piece, held back until it is known whether another one follows.
     held: Option<String>,
     n_given: u64,
 }
 
-/// Takes off and normalises, piece by piece.
+/// Strips and normalises a document, piece by piece.
 struct Filter {
     stripper: Option<Stripper>,
     normalise: Normalisation,
@@ -101,8 +102,8 @@ impl Filter {
 }
 
 impl<'a> Feed<'a> {
-    /// A feed that stands where `state`, the state at the start of a source, and then `n_pieces` pieces of that source
-    /// lead; `seen` are the documents known at the former.
+    /// A feed that resumes after `n_pieces` pieces of a source, where `state` is the state at the start of that
+    /// source and `seen` holds the hashes of the documents known there.
     pub(super) fn new(
         sources: &'a [DocumentSource],
         options: &'a PrepareOptions,
@@ -120,7 +121,7 @@ impl<'a> Feed<'a> {
             source_start: state.clone(),
             state,
             n_pieces: 0,
-            n_again: n_pieces,
+            n_to_replay: n_pieces,
             n_train_characters,
             seen: seen.into_iter().collect(),
             new_hashes: Vec::new(),
@@ -132,35 +133,35 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// What has been seen and kept, up to the piece given last and what was read behind it.
+    /// The state after the last returned piece, including what has been read ahead.
     pub(super) fn state(&self) -> &FeedState {
         &self.state
     }
 
-    /// The state at the start of the source under way, and the pieces given since.
+    /// The position to resume from: the state at the start of the current source, and the pieces returned since.
     pub(super) fn place(&self) -> (FeedState, u64) {
         (self.source_start.clone(), self.n_pieces)
     }
 
-    /// Hashes of the documents looked at since the last call, in their order.
+    /// Hashes of the documents read since the last call, in order.
     pub(super) fn take_hashes(&mut self) -> Vec<u128> {
         std::mem::take(&mut self.new_hashes)
     }
 
-    /// The sources that documents were kept of since the last call, and how many of each so far.
+    /// Sources from which documents were kept since the last call, with their counts so far.
     pub(super) fn take_kept(&mut self) -> Vec<(usize, u64)> {
         std::mem::take(&mut self.kept)
     }
 
-    /// The next piece; none at the end of all sources.
+    /// The next piece, or `None` after the last source.
     pub(super) fn next(&mut self) -> Result<Option<Piece>, DocumentError> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
                 self.n_pieces += 1;
-                if self.n_again == 0 {
+                if self.n_to_replay == 0 {
                     return Ok(Some(piece));
                 }
-                self.n_again -= 1;
+                self.n_to_replay -= 1;
             } else if let Some(mut open) = self.open.take() {
                 if self.advance(&mut open)? {
                     self.open = Some(open);
@@ -196,7 +197,7 @@ impl<'a> Feed<'a> {
         self.state.dropped.first_bad.get_or_insert_with(first);
     }
 
-    /// Deals a document to its part, unless it came before.
+    /// Assigns a document to a split, unless it is a duplicate.
     fn begin(&mut self, document: Document) -> Result<(), DocumentError> {
         let number = self.state.n_documents;
         self.state.n_documents += 1;
@@ -212,25 +213,25 @@ impl<'a> Feed<'a> {
         } else {
             document
         };
-        let part = match self.options.split {
+        let split = match self.options.split {
             SplitBy::Documents => {
                 let drawn = Sequence::new(rng::stream(self.options.seed, Purpose::Split, number)).next_f64();
-                if drawn < self.options.val_fraction { Part::Val } else { Part::Train }
+                if drawn < self.options.val_fraction { Split::Val } else { Split::Train }
             }
-            // Found when the piece is given.
-            SplitBy::Characters => Part::Train,
+            // Decided for each piece.
+            SplitBy::Characters => Split::Train,
         };
         let filter = Filter::new(self.options);
-        self.open = Some(Open { document, filter, part, held: None, n_given: 0 });
+        self.open = Some(Open { document, filter, split, held: None, n_given: 0 });
         Ok(())
     }
 
-    /// The hash of what a document will be once it is stripped and normalised, and the document from its start again.
+    /// The hash of a document after stripping and normalising, and the document again from its start.
     fn hash(&self, mut document: Document) -> Result<(u128, Document), DocumentError> {
         let again = match &document {
             Document::Whole(text) => Document::Whole(text.clone()),
             Document::Stream(_) => {
-                // The file is read twice; the first time is the one that counts as progress.
+                // The file is read twice; only the first pass counts as progress.
                 let source = &self.sources[self.state.source];
                 match Reader::open(source, &self.options.names(), &Meter::default())?.next()? {
                     Some(Found::Document(document)) => document,
@@ -242,13 +243,13 @@ impl<'a> Feed<'a> {
         while let Some((piece, _)) = document.next_piece()? {
             hasher.update(filter.apply(piece).as_bytes());
         }
-        let digest = hasher.finalize();
+        let digest = hasher.finish_bytes();
         let mut half = [0; 16];
         half.copy_from_slice(&digest[..16]);
         Ok((u128::from_le_bytes(half), again))
     }
 
-    /// Makes the document's next piece ready; false at its end.
+    /// Produces the document's next piece; returns false at its end.
     fn advance(&mut self, open: &mut Open) -> Result<bool, DocumentError> {
         let next = open.document.next_piece()?;
         let is_last = next.as_ref().is_none_or(|(_, is_last)| *is_last);
@@ -282,17 +283,19 @@ impl<'a> Feed<'a> {
         let before = self.state.n_characters;
         self.state.n_characters += n_characters;
         let source = self.state.source;
-        let piece = |text, part, begins, ends| Piece { text, part, begins, ends, source };
+        let piece = |text, split, begins, ends| Piece { text, split, begins, ends, source };
         match self.n_train_characters {
-            None => self.ready.push_back(piece(text, open.part, begins, ends)),
-            Some(end) if self.state.n_characters <= end => self.ready.push_back(piece(text, Part::Train, begins, ends)),
-            Some(end) if before >= end => self.ready.push_back(piece(text, Part::Val, begins, ends)),
+            None => self.ready.push_back(piece(text, open.split, begins, ends)),
+            Some(end) if self.state.n_characters <= end => {
+                self.ready.push_back(piece(text, Split::Train, begins, ends));
+            }
+            Some(end) if before >= end => self.ready.push_back(piece(text, Split::Val, begins, ends)),
             Some(end) => {
                 let n_first = (end - before) as usize;
                 let cut = text.char_indices().nth(n_first).map_or(text.len(), |(at, _)| at);
                 let (first, second) = text.split_at(cut);
-                self.ready.push_back(piece(first.to_owned(), Part::Train, begins, false));
-                self.ready.push_back(piece(second.to_owned(), Part::Val, false, ends));
+                self.ready.push_back(piece(first.to_owned(), Split::Train, begins, false));
+                self.ready.push_back(piece(second.to_owned(), Split::Val, false, ends));
             }
         }
     }

@@ -1,126 +1,69 @@
-//! From documents to shards of tokens, in parallel, with bounded memory.
+//! Converts documents into shards of tokens, in parallel and with bounded memory.
 //!
-//! One thread reads (`feed`): it finds documents, takes off what is to be taken off, drops duplicates, deals documents to the
-//! two parts, and cuts long ones. Others tokenise batches of these. The calling thread writes the ids in the order of the
-//! text (`pipeline`), so that the shards do not depend on the number of threads.
+//! One thread reads (`feed`): it finds documents, strips and normalises them, drops duplicates, assigns documents
+//! to the two splits, and cuts long ones into pieces. Other threads tokenize batches of pieces. The calling thread
+//! writes the ids in the order of the text (`pipeline`), so that the shards do not depend on the number of threads.
 //!
-//! Now and then the shards under way are synced and a state file says how far they go (`state`). A preparation that was
-//! killed is gone on with from there, and its shards are those of an unbroken one.
+//! At intervals the unfinished shards are synced and a state file records how far they are (`state`). A preparation
+//! that was killed resumes from there and produces the same shards as an uninterrupted one. It reads the current
+//! source again from its start and discards what is already written, so that no reader has to store a position:
+//! reading is a small part of the work, and one rule serves all readers.
 
 mod error;
 mod feed;
+mod job;
 mod options;
 mod pipeline;
+mod progress;
 mod state;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::Path;
 
-pub use error::PrepareError;
-pub use options::{Normalisation, PrepareOptions, SplitBy};
-
 use super::documents::{DocumentError, DocumentSource, Meter};
-use super::manifest::{Dropped, IdWidth, MANIFEST, Manifest, ManifestError, Part, SourceEntry, TokenizerEntry};
+use super::manifest::{Dropped, MANIFEST, Manifest, ManifestError, SourceEntry};
 use crate::tokenizer::Tokenizer;
 use feed::{Feed, FeedState};
+use job::Job;
 use state::{State, Workplace};
-use writer::ShardWriter;
 
-/// How finely a preparation is cut; the shards do not depend on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grain {
-    /// Bytes of text that go through the tokenizer together, at least, but for the last.
-    pub batch_bytes: usize,
-    /// Bytes of text after which the shards under way are synced and the state is written.
-    pub checkpoint_bytes: u64,
-}
+pub use error::PrepareError;
+pub use options::{Normalisation, OptionError, PrepareOptions, SplitBy};
+pub use progress::{Grain, PrepareObserver, PrepareProgress, PrepareStart, Prepared};
 
-impl Default for Grain {
-    fn default() -> Grain {
-        Grain { batch_bytes: 1 << 20, checkpoint_bytes: 256 << 20 }
-    }
-}
-
-/// How far a preparation is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Whether the characters are still being counted, which a split by characters needs; tokens come after that.
-    pub counting: bool,
-    /// Bytes of the files, as they lie on the disk, that were read in this pass.
-    pub n_file_bytes: u64,
-    /// Documents whose tokens are written.
-    pub n_documents: u64,
-    /// Bytes of their text.
-    pub n_text_bytes: u64,
-    /// Tokens written.
-    pub n_tokens: u64,
-}
-
-/// How a preparation ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Prepared {
-    /// The folder is complete.
-    Done(Manifest),
-    /// The folder was complete before, of the same text and with the same options: nothing was done.
-    WasDone(Manifest),
-    /// It was asked to stop; the same call goes on.
-    Stopped,
-}
-
-/// What a preparation begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
-    /// Nothing.
-    Fresh,
-    /// What a stopped preparation of the same text with the same options left.
-    GoesOn,
-    /// Nothing: what a stopped preparation left was of another text or made with other options, and is thrown away.
-    StartsOver,
-}
-
-/// Who follows a preparation.
-pub trait PrepareObserver {
-    /// Told once, before anything is read.
-    fn begins(&mut self, beginning: Beginning);
-    /// Told after every batch of about a megabyte of text; may end it, with what is done saved.
-    fn progress(&mut self, progress: &Progress) -> ControlFlow<()>;
-}
-
-/// The texts of documents, one piece after another, as a preparation takes them: for whoever learns a tokenizer.
+/// The texts of documents, piece by piece, exactly as a preparation tokenizes them. Used to train a tokenizer.
 pub struct Texts<'a>(Feed<'a>);
 
 impl<'a> Texts<'a> {
-    /// The texts of `sources`; of the options those count that say what a document is and what is dropped. What is read of
-    /// the files is added to `meter`.
+    /// The texts of `sources`. Only the options that define documents and what is dropped are used. Bytes read
+    /// from the files are added to `meter`.
     pub fn new(sources: &'a [DocumentSource], options: &'a PrepareOptions, meter: Meter) -> Texts<'a> {
         Texts(Feed::new(sources, options, FeedState::default(), Vec::new(), None, 0, meter))
     }
 
-    /// The next piece, at most [`PIECE_BYTES`](super::documents::PIECE_BYTES) of a document; none at the end.
+    /// The next piece of at most [`PIECE_BYTES`](super::documents::PIECE_BYTES), or `None` at the end.
     ///
     /// # Errors
-    /// A source that cannot be read.
+    /// Returns an error if a source cannot be read.
     pub fn next_text(&mut self) -> Result<Option<String>, DocumentError> {
         Ok(self.0.next()?.map(|piece| piece.text))
     }
 
-    /// What was left out so far.
+    /// What was dropped so far.
     pub fn dropped(&self) -> &Dropped {
         &self.0.state().dropped
     }
 }
 
-/// Tokenises `sources` into shards in `folder`, with a manifest and the tokenizer beside them.
+/// Tokenizes `sources` into shards in `folder` and writes the manifest and the tokenizer next to them.
 ///
-/// `n_threads` threads tokenise; the result does not depend on their number. In memory are some batches of text, the
-/// tokenizer, and with `dedup` some 20 to 40 bytes a document.
+/// `n_threads` threads tokenize; the result does not depend on their number. Memory holds a few batches of text per
+/// thread, the tokenizer, and with `dedup` 20 to 40 bytes per document.
 ///
 /// # Errors
-/// An option that cannot be; a folder with other things in it; a source that cannot be read; a disk that is full. What was
-/// done until then is gone on with by the next call, where it was saved.
+/// Returns an error for an invalid option, a folder with other contents, an unreadable source or a full disk. The
+/// next call resumes from the last recorded state.
 ///
 /// # Panics
 /// If `n_threads` is 0.
@@ -135,7 +78,7 @@ pub fn prepare(
     prepare_with(sources, tokenizer, options, folder, n_threads, Grain::default(), observer)
 }
 
-/// As [`prepare`], cut more or less finely.
+/// As [`prepare`], with an explicit [`Grain`].
 ///
 /// # Errors
 /// As [`prepare`].
@@ -155,8 +98,8 @@ pub fn prepare_with(
     if folder.join(MANIFEST).is_file() {
         return finished_before(sources, tokenizer, options, folder);
     }
-    let (workplace, beginning) = Workplace::enter(folder, state::fingerprint(sources, tokenizer, options))?;
-    observer.begins(beginning);
+    let (workplace, start) = Workplace::enter(folder, state::fingerprint(sources, tokenizer, options))?;
+    observer.started(start);
     let Some(state) = first_state(&workplace, sources, options, grain, observer)? else { return Ok(Prepared::Stopped) };
     workplace.write_tokenizer(&tokenizer.to_json())?;
     let mut job = Job::resume(workplace, state, tokenizer, options)?;
@@ -167,8 +110,8 @@ pub fn prepare_with(
     job.finish(sources, tokenizer, options).map(Prepared::Done)
 }
 
-/// The state to go on from: the one that was left, or a fresh one, with the characters counted if they must be. None where
-/// the observer ended the counting.
+/// The state to resume from: the stored one, or a new one, after counting characters if the split needs it. `None`
+/// if the observer stopped the counting.
 fn first_state(
     workplace: &Workplace,
     sources: &[DocumentSource],
@@ -183,20 +126,21 @@ fn first_state(
     if options.split == SplitBy::Characters && options.val_fraction > 0.0 {
         let meter = Meter::default();
         let mut feed = Feed::new(sources, options, FeedState::default(), Vec::new(), None, 0, meter.clone());
-        let mut n_bytes_told = 0;
+        let mut n_bytes_reported = 0;
         while feed.next()?.is_some() {
             let n_text_bytes = feed.state().n_text_bytes;
-            if n_text_bytes - n_bytes_told < grain.batch_bytes as u64 {
+            if n_text_bytes - n_bytes_reported < grain.batch_bytes as u64 {
                 continue;
             }
-            n_bytes_told = n_text_bytes;
-            let progress = Progress { counting: true, n_file_bytes: meter.n_bytes(), ..Progress::default() };
+            n_bytes_reported = n_text_bytes;
+            let progress =
+                PrepareProgress { counting: true, n_file_bytes: meter.n_bytes(), ..PrepareProgress::default() };
             if observer.progress(&progress).is_break() {
                 return Ok(None);
             }
         }
         let n_characters = feed.state().n_characters;
-        // As the book's int(train_ratio * len(text)).
+        // Rounds like the book's int(train_ratio * len(text)).
         state.n_train_characters = Some(((1.0 - options.val_fraction) * n_characters as f64) as u64);
     }
     state.is_ready = true;
@@ -204,7 +148,7 @@ fn first_state(
     Ok(Some(state))
 }
 
-/// What a folder with a manifest means: done already, or somebody else's.
+/// Decides whether a folder with a manifest is this preparation, complete, or another one.
 fn finished_before(
     sources: &[DocumentSource],
     tokenizer: &dyn Tokenizer,
@@ -233,111 +177,7 @@ fn finished_before(
     if let Some(newer) = sources.iter().find(|source| changed(&source.path) > prepared) {
         return Err(occupied(&format!("a text prepared before {} was changed", newer.path.display())));
     }
-    // What a kill between the manifest and the end may have left.
+    // Files that a kill between writing the manifest and clearing up may have left.
     Workplace::clear(folder)?;
     Ok(Prepared::WasDone(manifest))
-}
-
-/// A preparation under way: its shards, and the state that goes with them.
-struct Job {
-    workplace: Workplace,
-    state: State,
-    /// Hashes of the documents seen before the source that is gone on with.
-    seen: Vec<u128>,
-    writers: BTreeMap<&'static str, ShardWriter>,
-    end_of_text: Option<u32>,
-    n_shards_at_checkpoint: usize,
-}
-
-impl Job {
-    fn resume(
-        workplace: Workplace,
-        state: State,
-        tokenizer: &dyn Tokenizer,
-        options: &PrepareOptions,
-    ) -> Result<Job, PrepareError> {
-        let seen = workplace.resume_seen(state.source_start.n_seen)?;
-        let width = IdWidth::of_vocabulary(tokenizer.n_vocab());
-        let mut writers = BTreeMap::new();
-        for part in [Part::Train, Part::Val] {
-            let shards: Vec<_> = state.shards.iter().filter(|shard| shard.split == part).cloned().collect();
-            let n_begun = if part == Part::Train { state.n_train_begun } else { state.n_val_begun };
-            writers
-                .insert(part.name(), ShardWriter::resume(workplace.folder(), part, options, width, shards, n_begun)?);
-        }
-        let end_of_text = tokenizer.end_of_text().filter(|_| options.end_of_text);
-        let n_shards_at_checkpoint = state.shards.len();
-        Ok(Job { workplace, state, seen, writers, end_of_text, n_shards_at_checkpoint })
-    }
-
-    fn writer(&mut self, part: Part) -> &mut ShardWriter {
-        self.writers.get_mut(part.name()).expect("a writer for each part")
-    }
-
-    fn n_tokens(&self) -> u64 {
-        self.writers.values().map(ShardWriter::n_tokens).sum()
-    }
-
-    fn n_shards(&self) -> usize {
-        self.writers.values().map(|writer| writer.shards().len()).sum()
-    }
-
-    /// Syncs all that is written and notes how far it goes.
-    fn checkpoint(&mut self) -> Result<(), PrepareError> {
-        for writer in self.writers.values_mut() {
-            writer.sync()?;
-        }
-        self.workplace.sync_seen()?;
-        self.state.n_train_begun = self.writer(Part::Train).n_begun();
-        self.state.n_val_begun = self.writer(Part::Val).n_begun();
-        self.state.shards = self.writers.values().flat_map(ShardWriter::shards).cloned().collect();
-        self.n_shards_at_checkpoint = self.state.shards.len();
-        self.workplace.write_state(&self.state)
-    }
-
-    /// Closes the last shards and writes the manifest, with which the folder is complete.
-    fn finish(
-        self,
-        sources: &[DocumentSource],
-        tokenizer: &dyn Tokenizer,
-        options: &PrepareOptions,
-    ) -> Result<Manifest, PrepareError> {
-        let feed = self.state.feed.clone();
-        if self.n_tokens() == 0 {
-            return Err(match feed.dropped.first_bad {
-                Some(first) => PrepareError::AllBad { n_bad: feed.dropped.bad, first },
-                None => PrepareError::NoText { n_files: sources.len() },
-            });
-        }
-        let mut shards = Vec::new();
-        for writer in self.writers.into_values() {
-            shards.extend(writer.finish()?);
-        }
-        let n_documents = self.state.n_documents_of.clone().into_iter().chain(std::iter::repeat(0));
-        let sources = sources.iter().zip(n_documents).map(|(source, n_documents)| SourceEntry {
-            path: source.path.to_string_lossy().into_owned(),
-            file_bytes: source.file_bytes,
-            n_documents,
-        });
-        let manifest = Manifest {
-            version: Manifest::VERSION,
-            format: options.format,
-            tokenizer: TokenizerEntry {
-                kind: tokenizer.kind().to_owned(),
-                sha256: tokenizer.hash(),
-                vocab_size: tokenizer.n_vocab(),
-                end_of_text: tokenizer.end_of_text(),
-            },
-            id_bytes: IdWidth::of_vocabulary(tokenizer.n_vocab()).n_bytes(),
-            n_documents: feed.n_kept,
-            n_text_bytes: feed.n_text_bytes,
-            shards,
-            sources: sources.collect(),
-            dropped: feed.dropped,
-            options: options.clone(),
-        };
-        self.workplace.write_manifest(&manifest)?;
-        Workplace::clear(self.workplace.folder())?;
-        Ok(manifest)
-    }
 }

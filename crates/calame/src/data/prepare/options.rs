@@ -1,70 +1,82 @@
-//! What a preparation does with a text.
+//! Options of a preparation.
 
 use serde::{Deserialize, Serialize};
 
 use super::super::documents::Names;
-use super::super::manifest::ShardFormat;
-use super::PrepareError;
+use super::super::shard_format::ShardFormat;
 use crate::tokenizer::Tokenizer;
 
-/// What is dealt to the two parts.
+/// The unit that is assigned to one of the two splits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitBy {
-    /// Whole documents, each drawn by the seed and its number.
+    /// Whole documents; the seed and the document's number decide.
     #[default]
     Documents,
-    /// Characters: the first of all are trained on, the last are for validation, as the book cuts its text.
+    /// Characters: the first share of all text is for training, the rest for validation, as the book splits its text.
     Characters,
 }
 
-/// The Unicode form that text is brought into.
+/// Unicode normalisation applied to the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalisation {
-    /// As it is.
+    /// No normalisation: the text is used unchanged.
     #[default]
     None,
-    /// Composed: é is one character, however it was written.
+    /// Canonical composition: é is one character, however it was written.
     Nfc,
 }
 
-/// How to prepare a text; stands in the manifest.
+/// How to prepare a text; recorded in the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrepareOptions {
-    /// Whose format the shards have.
+    /// File format of the shards.
     pub format: ShardFormat,
-    /// Tokens of a shard, but of the last of each part; nanoGPT's format has one file for each part whatever this is.
+    /// Tokens per shard, except in the last shard of each split; ignored for nanoGPT's format, which has one
+    /// file per split.
     pub shard_tokens: u64,
-    /// The field of a line of JSON that is the document.
+    /// The field of a JSON line that contains the document.
     pub field: String,
-    /// The column of a Parquet file that is the document.
+    /// The column of a Parquet file that contains the document.
     pub column: String,
-    /// Share of the documents or characters that is for validation.
+    /// Share of the documents or characters used for validation.
     pub val_fraction: f64,
-    /// What is dealt to the two parts.
+    /// Unit that is assigned to the two splits.
     pub split: SplitBy,
-    /// Seed of the split by documents.
+    /// Seed of a split by documents.
     pub seed: u64,
-    /// Whether Project Gutenberg's header and licence are taken off.
+    /// Whether Project Gutenberg's header and licence are removed.
     pub strip_gutenberg: bool,
-    /// The form that text is brought into.
+    /// Unicode normalisation applied to the text.
     pub normalise: Normalisation,
-    /// Whether a document that came before is left out.
+    /// Whether documents equal to an earlier one are dropped.
     pub dedup: bool,
-    /// Whether an end-of-text token marks each document: before it in llm.c's format, after it in nanoGPT's, as their own
-    /// programs do.
+    /// Whether an end-of-text token marks each document: before it in llm.c's format, after it in nanoGPT's, as
+    /// in their own scripts.
     pub end_of_text: bool,
-    /// Whether special tokens in a text become their ids; otherwise they are ordinary text.
+    /// Whether special tokens in the text become their ids; otherwise they are ordinary text.
     pub allow_special: bool,
+}
+
+/// An option with an invalid value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} is {value}: expected {expected}")]
+pub struct OptionError {
+    /// The option, as messages name it.
+    pub key: &'static str,
+    /// The value it was given.
+    pub value: String,
+    /// The accepted values, or how to change it.
+    pub expected: String,
 }
 
 impl Default for PrepareOptions {
     fn default() -> PrepareOptions {
         PrepareOptions {
             format: ShardFormat::Llmc,
-            // As llm.c's own shards.
+            // The size of llm.c's own shards.
             shard_tokens: 100_000_000,
             field: "text".to_owned(),
             column: "text".to_owned(),
@@ -81,17 +93,17 @@ impl Default for PrepareOptions {
 }
 
 impl PrepareOptions {
-    /// Whether they can be, for this tokenizer.
+    /// Checks that the options are valid for this tokenizer.
     ///
     /// # Errors
-    /// The first option that cannot.
-    pub fn validate(&self, tokenizer: &dyn Tokenizer) -> Result<(), PrepareError> {
-        let error = |key, value: String, expected: String| Err(PrepareError::Option { key, value, expected });
+    /// Returns the first invalid option.
+    pub fn validate(&self, tokenizer: &dyn Tokenizer) -> Result<(), OptionError> {
+        let error = |key, value: String, expected: String| Err(OptionError { key, value, expected });
         // Written so that NaN fails too.
         if !(self.val_fraction >= 0.0 && self.val_fraction < 1.0) {
             return error("the share for validation", self.val_fraction.to_string(), "from 0 to below 1".to_owned());
         }
-        // llm.c keeps the number in 32 bits with a sign.
+        // llm.c stores the number as a signed 32-bit integer.
         let most = i32::MAX as u64;
         if self.shard_tokens == 0 || self.shard_tokens > most {
             return error("the tokens of a shard", self.shard_tokens.to_string(), format!("from 1 to {most}"));
@@ -100,11 +112,11 @@ impl PrepareOptions {
             let expected = "false, since this tokenizer has no such token (--end-of-text false)".to_owned();
             return error("end of text", "true".to_owned(), expected);
         }
-        let specials = tokenizer.as_bpe().map(|bpe| bpe.special_texts().collect::<Vec<_>>()).unwrap_or_default();
+        let specials = tokenizer.special_texts();
         if self.allow_special
             && let Some(special) = specials.iter().find(|text| text.contains(char::is_whitespace))
         {
-            // Long texts are cut before white space.
+            // Long texts are cut before white space, so a token must not contain it.
             let expected =
                 format!("false, since this tokenizer has a special token with white space in it, {special:?}");
             return error("allow special", "true".to_owned(), expected);

@@ -1,4 +1,4 @@
-//! Threads: one reads, some tokenise, the caller writes in the order of the text.
+//! The threads of a preparation: one reads, several tokenize, the caller writes in the order of the text.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,22 +7,26 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use super::super::documents::{DocumentSource, Meter};
-use super::super::manifest::{Part, ShardFormat};
+use super::super::shard_format::{ShardFormat, Split};
+use super::error::PrepareError;
 use super::feed::{Feed, FeedState, Piece};
-use super::{Grain, Job, PrepareError, PrepareObserver, PrepareOptions, Progress};
+use super::job::Job;
+use super::options::PrepareOptions;
+use super::progress::{Grain, PrepareObserver, PrepareProgress};
 use crate::tokenizer::{Encoder, Special, Tokenizer};
 
-/// Batches between reading and writing, for each thread that tokenises.
-const BATCHES_A_THREAD: usize = 3;
+/// Batches in flight per tokenizing thread: one being tokenized, one waiting for a thread, one waiting to be
+/// written in order. This bounds memory.
+const BATCHES_PER_THREAD: usize = 3;
 
-/// Pieces that follow one another, and where the feed stands after them.
+/// Consecutive pieces and the feed's position after them.
 struct Batch {
     number: u64,
     pieces: Vec<Piece>,
     after: After,
 }
 
-/// Where the feed stands, and what it has seen.
+/// The feed's position and state after a batch.
 struct After {
     feed: FeedState,
     place: (FeedState, u64),
@@ -30,7 +34,7 @@ struct After {
     kept: Vec<(usize, u64)>,
 }
 
-/// A batch's ids.
+/// The token ids of a batch, by split.
 struct Encoded {
     number: u64,
     train: Vec<u32>,
@@ -38,7 +42,7 @@ struct Encoded {
     after: After,
 }
 
-/// Reads, tokenises and writes all that is left; false where the observer ended it.
+/// Reads, tokenizes and writes everything that is left; returns false if the observer stopped it.
 pub(super) fn run(
     job: &mut Job,
     sources: &[DocumentSource],
@@ -55,8 +59,8 @@ pub(super) fn run(
     let start = state.source_start.clone();
     let feed = Feed::new(sources, options, start, seen, state.n_train_characters, state.n_pieces, meter.clone());
     let coder = Coder { tokenizer, options, end_of_text: job.end_of_text, paths: sources };
-    let n_batches = BATCHES_A_THREAD * n_threads;
-    // A batch needs a permit from when it is read until it is written: that bounds what is in memory.
+    let n_batches = BATCHES_PER_THREAD * n_threads;
+    // A batch needs a permit from reading to writing; this bounds the batches in memory.
     let (permit, permits) = sync_channel(n_batches);
     (0..n_batches).for_each(|_| permit.send(()).expect("the other end is here"));
     let (read, batches) = sync_channel(n_batches);
@@ -69,14 +73,14 @@ pub(super) fn run(
             scope.spawn(move || coder.encode_all(batches, &done));
         }
         drop(done);
-        // Both are dropped with this call, so that the other threads end whatever it returns.
+        // This call drops both, so that the other threads end whatever it returns.
         write_all(job, encoded, permit, &meter, grain, observer)
     })
 }
 
 type Read = Result<Batch, PrepareError>;
 
-/// Reads batch after batch until there is no more, an error, or nobody who takes them.
+/// Reads batches until the end, an error, or a dropped receiver.
 fn read_all(mut feed: Feed<'_>, grain: Grain, out: &SyncSender<Read>, permits: &Receiver<()>) {
     for number in 0.. {
         if permits.recv().is_err() {
@@ -90,7 +94,7 @@ fn read_all(mut feed: Feed<'_>, grain: Grain, out: &SyncSender<Read>, permits: &
     }
 }
 
-/// The next pieces; none at the end, where what was seen last is told still.
+/// The next pieces. Empty at the end, where the batch only carries the last state.
 fn next_batch(feed: &mut Feed<'_>, number: u64, grain: Grain) -> Read {
     let (mut pieces, mut n_bytes) = (Vec::new(), 0);
     while n_bytes < grain.batch_bytes {
@@ -103,7 +107,7 @@ fn next_batch(feed: &mut Feed<'_>, number: u64, grain: Grain) -> Read {
     Ok(Batch { number, pieces, after })
 }
 
-/// What turns batches into ids.
+/// Converts batches of pieces into token ids.
 struct Coder<'a> {
     tokenizer: &'a dyn Tokenizer,
     options: &'a PrepareOptions,
@@ -115,7 +119,7 @@ impl Coder<'_> {
     fn encode_all(&self, batches: &Mutex<Receiver<Read>>, out: &Sender<Result<Encoded, PrepareError>>) {
         let mut encoder = Encoder::new(self.tokenizer);
         loop {
-            // A poisoned lock is that of a thread that panicked, which ends the whole call.
+            // The lock is poisoned only if another thread panicked, which ends the whole call.
             let Ok(batches) = batches.lock() else { return };
             let Ok(batch) = batches.recv() else { return };
             drop(batches);
@@ -130,7 +134,7 @@ impl Coder<'_> {
         let special = if self.options.allow_special { Special::Allow } else { Special::AsText };
         let (mut train, mut val) = (Vec::new(), Vec::new());
         for piece in &batch.pieces {
-            let ids = if piece.part == Part::Train { &mut train } else { &mut val };
+            let ids = if piece.split == Split::Train { &mut train } else { &mut val };
             if piece.begins && self.options.format == ShardFormat::Llmc {
                 ids.extend(self.end_of_text);
             }
@@ -146,7 +150,8 @@ impl Coder<'_> {
     }
 }
 
-/// Writes batches in their order; false where the observer ended it. The state is that of the last batch written.
+/// Writes batches in order; returns false if the observer stopped it. The job's state is that of the last written
+/// batch.
 fn write_all(
     job: &mut Job,
     encoded: Receiver<Result<Encoded, PrepareError>>,
@@ -164,7 +169,7 @@ fn write_all(
         while let Some(batch) = waiting.remove(&next) {
             next += 1;
             write(job, batch)?;
-            // Nobody takes it when all is read.
+            // Fails once everything has been read, which is fine.
             let _ = permit.send(());
             let n_text_bytes = job.state.feed.n_text_bytes;
             if n_text_bytes - n_bytes_at_checkpoint.min(n_text_bytes) >= grain.checkpoint_bytes
@@ -173,7 +178,7 @@ fn write_all(
                 job.checkpoint()?;
                 n_bytes_at_checkpoint = n_text_bytes;
             }
-            let progress = Progress {
+            let progress = PrepareProgress {
                 counting: false,
                 n_file_bytes: meter.n_bytes(),
                 n_documents: job.state.feed.n_kept,
@@ -189,8 +194,8 @@ fn write_all(
 }
 
 fn write(job: &mut Job, batch: Encoded) -> Result<(), PrepareError> {
-    job.writer(Part::Train).push(&batch.train)?;
-    job.writer(Part::Val).push(&batch.val)?;
+    job.writer(Split::Train).push(&batch.train)?;
+    job.writer(Split::Val).push(&batch.val)?;
     job.workplace.add_seen(&batch.after.hashes)?;
     for (source, n_kept) in batch.after.kept {
         let counts = &mut job.state.n_documents_of;

@@ -1,4 +1,4 @@
-//! How far a preparation is, beside its shards: what makes it possible to go on.
+//! The state file of an unfinished preparation, from which it resumes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
@@ -8,38 +8,40 @@ use serde::{Deserialize, Serialize};
 
 use super::super::documents::DocumentSource;
 use super::super::manifest::{MANIFEST, Manifest, ShardEntry, TOKENIZER};
+use super::error::PrepareError;
 use super::feed::FeedState;
-use super::{Beginning, PrepareError, PrepareOptions};
+use super::options::PrepareOptions;
+use super::progress::PrepareStart;
 use crate::files::{FileError, read_at_most, remove_file_if_exists, replace_bytes, sha256_hex, unfinished_path};
 use crate::tokenizer::Tokenizer;
 
 const STATE: &str = "prepare-state.json";
 const SEEN: &str = "prepare-seen.bin";
-/// Bytes of the longest state: a million sources and shards.
+/// Maximum size of a state in bytes: enough for a million sources and shards.
 const MAX_STATE_BYTES: u64 = 256 << 20;
-/// Bytes of a hash in the file of those seen.
+/// Bytes per hash in the file of known documents.
 const HASH_BYTES: u64 = 16;
-/// Changes when a preparation of the same text with the same options would give other shards.
+/// Part of the fingerprint. Changes when this program would produce other shards from the same text and options.
 const PROGRAM: &str = "calame data prepare 1";
 
-/// How far a preparation is.
+/// How far a preparation has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
-    /// Of sources, tokenizer and options: see [`fingerprint`].
+    /// Identifies sources, tokenizer and options, see [`fingerprint`].
     fingerprint: String,
-    /// Whether the characters are counted, if they must be, and shards may have been begun.
+    /// Whether shards may exist: the characters have been counted, if the split needs it.
     pub is_ready: bool,
-    /// Characters of the text that are trained on, in a split by characters.
+    /// Characters used for training, in a split by characters.
     pub n_train_characters: Option<u64>,
-    /// What had been seen at the start of the source under way, and the pieces of it that are written.
+    /// The feed's state at the start of the current source, and the pieces of this source that are written.
     pub source_start: FeedState,
     pub n_pieces: u64,
-    /// What has been seen now.
+    /// The feed's current state.
     pub feed: FeedState,
-    /// Documents kept of each source so far.
+    /// Documents kept from each source so far.
     pub n_documents_of: Vec<u64>,
-    /// The shards that are complete, and the tokens of those that were begun.
+    /// The complete shards, and the number of tokens in each unfinished one.
     pub shards: Vec<ShardEntry>,
     pub n_train_begun: u64,
     pub n_val_begun: u64,
@@ -62,7 +64,8 @@ impl State {
     }
 }
 
-/// Of all that decides what the shards are: options, tokenizer, and of each file path, length and time of change.
+/// A hash of everything that determines the shards: options, tokenizer, and the path, size and modification time of
+/// each file.
 pub(super) fn fingerprint(sources: &[DocumentSource], tokenizer: &dyn Tokenizer, options: &PrepareOptions) -> String {
     let options = serde_json::to_string(options).expect("options are plain values");
     let mut text = format!("{PROGRAM}\n{}\n{options}\n", tokenizer.hash());
@@ -72,7 +75,7 @@ pub(super) fn fingerprint(sources: &[DocumentSource], tokenizer: &dyn Tokenizer,
     sha256_hex(text.as_bytes())
 }
 
-/// When a file was changed, where the system tells.
+/// When a file was last modified, or nothing if the system does not say.
 fn changed(path: &Path) -> String {
     #[cfg(unix)]
     if let Ok(meta) = fs::metadata(path) {
@@ -83,7 +86,7 @@ fn changed(path: &Path) -> String {
     String::new()
 }
 
-/// The folder of a preparation under way.
+/// The folder of an unfinished preparation.
 pub(super) struct Workplace {
     folder: PathBuf,
     fingerprint: String,
@@ -91,32 +94,32 @@ pub(super) struct Workplace {
 }
 
 impl Workplace {
-    /// Makes the folder, or takes up what a stopped preparation left in it; what one of another fingerprint left is removed.
-    pub(super) fn enter(folder: &Path, fingerprint: String) -> Result<(Workplace, Beginning), PrepareError> {
+    /// Creates the folder or opens an unfinished preparation in it. One with another fingerprint is removed.
+    pub(super) fn enter(folder: &Path, fingerprint: String) -> Result<(Workplace, PrepareStart), PrepareError> {
         fs::create_dir_all(folder).map_err(FileError::new("create", folder))?;
         let workplace = Workplace { folder: folder.to_owned(), fingerprint, seen: None };
         let state = folder.join(STATE);
-        let beginning = match read_at_most(&state, MAX_STATE_BYTES) {
+        let start = match read_at_most(&state, MAX_STATE_BYTES) {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
                 workplace.check_empty()?;
-                Beginning::Fresh
+                PrepareStart::Fresh
             }
             Err(error) => return Err(error.into()),
             Ok(bytes) => match serde_json::from_slice::<State>(&bytes) {
-                Ok(left) if left.fingerprint != workplace.fingerprint => Beginning::StartsOver,
-                Ok(left) if left.is_ready => Beginning::GoesOn,
-                Ok(_) => Beginning::Fresh,
-                Err(_) => Beginning::StartsOver,
+                Ok(left) if left.fingerprint != workplace.fingerprint => PrepareStart::Restarted,
+                Ok(left) if left.is_ready => PrepareStart::Resumed,
+                Ok(_) => PrepareStart::Fresh,
+                Err(_) => PrepareStart::Restarted,
             },
         };
-        if beginning == Beginning::StartsOver {
+        if start == PrepareStart::Restarted {
             workplace.remove_shards()?;
         }
-        if beginning != Beginning::GoesOn {
-            // Before anything else: a folder with it is known to be a preparation's.
+        if start != PrepareStart::Resumed {
+            // Written first: a folder with this file is recognisable as a preparation's.
             workplace.write_state(&State::fresh(&workplace.fingerprint))?;
         }
-        Ok((workplace, beginning))
+        Ok((workplace, start))
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -131,7 +134,7 @@ impl Workplace {
         let entries = fs::read_dir(&self.folder).map_err(FileError::new("read", &self.folder))?;
         for entry in entries {
             let path = entry.map_err(FileError::new("read", &self.folder))?.path();
-            // A program that was killed while it wrote its first state has left this.
+            // Left by a program that was killed while writing its first state.
             if path != unfinished_path(&self.folder.join(STATE)) {
                 let found = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 return Err(PrepareError::Occupied { path: self.folder.clone(), found });
@@ -140,7 +143,7 @@ impl Workplace {
         Ok(())
     }
 
-    /// Removes what a stopped preparation left, by the names that it gives.
+    /// Removes the files of an interrupted preparation, recognised by their names.
     fn remove_shards(&self) -> Result<(), PrepareError> {
         let entries = fs::read_dir(&self.folder).map_err(FileError::new("read", &self.folder))?;
         for entry in entries {
@@ -153,7 +156,7 @@ impl Workplace {
         Ok(())
     }
 
-    /// The state that was left, if it is of this text and these options.
+    /// The stored state, if it has this fingerprint.
     pub(super) fn read_state(&self) -> Result<Option<State>, PrepareError> {
         let path = self.folder.join(STATE);
         let state = serde_json::from_slice::<State>(&read_at_most(&path, MAX_STATE_BYTES)?).ok();
@@ -175,7 +178,7 @@ impl Workplace {
         Ok(replace_bytes(&self.folder.join(MANIFEST), &json)?)
     }
 
-    /// Opens the file of hashes for those that come after the first `n`; gives these.
+    /// Truncates the file of hashes to the first `n`, opens it for appending, and returns these.
     pub(super) fn resume_seen(&self, n: u64) -> Result<Vec<u128>, PrepareError> {
         let path = self.folder.join(SEEN);
         if n == 0 {
@@ -195,7 +198,7 @@ impl Workplace {
         Ok(bytes.chunks_exact(HASH_BYTES as usize).map(hash).collect())
     }
 
-    /// Writes down hashes of documents.
+    /// Appends hashes of documents.
     pub(super) fn add_seen(&mut self, hashes: &[u128]) -> Result<(), PrepareError> {
         if hashes.is_empty() {
             return Ok(());
@@ -219,13 +222,13 @@ impl Workplace {
         Ok(file.flush().and_then(|()| file.get_ref().sync_data()).map_err(FileError::new("write", &path))?)
     }
 
-    /// Removes what only a preparation under way needs.
+    /// Removes the files that only an unfinished preparation needs.
     pub(super) fn clear(folder: &Path) -> Result<(), PrepareError> {
         [SEEN, STATE].iter().try_for_each(|name| Ok(remove_file_if_exists(&folder.join(name))?))
     }
 }
 
-/// Whether a name is one that shards are given: `train-000000.bin`, `val.bin`.
+/// Whether a file name is that of a shard: `train-000000.bin`, `val.bin`.
 fn is_shard(name: &str) -> bool {
     let Some(name) = name.strip_suffix(".bin") else { return false };
     let number = name.strip_prefix("train").or_else(|| name.strip_prefix("val"));

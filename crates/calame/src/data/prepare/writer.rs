@@ -1,19 +1,21 @@
-//! One part's shards, written one after another.
+//! Writes the shards of one split, one after another.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::super::manifest::{IdWidth, Part, ShardEntry, ShardFormat};
+use super::super::manifest::ShardEntry;
+use super::super::shard_format::{IdWidth, ShardFormat, Split};
 use super::super::shards::{HEADER_BYTES, header};
-use super::{PrepareError, PrepareOptions};
+use super::error::PrepareError;
+use super::options::PrepareOptions;
 use crate::files::{FileError, rename_synced, sha256_of_file};
 
-/// Writes the ids of a part into shards of one length. A shard is `NAME.bin.partial` until it is full; then its header is
-/// written, it is synced, read again for its checksum, and renamed.
+/// Writes the token ids of a split into shards of equal length. A shard is named `NAME.bin.partial` while it is
+/// written. When it is full its header is written, the file is synced, read again for its checksum, and renamed.
 pub(super) struct ShardWriter {
     folder: PathBuf,
-    part: Part,
+    split: Split,
     format: ShardFormat,
     width: IdWidth,
     shard_tokens: u64,
@@ -24,10 +26,11 @@ pub(super) struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Goes on after `shards` that are complete and a begun one of `n_begun` tokens; what was written after that is cut off.
+    /// Resumes after complete `shards` and an unfinished one of `n_begun` tokens; anything written after those
+    /// is cut off.
     pub(super) fn resume(
         folder: &Path,
-        part: Part,
+        split: Split,
         options: &PrepareOptions,
         width: IdWidth,
         shards: Vec<ShardEntry>,
@@ -39,7 +42,7 @@ impl ShardWriter {
         };
         let mut writer = ShardWriter {
             folder: folder.to_owned(),
-            part,
+            split,
             format: options.format,
             width,
             shard_tokens,
@@ -59,22 +62,22 @@ impl ShardWriter {
         Ok(writer)
     }
 
-    /// The shards that are complete.
+    /// The complete shards, in order.
     pub(super) fn shards(&self) -> &[ShardEntry] {
         &self.shards
     }
 
-    /// Tokens of the shard that was begun.
+    /// Number of tokens in the unfinished shard.
     pub(super) fn n_begun(&self) -> u64 {
         self.n_begun
     }
 
-    /// Tokens of all shards.
+    /// Number of tokens in all shards.
     pub(super) fn n_tokens(&self) -> u64 {
         self.n_begun + self.shards.iter().map(|shard| shard.n_tokens).sum::<u64>()
     }
 
-    /// Adds ids; shards that become full are closed.
+    /// Appends ids, closing shards as they fill up.
     pub(super) fn push(&mut self, mut ids: &[u32]) -> Result<(), PrepareError> {
         while !ids.is_empty() {
             let n_left = self.shard_tokens - self.n_begun;
@@ -88,14 +91,14 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Makes sure that what is written is on the disk.
+    /// Flushes everything written so far to the disk.
     pub(super) fn sync(&mut self) -> Result<(), PrepareError> {
         let partial = self.partial();
         let Some(file) = &mut self.begun else { return Ok(()) };
         Ok(file.flush().and_then(|()| file.get_ref().sync_data()).map_err(FileError::new("write", &partial))?)
     }
 
-    /// Closes the last shard; gives all.
+    /// Closes the last shard and returns all shards.
     pub(super) fn finish(mut self) -> Result<Vec<ShardEntry>, PrepareError> {
         if self.n_begun > 0 {
             self.close()?;
@@ -105,8 +108,8 @@ impl ShardWriter {
 
     fn name(&self) -> String {
         match self.format {
-            ShardFormat::Llmc => format!("{}-{:06}.bin", self.part.name(), self.shards.len()),
-            ShardFormat::Nanogpt => format!("{}.bin", self.part.name()),
+            ShardFormat::Llmc => format!("{}-{:06}.bin", self.split.name(), self.shards.len()),
+            ShardFormat::Nanogpt => format!("{}.bin", self.split.name()),
         }
     }
 
@@ -123,14 +126,14 @@ impl ShardWriter {
         if self.begun.is_none() {
             let file = File::create(&partial).map_err(FileError::new("create", &partial))?;
             let mut file = BufWriter::with_capacity(1 << 20, file);
-            // The header's place; how many tokens there are is known at the end.
+            // Reserves the header; the number of tokens is known at the end.
             let place = vec![0; self.header_bytes() as usize];
             file.write_all(&place).map_err(FileError::new("write", &partial))?;
             self.begun = Some(file);
         }
         self.bytes.clear();
         match self.width {
-            // No id is larger: the width is the vocabulary's.
+            // The width was chosen for the vocabulary, so every id fits.
             IdWidth::U16 => self.bytes.extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes())),
             IdWidth::U32 => self.bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
         }
@@ -146,7 +149,7 @@ impl ShardWriter {
         let Some(mut file) = self.begun.take() else { return Ok(()) };
         let failed = |error| FileError::new("write", &partial)(error);
         if self.format == ShardFormat::Llmc {
-            // At most 2³¹ − 1, as the options say.
+            // `PrepareOptions::validate` limits it to 2³¹ − 1.
             let header = header(self.width, self.n_begun as u32);
             file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header)).map_err(failed)?;
         }
@@ -154,16 +157,16 @@ impl ShardWriter {
         drop(file);
         let sha256 = sha256_of_file(&partial, &mut |_| {})?;
         rename_synced(&partial, &self.folder.join(&name))?;
-        self.shards.push(ShardEntry { file: name, split: self.part, n_tokens: self.n_begun, sha256 });
+        self.shards.push(ShardEntry { file: name, split: self.split, n_tokens: self.n_begun, sha256 });
         self.n_begun = 0;
         Ok(())
     }
 
-    /// Opens the begun shard again and cuts it where its state says.
+    /// Reopens the unfinished shard and truncates it to the recorded length.
     fn reopen(&mut self, n_begun: u64) -> Result<(), PrepareError> {
         let (partial, path) = (self.partial(), self.folder.join(self.name()));
         if !partial.exists() && path.exists() {
-            // It was full before the state could say so.
+            // The shard was completed after the last recorded state.
             fs::rename(&path, &partial).map_err(FileError::new("rename", &path))?;
         }
         let file =

@@ -20,7 +20,7 @@ use super::{Init, ModelConfig};
 pub struct ParamName {
     /// The block's number, for a parameter of a block.
     pub block: Option<usize>,
-    /// What it is.
+    /// The parameter's entry in the table.
     pub param: &'static Param,
     /// Of a low-rank adapter of the parameter's layer: the adapter's number and factor.
     pub adapter: Option<(usize, Factor)>,
@@ -29,9 +29,9 @@ pub struct ParamName {
 /// A factor of a low-rank adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Factor {
-    /// [rank, C].
+    /// [rank, C]: reads the layer's inputs.
     A,
-    /// [columns, rank].
+    /// [columns, rank]: writes the layer's outputs.
     B,
 }
 
@@ -70,18 +70,18 @@ impl fmt::Display for ParamName {
 /// How a fresh parameter is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Initial {
-    /// All 0.
+    /// Every element is 0.
     Zeros,
-    /// All 1.
+    /// Every element is 1.
     Ones,
     /// Normal with mean 0.
     Normal {
-        /// Standard deviation.
+        /// Standard deviation of the distribution.
         std: f32,
     },
     /// Uniform in [−bound, bound).
     Uniform {
-        /// The bound.
+        /// The largest magnitude of an element.
         bound: f32,
     },
 }
@@ -89,7 +89,7 @@ pub enum Initial {
 /// Everything that is known of a parameter without its memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParamSpec {
-    /// Its name.
+    /// The field path, which is also its key in checkpoints.
     pub name: ParamName,
     /// Its sizes, outermost first.
     pub shape: Vec<usize>,

@@ -18,7 +18,7 @@ pub struct Param {
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// `wte` and `wpe`.
+    /// The tables `wte` and `wpe`.
     Embedding,
     /// The weight of a linear layer.
     Matrix,
@@ -49,9 +49,9 @@ impl Kind {
 /// A size of a parameter, as the model's shape gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Size {
-    /// V.
+    /// V, the model's vocabulary.
     Vocabulary,
-    /// The longest sequence.
+    /// Positions of the model's context.
     Positions,
     /// A multiple of C.
     Channels(usize),

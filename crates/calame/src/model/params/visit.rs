@@ -1,4 +1,4 @@
-//! The visitor.
+//! The visitor: one walk over the parameters of a model, a block or a part, by shared or by mutable reference.
 
 use super::table::*;
 use super::{Factor, Param, ParamName};

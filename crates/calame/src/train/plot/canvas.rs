@@ -1,5 +1,8 @@
 //! A drawing surface that plotters draws on once and that is written as PDF, SVG and PNG.
 //!
+//! No maintained crate writes PDF with a second x axis that agrees with the first, and the program must work where no font
+//! is installed, so plotters draws on a backend of our own.
+//!
 //! plotters' own backends for vector and raster measure text differently and need a font on the machine or in
 //! the viewer. Here text becomes outlines of the embedded DejaVu Sans as it is drawn, so that the three files
 //! show the same figure on any machine.

@@ -7,8 +7,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
 use super::canvas::{Canvas, UNITS_PER_INCH};
-use super::{Area, Curves, Drawn, FRAME_WIDTH, LABEL_EM, Piece, PlotError, TICK_EM};
-use super::{paint_frame, pieces, text, widest_label, write_canvas};
+use super::curves::Curves;
+use super::error::PlotError;
+use super::strokes::{Area, Drawn, FRAME_WIDTH, LABEL_EM, Piece, TICK_EM, paint_frame, pieces, text, widest_label};
+use super::write::write_canvas;
 use crate::train::metrics::Record;
 
 /// Width and height of the figure in inches.

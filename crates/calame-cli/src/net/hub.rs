@@ -1,0 +1,343 @@
+//! Models by their name on the model hub, such as `openai-community/gpt2`.
+//!
+//! They lie in the hub's own cache folder, where other programs find them and put theirs; what is not there is fetched.
+//! The crate `hf-hub` knows the layout and the protocol and goes on where a transfer broke off. It trusts what it is sent,
+//! so names are checked before, sizes and SHA-256 after a transfer.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use calame::files::sha256_of_file;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+use crate::ui::output::{WithHint, note};
+
+/// OpenAI's models, which the hub knows by one word too.
+const KNOWN: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
+/// Who ends a name so means a file.
+const FILE_ENDINGS: [&str; 7] = ["bin", "gguf", "json", "onnx", "pt", "pth", "safetensors"];
+
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const TORCH_WEIGHTS: &str = "pytorch_model.bin";
+
+/// Transfers of a file before its last error is told; each goes on where the one before broke off.
+const ATTEMPTS: usize = 3;
+
+/// The file or folder that is meant: `path` itself or, if nothing is there and it looks like a model's name on the hub, the
+/// folder of that model in the hub's cache.
+pub fn resolve(path: &Path) -> Result<PathBuf> {
+    match name_on_hub(path) {
+        Some(name) => Hub::from_env()?.model(name),
+        None => Ok(path.to_owned()),
+    }
+}
+
+/// OWNER/NAME or one of the known names, if it cannot be a path: below a folder that is there, a path has a mistake.
+fn name_on_hub(path: &Path) -> Option<&str> {
+    let name = path.to_str().filter(|_| path.symlink_metadata().is_err())?;
+    if KNOWN.contains(&name) {
+        return Some(name);
+    }
+    let (owner, model) = name.split_once('/')?;
+    let is_word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            && !word.contains("--")
+            && !word.contains("..")
+    };
+    let is_file = path.extension().is_some_and(|end| FILE_ENDINGS.iter().any(|known| end == *known));
+    (is_word(owner) && is_word(model) && !is_file && !Path::new(owner).exists()).then_some(name)
+}
+
+/// Where the hub is, and where its models are kept.
+#[derive(Debug)]
+struct Hub {
+    cache: Cache,
+    /// Absent for the hub itself.
+    endpoint: Option<String>,
+    token: Option<String>,
+    offline: bool,
+}
+
+impl Hub {
+    fn from_env() -> Result<Hub> {
+        let variable = |name: &str| std::env::var(name).ok();
+        Hub::from(variable, std::env::home_dir()).ok_or_else(|| {
+            WithHint::new(
+                "no home folder is known in which models of the hub are kept",
+                "set HF_HOME to a folder, or give a model's folder",
+            )
+            .into()
+        })
+    }
+
+    /// As [`from_env`](Self::from_env), from variables and a home folder that are handed in; None without a place for models.
+    ///
+    /// The variables are those of the hub's own library.
+    fn from(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Option<Hub> {
+        let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let folder = |name: &str| set(name).map(PathBuf::from);
+        let caches = || folder("XDG_CACHE_HOME").or_else(|| Some(home?.join(".cache")));
+        let hub_home = folder("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
+        let models = folder("HF_HUB_CACHE").or_else(|| Some(hub_home.as_ref()?.join("hub")))?;
+        let saved_token = || {
+            let path = folder("HF_TOKEN_PATH").or_else(|| Some(hub_home.as_ref()?.join("token")))?;
+            fs::read_to_string(path).ok()
+        };
+        let token = set("HF_TOKEN").or_else(saved_token).map(|token| token.trim().to_owned());
+        let offline = set("HF_HUB_OFFLINE")
+            .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str()));
+        let endpoint = set("HF_ENDPOINT").map(|address| address.trim_end_matches('/').to_owned());
+        Some(Hub { cache: Cache::new(models), endpoint, token: token.filter(|token| !token.is_empty()), offline })
+    }
+
+    /// The folder of a model in the cache, to which what lacks is fetched.
+    fn model(&self, name: &str) -> Result<PathBuf> {
+        let cached = cached(&self.cache.model(name.to_owned()));
+        if let Some(Cached { folder, tokenizer: true }) = cached {
+            return Ok(folder);
+        }
+        let fetched = if self.offline { Err(anyhow!("HF_HUB_OFFLINE is set")) } else { self.fetch(name) };
+        match (fetched, cached) {
+            (Ok(folder), _) => Ok(folder),
+            (Err(error), Some(cached)) => {
+                note(&format!("note: {name} has no {TOKENIZER} in the cache, and it cannot be fetched: {error:#}"));
+                Ok(cached.folder)
+            }
+            (Err(error), None) => {
+                let message =
+                    format!("{name} is no file or folder, and as a model of the hub it cannot be fetched: {error:#}");
+                let folder = self.cache.path().join(Repo::model(name.to_owned()).folder_name());
+                let hint = format!(
+                    "put the model's {CONFIG}, {WEIGHTS} and {TOKENIZER} into a folder and give that, or bring {} from a machine that has it",
+                    folder.display()
+                );
+                Err(WithHint::new(message, hint).into())
+            }
+        }
+    }
+
+    /// Fetches what calame reads of a model, all of one revision.
+    fn fetch(&self, name: &str) -> Result<PathBuf> {
+        let api = self.api()?;
+        let info = api.model(name.to_owned()).info().map_err(refused)?;
+        if !is_plain(&info.sha) {
+            bail!("the hub names the revision {:?}", info.sha);
+        }
+        let at = Repo::with_revision(name.to_owned(), RepoType::Model, info.sha.clone());
+        let transfer = Transfer { api: &api, repo: api.repo(at.clone()), cache: self.cache.repo(at), sha: &info.sha };
+        let there: BTreeSet<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
+        let weights = [WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|file| there.contains(file));
+        let Some(weights) = weights else {
+            bail!("it has none of {WEIGHTS}, {INDEX} and {TORCH_WEIGHTS}");
+        };
+        transfer.file(CONFIG)?;
+        if there.contains(TOKENIZER) {
+            transfer.file(TOKENIZER)?;
+        }
+        let path = transfer.file(weights)?;
+        if weights == INDEX {
+            for shard in shards(&path)? {
+                if !there.contains(shard.as_str()) {
+                    bail!("{INDEX} names {shard:?}, which the model does not have");
+                }
+                transfer.file(&shard)?;
+            }
+        }
+        // Only now others see it: the revision is whole.
+        self.cache.model(name.to_owned()).create_ref(&info.sha).context("cannot write the model's refs/main")?;
+        Ok(self.cache.model(name.to_owned()).pointer_path(&info.sha))
+    }
+
+    fn api(&self) -> Result<Api> {
+        let mut builder = ApiBuilder::from_cache(self.cache.clone())
+            .with_token(self.token.clone())
+            .with_user_agent("calame", env!("CARGO_PKG_VERSION"));
+        if let Some(endpoint) = &self.endpoint {
+            builder = builder.with_endpoint(endpoint.clone());
+        }
+        builder.build().map_err(refused)
+    }
+}
+
+/// Files of one revision on their way to the cache.
+struct Transfer<'a> {
+    api: &'a Api,
+    repo: ApiRepo,
+    cache: CacheRepo,
+    sha: &'a str,
+}
+
+impl Transfer<'_> {
+    /// Fetches a file that the cache lacks.
+    fn file(&self, name: &str) -> Result<PathBuf> {
+        let path = self.cache.pointer_path(self.sha).join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let mut outcome = self.attempt(name, &path);
+        for _ in 1..ATTEMPTS {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = self.attempt(name, &path);
+        }
+        outcome.with_context(|| name.to_owned())?;
+        Ok(path)
+    }
+
+    fn attempt(&self, name: &str, path: &Path) -> Result<()> {
+        let metadata = self.api.metadata(&self.repo.url(name)).map_err(refused)?;
+        let (etag, n_bytes) = (metadata.etag(), metadata.size() as u64);
+        // Both become names of files.
+        if !is_plain(etag) || metadata.commit_hash() != self.sha {
+            bail!("the hub names the file {etag:?} of revision {:?}", metadata.commit_hash());
+        }
+        // A link whose file somebody has removed.
+        if path.symlink_metadata().is_ok() {
+            fs::remove_file(path).with_context(|| path.display().to_string())?;
+        }
+        let blob = self.cache.blob_path(etag);
+        let part = blob.with_extension("part");
+        // The crate cannot go on behind the end.
+        if part.metadata().is_ok_and(|part| part.len() >= n_bytes) {
+            fs::remove_file(&part).with_context(|| part.display().to_string())?;
+        }
+        self.repo.download_with_progress(name, ProgressBar::new(n_bytes)).map_err(refused)?;
+        check(&blob, n_bytes, etag).inspect_err(|_| {
+            // Nothing wrong stays; the next attempt begins anew.
+            let _ = fs::remove_file(path).and(fs::remove_file(&blob));
+        })
+    }
+}
+
+/// Compares a fetched file with its size and, as the hub's large files have theirs for a name, its SHA-256.
+fn check(blob: &Path, n_bytes: u64, etag: &str) -> Result<()> {
+    let found = fs::metadata(blob).with_context(|| blob.display().to_string())?.len();
+    if found != n_bytes {
+        bail!("{found} bytes came, expected {n_bytes}");
+    }
+    if etag.len() == 64 {
+        let found = sha256_of_file(blob, &mut |_| {})?;
+        if found != etag {
+            bail!("what came is another file (SHA-256 {found}, expected {etag})");
+        }
+    }
+    Ok(())
+}
+
+/// What the cache has of a model.
+struct Cached {
+    /// With the configuration and all weights.
+    folder: PathBuf,
+    tokenizer: bool,
+}
+
+fn cached(repo: &CacheRepo) -> Option<Cached> {
+    let folder = repo.get(CONFIG)?.parent()?.to_owned();
+    let there = |file: &str| folder.join(file).is_file();
+    let whole = there(WEIGHTS)
+        || there(TORCH_WEIGHTS)
+        || shards(&folder.join(INDEX)).is_ok_and(|shards| shards.iter().all(|shard| there(shard)));
+    let tokenizer = there(TOKENIZER);
+    whole.then_some(Cached { folder, tokenizer })
+}
+
+/// The files that an index names, beside it.
+fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let json: Value = serde_json::from_slice(&fs::read(index)?).with_context(|| format!("{INDEX} is no JSON"))?;
+    let map = json["weight_map"].as_object().ok_or_else(|| anyhow!("{INDEX} has no weight_map"))?;
+    let names: Option<BTreeSet<String>> = map.values().map(|name| name.as_str().map(str::to_owned)).collect();
+    let names = names.filter(|names| names.iter().all(|name| is_plain(name)));
+    names.ok_or_else(|| anyhow!("{INDEX} names what is no file beside it"))
+}
+
+/// Whether a word of the hub's can be a file's name in a folder of the cache.
+fn is_plain(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+/// What the crate says, and what it means where that is known.
+fn refused(error: ApiError) -> anyhow::Error {
+    let status = match &error {
+        ApiError::RequestError(request) => match **request {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    };
+    match (status, &error) {
+        (Some(401 | 403), _) => {
+            anyhow!("the hub has no such model, or shows it only to some (HF_TOKEN tells who asks)")
+        }
+        (Some(404), _) => anyhow!("the hub has no such model or file"),
+        (Some(status), _) => anyhow!("the hub answered with status {status}"),
+        (None, ApiError::RequestError(request)) => anyhow!("{request} (is there a network?)"),
+        (None, _) => anyhow!(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_hub_are_told_from_paths() {
+        for name in ["gpt2", "gpt2-xl", "openai-community/gpt2", "distilbert/distilgpt2", "a/B_c.1"] {
+            assert_eq!(name_on_hub(Path::new(name)), Some(name));
+        }
+        // `src` is there: what stands below it is a path.
+        let paths = [
+            "gpt3",
+            "run",
+            "",
+            "a/b/c",
+            "/a/b",
+            "./a/b",
+            "../a",
+            "a/..",
+            "a/.b",
+            "a/",
+            "a--b/c",
+            "a b/c",
+            "src/gpt2",
+            "src",
+            "models/gpt2.gguf",
+            "out/model.pt",
+            "~/gpt2",
+            "é/gpt2",
+            "a:b/c",
+        ];
+        for path in paths {
+            assert_eq!(name_on_hub(Path::new(path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_hubs_variables_are_followed() {
+        let hub = |variables: &[(&str, &str)]| {
+            let variable =
+                |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            Hub::from(variable, Some(PathBuf::from("/home/ada"))).unwrap()
+        };
+        let folder = |variables: &[(&str, &str)]| hub(variables).cache.path().clone();
+        assert_eq!(folder(&[]), Path::new("/home/ada/.cache/huggingface/hub"));
+        assert_eq!(folder(&[("XDG_CACHE_HOME", "/xdg")]), Path::new("/xdg/huggingface/hub"));
+        assert_eq!(folder(&[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/xdg")]), Path::new("/hf/hub"));
+        assert_eq!(folder(&[("HF_HUB_CACHE", "/models"), ("HF_HOME", "/hf")]), Path::new("/models"));
+        assert_eq!(hub(&[("HF_ENDPOINT", "http://mirror/")]).endpoint.unwrap(), "http://mirror");
+        assert_eq!(hub(&[("HF_TOKEN", " secret\n")]).token.unwrap(), "secret");
+        assert!(hub(&[("HF_TOKEN", " "), ("HF_ENDPOINT", "")]).token.is_none());
+        assert!(hub(&[("HF_HUB_OFFLINE", "TRUE")]).offline && !hub(&[("HF_HUB_OFFLINE", "0")]).offline);
+        assert!(Hub::from(|_| None, None).is_none());
+    }
+}

@@ -1,0 +1,259 @@
+//! A run's settings: the preset's and the recipe's defaults, then `--config FILE`, then the flags, then `--set`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use calame::model::Preset;
+use calame::train::{Recipe, RunConfig, RunConfigError};
+use toml::{Table, Value};
+
+use crate::training::device;
+use crate::ui::output::{UsageError, WithHint};
+
+/// In place of a preset's name: the shape is that of the model which the weights come from.
+pub const CUSTOM: &str = "custom";
+
+/// What was asked for, before it is resolved.
+#[derive(Default)]
+pub struct Asked {
+    pub config_file: Option<PathBuf>,
+    /// Keys with their section, as `train.lr`, and values.
+    pub flags: Vec<(&'static str, Value)>,
+    /// `section.key=value`, as typed.
+    pub set: Vec<String>,
+}
+
+/// The settings, and which keys somebody set.
+pub struct Settings {
+    pub config: RunConfig,
+    set: Table,
+}
+
+impl Settings {
+    /// Whether `section.key` was set by file, flag or `--set`.
+    pub fn was_set(&self, key: &str) -> bool {
+        lookup(&self.set, key).is_some()
+    }
+}
+
+/// Checks everything about the settings that needs neither the text nor its tokenizer.
+pub fn check(config: &RunConfig) -> Result<()> {
+    config.validate().map_err(with_hint)
+}
+
+/// The error with what the command line offers against it.
+pub fn with_hint(error: RunConfigError) -> anyhow::Error {
+    use RunConfigError as E;
+    let message = error.to_string();
+    let sample_hint = "--set sample.prompt=\"…\" changes it, --set sample.max_tokens=0 writes no samples";
+    match error {
+        E::Device(error) => device::with_hint(error),
+        E::Window { window, n_positions } => {
+            let hint = format!("use --window {n_positions} or less, or --set model.n_positions={window}");
+            WithHint::usage(message, hint).into()
+        }
+        E::Vocabulary { n_tokens, .. } => {
+            WithHint::new(message, format!("--set model.vocab_size={n_tokens} or more")).into()
+        }
+        E::Prompt { .. } | E::PromptLength { .. } => WithHint::new(message, sample_hint).into(),
+        E::Model(_) | E::Data(_) | E::Train(_) | E::Steps { .. } => UsageError(message).into(),
+    }
+}
+
+/// Puts the layers together.
+pub fn resolve(asked: &Asked) -> Result<Settings> {
+    let mut layers: Vec<(String, Table)> = Vec::new();
+    if let Some(file) = &asked.config_file {
+        layers.push((file.display().to_string(), read(file)?));
+    }
+    for (key, value) in &asked.flags {
+        layers.push((
+            format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-")),
+            nested(key, value.clone()),
+        ));
+    }
+    for assignment in &asked.set {
+        layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
+    }
+    let named = layers.iter().filter_map(|(source, layer)| Some((source, layer.get("preset")?.as_str()?)));
+    let named: Vec<(&String, &str)> = named.collect();
+    for (_, name) in named.iter().filter(|(_, name)| *name != CUSTOM) {
+        name.parse::<Preset>().map_err(UsageError::from)?;
+    }
+    // A file's [model] is that of its preset: with another one's name it would be neither.
+    if let ([(file, inside), .., (source, given)], Some(_)) = (&named[..], &asked.config_file)
+        && inside != given
+        && layers[0].1.contains_key("model")
+    {
+        return Err(
+            UsageError(format!("{source}: {file} has preset = \"{inside}\" and its [model]: leave one out")).into()
+        );
+    }
+    let preset = named.last().map_or(Preset::Book.name(), |(_, preset)| preset).to_owned();
+    // A run's own file may say so; every key of the shape stands in it then.
+    let (name, preset) = match preset.as_str() {
+        CUSTOM if asked.config_file.is_some() => (CUSTOM, Preset::Book),
+        other => {
+            let preset: Preset = other.parse().map_err(UsageError::from)?;
+            (preset.name(), preset)
+        }
+    };
+    let mut defaults = RunConfig::of_preset(preset);
+    if let Some(recipe) = layers.iter().rev().find_map(|(_, layer)| layer.get("recipe")?.as_str()) {
+        // A recipe's stride may follow the window.
+        let window = layers.iter().rev().find_map(|(_, layer)| lookup(layer, "data.window")?.as_integer());
+        if let Some(window) = window.and_then(|window| usize::try_from(window).ok()) {
+            defaults.data.window = window;
+        }
+        recipe.parse::<Recipe>().map_err(UsageError::from)?.apply(&mut defaults);
+    }
+    let base = Table::try_from(defaults).context("the preset's defaults")?;
+    let (mut all, mut set) = (base.clone(), Table::new());
+    for (source, layer) in layers {
+        check_keys(&source, "", &base, &layer)?;
+        merge(&mut set, layer.clone());
+        merge(&mut all, layer);
+        // One layer at a time, so that an ill-typed value is told with its source.
+        of_table(&all).map_err(|e| UsageError(format!("{source}: {e}")))?;
+    }
+    let mut config = of_table(&all).map_err(UsageError)?;
+    config.preset = name.to_owned();
+    config.version = RunConfig::of_preset(preset).version;
+    Ok(Settings { config, set })
+}
+
+fn of_table(table: &Table) -> Result<RunConfig, String> {
+    table.clone().try_into().map_err(|e: toml::de::Error| e.to_string().trim().replace('\n', " "))
+}
+
+fn read(file: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    text.parse::<Table>().map_err(|e| {
+        // The error's own form takes five lines and draws the place; the line's number says it in one.
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        UsageError(format!("{} is not valid TOML: line {line}: {}", file.display(), e.message())).into()
+    })
+}
+
+/// `train.lr=3e-4` as a table; what is no TOML value is a string.
+fn parse_assignment(assignment: &str) -> Result<Table> {
+    let usage = || UsageError(format!("--set {assignment}: expected section.key=value, such as --set train.lr=3e-4"));
+    let (key, value) = assignment.split_once('=').ok_or_else(usage)?;
+    if key.split('.').any(|part| part.trim().is_empty()) {
+        bail!(usage());
+    }
+    let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
+    Ok(nested(key.trim(), parsed.unwrap_or_else(|| Value::String(value.to_owned()))))
+}
+
+fn nested(key: &str, value: Value) -> Table {
+    let mut table = Table::new();
+    match key.split_once('.') {
+        Some((section, rest)) => table.insert(section.to_owned(), Value::Table(nested(rest, value))),
+        None => table.insert(key.to_owned(), value),
+    };
+    table
+}
+
+fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, rest)) => lookup(table.get(section)?.as_table()?, rest),
+        None => table.get(key),
+    }
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Every key of `layer` exists in `base`, or an error that lists those that do.
+fn check_keys(source: &str, prefix: &str, base: &Table, layer: &Table) -> Result<()> {
+    for (key, value) in layer {
+        let path = format!("{prefix}{key}");
+        match (base.get(key), value) {
+            (None, _) => {
+                let known: Vec<&str> = base.keys().map(String::as_str).collect();
+                let place = if prefix.is_empty() {
+                    "there are".to_owned()
+                } else {
+                    format!("[{}] has", prefix.trim_end_matches('.'))
+                };
+                bail!(UsageError(format!("{source}: unknown key {path}: {place} {}", known.join(", "))));
+            }
+            (Some(Value::Table(base)), Value::Table(layer)) => check_keys(source, &format!("{path}."), base, layer)?,
+            (Some(Value::Table(_)), _) => {
+                bail!(UsageError(format!("{source}: {path} is a section: set one of its keys, as {path}.key=value")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(assignments: &[&str]) -> Result<Settings> {
+        resolve(&Asked { set: assignments.iter().map(|s| (*s).to_owned()).collect(), ..Asked::default() })
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("my.toml");
+        std::fs::write(&file, "preset = \"tiny\"\n[train]\nlr = 1e-3\nepochs = 7\n").unwrap();
+        let asked = Asked {
+            config_file: Some(file),
+            flags: vec![("train.epochs", Value::Integer(3))],
+            set: vec!["train.seed=9".to_owned(), "sample.prompt=I said".to_owned(), "train.lr=1".to_owned()],
+        };
+        let settings = resolve(&asked).unwrap();
+        let config = &settings.config;
+        assert_eq!((config.preset.as_str(), config.model.n_embd), ("tiny", 64));
+        assert_eq!((config.train.lr, config.train.epochs, config.train.seed), (1.0, 3, 9));
+        assert_eq!(config.sample.prompt, "I said");
+        assert!(settings.was_set("train.epochs") && !settings.was_set("train.weight_decay"));
+    }
+
+    #[test]
+    fn the_stride_of_a_recipe_follows_the_window() {
+        let strides = |assignments: &[&str]| {
+            let config = set(assignments).unwrap().config;
+            (config.data.window, config.data.stride)
+        };
+        assert_eq!(strides(&["recipe=long"]), (256, 256));
+        assert_eq!(strides(&["recipe=long", "data.window=512"]), (512, 512));
+        assert_eq!(strides(&["recipe=long", "data.window=512", "data.stride=64"]), (512, 64));
+        assert_eq!(strides(&["data.window=512"]), (512, 128));
+        assert!(set(&["recipe=long", "data.window=-1"]).is_err());
+    }
+
+    #[test]
+    fn errors_name_source_and_key() {
+        let message = |assignment| format!("{:#}", set(&[assignment]).err().unwrap());
+        assert!(message("train.learning=1").contains("unknown key train.learning: [train] has"));
+        assert!(message("trian.lr=1").contains("unknown key trian"));
+        assert!(message("train=1").contains("train is a section"));
+        assert!(message("train.lr").contains("expected section.key=value"));
+        assert!(message("train.lr=fast").contains("--set train.lr=fast") && message("train.lr=fast").contains("f64"));
+        assert!(message("preset=gpt9").contains("gpt9"));
+    }
+
+    #[test]
+    fn every_preset_survives_its_own_file() {
+        for preset in Preset::ALL {
+            let config = RunConfig::of_preset(preset);
+            let text = toml::to_string_pretty(&config).unwrap();
+            assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Whether the disk has room for what a run will write: better known before the training than after it.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use calame::train::plan::Disk;
+
+use crate::ui::output::{WithHint, note};
+
+/// Refuses a run whose model will not fit on the disk of `folder` (which need not exist yet), and warns where there is
+/// room for the model, but not for the checkpoints and records beside it.
+///
+/// What a run that is to be replaced or gone on with takes up is counted as free. Where the system does not tell, nothing is
+/// refused.
+pub fn check(folder: &Path, disk: &Disk) -> Result<()> {
+    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let Some(free_bytes) = free_bytes(existing) else {
+        return Ok(());
+    };
+    let free_bytes = free_bytes.saturating_add(bytes_below(folder));
+    let whole_bytes = disk.total();
+    // Records grow as the training does, and few trainings with very many epochs go through all of them.
+    let needed_bytes = Disk { checkpoints: 0, records: 0, ..*disk }.total();
+    let free = free_bytes / 1_000_000;
+    if free_bytes < needed_bytes {
+        bail!(WithHint::new(
+            format!(
+                "the disk of {} has {free} MB free, the run needs {} MB",
+                folder.display(),
+                megabytes(needed_bytes)
+            ),
+            "free some space, or put the run on another disk"
+        ));
+    }
+    if free_bytes < whole_bytes {
+        note(&format!(
+            "warning: the disk of {} has {free} MB free: enough for the model, but with checkpoints and records the run takes \
+             up to {} MB; a state that finds no room is not saved",
+            folder.display(),
+            megabytes(whole_bytes)
+        ));
+    }
+    Ok(())
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000)
+}
+
+#[cfg(unix)]
+fn free_bytes(path: &Path) -> Option<u64> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let disk = rustix::fs::statvfs(path).ok()?;
+    // File systems without blocks of their own, such as /proc, say 0 of 0.
+    (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
+}
+
+/// Bytes of all files below a folder; links are not followed.
+pub fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        Some(if metadata.is_dir() { bytes_below(&entry.path()) } else { metadata.len() })
+    });
+    bytes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_beyond_any_disk_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("not/yet/there");
+        let disk = |model| Disk { model, checkpoints: 0, records: 0, plot: 0 };
+        check(&run, &disk(4)).unwrap();
+        // A training of very many epochs may end early.
+        check(&run, &Disk { records: u64::MAX, ..disk(4) }).unwrap();
+        let message = check(&run, &disk(u64::MAX)).unwrap_err().to_string();
+        assert!(message.contains("not/yet/there") && message.contains("MB free"), "{message}");
+    }
+
+    #[test]
+    fn files_of_all_depths_count() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        std::fs::write(folder.path().join("a/b/c"), [0; 10]).unwrap();
+        std::fs::write(folder.path().join("d"), [0; 5]).unwrap();
+        assert_eq!(bytes_below(folder.path()), 15);
+        assert_eq!(bytes_below(&folder.path().join("none")), 0);
+    }
+}

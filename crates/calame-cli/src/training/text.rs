@@ -1,0 +1,212 @@
+//! From inputs to batches: the text, its tokenizer, its splits.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use calame::data::manifest::{MANIFEST, TOKENIZER};
+use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows};
+use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
+use calame::train::RunConfig;
+use calame::train::plan::TextSize;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::net::download;
+use crate::ui::output::{WithHint, grouped};
+
+/// A text ready to train on.
+pub struct Prepared {
+    pub tokenizer: Arc<dyn Tokenizer>,
+    pub splits: Splits,
+    /// What is trained on, for who looks what of it comes again.
+    pub train: Windows,
+    /// For the plan.
+    pub size: TextSize,
+    /// What it is, in a line for people.
+    pub description: String,
+    /// SHA-256 of the text.
+    pub sha256: String,
+}
+
+/// Loads a text; what has a name and is not there yet is downloaded.
+pub fn load(inputs: &[String]) -> Result<Corpus> {
+    let cache = download::cache_dir()?;
+    fetch(inputs, &cache)?;
+    Ok(Corpus::load(inputs, &cache)?)
+}
+
+/// Downloads the texts that have names and are not there yet.
+pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
+    let bar = ProgressBar::no_length();
+    bar.set_style(ProgressStyle::with_template("{msg} {bytes}").context("progress")?);
+    download::fetch_missing(&download::agent(), inputs, cache, &mut |text, n_bytes| {
+        bar.set_message(format!("downloading {}", text.name));
+        bar.set_position(n_bytes);
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Tokenises a text and cuts it into batches as the run says; `tokenizer` is a given model's, `of_run` where the one is that
+/// a run's own settings call `bpe`.
+///
+/// Nothing of the model's size is allocated before it is known that the text is long enough.
+pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run: Option<&Path>) -> Result<Prepared> {
+    let data = config.data.resolved();
+    if let Some(folder) = prepared_folder(&data.inputs)? {
+        return of_shards(&folder, &data, &config.tokenizer.kind, tokenizer);
+    }
+    let corpus = load(&data.inputs)?;
+    let tokenizer = match tokenizer {
+        Some(tokenizer) => tokenizer,
+        None => build_tokenizer(&config.tokenizer, corpus.text(), of_run)?,
+    };
+    let splits = Splits::from_text(corpus.text(), tokenizer.as_ref(), &data)?;
+    let (train, validation) = (splits.train.windows().clone(), splits.validation.windows());
+    let description = describe(&corpus, &train, validation);
+    let size = size_of(&train, validation, tokenizer.n_vocab())?;
+    Ok(Prepared { tokenizer, splits, train, size, description, sha256: corpus.sha256() })
+}
+
+fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
+    /// A longer text has every token, or nearly.
+    const LONG: usize = 20_000_000;
+    let mut size = TextSize {
+        n_train_tokens: train.n_tokens() as u64,
+        n_validation_tokens: validation.n_tokens() as u64,
+        n_windows: train.len() as u64,
+        n_validation_windows: validation.len() as u64,
+        is_in_files: train.tokens().is_none(),
+        is_used: vec![train.n_tokens() > LONG; n_vocab],
+    };
+    if train.n_tokens() <= LONG {
+        train.for_each_piece(|tokens| size.use_tokens(tokens, n_vocab))?;
+    }
+    Ok(size)
+}
+
+/// The folder of shards that the inputs are, if they are one.
+fn prepared_folder(inputs: &[String]) -> Result<Option<PathBuf>> {
+    let folder = |input: &String| {
+        let path = Path::new(input);
+        let is_manifest = path.file_name().is_some_and(|name| name == MANIFEST) && path.is_file();
+        let folder = if is_manifest { path.parent()?.to_owned() } else { path.to_owned() };
+        folder.join(MANIFEST).is_file().then_some(folder)
+    };
+    match (inputs.iter().find_map(folder), inputs.len()) {
+        (Some(folder), n) if n > 1 => bail!(WithHint::usage(
+            format!("{} is a prepared text, and there are other inputs beside it", folder.display()),
+            "give it alone, or prepare all of them together by calame data prepare"
+        )),
+        (found, _) => Ok(found),
+    }
+}
+
+/// Batches of a prepared text, whose tokens stay in their files.
+fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn Tokenizer>>) -> Result<Prepared> {
+    let (manifest, sha256) = Manifest::read(folder)?;
+    let expected = &manifest.tokenizer;
+    let tokenizer = match given {
+        Some(given) => given,
+        None => open_tokenizer(&folder.join(TOKENIZER).display().to_string())?,
+    };
+    if tokenizer.hash() != expected.sha256 {
+        bail!(WithHint::new(
+            format!(
+                "{} was prepared with another tokenizer: '{}' of {} tokens, SHA-256 {}; this one is '{}' of {} tokens, SHA-256 {}",
+                folder.display(),
+                expected.kind,
+                grouped(expected.vocab_size as u64),
+                expected.sha256,
+                tokenizer.kind(),
+                grouped(tokenizer.n_vocab() as u64),
+                tokenizer.hash()
+            ),
+            "prepare the text again with --tokenizer of this model, or start from a model with that tokenizer"
+        ));
+    }
+    // `gpt2` is the default, which nobody need have meant.
+    if kind != "gpt2" && kind != tokenizer.kind() {
+        bail!(WithHint::usage(
+            format!("tokenizer.kind is '{kind}', {} was prepared with '{}'", folder.display(), tokenizer.kind()),
+            "leave tokenizer.kind out: a prepared text brings its tokenizer along"
+        ));
+    }
+    let windows = |part, name: &'static str| -> Result<Windows> {
+        let shards = ShardSet::open(folder, &manifest, part)?;
+        if shards.n_tokens() == 0 {
+            bail!(WithHint::new(
+                format!("{name} of {} has no tokens", folder.display()),
+                "prepare the text again: with another --val-fraction, or --split characters where documents are few"
+            ));
+        }
+        Ok(Windows::of_shards(Arc::new(shards), data.window, data.stride).map_err(|e| e.in_part(name))?)
+    };
+    let train = windows(Split::Train, "the training part")?;
+    let validation = windows(Split::Val, "the validation part")?;
+    let description = format!(
+        "{}, prepared: {} documents, {} tokens to train on, {} to validate",
+        folder.display(),
+        grouped(manifest.n_documents),
+        grouped(train.n_tokens() as u64),
+        grouped(validation.n_tokens() as u64)
+    );
+    let size = size_of(&train, &validation, tokenizer.n_vocab())?;
+    let splits = Splits::new(train.clone(), validation, data)?;
+    Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
+}
+
+/// `gpt2`, or the tokenizer of a file, run or model.
+pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
+    if name == "gpt2" {
+        return Ok(Bpe::gpt2());
+    }
+    let path = Path::new(name);
+    let places = [path.to_owned(), path.join("tokenizer.json"), path.join("model").join("tokenizer.json")];
+    let Some(file) = places.into_iter().find(|p| p.is_file()) else {
+        bail!(WithHint::new(
+            format!("there is no tokenizer at '{name}'"),
+            "give gpt2, a tokenizer.json, or a run or model that has one"
+        ));
+    };
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(tokenizer::read_json(&text, &file)?)
+}
+
+fn build_tokenizer(config: &TokenizerConfig, text: &str, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {
+    match config.kind.as_str() {
+        "bpe" if let Some(file) = of_run.filter(|file| file.is_file()) => open_tokenizer(&file.display().to_string()),
+        // A run or a model that has one.
+        folder if Path::new(folder).is_dir() => open_tokenizer(folder),
+        _ => config.build(text).map_err(|error| match error {
+            TokenizerError::UnknownKind { kind } => WithHint::usage(
+                format!("tokenizer.kind is '{kind}', and there is no file of that name"),
+                "there are gpt2, simple-v1 and simple-v2, or the path of a tokenizer.json; a run's own is RUN/tokenizer.json",
+            )
+            .into(),
+            other => other.into(),
+        }),
+    }
+}
+
+fn describe(corpus: &Corpus, train: &Windows, validation: &Windows) -> String {
+    let sources: Vec<String> = corpus
+        .sources()
+        .iter()
+        .map(|source| match source.path == Path::new("builtin") {
+            true => "the built-in story".to_owned(),
+            false => source.path.display().to_string(),
+        })
+        .collect();
+    let sources = match &sources[..] {
+        [one] => one.clone(),
+        [first, .., last] => format!("{} texts, {first} to {last}", sources.len()),
+        [] => String::new(),
+    };
+    format!(
+        "{sources}: {} characters, {} tokens to train on, {} to validate",
+        grouped(corpus.n_characters() as u64),
+        grouped(train.n_tokens() as u64),
+        grouped(validation.n_tokens() as u64)
+    )
+}

@@ -1,0 +1,166 @@
+//! What a training prints: lines and a progress bar, JSON lines, or a dashboard.
+
+use std::io::{self, IsTerminal};
+use std::time::Instant;
+
+use anyhow::Result;
+use calame::train::RunListener;
+use calame::train::metrics::Record;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::{PLAIN_PROGRESS, duration, is_closed_pipe, message, note, print};
+use super::tui::{Screen, Tui};
+use crate::training::signals::Signals;
+
+/// What a training prints: lines and a progress bar, JSON lines, or a dashboard.
+pub struct Display {
+    pub signals: Signals,
+    pub json: bool,
+    n_steps_total: u64,
+    /// Steps done before this program was started.
+    n_steps_before: u64,
+    bar: ProgressBar,
+    started: Instant,
+    last_plain: Instant,
+    /// Standard output takes no more; the training goes on.
+    unread: bool,
+    dashboard: Option<Tui>,
+    /// Printed when the dashboard is gone.
+    later: Vec<String>,
+}
+
+impl Display {
+    pub fn new(signals: Signals, json: bool, (n_steps_before, n_steps_total): (u64, u64)) -> Result<Display> {
+        let bar = if io::stderr().is_terminal() && !json {
+            ProgressBar::new(n_steps_total).with_position(n_steps_before)
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.reset_eta();
+        bar.set_style(ProgressStyle::with_template("{bar:32} step {pos} of {len} · {msg} · {eta} left")?);
+        bar.set_message("first step");
+        let (started, last_plain) = (Instant::now(), Instant::now());
+        Ok(Display {
+            signals,
+            json,
+            n_steps_total,
+            n_steps_before,
+            bar,
+            started,
+            last_plain,
+            unread: false,
+            dashboard: None,
+            later: Vec::new(),
+        })
+    }
+
+    /// Takes the terminal for a dashboard.
+    pub fn show_dashboard(&mut self, screen: Screen) -> Result<()> {
+        self.bar.finish_and_clear();
+        self.bar = ProgressBar::hidden();
+        self.dashboard = Some(Tui::start(screen, self.signals.clone())?);
+        Ok(())
+    }
+
+    /// Prints a line above the progress bar.
+    ///
+    /// What cannot be printed does not end a training of hours: the run's folder has it all.
+    pub fn line(&mut self, text: &str) {
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.screen().log(text);
+            self.later.push(text.to_owned());
+            return;
+        }
+        if self.unread {
+            return;
+        }
+        if let Err(error) = self.bar.suspend(|| print(&format!("{text}\n"))) {
+            self.unread = true;
+            if !is_closed_pipe(&error) {
+                note(&format!("warning: {}; the training goes on", message(&error)));
+            }
+        }
+    }
+
+    /// Takes the progress bar or the dashboard away; what the latter has kept is printed.
+    pub fn finish(&mut self) {
+        self.bar.finish_and_clear();
+        if let Some(mut dashboard) = self.dashboard.take() {
+            dashboard.end();
+            for line in std::mem::take(&mut self.later) {
+                self.line(&line);
+            }
+        }
+    }
+
+    /// A step's progress: on the bar, or where there is none as a line every quarter of a minute.
+    fn progress(&mut self, step: u64, loss: f32, tokens_per_second: f64) {
+        self.bar.set_position(step + 1);
+        self.bar.set_message(format!("loss {loss:.3} · {tokens_per_second:.0} tokens/s"));
+        if self.bar.is_hidden() && !self.json && self.last_plain.elapsed() >= PLAIN_PROGRESS {
+            self.last_plain = Instant::now();
+            // A training that went back may be before the step that this program began with.
+            let done = (step + 1).saturating_sub(self.n_steps_before).max(1) as f64;
+            let left = self.started.elapsed().as_secs_f64() / done * (self.n_steps_total - step - 1) as f64;
+            note(&format!(
+                "step {} of {}, loss {loss:.3}, {tokens_per_second:.0} tokens/s, about {} left",
+                step + 1,
+                self.n_steps_total,
+                duration(left)
+            ));
+        }
+    }
+
+    /// The line of a record, for people.
+    fn tell(&mut self, record: &Record) {
+        match record {
+            Record::Evaluation { step, epoch, train_loss, val_loss, .. } => {
+                self.line(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"));
+            }
+            Record::Sample { text, .. } => self.line(&text.replace('\n', " ")),
+            _ => {}
+        }
+    }
+}
+
+impl RunListener for Display {
+    fn record(&mut self, record: &Record) {
+        if let Record::Step { step, loss, tokens_per_second, .. } = *record {
+            match &self.dashboard {
+                Some(dashboard) => dashboard.screen().step_ended(),
+                None => self.progress(step, loss, tokens_per_second),
+            }
+        }
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.screen().take(record);
+        }
+        if self.json {
+            self.line(&serde_json::to_string(record).expect("metrics.jsonl holds the same"));
+        } else {
+            self.tell(record);
+        }
+    }
+
+    /// On standard error, or among the dashboard's lines.
+    fn warning(&mut self, text: &str) {
+        let line = format!("warning: {text}");
+        match &self.dashboard {
+            Some(dashboard) => {
+                dashboard.screen().log(&line);
+                self.later.push(line);
+            }
+            None => self.bar.suspend(|| note(&line)),
+        }
+    }
+
+    fn rolled_back(&mut self, records: &[Record], n_steps: u64) {
+        self.bar.set_position(n_steps);
+        if let Some(dashboard) = &self.dashboard {
+            dashboard.screen().go_back(records, n_steps);
+        }
+    }
+
+    fn stop_requested(&mut self) -> bool {
+        self.signals.stop_requested()
+    }
+}

@@ -1,0 +1,6 @@
+//! What people see: lines, errors with hints, progress, and the dashboard.
+
+pub mod display;
+pub mod output;
+pub mod preparation;
+pub mod tui;

@@ -1,0 +1,153 @@
+//! The dashboard's layout: for 80 columns of 24 lines and whatever is larger.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Flex, Layout, Rect};
+use ratatui::style::{Color, Style, Stylize};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Clear, Gauge, Paragraph, Wrap};
+
+use super::charts::{self, TRAIN, VALIDATION, framed};
+use super::screen::Screen;
+use crate::ui::output::{duration, grouped};
+
+/// From here on there is room for more of everything.
+const TALL: u16 = 36;
+const WIDE: u16 = 140;
+
+pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
+    let area = frame.area();
+    let is_tall = area.height >= TALL;
+    let (small, sample) = if is_tall { (9, 6) } else { (5, 4) };
+    let rows = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Min(6),
+        Constraint::Length(small),
+        Constraint::Length(sample),
+        Constraint::Length(1),
+    ]);
+    let [top, bar, middle, curves, text, keys] = rows.areas(area);
+    header(frame, top, screen);
+    progress(frame, bar, screen);
+    if area.width >= WIDE {
+        let [chart, figures, log] =
+            Layout::horizontal([Constraint::Min(40), Constraint::Length(30), Constraint::Length(56)]).areas(middle);
+        charts::losses(frame, chart, screen);
+        self::figures(frame, figures, screen);
+        self::log(frame, log, screen);
+    } else {
+        let [chart, figures] = Layout::horizontal([Constraint::Min(40), Constraint::Length(27)]).areas(middle);
+        charts::losses(frame, chart, screen);
+        self::figures(frame, figures, screen);
+    }
+    small_curves(frame, curves, screen);
+    let sample = Paragraph::new(screen.sample.replace('\n', " ")).wrap(Wrap { trim: true });
+    frame.render_widget(sample.block(framed(" latest sample ")), text);
+    footer(frame, keys, screen);
+    if screen.is_asking {
+        question(frame, area);
+    }
+}
+
+fn header(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
+    let line = vec![
+        Span::raw(" calame ").bold().reversed(),
+        Span::raw(format!(" {}  ", screen.about.run)).bold(),
+        Span::raw(screen.about.model.as_str()).fg(Color::DarkGray),
+    ];
+    frame.render_widget(Line::from(line), area);
+}
+
+fn progress(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
+    let (done, all) = (screen.last.n_steps, screen.about.n_steps_total.max(1));
+    let left = screen.seconds_left().map_or("…".to_owned(), duration);
+    let label = format!(
+        "step {} of {} · epoch {} of {} · {left} left",
+        grouped(done),
+        grouped(all),
+        screen.last.epoch.max(1),
+        screen.about.n_epochs
+    );
+    let gauge = Gauge::default()
+        .ratio((done as f64 / all as f64).clamp(0.0, 1.0))
+        .label(label)
+        .use_unicode(true)
+        .gauge_style(Style::new().fg(Color::Blue).bg(Color::Black));
+    frame.render_widget(gauge, area);
+}
+
+/// The figures of the last step and the last evaluation.
+fn figures(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
+    let last = &screen.last;
+    let loss = |loss: f32| format!("{loss:.3}");
+    let gigabytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1e9);
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
+    let has_step = last.tokens_per_second > 0.0;
+    let of_step = |text: String| or_none(has_step.then_some(text));
+    let memory = screen.held_bytes.map(|held| match screen.about.planned_bytes {
+        0 => format!("{} GB", gigabytes(held)),
+        planned => format!("{} of {} GB", gigabytes(held), gigabytes(planned)),
+    });
+    let rows = [
+        ("loss", of_step(loss(last.loss)), Color::Reset),
+        ("training", or_none(screen.evaluated.map(|(train, _)| loss(train))), TRAIN),
+        ("validation", or_none(screen.evaluated.map(|(_, val)| loss(val))), VALIDATION),
+        ("best", or_none(screen.best.map(|(best, step)| format!("{best:.3} at {}", grouped(step)))), VALIDATION),
+        ("tokens/s", of_step(format!("{:.0}", last.tokens_per_second)), Color::Reset),
+        ("of peak", or_none(screen.share_of_peak().map(|share| format!("{share:.2}"))), Color::Reset),
+        ("memory", or_none(memory), Color::Reset),
+        ("running", duration(screen.running.as_secs_f64()), Color::Reset),
+        ("left", or_none(screen.seconds_left().map(duration)), Color::Reset),
+    ];
+    let width = usize::from(area.width.saturating_sub(4));
+    let lines: Vec<Line<'_>> = rows
+        .into_iter()
+        .map(|(name, value, color)| {
+            let gap = width.saturating_sub(name.len() + value.chars().count());
+            Line::from(vec![
+                Span::raw(format!(" {name}{}", " ".repeat(gap))).fg(Color::DarkGray),
+                Span::raw(value).fg(color).bold(),
+            ])
+        })
+        .collect();
+    frame.render_widget(Paragraph::new(lines).block(framed(" now ")), area);
+}
+
+fn small_curves(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
+    let last = &screen.last;
+    let [lr, norm, speed] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
+    charts::small(frame, lr, screen, "learning rate", &format!("{:.2e}", last.lr), &screen.lr, Color::Magenta);
+    let value = last.grad_norm.map_or("–".to_owned(), |norm| format!("{norm:.3}"));
+    charts::small(frame, norm, screen, "gradient norm", &value, &screen.grad_norm, Color::Red);
+    let value = format!("{:.0}", last.tokens_per_second);
+    charts::small(frame, speed, screen, "tokens/s", &value, &screen.speed, Color::Green);
+}
+
+/// The last lines that a training without a dashboard would have printed.
+fn log(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
+    let room = usize::from(area.height.saturating_sub(2));
+    let from = screen.lines.len().saturating_sub(room);
+    let lines: Vec<Line<'_>> = screen.lines[from..].iter().map(|line| Line::raw(line.as_str())).collect();
+    frame.render_widget(Paragraph::new(lines).block(framed(" log ")), area);
+}
+
+fn footer(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
+    let line = if screen.is_stopping {
+        Line::raw(" stopping after this step; everything is saved · Ctrl-C again ends at once").fg(Color::Yellow)
+    } else {
+        Line::from(vec![Span::raw(" q ").bold(), Span::raw("stop and save").fg(Color::DarkGray)])
+    };
+    frame.render_widget(line, area);
+}
+
+fn question(frame: &mut Frame<'_>, area: Rect) {
+    let [row] = Layout::vertical([Constraint::Length(5)]).flex(Flex::Center).areas(area);
+    let [area] = Layout::horizontal([Constraint::Length(56)]).flex(Flex::Center).areas(row);
+    frame.render_widget(Clear, area);
+    let lines = vec![
+        Line::raw("Stop after this step? All is saved, to go on later."),
+        Line::raw(""),
+        Line::from(vec![Span::raw("y").bold(), Span::raw(" stop    "), Span::raw("n").bold(), Span::raw(" go on")]),
+    ];
+    frame.render_widget(Paragraph::new(lines).centered().block(framed(" calame ").border_style(Color::Yellow)), area);
+}

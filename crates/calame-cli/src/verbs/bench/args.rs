@@ -1,0 +1,63 @@
+//! The flags of `calame bench`.
+
+use anyhow::Result;
+use calame::model::{ModelConfig, Preset};
+
+use crate::training::device;
+use crate::ui::output::UsageError;
+
+#[derive(clap::Args, Debug)]
+pub struct MachineArgs {
+    #[command(flatten)]
+    pub device: device::Args,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct StepArgs {
+    /// Shape of the model: book, gpt2, gpt2-medium, gpt2-large, gpt2-xl, small or tiny
+    #[arg(long, value_name = "NAME", default_value = "book")]
+    pub preset: String,
+
+    /// Windows of a step
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch_size: u32,
+
+    /// Tokens of a window [default: 256, or the model's context where that is less]
+    #[arg(long, value_name = "N")]
+    pub window: Option<usize>,
+
+    /// Probability of dropping an element [default: the preset's]; products have none
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f32>,
+
+    /// Rounds to time, after those that only touch memory
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub steps: u32,
+
+    #[command(flatten)]
+    pub device: device::Args,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl StepArgs {
+    /// The model's shape and the window.
+    pub fn shape(&self) -> Result<(ModelConfig, usize)> {
+        let preset: Preset = self.preset.parse().map_err(UsageError::from)?;
+        let mut model = preset.config();
+        model.dropout = self.dropout.unwrap_or(model.dropout);
+        model.validate().map_err(UsageError::from)?;
+        let window = self.window.unwrap_or(model.n_positions.min(256));
+        if window == 0 || window > model.n_positions {
+            let message = format!("--window is {window}: it may be 1 to {}, the model's context", model.n_positions);
+            return Err(UsageError(message).into());
+        }
+        Ok((model, window))
+    }
+}

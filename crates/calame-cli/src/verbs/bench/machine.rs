@@ -1,0 +1,32 @@
+//! The machine's peaks.
+
+use anyhow::Result;
+use calame::device::Workload;
+use calame::ops::Precision;
+
+use super::args::MachineArgs;
+use crate::training::device;
+use crate::training::peaks::{Memory, Peak};
+use crate::ui::output::{print, print_json};
+
+pub fn run(args: &MachineArgs) -> Result<()> {
+    let (dev, resolved) = device::open(&args.device.config(), Workload::Training)?;
+    let peaks = Precision::ALL.map(|precision| Peak::of(&dev, precision));
+    let memory = Memory::of(&dev);
+    if args.json {
+        return print_json(&serde_json::json!({
+            "threads": resolved.threads, "instruction_set": resolved.instruction_set,
+            "f32_operations_per_second": peaks[0], "bf16_operations_per_second": peaks[1],
+            "bf16_is_native": Precision::fastest(dev.isa()) == Precision::Bf16,
+            "read_bytes_per_second": memory.read, "update_bytes_per_second": memory.update,
+        }));
+    }
+    let mut text = format!("threads  {} ({})\n", resolved.threads, resolved.instruction_set);
+    for (precision, peak) in Precision::ALL.into_iter().zip(peaks) {
+        let how = device::describe_products(dev.isa(), precision);
+        text += format!("{:8} {:6.0} GFLOP/s  {how}", precision.name(), peak / 1e9).trim_end();
+        text.push('\n');
+    }
+    text += &format!("memory   {:6.1} GB/s read, {:.1} GB/s updated\n", memory.read / 1e9, memory.update / 1e9);
+    print(&text)
+}

@@ -1,0 +1,100 @@
+//! `calame eval`: how well a model predicts a text.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use calame::device::Workload;
+use calame::tokenizer::Special;
+use calame::train::{TextLoss, text_loss};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::training::{device, runs, text};
+use crate::ui::output::{WithHint, grouped, note, print, print_json};
+
+/// Measure how well a model predicts a text: loss per token and perplexity.
+///
+/// The text is read in windows that start a stride apart. Every token but the first is counted once, in the first window
+/// that reaches it, so a stride smaller than the window gives each token more to go by, and takes longer.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  calame eval --data letters.txt
+  calame eval --model runs/2026-11-23-book --data the-verdict --stride 512")]
+pub struct Args {
+    /// A run, or a folder in Hugging Face's layout [default: the newest run]
+    #[arg(long, value_name = "RUN_OR_FOLDER")]
+    model: Option<PathBuf>,
+
+    /// Text: a file, a folder, a glob or a name; may be repeated
+    #[arg(long, value_name = "INPUT", num_args = 1.., required = true)]
+    data: Vec<String>,
+
+    /// Tokens of a window [default: the model's context]
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
+
+    /// Tokens from one window's start to the next [default: the window]
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
+
+    #[command(flatten)]
+    device: device::Args,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let path = runs::model_or_newest(args.model.as_deref())?;
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
+    let corpus = text::load(&args.data)?;
+    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "text")?;
+    if args.model.is_none() && !args.json {
+        note(&format!("model: {}", path.display()));
+    }
+    let n_positions = saved.gpt.config.n_positions;
+    let window = args.window.unwrap_or(n_positions);
+    let stride = args.stride.unwrap_or(window);
+    if window == 0 || window > n_positions {
+        bail!(WithHint::usage(
+            format!("--window is {window}"),
+            format!("it may be 1 to {n_positions}, the model's context")
+        ));
+    }
+    if stride == 0 || stride > window {
+        bail!(WithHint::usage(
+            format!("--stride is {stride}"),
+            format!("it may be 1 to {window}, the window, so that no token is left out")
+        ));
+    }
+    let tokens = tokenizer.encode(corpus.text(), Special::Allow)?;
+    if tokens.len() < 2 {
+        bail!(WithHint::new(
+            format!("the text has {} tokens", tokens.len()),
+            "at least two are needed: one to predict another"
+        ));
+    }
+    let bar =
+        if std::io::stderr().is_terminal() { ProgressBar::new(tokens.len() as u64 - 1) } else { ProgressBar::hidden() };
+    bar.set_style(ProgressStyle::with_template("{bar:32} {human_pos} of {human_len} tokens · {eta} left")?);
+    let start = Instant::now();
+    let TextLoss { sum, n_tokens } =
+        text_loss(&dev, &saved.gpt, &tokens, window, stride, &mut |n_done| bar.set_position(n_done as u64));
+    bar.finish_and_clear();
+    let (loss, seconds) = (sum / n_tokens as f64, start.elapsed().as_secs_f64());
+    if args.json {
+        print_json(&serde_json::json!({
+            "model": saved.path, "n_tokens": n_tokens, "loss": loss, "perplexity": loss.exp(),
+            "window": window, "stride": stride, "seconds": seconds,
+        }))?;
+    } else {
+        print(&format!(
+            "loss        {loss:.4} a token\nperplexity  {:.2}\ntokens      {} counted, windows of {window} every {stride}\n",
+            loss.exp(),
+            grouped(n_tokens as u64)
+        ))?;
+    }
+    Ok(())
+}

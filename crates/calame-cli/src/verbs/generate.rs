@@ -1,0 +1,136 @@
+//! `calame generate`: a prompt, continued.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use calame::device::Workload;
+use calame::infer::{SamplerConfig, TextGeneration, TextOptions};
+use calame::tokenizer::{Special, Tokenizer};
+
+use crate::training::{device, runs};
+use crate::ui::output::{UsageError, WithHint, note, print, print_json};
+
+/// Continue a prompt with a trained model.
+///
+/// The text appears as it is made. Greedy unless a temperature is given. Past the model's context it goes on over a
+/// sliding window.
+#[derive(clap::Args, Debug)]
+#[command(
+    allow_negative_numbers = true,
+    after_help = "Examples:
+  calame generate                                          the newest run, its likeliest words
+  calame generate --model runs/2026-11-23-book --context \"Every effort moves you\" --tokens 150
+  calame generate --context \"Hello, I\" --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7"
+)]
+pub struct Args {
+    /// A run, or a folder in Hugging Face's layout [default: the newest run]
+    #[arg(long, visible_alias = "model_path", value_name = "RUN_OR_FOLDER")]
+    model: Option<PathBuf>,
+
+    /// What the text begins with
+    #[arg(long, visible_alias = "prompt", value_name = "TEXT", default_value = "Every effort moves you")]
+    context: String,
+
+    /// Tokens to add
+    #[arg(long, visible_aliases = ["max-tokens", "max_tokens"], value_name = "N", default_value_t = 100)]
+    tokens: usize,
+
+    /// Divides the logits: 0 always takes the likeliest token, 1 draws as the model says, more is wilder [default: 0]
+    #[arg(long, value_name = "T")]
+    temperature: Option<f32>,
+
+    /// Draw among the k likeliest tokens only; 0 takes all (without a temperature: at 1)
+    #[arg(long, visible_alias = "k", value_name = "K", default_value_t = 0)]
+    top_k: usize,
+
+    /// Draw among the likeliest tokens that together reach this probability (without a temperature: at 1)
+    #[arg(long, visible_alias = "p", value_name = "P", default_value_t = 1.0)]
+    top_p: f32,
+
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    seed: u64,
+
+    /// Keep only the end of a prompt that is longer than the model's context
+    #[arg(long)]
+    crop: bool,
+
+    /// Past the context, drop this many of the oldest tokens at a time: 1 sees the most, more is faster
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    slide: usize,
+
+    /// Go on after the end-of-text token
+    #[arg(long)]
+    ignore_end: bool,
+
+    #[command(flatten)]
+    device: device::Args,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let sampler =
+        SamplerConfig { temperature: temperature(&args), top_k: args.top_k, top_p: args.top_p, seed: args.seed };
+    sampler.validate().map_err(UsageError::from)?;
+    let path = runs::model_or_newest(args.model.as_deref())?;
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
+    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "prompt")?;
+    if args.model.is_none() && !args.json {
+        note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
+    }
+    let n_positions = saved.gpt.config.n_positions;
+    let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;
+    let options = TextOptions { sampler, max_tokens: args.tokens, slide: args.slide, stop_at_end: !args.ignore_end };
+    let mut generation = TextGeneration::of_tokens(&dev, &saved.gpt, tokenizer.as_ref(), &prompt, &options)?;
+    let start = Instant::now();
+    let show = |text: &str| if args.json { Ok(()) } else { print(text) };
+    show(generation.prompt_text())?;
+    while let Some(piece) = generation.next_piece()? {
+        show(&piece)?;
+    }
+    show("\n")?;
+    let (added, met_end) = (generation.new_tokens(), generation.met_end());
+    let tokens_per_second = added.len() as f64 / start.elapsed().as_secs_f64();
+    if args.json {
+        let text: Vec<u32> = prompt.iter().chain(&added[..added.len() - usize::from(met_end)]).copied().collect();
+        print_json(&serde_json::json!({
+            "model": saved.path,
+            "prompt": args.context,
+            "text": tokenizer.decode(&text)?,
+            "tokens": added,
+            "end_of_text": met_end,
+            "tokens_per_second": tokens_per_second,
+        }))?;
+    } else {
+        note(&format!("{} tokens, {tokens_per_second:.0} tokens/s, the prompt's time included", added.len()));
+    }
+    Ok(())
+}
+
+/// Where none is given: greedy, but with top-k or top-p, which mean nothing to the likeliest token alone, 1.
+fn temperature(args: &Args) -> f32 {
+    let filtered = args.top_k > 0 || args.top_p < 1.0;
+    args.temperature.unwrap_or(if filtered { 1.0 } else { 0.0 })
+}
+
+fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, n_positions: usize) -> Result<Vec<u32>> {
+    let mut prompt = tokenizer.encode(&args.context, Special::Allow).context("the prompt")?;
+    if prompt.is_empty() {
+        // An empty prompt asks for a text from its beginning.
+        prompt.extend(tokenizer.end_of_text());
+    }
+    if prompt.len() > n_positions {
+        if !args.crop {
+            bail!(WithHint::new(
+                format!("the prompt has {} tokens, the model's context is {n_positions}", prompt.len()),
+                "shorten it, or add --crop to keep only its end"
+            ));
+        }
+        prompt.drain(..prompt.len() - n_positions);
+    }
+    Ok(prompt)
+}

@@ -1,0 +1,94 @@
+//! `calame inspect`: what a model's files hold.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use calame::checkpoint::{ModelFile, StoredTensor};
+use serde_json::json;
+
+use crate::net::hub;
+use crate::ui::output::{grouped, print, print_json, size};
+
+/// Show a model's format, shape, tokenizer and tensors, without loading it.
+///
+/// Reads runs, Hugging Face folders (safetensors or pytorch_model.bin), PyTorch files of the book's and nanoGPT's models,
+/// and whatever else `--model` takes elsewhere.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  calame inspect runs/2026-11-23-book
+  calame inspect gpt-model.pt
+  calame inspect model.gguf --json")]
+pub struct Args {
+    /// A run, a folder in Hugging Face's layout, or a file of weights
+    model: PathBuf,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let file = ModelFile::open(&hub::resolve(&args.model)?)?;
+    if args.json { print_json(&as_json(&file)) } else { print(&as_text(&file)) }
+}
+
+fn as_json(file: &ModelFile) -> serde_json::Value {
+    let tensors: Vec<serde_json::Value> = file
+        .stored()
+        .iter()
+        .map(|t| json!({ "name": t.name, "shape": t.shape, "dtype": t.dtype, "bytes": t.file_bytes }))
+        .collect();
+    let tokenizer = file.tokenizer().map(|t| json!({ "kind": t.kind(), "n_vocab": t.n_vocab(), "sha256": t.hash() }));
+    json!({
+        "path": file.path(), "format": file.format().name(), "config": file.config(),
+        "n_parameters": file.config().n_parameters(), "tokenizer": tokenizer, "notes": file.notes(), "tensors": tensors,
+    })
+}
+
+fn as_text(file: &ModelFile) -> String {
+    let config = file.config();
+    let tensors = file.stored();
+    let with = |yes: bool| if yes { "with" } else { "without" };
+    let mut text = format!("{}\n\n", shown(file.path()));
+    text += &format!("format      {}\n", file.format().name());
+    text += &format!(
+        "shape       {} blocks of {} channels in {} heads, context {}, vocabulary {}\n",
+        config.n_layer,
+        grouped(config.n_embd as u64),
+        config.n_head,
+        grouped(config.n_positions as u64),
+        grouped(config.vocab_size as u64)
+    );
+    text += &format!(
+        "            {} qkv bias, {}, dropout {}\n",
+        with(config.qkv_bias),
+        if config.tied_head { "the head is the token embedding" } else { "a head of its own" },
+        config.dropout
+    );
+    text += &format!("parameters  {}\n", grouped(config.n_parameters() as u64));
+    text += &match file.tokenizer() {
+        Some(t) => format!("tokenizer   {}, {} tokens\n", t.kind(), grouped(t.n_vocab() as u64)),
+        None => "tokenizer   none: prompts cannot be encoded, token ids can be given\n".to_owned(),
+    };
+    for note in file.notes() {
+        text += &format!("note        {note}\n");
+    }
+    let bytes: u64 = tensors.iter().map(|t| t.file_bytes).sum();
+    text += &format!("tensors     {}, {} in all\n\n", grouped(tensors.len() as u64), size(bytes));
+    text + &table(tensors)
+}
+
+/// One line a tensor.
+fn table(tensors: &[StoredTensor]) -> String {
+    let shape = |t: &StoredTensor| format!("{:?}", t.shape);
+    let width = |f: &dyn Fn(&StoredTensor) -> usize| tensors.iter().map(f).max().unwrap_or(0);
+    let (names, shapes, dtypes) = (width(&|t| t.name.len()), width(&|t| shape(t).len()), width(&|t| t.dtype.len()));
+    let line = |t: &StoredTensor| {
+        format!("{:names$}  {:shapes$}  {:dtypes$}  {:>9}\n", t.name, shape(t), t.dtype, size(t.file_bytes))
+    };
+    tensors.iter().map(line).collect()
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,65 @@
+//! `calame logits`: a model's raw output, to compare it with another program's.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use calame::checkpoint::write_tensor;
+use calame::device::Workload;
+use calame::ops;
+
+use crate::training::{device, runs};
+use crate::ui::output::{UsageError, WithHint, print, print_json};
+
+/// Write a model's logits at every position of some token ids, to compare two programs.
+///
+/// Works for a model without a tokenizer too.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:
+  calame logits runs/2026-11-23-book --ids 15496,11,466 --out logits.safetensors")]
+pub struct Args {
+    /// A run, or a folder in Hugging Face's layout
+    model: PathBuf,
+
+    /// Token ids, separated by commas
+    #[arg(long, value_name = "IDS", required = true, value_delimiter = ',')]
+    ids: Vec<u32>,
+
+    /// File for the logits: safetensors, f32 [T, V] under the name `logits`
+    #[arg(long, value_name = "FILE", required_unless_present = "json")]
+    out: Option<PathBuf>,
+
+    #[command(flatten)]
+    device: device::Args,
+
+    /// Print one JSON line a position: {"position", "id", "logits"}
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
+    let saved = runs::load(&args.model)?;
+    let config = &saved.gpt.config;
+    if let Some(id) = args.ids.iter().find(|&&id| id as usize >= config.vocab_size) {
+        bail!(UsageError(format!("--ids: {id} is not one of the model's {} tokens", config.vocab_size)));
+    }
+    if args.ids.len() > config.n_positions {
+        bail!(WithHint::usage(
+            format!("--ids: {} tokens, the model's context is {}", args.ids.len(), config.n_positions),
+            "give fewer"
+        ));
+    }
+    let logits = saved.gpt.logits(&dev, &args.ids, 1);
+    if let Some(out) = &args.out {
+        write_tensor(out, "logits", &logits)?;
+    }
+    if args.json {
+        let logits = ops::read(&dev, &logits);
+        for (position, (id, logits)) in args.ids.iter().zip(logits.chunks_exact(config.vocab_size)).enumerate() {
+            print_json(&serde_json::json!({ "position": position, "id": id, "logits": logits }))?;
+        }
+    } else if let Some(out) = &args.out {
+        print(&format!("logits [{}, {}] written to {}\n", args.ids.len(), config.vocab_size, out.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! The verbs of the program: one file or folder for each.
+
+pub mod bench;
+pub mod compare;
+pub mod data;
+pub mod eval;
+pub mod export;
+pub mod generate;
+pub mod inspect;
+pub mod logits;
+pub mod plan;
+pub mod plot;
+pub mod reproduce;
+pub mod runs;
+pub mod tokenize;
+pub mod tokenizer;
+pub mod train;

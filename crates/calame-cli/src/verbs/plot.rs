@@ -1,0 +1,38 @@
+//! `calame plot`: a run's losses as a figure.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use calame::train::{RunFolder, metrics, plot};
+
+use crate::ui::output::{print, print_json};
+
+/// Draw a run's loss plot again, as PDF, SVG and PNG.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The run's folder
+    run: PathBuf,
+
+    /// A title above the figure
+    #[arg(long, value_name = "TEXT")]
+    title: Option<String>,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let (folder, _) = RunFolder::open(&args.run)?;
+    let records = metrics::read(&folder.metrics())?;
+    let files = plot::draw(&records, args.title.as_deref(), folder.path())
+        .with_context(|| format!("cannot draw {}", args.run.display()))?;
+    if args.json {
+        print_json(&serde_json::json!({ "files": files }))?;
+    } else {
+        for file in files {
+            print(&format!("{}\n", file.display()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! `calame reproduce`: the report's training beside PyTorch's own figures of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use calame::device::Workload;
+use calame::model::{Gpt, Preset};
+use calame::ops::Device;
+use calame::tokenizer::Tokenizer;
+use calame::train::{EvaluationReport, Observer, Outcome, Rng, RunConfig, SampleConfig, StepReport, Trainer};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::training::observer::sample_text;
+use crate::training::{device, settings, text};
+use crate::ui::output::{WithHint, duration, note, print, print_json};
+
+/// What PyTorch gives: golden/report.py wrote it.
+const REPORT: &str = include_str!("../../../../golden/report.json");
+
+/// How far an evaluation may be from PyTorch's until rounding has been blown up, and after that.
+const CLOSE: Limit = Limit { last_step: 35, apart: 0.003 };
+const LATER: Limit = Limit { last_step: u64::MAX, apart: 0.03 };
+
+/// Characters shown before the place where two samples part.
+const SHOWN: usize = 30;
+
+/// Train as the report's PyTorch script does, and compare every figure with PyTorch's own.
+///
+/// The same initial weights, order of batches and dropout masks as PyTorch's after torch.manual_seed(123) on a CPU: each
+/// figure is printed beside PyTorch's as it comes, and the sample of each epoch. Ends with code 1 if an evaluation is
+/// further from PyTorch's than 0.003 up to step 35, or 0.03 after it. Nothing is saved; ten epochs take minutes.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  calame reproduce                                the-verdict is downloaded once
+  calame reproduce --data the-verdict.txt --epochs 1")]
+pub struct Args {
+    /// The report's text: a file, or the-verdict
+    #[arg(long, value_name = "INPUT", default_value = "the-verdict")]
+    data: String,
+
+    /// Passes over the text, 1 to 10; fewer than ten give the beginning of the same figures
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10))]
+    epochs: u64,
+
+    #[command(flatten)]
+    device: device::Args,
+
+    /// Print JSON lines for programs
+    #[arg(long)]
+    json: bool,
+}
+
+struct Limit {
+    last_step: u64,
+    apart: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Report {
+    /// PyTorch's version.
+    torch: String,
+    text_sha256: String,
+    seed: u64,
+    dropout: f32,
+    /// Of the batches, from step 0.
+    losses: Vec<f64>,
+    evaluations: Vec<Evaluation>,
+    samples: Vec<Sample>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Evaluation {
+    step: u64,
+    train: f64,
+    val: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sample {
+    epoch: u64,
+    text: String,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let report: Report = serde_json::from_str(REPORT).context("golden/report.json")?;
+    let config = config(&args, &report);
+    // f32 unless another precision is asked for.
+    let (dev, _) = device::open(&config.device, Workload::Inference)?;
+    settings::check(&config)?;
+    let prepared = text::prepare(&config, None, None)?;
+    ensure!(
+        prepared.sha256 == report.text_sha256,
+        WithHint::new(
+            format!("{} is not the text of the report (its SHA-256 is another)", args.data),
+            "leave --data out: the-verdict is downloaded; or train on your text with `calame train --rng torch`"
+        )
+    );
+    let mut trainer = Trainer::fresh(&dev, &config, prepared.splits);
+    let mut comparison = Comparison::new(report, prepared.tokenizer, config.sample.clone(), args.json);
+    comparison.introduce(&dev, trainer.n_steps_total())?;
+    match trainer.run(&mut comparison)? {
+        Outcome::Diverged { step, fault } | Outcome::Lost { step, fault, .. } => {
+            bail!("step {step}: {fault}; the training diverged")
+        }
+        Outcome::Finished | Outcome::StoppedEarly | Outcome::Stopped => comparison.finish(),
+    }
+}
+
+/// The report's settings.
+fn config(args: &Args, report: &Report) -> RunConfig {
+    let mut config = RunConfig::of_preset(Preset::Book);
+    config.model.dropout = report.dropout;
+    config.data.inputs = vec![args.data.clone()];
+    (config.train.rng, config.train.seed, config.train.epochs) = (Rng::Torch, report.seed, args.epochs);
+    config.device = args.device.config();
+    config
+}
+
+/// Follows the training and prints both columns.
+struct Comparison {
+    report: Report,
+    tokenizer: Arc<dyn Tokenizer>,
+    sample: SampleConfig,
+    json: bool,
+    started: Instant,
+    n_figures: usize,
+    n_beyond: usize,
+    /// Of the evaluations: how far apart, and which.
+    furthest: (f64, String),
+    /// For each epoch that PyTorch's sample is known of, whether ours is the same.
+    samples: Vec<(u64, bool)>,
+}
+
+impl Comparison {
+    fn new(report: Report, tokenizer: Arc<dyn Tokenizer>, sample: SampleConfig, json: bool) -> Comparison {
+        Comparison {
+            report,
+            tokenizer,
+            sample,
+            json,
+            started: Instant::now(),
+            n_figures: 0,
+            n_beyond: 0,
+            furthest: (0.0, String::new()),
+            samples: Vec::new(),
+        }
+    }
+
+    fn introduce(&self, dev: &Device, n_steps: u64) -> Result<()> {
+        note(&format!(
+            "{n_steps} steps in {} on {} threads ({}), beside PyTorch {}",
+            dev.precision(),
+            dev.n_threads(),
+            dev.isa(),
+            self.report.torch
+        ));
+        if self.json {
+            return Ok(());
+        }
+        print(&format!("{:>4}  {:10} {:>9} {:>9} {:>9}\n", "step", "loss", "PyTorch", "calame", "apart"))
+    }
+
+    fn row(&self, step: u64, what: &str, theirs: f64, ours: f32, mark: &str) -> Result<()> {
+        if self.json {
+            return print_json(&json!({ "step": step, "loss": what, "pytorch": theirs, "calame": ours }));
+        }
+        let apart = f64::from(ours) - theirs;
+        print(&format!("{step:>4}  {what:10} {theirs:>9.5} {ours:>9.5} {apart:>+9.5}{mark}\n"))
+    }
+
+    /// A figure that must be near PyTorch's.
+    fn judge(&mut self, step: u64, what: &str, theirs: f64, ours: f32) -> Result<()> {
+        let limit = if step <= CLOSE.last_step { &CLOSE } else { &LATER };
+        let apart = (f64::from(ours) - theirs).abs();
+        // NaN is beyond too.
+        let is_near = apart <= limit.apart;
+        self.n_figures += 1;
+        self.n_beyond += usize::from(!is_near);
+        if apart.is_nan() || apart > self.furthest.0 {
+            self.furthest = (apart, format!("{what}, step {step}"));
+        }
+        let mark = if is_near { String::new() } else { format!("  beyond {}", limit.apart) };
+        self.row(step, what, theirs, ours, &mark)
+    }
+
+    fn finish(&self) -> Result<()> {
+        if self.json {
+            let (furthest, seconds) = (self.furthest.0, self.started.elapsed().as_secs_f64());
+            print_json(&json!({ "event": "result", "n_figures": self.n_figures, "n_beyond": self.n_beyond,
+                "furthest": furthest, "total_seconds": seconds }))?;
+        } else {
+            print(&self.summary())?;
+        }
+        ensure!(self.n_beyond == 0, "{} of {} figures are not PyTorch's", self.n_beyond, self.n_figures);
+        Ok(())
+    }
+
+    fn summary(&self) -> String {
+        let (apart, place) = &self.furthest;
+        let same: Vec<String> = self.samples.iter().filter(|(_, same)| *same).map(|(n, _)| n.to_string()).collect();
+        format!(
+            "\nevaluations  {} figures, {} beyond {} (step {} or before) or {} (after it)\n\
+             furthest     {apart:.5} ({place})\n\
+             samples      {} of {} the same: epochs {}\n\
+             time         {}\n",
+            self.n_figures,
+            self.n_beyond,
+            CLOSE.apart,
+            CLOSE.last_step,
+            LATER.apart,
+            same.len(),
+            self.samples.len(),
+            same.join(", "),
+            duration(self.started.elapsed().as_secs_f64())
+        )
+    }
+}
+
+impl Observer for Comparison {
+    type Error = anyhow::Error;
+
+    fn now(&mut self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn stop_requested(&mut self) -> bool {
+        false
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<()> {
+        let theirs = usize::try_from(report.step).ok().and_then(|step| self.report.losses.get(step));
+        theirs.map_or(Ok(()), |&theirs| self.row(report.step, "batch", theirs, report.loss, ""))
+    }
+
+    fn evaluation(&mut self, report: &EvaluationReport) -> Result<()> {
+        let Some(&Evaluation { step, train, val }) = self.report.evaluations.iter().find(|e| e.step == report.step)
+        else {
+            return Ok(());
+        };
+        self.judge(step, "training", train, report.train_loss)?;
+        self.judge(step, "validation", val, report.val_loss)
+    }
+
+    fn epoch_end(&mut self, dev: &Device, gpt: &Gpt, epoch: u64, _: u64) -> Result<()> {
+        let ours = sample_text(dev, gpt, self.tokenizer.as_ref(), &self.sample)?;
+        let theirs = self.report.samples.iter().find(|sample| sample.epoch == epoch).map(|sample| &sample.text);
+        self.samples.extend(theirs.map(|theirs| (epoch, *theirs == ours)));
+        if self.json {
+            return print_json(&json!({ "epoch": epoch, "pytorch": theirs, "calame": ours }));
+        }
+        print(&compare_samples(epoch, theirs.map(String::as_str), &ours))
+    }
+}
+
+/// A sample beside PyTorch's, if that is known: once where they are the same, else from where they part.
+fn compare_samples(epoch: u64, theirs: Option<&str>, ours: &str) -> String {
+    match theirs {
+        None => format!("      sample of epoch {epoch}: {ours:?}\n"),
+        Some(theirs) if theirs == ours => format!("      sample of epoch {epoch}, the same: {ours:?}\n"),
+        Some(theirs) => {
+            let n_same = theirs.chars().zip(ours.chars()).take_while(|(a, b)| a == b).count();
+            let from = |text: &str, n: usize| text.chars().skip(n).collect::<String>();
+            let before: String = theirs.chars().take(n_same).skip(n_same.saturating_sub(SHOWN)).collect();
+            format!(
+                "      sample of epoch {epoch}, the same for {n_same} characters, to {before:?}\n\
+                 \x20       PyTorch: {:?}\n\
+                 \x20       calame:  {:?}\n",
+                from(theirs, n_same),
+                from(ours, n_same)
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_whole() {
+        let report: Report = serde_json::from_str(REPORT).unwrap();
+        let steps: Vec<u64> = report.evaluations.iter().map(|e| e.step).collect();
+        assert_eq!(steps, (0..80).step_by(5).collect::<Vec<u64>>());
+        assert_eq!((report.seed, report.dropout), (123, 0.1));
+        // The report's own figures, to its three digits.
+        let is = |figure: f64, printed: f64| (figure - printed).abs() <= 0.0005 + 1e-9;
+        for (step, train, val) in [(0, 9.787, 9.949), (35, 4.245, 6.137), (75, 1.314, 6.220)] {
+            let evaluation = &report.evaluations[step / 5];
+            assert!(is(evaluation.train, train) && is(evaluation.val, val), "step {step}");
+        }
+        assert!(report.losses.len() >= 6 && is(report.losses[0], 11.012));
+        assert!(report.samples.iter().any(|s| s.epoch == 1 && s.text.starts_with("Every effort moves you, the, the")));
+    }
+
+    #[test]
+    fn samples_part_where_they_differ() {
+        assert!(compare_samples(1, Some("a\nb"), "a\nb").contains("epoch 1, the same: \"a\\nb\""));
+        let parted = compare_samples(2, Some("a reed pen"), "a reed hut");
+        assert!(parted.contains("the same for 7 characters, to \"a reed \"") && parted.contains("PyTorch: \"pen\""));
+        assert!(parted.contains("calame:  \"hut\""));
+        assert!(compare_samples(3, None, "alone").contains("\"alone\""));
+        // One is the beginning of the other.
+        assert!(compare_samples(4, Some("a"), "ab").contains("calame:  \"b\""));
+    }
+}

@@ -1,0 +1,220 @@
+//! `calame tokenizer`: a tokenizer learnt from texts.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use calame::data::DocumentError;
+use calame::data::DocumentSource;
+use calame::data::documents::Meter;
+use calame::data::prepare::{PrepareOptions, Texts};
+use calame::files::{create_parent_folder, replace_bytes};
+use calame::tokenizer::{self, Bpe, Encoder, Special, Tokenizer};
+use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::ui::output::{WithHint, duration, grouped, print, print_json, quoted};
+use crate::verbs::data::DocumentArgs;
+
+/// Learn a tokenizer.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Train(TrainArgs),
+}
+
+/// Learn a byte-level BPE from documents and compare it with GPT-2's on the same text.
+///
+/// The 256 bytes and <|endoftext|> are always in it. Different words and their counts are held in memory; from more text
+/// than --max-bytes, pieces are taken at even distances until there is that much.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  calame tokenizer train books/ --vocab-size 8192 --out tokenizer.json
+  calame tokenizer train 'pages/*.jsonl.gz' --field content --vocab-size 32000 --out pages-tokenizer/
+  calame data prepare books/ --tokenizer tokenizer.json --out prepared
+  calame train --preset tiny --data books/ --set tokenizer.kind=tokenizer.json")]
+struct TrainArgs {
+    #[command(flatten)]
+    documents: DocumentArgs,
+
+    /// Tokens of the vocabulary, from 257
+    #[arg(long, value_name = "N")]
+    vocab_size: usize,
+
+    /// The file to write, or a folder for its tokenizer.json
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+
+    /// How often a pair must come to be merged
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    min_frequency: u64,
+
+    /// Bytes of text that are learnt from at most
+    // The crate counts pairs in 32 bits with a sign.
+    #[arg(long, value_name = "N", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..=i32::MAX as u64))]
+    max_bytes: u64,
+
+    /// Replace the file that stands there
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let Verb::Train(args) = args.verb;
+    train(&args).map(|()| ExitCode::SUCCESS)
+}
+
+fn train(args: &TrainArgs) -> Result<()> {
+    let started = Instant::now();
+    let is_folder = args.out.is_dir() || args.out.extension().is_none();
+    let file = if is_folder { args.out.join("tokenizer.json") } else { args.out.clone() };
+    if file.exists() && !args.overwrite {
+        bail!(WithHint::new(
+            format!("{} exists already", file.display()),
+            "choose another --out, or replace it with --overwrite"
+        ));
+    }
+    let sources = args.documents.sources()?;
+    let options = args.documents.options();
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
+    bar.set_message("counting words");
+    let n_bytes: u64 = measure(&sources, &options)?;
+    let share = args.max_bytes as f64 / n_bytes.max(1) as f64;
+    let mut sample = Sample::new(&sources, &options, share);
+    let learnt = tokenizer::train(&mut sample, args.vocab_size, args.min_frequency);
+    if let Some(error) = sample.error {
+        return Err(error.into());
+    }
+    let learnt = learnt?;
+    bar.set_message("comparing with GPT-2's");
+    let comparison = compare(&sources, &options, share, learnt.as_ref())?;
+    bar.finish_and_clear();
+    create_parent_folder(&file)?;
+    replace_bytes(&file, learnt.to_json().as_bytes())?;
+    let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
+    let (own, gpt2) = (per_token(comparison.n_own), per_token(comparison.n_gpt2));
+    if args.json {
+        return print_json(&json!({
+            "event": "result",
+            "tokenizer": file,
+            "sha256": learnt.hash(),
+            "n_vocab": learnt.n_vocab(),
+            "n_bytes": comparison.n_bytes,
+            "n_bytes_in_all": n_bytes,
+            "bytes_a_token": own,
+            "gpt2_bytes_a_token": gpt2,
+            "seconds": started.elapsed().as_secs_f64(),
+        }));
+    }
+    print(&format!(
+        "tokenizer {}, {} tokens\nlearnt    from {:.1} of {:.1} MB in {}\nbytes     {own:.3} a token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      calame data prepare … --tokenizer {}\n",
+        file.display(),
+        grouped(learnt.n_vocab() as u64),
+        comparison.n_bytes as f64 / 1e6,
+        n_bytes as f64 / 1e6,
+        duration(started.elapsed().as_secs_f64()),
+        grouped(Bpe::gpt2().n_vocab() as u64),
+        quoted(&file.display().to_string())
+    ))
+}
+
+/// Bytes of text in all documents.
+fn measure(sources: &[DocumentSource], options: &PrepareOptions) -> Result<u64, DocumentError> {
+    let mut texts = Texts::new(sources, options, Meter::default());
+    let mut n_bytes = 0;
+    while let Some(text) = texts.next_text()? {
+        n_bytes += text.len() as u64;
+    }
+    Ok(n_bytes)
+}
+
+/// A share of a text, in pieces at even distances, the first among them.
+struct Sample<'a> {
+    texts: Texts<'a>,
+    share: f64,
+    /// Bytes of the pieces that were passed, and of those that were taken.
+    n_seen: u64,
+    n_taken: u64,
+    /// Ends the sample.
+    error: Option<DocumentError>,
+}
+
+impl<'a> Sample<'a> {
+    fn new(sources: &'a [DocumentSource], options: &'a PrepareOptions, share: f64) -> Sample<'a> {
+        Sample {
+            texts: Texts::new(sources, options, Meter::default()),
+            share: share.min(1.0),
+            n_seen: 0,
+            n_taken: 0,
+            error: None,
+        }
+    }
+}
+
+impl Iterator for Sample<'_> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        loop {
+            match self.texts.next_text() {
+                Ok(text) => {
+                    let text = text?;
+                    let is_due = self.n_taken as f64 <= self.n_seen as f64 * self.share;
+                    self.n_seen += text.len() as u64;
+                    if is_due {
+                        self.n_taken += text.len() as u64;
+                        return Some(text);
+                    }
+                }
+                Err(error) => {
+                    self.error = Some(error);
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// A text's tokens, by two tokenizers.
+#[derive(Default)]
+struct Comparison {
+    n_bytes: u64,
+    n_own: u64,
+    n_gpt2: u64,
+}
+
+fn compare(
+    sources: &[DocumentSource],
+    options: &PrepareOptions,
+    share: f64,
+    own: &dyn Tokenizer,
+) -> Result<Comparison> {
+    let gpt2 = Bpe::gpt2();
+    let (mut own, mut gpt2) = (Encoder::new(own), Encoder::new(gpt2.as_ref()));
+    let (mut comparison, mut ids) = (Comparison::default(), Vec::new());
+    let mut sample = Sample::new(sources, options, share);
+    for text in &mut sample {
+        comparison.n_bytes += text.len() as u64;
+        for (encoder, n_tokens) in [(&mut own, &mut comparison.n_own), (&mut gpt2, &mut comparison.n_gpt2)] {
+            ids.clear();
+            encoder.encode(&text, Special::AsText, &mut ids)?;
+            *n_tokens += ids.len() as u64;
+        }
+    }
+    match sample.error {
+        Some(error) => Err(error.into()),
+        None => Ok(comparison),
+    }
+}

@@ -1,0 +1,27 @@
+//! Reads a tokenizer of any kind.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::base::Tokenizer;
+use super::bpe::Bpe;
+use super::error::TokenizerError;
+use super::json;
+use super::words::SimpleTokenizer;
+
+/// Reads a `tokenizer.json` written by any [`Tokenizer`] of this crate, and any other byte-level BPE in Hugging
+/// Face's format that encodes like GPT-2's. `path` only names the file in errors.
+///
+/// # Errors
+/// [`TokenizerError::Json`] and [`TokenizerError::Unsupported`]; both name the file.
+pub fn read_json(text: &str, path: &Path) -> Result<Arc<dyn Tokenizer>, TokenizerError> {
+    let file = json::File::parse(text, path)?;
+    match file.model_type() {
+        Some("BPE") => Ok(Bpe::from_file(file)?),
+        Some("WordLevel") => Ok(Arc::new(SimpleTokenizer::from_file(file)?)),
+        _ => {
+            let found = json::shown(file.model.get("type"));
+            Err(file.unsupported("model type", "\"BPE\" or \"WordLevel\"", found))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What each recipe sets, section by section.
+
+use super::config::{Decayed, RunConfig};
+use super::guard::Remedy;
+use super::recipe::Recipe;
+use super::schedule::Decay;
+
+impl Recipe {
+    /// Sets what the recipe sets, over a preset's defaults.
+    pub fn apply(self, config: &mut RunConfig) {
+        config.recipe = self.name().to_owned();
+        match self {
+            Recipe::Book => {}
+            Recipe::SmallData => {
+                config.train.epochs = 30;
+                config.train.clip_norm = 1.0;
+                config.train.decayed = Decayed::Matrices;
+                config.schedule.warmup_steps = 10;
+                config.early_stopping.patience = 5;
+            }
+            Recipe::Long => {
+                config.train.epochs = 1;
+                config.train.lr = 6e-4;
+                config.train.beta2 = 0.95;
+                config.train.clip_norm = 1.0;
+                config.train.decayed = Decayed::Matrices;
+                config.train.eval_every = 100;
+                config.train.eval_batches = 20;
+                config.schedule.decay = Decay::Cosine;
+                config.schedule.warmup_fraction = 0.02;
+                config.guard.remedy = Remedy::Skip;
+                config.guard.z_score = 8.0;
+                // Windows that share no token: one pass sees each once.
+                config.data.stride = config.data.window;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Preset;
+
+    #[test]
+    fn every_recipe_gives_settings_that_can_be() {
+        for preset in Preset::ALL {
+            for recipe in Recipe::ALL {
+                assert_eq!(recipe.name().parse(), Ok(recipe));
+                let mut config = RunConfig::of_preset(preset);
+                recipe.apply(&mut config);
+                assert_eq!(config.validate_training(), Ok(()), "{preset:?} {recipe:?}");
+                assert_eq!(config.recipe, recipe.name());
+                assert_eq!(recipe == Recipe::Book, config == RunConfig::of_preset(preset), "{preset:?} {recipe:?}");
+            }
+        }
+        assert_eq!("huge".parse::<Recipe>().unwrap_err().name, "huge");
+    }
+}
