@@ -18,8 +18,8 @@ use verbs::{
 
 /// Train, evaluate and run GPT models of the GPT-2 family on this machine, without Python.
 ///
-/// The first command needs nothing: `calame train` trains a GPT of 163M parameters on a built-in story, and
-/// `calame generate` then continues a prompt with it. `--preset tiny` does the same in a minute or two.
+/// `calame train` needs no files: it trains a GPT of 163M parameters on a built-in story, and `calame generate` then
+/// continues a prompt with it. `--preset tiny` trains a small model in a minute or two.
 #[derive(Parser)]
 #[command(name = "calame", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(code) => code,
-        // Whoever read our output has seen enough.
+        // The reader closed the pipe because it needs no more output.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(report(&error)),
     }

@@ -1,7 +1,7 @@
-//! The download of a named text into the cache folder.
+//! Downloads named texts into the cache folder.
 //!
-//! A file has its own name in the cache folder only once its SHA-256 has been checked and its bytes are on the disk; until
-//! then it has a temporary name there, and is removed on failure.
+//! A file gets its final name only after its SHA-256 has been checked and its bytes are synced to disk. Until then it
+//! has a temporary name in the same folder; after a failure it is removed.
 
 mod transfer;
 
@@ -19,36 +19,36 @@ pub use self::transfer::{Failure, agent};
 /// Why a named text is not in the cache folder.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The transfer failed, or what came is not the text.
+    /// The transfer failed, or the file received is not the text.
     #[error(
         "cannot download {} from {address}: {failure}; put {} ({} bytes, SHA-256 {}) at {} by hand",
         text.name, text.file_name, text.file_bytes, text.sha256, path.display()
     )]
     Failed {
-        /// The text asked for.
+        /// The text to download.
         text: &'static NamedText,
-        /// Where it was asked for.
+        /// The URL it was requested from.
         address: String,
-        /// Where the file belongs.
+        /// The path in the cache folder at which the file is expected.
         path: PathBuf,
-        /// What went wrong.
+        /// The reason, shown in the message.
         failure: Failure,
     },
     /// The cache folder cannot be made or written to.
     #[error(
-        "{}: cannot be written: {reason}; make room or set CALAME_CACHE to another folder",
+        "{}: cannot be written: {reason}; free some space, or set CALAME_CACHE to another folder",
         path.display()
     )]
     Write {
         /// The folder, or the file in it.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         reason: io::Error,
     },
-    /// No variable says where the cache folder is.
-    #[error("no home folder is known to keep texts in; set CALAME_CACHE to a folder")]
+    /// No environment variable gives the cache folder.
+    #[error("there is no home folder for the cache of texts; set CALAME_CACHE to a folder")]
     NoHome,
-    /// An input that is no input, or a file in the cache folder that is not the text.
+    /// An input is not valid, or a file in the cache folder is not the text.
     #[error(transparent)]
     Input(#[from] CorpusError),
 }
@@ -59,17 +59,16 @@ impl From<FileError> for DownloadError {
     }
 }
 
-/// The folder in which named texts are kept: `$CALAME_CACHE`, else `$XDG_CACHE_HOME/calame`, else
-/// `~/.cache/calame`; it need not exist.
+/// The cache folder of named texts: `$CALAME_CACHE`, else `$XDG_CACHE_HOME/calame`, else `~/.cache/calame`. It need not
+/// exist.
 ///
 /// # Errors
-///
-/// None of the three is known.
+/// If none of the three is known.
 pub fn cache_dir() -> Result<PathBuf, DownloadError> {
     cache_dir_from(|name| std::env::var_os(name), std::env::home_dir())
 }
 
-/// As [`cache_dir`], from variables and a home folder that are handed in.
+/// Like [`cache_dir`], with the variables and the home folder given.
 fn cache_dir_from(
     variable: impl Fn(&str) -> Option<OsString>,
     home: Option<PathBuf>,
@@ -78,7 +77,7 @@ fn cache_dir_from(
     if let Some(cache) = folder("CALAME_CACHE") {
         return Ok(cache);
     }
-    // The XDG base directory specification has relative paths ignored.
+    // The XDG base directory specification says that relative paths are ignored.
     if let Some(cache) = folder("XDG_CACHE_HOME").filter(|path| path.is_absolute()) {
         return Ok(cache.join("calame"));
     }
@@ -87,13 +86,12 @@ fn cache_dir_from(
         .ok_or(DownloadError::NoHome)
 }
 
-/// Downloads the named texts among `inputs` that `cache_dir` does not hold yet; `progress` gets the
-/// text and the bytes received so far.
+/// Downloads the named texts among `inputs` that `cache_dir` lacks. Calls `progress` with the text and the bytes
+/// received so far.
 ///
 /// # Errors
-///
-/// An input that is no path, name or pattern; a file in the cache folder that is not the text it
-/// should be; a download that fails.
+/// If an input is neither a path, a name nor a pattern, a file in the cache folder is not the text of its name, or a
+/// download fails.
 pub fn fetch_missing<S: AsRef<str>>(
     agent: &Agent,
     inputs: &[S],
@@ -114,13 +112,12 @@ pub fn fetch_missing<S: AsRef<str>>(
     Ok(())
 }
 
-/// Downloads `text` from `address` into `cache_dir` (made if missing) and gives the file's path;
-/// `progress` gets the bytes received so far, of `text.file_bytes`.
+/// Downloads `text` from `address` into `cache_dir`, which is created if missing, and returns the path of the file.
+/// Calls `progress` with the bytes received so far, of `text.file_bytes`.
 ///
 /// # Errors
-///
-/// No network, a server that has no such file or sends another one, a folder that cannot be
-/// written. What stood in the folder before stands there still, and nothing new does.
+/// If there is no network, the server lacks the file or sends a different one, or the folder cannot be written. The
+/// files of the folder are then unchanged.
 pub fn download(
     agent: &Agent,
     text: &'static NamedText,
@@ -130,7 +127,7 @@ pub fn download(
 ) -> Result<PathBuf, DownloadError> {
     let path = cache_dir.join(text.file_name);
     create_parent_folder(&path)?;
-    // The file is created first: a folder that cannot be written to needs no network to say so.
+    // The file is created first, so that a folder that cannot be written is reported before any transfer.
     replace_shared_file(&path, |file| {
         let sink = &mut |bytes: &[u8]| file.write_all(bytes).map_err(FileError::new("write", &path));
         let received = transfer::receive(agent, text, address, sink, progress)?;

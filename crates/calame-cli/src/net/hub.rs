@@ -1,8 +1,8 @@
 //! Models by their name on the model hub, such as `openai-community/gpt2`.
 //!
-//! They lie in the hub's own cache folder, where other programs find them and put theirs; what is not there is fetched.
-//! The crate `hf-hub` knows the layout and the protocol and goes on where a transfer broke off. It trusts what it is sent,
-//! so names are checked before, sizes and SHA-256 after a transfer.
+//! Models are stored in the hub's own cache folder, which other programs share; what the cache lacks is downloaded. The
+//! crate `hf-hub` implements the layout and the protocol and resumes broken transfers. It trusts what it receives, so
+//! names are checked here before a transfer, and sizes and SHA-256 after it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use crate::ui::output::{WithHint, note};
 
-/// OpenAI's models, which the hub knows by one word too.
+/// OpenAI's models, which the hub also accepts without an owner.
 const KNOWN: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
-/// Who ends a name so means a file.
+/// A name with one of these endings means a file, not a model on the hub.
 const FILE_ENDINGS: [&str; 7] = ["bin", "gguf", "json", "onnx", "pt", "pth", "safetensors"];
 
 const CONFIG: &str = "config.json";
@@ -28,11 +28,14 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 
-/// Transfers of a file before its last error is told; each goes on where the one before broke off.
+/// Attempts to transfer a file before the last error is reported. Each resumes where the one before broke off.
 const ATTEMPTS: usize = 3;
 
-/// The file or folder that is meant: `path` itself or, if nothing is there and it looks like a model's name on the hub, the
-/// folder of that model in the hub's cache.
+/// Resolves a model: `path` itself or, if it does not exist and looks like a name on the hub, the folder of that model
+/// in the hub's cache, to which it is downloaded if necessary.
+///
+/// # Errors
+/// If the model is neither in the cache nor can be downloaded.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     match name_on_hub(path) {
         Some(name) => Hub::from_env()?.model(name),
@@ -40,7 +43,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// OWNER/NAME or one of the known names, if it cannot be a path: below a folder that is there, a path has a mistake.
+/// The name on the hub, OWNER/NAME or one of the known names, if `path` cannot be a path. A path below an existing
+/// folder is one, with a mistake in it.
 fn name_on_hub(path: &Path) -> Option<&str> {
     let name = path.to_str().filter(|_| path.symlink_metadata().is_err())?;
     if KNOWN.contains(&name) {
@@ -57,11 +61,11 @@ fn name_on_hub(path: &Path) -> Option<&str> {
     (is_word(owner) && is_word(model) && !is_file && !Path::new(owner).exists()).then_some(name)
 }
 
-/// Where the hub is, and where its models are kept.
+/// The hub's address, its cache folder, and how it is accessed.
 #[derive(Debug)]
 struct Hub {
     cache: Cache,
-    /// Absent for the hub itself.
+    /// The address of a mirror; none for the hub itself.
     endpoint: Option<String>,
     token: Option<String>,
     offline: bool,
@@ -72,16 +76,15 @@ impl Hub {
         let variable = |name: &str| std::env::var(name).ok();
         Hub::from(variable, std::env::home_dir()).ok_or_else(|| {
             WithHint::new(
-                "no home folder is known in which models of the hub are kept",
+                "there is no home folder for the cache of the hub's models",
                 "set HF_HOME to a folder, or give a model's folder",
             )
             .into()
         })
     }
 
-    /// As [`from_env`](Self::from_env), from variables and a home folder that are handed in; None without a place for models.
-    ///
-    /// The variables are those of the hub's own library.
+    /// Like [`from_env`](Self::from_env), with the variables and the home folder given; none if no cache folder is
+    /// known. The variables are those of the hub's own library.
     fn from(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Option<Hub> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let folder = |name: &str| set(name).map(PathBuf::from);
@@ -99,7 +102,7 @@ impl Hub {
         Some(Hub { cache: Cache::new(models), endpoint, token: token.filter(|token| !token.is_empty()), offline })
     }
 
-    /// The folder of a model in the cache, to which what lacks is fetched.
+    /// The folder of a model in the cache, after downloading the files that are missing.
     fn model(&self, name: &str) -> Result<PathBuf> {
         let cached = cached(&self.cache.model(name.to_owned()));
         if let Some(Cached { folder, tokenizer: true }) = cached {
@@ -109,15 +112,16 @@ impl Hub {
         match (fetched, cached) {
             (Ok(folder), _) => Ok(folder),
             (Err(error), Some(cached)) => {
-                note(&format!("note: {name} has no {TOKENIZER} in the cache, and it cannot be fetched: {error:#}"));
+                note(&format!("note: {name} has no {TOKENIZER} in the cache, and it cannot be downloaded: {error:#}"));
                 Ok(cached.folder)
             }
             (Err(error), None) => {
-                let message =
-                    format!("{name} is no file or folder, and as a model of the hub it cannot be fetched: {error:#}");
+                let message = format!(
+                    "{name} is not a file or folder, and cannot be downloaded as a model of the hub: {error:#}"
+                );
                 let folder = self.cache.path().join(Repo::model(name.to_owned()).folder_name());
                 let hint = format!(
-                    "put the model's {CONFIG}, {WEIGHTS} and {TOKENIZER} into a folder and give that, or bring {} from a machine that has it",
+                    "put the model's {CONFIG}, {WEIGHTS} and {TOKENIZER} into a folder and give that folder, or copy {} from a machine that has it",
                     folder.display()
                 );
                 Err(WithHint::new(message, hint).into())
@@ -125,12 +129,12 @@ impl Hub {
         }
     }
 
-    /// Fetches what calame reads of a model, all of one revision.
+    /// Downloads the files that calame reads of a model, all of one revision.
     fn fetch(&self, name: &str) -> Result<PathBuf> {
         let api = self.api()?;
-        let info = api.model(name.to_owned()).info().map_err(refused)?;
+        let info = api.model(name.to_owned()).info().map_err(explained)?;
         if !is_plain(&info.sha) {
-            bail!("the hub names the revision {:?}", info.sha);
+            bail!("the hub gives the revision {:?}, which is not a plain name", info.sha);
         }
         let at = Repo::with_revision(name.to_owned(), RepoType::Model, info.sha.clone());
         let transfer = Transfer { api: &api, repo: api.repo(at.clone()), cache: self.cache.repo(at), sha: &info.sha };
@@ -147,12 +151,12 @@ impl Hub {
         if weights == INDEX {
             for shard in shards(&path)? {
                 if !there.contains(shard.as_str()) {
-                    bail!("{INDEX} names {shard:?}, which the model does not have");
+                    bail!("{INDEX} lists {shard:?}, which the model lacks");
                 }
                 transfer.file(&shard)?;
             }
         }
-        // Only now others see it: the revision is whole.
+        // The revision is complete; only now other programs can see it.
         self.cache.model(name.to_owned()).create_ref(&info.sha).context("cannot write the model's refs/main")?;
         Ok(self.cache.model(name.to_owned()).pointer_path(&info.sha))
     }
@@ -164,11 +168,11 @@ impl Hub {
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
-        builder.build().map_err(refused)
+        builder.build().map_err(explained)
     }
 }
 
-/// Files of one revision on their way to the cache.
+/// Downloads files of one revision to the cache.
 struct Transfer<'a> {
     api: &'a Api,
     repo: ApiRepo,
@@ -177,7 +181,7 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Fetches a file that the cache lacks.
+    /// Downloads a file if the cache lacks it, and returns its path.
     fn file(&self, name: &str) -> Result<PathBuf> {
         let path = self.cache.pointer_path(self.sha).join(name);
         if path.is_file() {
@@ -195,48 +199,51 @@ impl Transfer<'_> {
     }
 
     fn attempt(&self, name: &str, path: &Path) -> Result<()> {
-        let metadata = self.api.metadata(&self.repo.url(name)).map_err(refused)?;
+        let metadata = self.api.metadata(&self.repo.url(name)).map_err(explained)?;
         let (etag, n_bytes) = (metadata.etag(), metadata.size() as u64);
-        // Both become names of files.
+        // Both become file names.
         if !is_plain(etag) || metadata.commit_hash() != self.sha {
-            bail!("the hub names the file {etag:?} of revision {:?}", metadata.commit_hash());
+            bail!(
+                "the hub gives the file the name {etag:?} and the revision {:?}, which are not those expected",
+                metadata.commit_hash()
+            );
         }
-        // A link whose file somebody has removed.
+        // A dangling link: its file was removed.
         if path.symlink_metadata().is_ok() {
             fs::remove_file(path).with_context(|| path.display().to_string())?;
         }
         let blob = self.cache.blob_path(etag);
         let part = blob.with_extension("part");
-        // The crate cannot go on behind the end.
+        // The crate cannot resume a partial file that is already complete or longer.
         if part.metadata().is_ok_and(|part| part.len() >= n_bytes) {
             fs::remove_file(&part).with_context(|| part.display().to_string())?;
         }
-        self.repo.download_with_progress(name, ProgressBar::new(n_bytes)).map_err(refused)?;
+        self.repo.download_with_progress(name, ProgressBar::new(n_bytes)).map_err(explained)?;
         check(&blob, n_bytes, etag).inspect_err(|_| {
-            // Nothing wrong stays; the next attempt begins anew.
+            // Remove the wrong file, so that the next attempt starts over.
             let _ = fs::remove_file(path).and(fs::remove_file(&blob));
         })
     }
 }
 
-/// Compares a fetched file with its size and, as the hub's large files have theirs for a name, its SHA-256.
+/// Checks the size of a downloaded file and, for large files, which the hub names by it, the SHA-256.
 fn check(blob: &Path, n_bytes: u64, etag: &str) -> Result<()> {
     let found = fs::metadata(blob).with_context(|| blob.display().to_string())?.len();
     if found != n_bytes {
-        bail!("{found} bytes came, expected {n_bytes}");
+        bail!("{found} bytes were received, expected {n_bytes}");
     }
     if etag.len() == 64 {
         let found = sha256_of_file(blob, &mut |_| {})?;
         if found != etag {
-            bail!("what came is another file (SHA-256 {found}, expected {etag})");
+            bail!("the file received is a different one (SHA-256 {found}, expected {etag})");
         }
     }
     Ok(())
 }
 
-/// What the cache has of a model.
+/// A model in the cache whose configuration and weights are complete.
 struct Cached {
-    /// With the configuration and all weights.
+    /// The folder with the configuration and all weights.
     folder: PathBuf,
     tokenizer: bool,
 }
@@ -251,23 +258,23 @@ fn cached(repo: &CacheRepo) -> Option<Cached> {
     whole.then_some(Cached { folder, tokenizer })
 }
 
-/// The files that an index names, beside it.
+/// The files that an index lists; they are in the same folder.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    let json: Value = serde_json::from_slice(&fs::read(index)?).with_context(|| format!("{INDEX} is no JSON"))?;
+    let json: Value = serde_json::from_slice(&fs::read(index)?).with_context(|| format!("{INDEX} is not JSON"))?;
     let map = json["weight_map"].as_object().ok_or_else(|| anyhow!("{INDEX} has no weight_map"))?;
     let names: Option<BTreeSet<String>> = map.values().map(|name| name.as_str().map(str::to_owned)).collect();
     let names = names.filter(|names| names.iter().all(|name| is_plain(name)));
-    names.ok_or_else(|| anyhow!("{INDEX} names what is no file beside it"))
+    names.ok_or_else(|| anyhow!("{INDEX} lists a name that is not a file in its folder"))
 }
 
-/// Whether a word of the hub's can be a file's name in a folder of the cache.
+/// Whether a string from the hub is safe as a file name in the cache.
 fn is_plain(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphanumeric())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// What the crate says, and what it means where that is known.
-fn refused(error: ApiError) -> anyhow::Error {
+/// Replaces an error of the crate by its meaning, where that is known.
+fn explained(error: ApiError) -> anyhow::Error {
     let status = match &error {
         ApiError::RequestError(request) => match **request {
             ureq::Error::StatusCode(status) => Some(status),
@@ -277,7 +284,7 @@ fn refused(error: ApiError) -> anyhow::Error {
     };
     match (status, &error) {
         (Some(401 | 403), _) => {
-            anyhow!("the hub has no such model, or shows it only to some (HF_TOKEN tells who asks)")
+            anyhow!("the hub has no such model, or restricts access to it (set HF_TOKEN to authenticate)")
         }
         (Some(404), _) => anyhow!("the hub has no such model or file"),
         (Some(status), _) => anyhow!("the hub answered with status {status}"),
@@ -291,11 +298,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_hub_are_told_from_paths() {
+    fn names_on_the_hub_are_distinguished_from_paths() {
         for name in ["gpt2", "gpt2-xl", "openai-community/gpt2", "distilbert/distilgpt2", "a/B_c.1"] {
             assert_eq!(name_on_hub(Path::new(name)), Some(name));
         }
-        // `src` is there: what stands below it is a path.
+        // `src` exists, so a name below it is a path.
         let paths = [
             "gpt3",
             "run",

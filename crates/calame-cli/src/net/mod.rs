@@ -1,4 +1,4 @@
-//! What the network provides: named texts and models of the hub.
+//! Downloads: named texts, and models by their name on the model hub.
 
 pub mod download;
 pub mod hub;

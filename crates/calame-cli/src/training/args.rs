@@ -1,4 +1,4 @@
-//! The flags of a training, which `calame train` and `calame plan` have.
+//! The flags of a training, shared by `calame train` and `calame plan`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::builder::TypedValueParser;
 
 use super::device;
 
-/// What a training is asked for on the command line.
+/// The flags of a training.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct TrainArgs {
@@ -22,16 +22,16 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
 
-    /// Replace the run that stands in --run DIR
+    /// Replace an existing run in --run DIR
     #[arg(long, requires = "run")]
     pub overwrite: bool,
 
-    /// Go on with a run that was stopped
+    /// Resume a run that was stopped
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "preset", "run", "overwrite", "config", "epochs", "batch_size",
           "window", "stride", "lr", "seed", "rng", "recipe", "loss_average", "init_from", "set", "device", "precision"])]
     pub resume: Option<PathBuf>,
 
-    /// Settings: a TOML file with any of the keys that a run's config.toml has
+    /// Settings: a TOML file with any keys of a run's config.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -39,15 +39,15 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = storable())]
     pub epochs: Option<u64>,
 
-    /// Windows of a step [default: 4]
+    /// Windows per batch [default: 4]
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
 
-    /// Tokens of a window [default: 256; tiny: 64]
+    /// Tokens per window [default: 256; tiny: 64]
     #[arg(long, value_name = "N")]
     pub window: Option<usize>,
 
-    /// Tokens from one window's start to the next [default: 128; tiny: 16]
+    /// Tokens from the start of one window to the start of the next [default: 128; tiny: 16]
     #[arg(long, value_name = "N")]
     pub stride: Option<usize>,
 
@@ -55,20 +55,21 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
 
-    /// Seed of weights, order and dropout [default: 123]
+    /// Seed of initial weights, order of batches and dropout [default: 123]
     #[arg(long, value_name = "N", value_parser = storable())]
     pub seed: Option<u64>,
 
-    /// Random numbers: calame, or torch, which draws what the report's PyTorch script draws on a CPU [default: calame]
+    /// Random numbers: calame, or torch for the numbers that the report's PyTorch script draws on a CPU [default:
+    /// calame]
     #[arg(long, value_name = "GENERATOR")]
     pub rng: Option<String>,
 
-    /// Settings that belong together: book (the report's), small-data (ends when validation gets no better) or long
+    /// A set of settings: book (the report's), small-data (stops when the validation loss no longer improves) or long
     /// (warm-up, cosine, clipping) [default: book]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,
 
-    /// What a step's loss is the mean of: token (its tokens) or book (its batches' means) [default: token]
+    /// How a step's loss is averaged: token (over its tokens) or book (the mean of its batches' means) [default: token]
     #[arg(long, value_name = "WHAT")]
     pub loss_average: Option<String>,
 
@@ -92,7 +93,7 @@ pub struct TrainArgs {
     pub json: bool,
 }
 
-/// Whole numbers that a TOML file can hold.
+/// Parses whole numbers that a TOML file can hold: those of an i64.
 fn storable() -> impl TypedValueParser<Value = u64> {
     clap::value_parser!(u64).range(..=i64::MAX as u64)
 }

@@ -1,4 +1,4 @@
-//! From what was asked for to the device that does the work.
+//! The flags `--device`, `--precision` and `--threads`, and the device that they select.
 
 use anyhow::Result;
 use calame::device::{Device, DeviceConfig, DeviceConfigError, Workload};
@@ -9,26 +9,27 @@ use crate::ui::output::{UsageError, WithHint, count};
 /// The environment variable that pins the instruction set, for tests and comparisons.
 const PIN: &str = "CALAME_INSTRUCTION_SET";
 
-/// Options of every verb that computes.
+/// Flags of every verb that computes.
 #[derive(clap::Args, Clone, Debug, Default)]
-// clap makes a group of every such struct and calls it after the type: the verb's own is called Args already.
+// clap makes a group of every such struct and names it after the type, and the verb's own struct is called Args too.
 #[group(skip)]
 pub struct Args {
-    /// Where to compute: cpu (auto takes it)
+    /// Where to compute: cpu, or auto, which selects it
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 
-    /// Numbers that matrices are multiplied in: f32, bf16 or auto (for training bf16 where the processor multiplies it, else f32)
+    /// Format in which matrices are multiplied: f32, bf16 or auto (for training, bf16 if the processor multiplies it
+    /// natively; otherwise f32)
     #[arg(long, value_name = "FORMAT")]
     pub precision: Option<String>,
 
-    /// Threads [default: one for each real core that this process may use]
+    /// Number of threads [default: one for each physical core that this process may use]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 }
 
 impl Args {
-    /// The section `[device]` that these flags make.
+    /// The section `[device]` with the values of these flags.
     pub fn config(&self) -> DeviceConfig {
         let default = DeviceConfig::default();
         DeviceConfig {
@@ -40,7 +41,10 @@ impl Args {
     }
 }
 
-/// The device, and its section with what `auto` and 0 became.
+/// Opens a device. Returns it with its section, in which `auto` and 0 are replaced by what was selected.
+///
+/// # Errors
+/// If the settings or the environment variable name what does not exist, or what this machine lacks.
 pub fn open(config: &DeviceConfig, workload: Workload) -> Result<(Device, DeviceConfig)> {
     config.validate().map_err(with_hint)?;
     let pinned = match std::env::var(PIN) {
@@ -50,7 +54,7 @@ pub fn open(config: &DeviceConfig, workload: Workload) -> Result<(Device, Device
     config.resolve(workload, pinned).map_err(with_hint)
 }
 
-/// The error with what the command line offers against it.
+/// Adds the flags that help against an error.
 pub fn with_hint(error: DeviceConfigError) -> anyhow::Error {
     use DeviceConfigError as E;
     match &error {
@@ -58,8 +62,7 @@ pub fn with_hint(error: DeviceConfigError) -> anyhow::Error {
             WithHint::usage(&error, "this build computes on the cpu: leave --device out, or use --device cpu").into()
         }
         E::UnknownPrecision { .. } => {
-            let hint =
-                "use --precision f32, bf16 or auto; auto takes bf16 for training where the processor multiplies it";
+            let hint = "use --precision f32, bf16 or auto; auto selects bf16 for training if the processor multiplies it natively";
             WithHint::usage(&error, hint).into()
         }
         E::TooManyThreads { .. } => {
@@ -68,7 +71,7 @@ pub fn with_hint(error: DeviceConfigError) -> anyhow::Error {
         E::UnknownInstructionSet { .. } => UsageError::from(error).into(),
         E::MissingInstructionSet { .. } => {
             let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
-            let hint = format!("it has {}; device.instruction_set = \"auto\" takes the widest", names.join(", "));
+            let hint = format!("it has {}; device.instruction_set = \"auto\" selects the widest", names.join(", "));
             WithHint::new(&error, hint).into()
         }
     }

@@ -1,4 +1,5 @@
-//! What becomes of a training at its end: the model, what it has learnt by heart, the plot; or the state of one that stops.
+//! The end of a training: the model, the report on memorisation and the plot; or the state of one that is stopped or
+//! fails.
 
 use std::process::ExitCode;
 
@@ -17,12 +18,12 @@ use crate::ui::output::{WithHint, duration, message, quoted};
 
 /// Tokens of a text of about a megabyte.
 const SMALL_TOKENS: usize = 250_000;
-/// Nats a token by which validation must have turned up to be spoken of.
+/// Nats per token by which the validation loss must have risen for the note about early stopping.
 const NOTICEABLE: f32 = 0.02;
-/// What helps a training that diverges.
+/// The remedy for a training that diverges.
 const START_AGAIN: &str = "start again with a smaller learning rate, by --lr";
 
-/// Saves the model of a training that has ended and tells what it gave; `text` is what it was trained on.
+/// Saves the model of a training that has ended, and prints the results. `text` is the training text.
 pub fn finish(
     follower: &mut Follower,
     trainer: &Trainer<'_>,
@@ -36,7 +37,7 @@ pub fn finish(
     if let Some(record) = &memorised {
         follower.recorder.record(record).map_err(unwrapped)?;
     }
-    // After the model: a run whose metrics have an end has a result.
+    // After the model is saved: if the metrics have an end, the run has a result.
     follower.recorder.end(trainer.progress(), best, total_seconds).map_err(unwrapped)?;
     follower.recorder.folder().remove_checkpoints()?;
     let drawn = follower.recorder.draw().map_err(unwrapped);
@@ -50,11 +51,11 @@ pub fn finish(
     follower.line(&format!("\ndone in {}", duration(total_seconds)));
     if ended == Outcome::StoppedEarly {
         let patience = trainer.config().early_stopping.patience;
-        follower.line(&format!("ended early: {patience} evaluations in a row without a lower validation loss"));
+        follower.line(&format!("stopped early: {patience} consecutive evaluations without a lower validation loss"));
     }
-    memorised.iter().for_each(|record| tell_memorised(follower, record));
+    memorised.iter().for_each(|record| print_memorised(follower, record));
     let which = best.map_or_else(String::new, |Best { step, val_loss, .. }| {
-        format!(": the one with the best validation loss, {val_loss:.3} after step {step}")
+        format!(": the model with the best validation loss, {val_loss:.3} after step {step}")
     });
     follower.line(&format!("model  {}{which}", model.display()));
     suggest_early_stopping(follower, trainer);
@@ -64,7 +65,7 @@ pub fn finish(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Saves the state of a training that was asked to stop.
+/// Saves the state of a training that a signal has stopped, and prints the command that resumes it.
 pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<ExitCode> {
     follower.recorder.save_state(trainer, checkpoints).map_err(unwrapped)?;
     let run = follower.recorder.folder().path().to_owned();
@@ -73,20 +74,23 @@ pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Ch
         let result = serde_json::json!({ "event": "stopped", "run": run, "n_steps": n_steps });
         follower.line(&result.to_string());
     } else {
-        follower.line(&format!("\nstopped after step {n_steps}; everything is saved. To go on:"));
+        follower.line(&format!("\nstopped after step {n_steps}; the state is saved. To resume:"));
         follower.line(&format!("  {}", runs::resume_command(&run)));
     }
     Ok(follower.display().signals.exit_code())
 }
 
-/// Writes the state and waits until it is complete.
-fn save_whole(trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<(), CheckpointError> {
+/// Writes a checkpoint and waits until it is complete.
+fn save_and_wait(trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<(), CheckpointError> {
     checkpoints.save(&trainer.savable())?;
     checkpoints.wait()
 }
 
-/// Weights and moments are those before the step that failed, which would fail again from there: what can be gone on with is
-/// an earlier checkpoint, or, where there is none, this state without that step.
+/// Reports a training that a failed step has ended.
+///
+/// Weights and moments are those before the failed step, and from there it would fail again. So the training can be
+/// resumed from an earlier checkpoint or, if there is none, from the state before the failed step, which is then saved,
+/// by skipping that step.
 pub fn diverged(
     follower: &mut Follower,
     trainer: &Trainer<'_>,
@@ -102,31 +106,32 @@ pub fn diverged(
     let settings = run.join("config.toml").display().to_string();
     let earlier = sound_checkpoint(&follower.recorder.folder().checkpoints()).ok().and_then(|(found, _)| found);
     let skips = trainer.config().guard.remedy == Remedy::Skip;
-    let skip = "guard.remedy = \"skip\" passes over such steps";
-    let (state, go_on) = match (earlier, trainer.gpt().first_not_finite(trainer.device())) {
+    let skip = "guard.remedy = \"skip\" skips such steps";
+    let (state, how_to_resume) = match (earlier, trainer.gpt().first_not_finite(trainer.device())) {
         (Some(checkpoint), _) => {
             let change = if skips { "a smaller train.lr".to_owned() } else { format!("a smaller train.lr ({skip})") };
             (
-                format!("{} stands", checkpoint.display()),
-                format!("set {change} in {settings} and go on from there: {resume}; or "),
+                format!("the last checkpoint is {}", checkpoint.display()),
+                format!("set {change} in {settings} and resume from there: {resume}; or "),
             )
         }
-        (None, Some(name)) => (format!("{name} is not finite any more"), String::new()),
-        (None, None) if step == 0 => ("nothing was learnt yet".to_owned(), String::new()),
-        (None, None) => match save_whole(trainer, checkpoints) {
+        (None, Some(name)) => (format!("{name} is no longer finite"), String::new()),
+        (None, None) if step == 0 => ("no step was done yet".to_owned(), String::new()),
+        (None, None) => match save_and_wait(trainer, checkpoints) {
             Ok(()) => {
-                let go_on = format!("{skip}: set it in {settings} and go on: {resume}; or ");
-                ("the training's state before it is saved".to_owned(), if skips { String::new() } else { go_on })
+                let by_skipping = format!("{skip}: set it in {settings} and resume: {resume}; or ");
+                ("the state before the step is saved".to_owned(), if skips { String::new() } else { by_skipping })
             }
-            Err(error) => (format!("the training's state before it could not be saved: {error}"), String::new()),
+            Err(error) => (format!("the state before the step could not be saved: {error}"), String::new()),
         },
     };
-    let hint = format!("{go_on}{START_AGAIN}");
+    let hint = format!("{how_to_resume}{START_AGAIN}");
     let error = WithHint::new(format!("step {step}: {fault}; the training diverged; {state}"), hint);
     with_unrecorded(error, recorded)
 }
 
-/// Neither the weights nor a state to go back to are there: what checkpoints stand can be resumed.
+/// Reports a training that a failed step has ended because the checkpoint to roll back to could not be read. Another
+/// checkpoint can be resumed.
 pub fn lost(
     follower: &mut Follower,
     trainer: &Trainer<'_>,
@@ -135,12 +140,12 @@ pub fn lost(
     reason: &str,
 ) -> anyhow::Error {
     let recorded = follower.recorder.ended_by(trainer, step, fault).map_err(unwrapped);
-    let problem = format!("step {step}: {fault}, and the checkpoint to go back to could not be read: {reason}");
-    let hint = format!("when that is mended: {}", runs::resume_command(follower.recorder.folder().path()));
+    let problem = format!("step {step}: {fault}, and the checkpoint to roll back to could not be read: {reason}");
+    let hint = format!("when that is repaired: {}", runs::resume_command(follower.recorder.folder().path()));
     with_unrecorded(WithHint::new(problem, hint), recorded)
 }
 
-/// How a training ended, and why that could not be written down, if it could not.
+/// The error that ended a training, with the reason if it could not be recorded in the metrics.
 fn with_unrecorded(error: WithHint, recorded: Result<()>) -> anyhow::Error {
     match recorded {
         Ok(()) => error.into(),
@@ -148,7 +153,7 @@ fn with_unrecorded(error: WithHint, recorded: Result<()>) -> anyhow::Error {
     }
 }
 
-/// What a training that ends by an error has learnt is not lost with it: its state is saved, if that can be.
+/// Saves the state of a training that an error ends, if possible, and adds the command that resumes it to the error.
 pub fn rescue(
     follower: &Follower,
     trainer: &Trainer<'_>,
@@ -159,20 +164,20 @@ pub fn rescue(
         return WithHint::new(format!("no sample can be written: {}", message(&error)), START_AGAIN).into();
     }
     let n_steps = trainer.progress().n_steps;
-    // What became of the one before is of no interest once this one is complete.
+    // An error of the checkpoint before does not matter once this one is complete.
     let _ = checkpoints.wait();
-    if n_steps == 0 || follower.recorder.folder().model().exists() || save_whole(trainer, checkpoints).is_err() {
+    if n_steps == 0 || follower.recorder.folder().model().exists() || save_and_wait(trainer, checkpoints).is_err() {
         return error;
     }
     let hint = format!(
-        "the training's state after step {n_steps} is saved; when that is mended: {}",
+        "the state after step {n_steps} is saved; when the cause is removed: {}",
         runs::resume_command(follower.recorder.folder().path())
     );
     WithHint::new(message(&error), hint).into()
 }
 
-/// How much of a sample stands word for word in the text that was trained on; None where there are no samples. The sample is
-/// the last one, or, where the result is an earlier model, one of that.
+/// How much of a sample is copied from the training text, or none if the run writes no samples. The sample is the last
+/// one or, if the result is an earlier model, one by that model.
 fn memorised(
     follower: &Follower,
     trainer: &Trainer<'_>,
@@ -185,7 +190,7 @@ fn memorised(
         _ if sample.max_tokens == 0 => return Ok(None),
         _ if earlier => sample_tokens(dev, &load_model(&follower.recorder.folder().model())?.gpt, tokenizer, sample)?,
         Some(last) => last.clone(),
-        // The program that wrote it was stopped after it.
+        // An earlier program wrote the last sample: write it again.
         None => sample_tokens(dev, trainer.gpt(), tokenizer, sample)?,
     };
     let mut search = CopySearch::new(&tokens, n_prompt);
@@ -197,16 +202,16 @@ fn memorised(
     Ok(Some(Record::Memorisation { step, epoch: epoch + 1, n_tokens, n_copied, longest, passage }))
 }
 
-/// The same for people.
-fn tell_memorised(follower: &mut Follower, record: &Record) {
+/// Prints the record of [`memorised`] as a line for people.
+fn print_memorised(follower: &mut Follower, record: &Record) {
     let Record::Memorisation { n_tokens, n_copied, longest, passage, .. } = record else { return };
     let found = match *longest {
-        0 => format!("no {RUN_LENGTH} tokens of the last sample in a row stand in the training text"),
+        0 => format!("no passage of {RUN_LENGTH} tokens or more of the last sample occurs in the training text"),
         n => {
             let passage = passage.replace('\n', " ");
             format!(
-                "{n_copied} of the last sample's {n_tokens} tokens stand word for word in the training text; the longest \
-                 passage has {n}: \"{}\"",
+                "{n_copied} of the {n_tokens} tokens of the last sample are in passages of {RUN_LENGTH} tokens or more that occur \
+                 in the training text; the longest has {n}: \"{}\"",
                 passage.trim()
             )
         }
@@ -214,17 +219,17 @@ fn tell_memorised(follower: &mut Follower, record: &Record) {
     follower.line(&format!("copied {found}"));
 }
 
-/// Says so if a small text was learnt by heart at validation's expense.
+/// Suggests early stopping if the model memorises a small text: training loss falls while validation loss rises.
 fn suggest_early_stopping(follower: &mut Follower, trainer: &Trainer<'_>) {
     let Some(best) = trainer.progress().best else { return };
     let Some((train, last)) = follower.last_losses else { return };
     let small = trainer.n_train_tokens() < SMALL_TOKENS;
-    // Where training's loss is no better than validation's, something else has gone wrong.
-    let by_heart = last > best.val_loss + NOTICEABLE && train < last - NOTICEABLE;
-    if small && by_heart && !trainer.config().early_stopping.is_on() {
+    // If the training loss is not lower than the validation loss, the cause is another one.
+    let memorises = last > best.val_loss + NOTICEABLE && train < last - NOTICEABLE;
+    if small && memorises && !trainer.config().early_stopping.is_on() {
         follower.line(&format!(
-            "note   validation was best after step {}, {:.3}, and is {last:.3} now: the text is small, and is being learnt \
-             by heart; --recipe small-data keeps the best model",
+            "note   the validation loss was lowest after step {}, {:.3}, and is {last:.3} now: the text is small, and the model \
+             memorises it; --recipe small-data stops in time and keeps the best model",
             best.step, best.val_loss
         ));
     }

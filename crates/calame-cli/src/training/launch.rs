@@ -1,4 +1,4 @@
-//! From the command line to a run that is ready to train: a new one, or one that was stopped.
+//! Prepares a run for training from the command line: a new run, or a stopped one.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use calame::train::{Rng, RunConfig, sound_checkpoint};
 use toml::{Table, Value};
 
 use super::args::TrainArgs;
-use crate::training::settings::{self, Asked, Settings};
+use crate::training::settings::{self, RequestedSettings, Settings};
 use crate::training::text::{self, Prepared};
 use crate::training::{device, runs};
 use crate::ui::output::{UsageError, WithHint, note, quoted};
@@ -22,43 +22,47 @@ use crate::ui::output::{UsageError, WithHint, note, quoted};
 /// A run that is ready to train.
 pub struct Ready {
     pub config: RunConfig,
-    pub place: Place,
-    /// The model to train; a fresh one where there is none.
+    pub target: RunTarget,
+    /// The model to train; if none, one with initial weights is made.
     pub gpt: Option<Gpt>,
     pub prepared: Prepared,
 }
 
-pub enum Place {
-    /// To be made here.
+/// The run to train.
+pub enum RunTarget {
+    /// A new run, whose folder will be created at this path.
     New(PathBuf),
-    /// A stopped run and its checkpoint.
+    /// A stopped run, and the checkpoint from which it is resumed.
     Stopped(RunFolder, PathBuf),
 }
 
-impl Place {
-    /// The run's folder.
+impl RunTarget {
+    /// The path of the run's folder.
     pub fn path(&self) -> &Path {
         match self {
-            Place::New(path) => path,
-            Place::Stopped(folder, _) => folder.path(),
+            RunTarget::New(path) => path,
+            RunTarget::Stopped(folder, _) => folder.path(),
         }
     }
 }
 
-/// The run that is asked for: a new one, or the rest of a stopped one.
+/// Prepares the run that the flags describe: a new run or, with `--resume`, a stopped one.
+///
+/// # Errors
+/// If settings, text or model do not go together, or the run cannot be resumed.
 pub fn ready(args: &TrainArgs) -> Result<(Device, Ready)> {
     match &args.resume {
-        Some(path) => reopen(path, args),
-        None => start(args),
+        Some(path) => prepare_resumed(path, args),
+        None => prepare_new(args),
     }
 }
 
-/// A new run, but for its folder; the text is known to suffice before memory is taken for the model.
-fn start(args: &TrainArgs) -> Result<(Device, Ready)> {
-    let settings = settings::resolve(&asked(args))?;
+/// Prepares a new run, without creating its folder. The text is checked before memory for the model is allocated.
+fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
+    let settings = settings::resolve(&requested(args))?;
     let mut config = settings.config.clone();
     if config.train.rng == Rng::Torch && config.device.precision == "auto" {
-        // Who follows PyTorch number for number does not want products in bf16.
+        // A run that follows PyTorch number by number needs products in f32.
         config.device.precision = Precision::F32.name().to_owned();
     }
     let (dev, resolved) = device::open(&config.device, Workload::Training)?;
@@ -83,15 +87,16 @@ fn start(args: &TrainArgs) -> Result<(Device, Ready)> {
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
     let path = args.run.clone().unwrap_or_else(|| runs::new_path(&config.preset));
-    // Looked at again when the folder is made; here it costs no waiting for the model.
+    // Checked again when the folder is created; here it fails before the model is made.
     runs::check_free(&path, args.overwrite)?;
     let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
-    Ok((dev, Ready { config, place: Place::New(path), gpt, prepared }))
+    Ok((dev, Ready { config, target: RunTarget::New(path), gpt, prepared }))
 }
 
-fn asked(args: &TrainArgs) -> Asked {
+/// The settings that the flags give.
+fn requested(args: &TrainArgs) -> RequestedSettings {
     let mut flags: Vec<(&'static str, Value)> = Vec::new();
-    // A size beyond what TOML holds is beyond what anything holds: the largest is refused as it would be.
+    // A size that TOML cannot hold becomes the largest one, which validation refuses as well.
     let size = |n: usize| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
     let text = |s: &String| Value::String(s.clone());
     if !args.data.is_empty() {
@@ -111,16 +116,19 @@ fn asked(args: &TrainArgs) -> Asked {
     flags.extend(args.device.device.as_ref().map(|s| ("device.device", text(s))));
     flags.extend(args.device.precision.as_ref().map(|s| ("device.precision", text(s))));
     flags.extend(args.device.threads.map(|n| ("device.threads", size(n))));
-    Asked { config_file: args.config.clone(), flags, set: args.set.clone() }
+    RequestedSettings { config_file: args.config.clone(), flags, set: args.set.clone() }
 }
 
-/// The shape of the model that the weights come from, and its tokenizer; only its dropout may be set otherwise.
+/// Takes the shape and the tokenizer from the model of `--init-from`. Only the dropout may be set to another value.
+///
+/// # Errors
+/// If another key of the shape, or the tokenizer, was set to a different value.
 fn adopt_shape(config: &mut RunConfig, source: &SavedModel, settings: &Settings) -> Result<()> {
     let found = &source.gpt.config;
     let dropout = if settings.was_set("model.dropout") { config.model.dropout } else { found.dropout };
     let adopted = ModelConfig { dropout, ..found.clone() };
-    let (asked, has) = (Table::try_from(&config.model)?, Table::try_from(&adopted)?);
-    for (key, value) in has.iter().filter(|(key, value)| asked.get(*key) != Some(*value)) {
+    let (requested, has) = (Table::try_from(&config.model)?, Table::try_from(&adopted)?);
+    for (key, value) in has.iter().filter(|(key, value)| requested.get(*key) != Some(*value)) {
         if settings.was_set(&format!("model.{key}")) {
             bail!(UsageError(format!(
                 "model.{key} is {value} in the model given by --init-from: it cannot be set to another value"
@@ -139,47 +147,47 @@ fn adopt_shape(config: &mut RunConfig, source: &SavedModel, settings: &Settings)
     Ok(())
 }
 
-/// The newest checkpoint that is whole; those that are not are told.
-fn checkpoint_to_go_on_from(folder: &RunFolder) -> Result<Option<PathBuf>> {
+/// The newest undamaged checkpoint. Prints a warning for each newer one that is damaged.
+fn checkpoint_to_resume(folder: &RunFolder) -> Result<Option<PathBuf>> {
     let (found, damaged) = sound_checkpoint(&folder.checkpoints())?;
     let Some(checkpoint) = found else {
-        // Where none is whole, the newest one's error.
+        // If all are damaged, the error of the newest.
         return damaged.into_iter().next().map_or(Ok(None), |error| Err(error.into()));
     };
     for error in &damaged {
-        note(&format!("warning: {error}; the checkpoint before it is taken"));
+        note(&format!("warning: {error}; using the checkpoint before it"));
     }
     Ok(Some(checkpoint))
 }
 
-/// A run that was stopped, from its folder.
-fn reopen(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
+/// Prepares a stopped run, from its folder.
+fn prepare_resumed(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
     let (folder, mut config) = RunFolder::open(path)?;
-    let Some(checkpoint) = checkpoint_to_go_on_from(&folder)? else {
+    let Some(checkpoint) = checkpoint_to_resume(&folder)? else {
         let hint = if folder.model().exists() {
             let text: String = config.data.inputs.iter().map(|input| format!(" --data {}", quoted(input))).collect();
             let run = quoted(&path.display().to_string());
             format!("it is finished; to train its model further: calame train --init-from {run}{text}")
         } else {
-            "it was ended before it could save anything: start it again with --overwrite".to_owned()
+            "it ended before its first checkpoint: start it again with --overwrite".to_owned()
         };
-        bail!(WithHint::new(format!("{} has no checkpoint to go on from", path.display()), hint));
+        bail!(WithHint::new(format!("{} has no checkpoint to resume from", path.display()), hint));
     };
     let (_, at_checkpoint) = RunFolder::open(&checkpoint)?;
     let random = |config: &RunConfig| (config.train.seed, config.train.rng);
     if at_checkpoint.model != config.model || random(&at_checkpoint) != random(&config) {
         bail!(WithHint::new(
             format!(
-                "[model], train.seed or train.rng in {}/config.toml is not what it was when the run was stopped",
+                "[model], train.seed or train.rng in {}/config.toml was changed after the run was stopped",
                 path.display()
             ),
-            format!("put it back as it is in {}/config.toml", checkpoint.display())
+            format!("restore the values of {}/config.toml", checkpoint.display())
         ));
     }
     settings::check(&config)?;
     if at_checkpoint.device.precision != config.device.precision {
         note(&format!(
-            "warning: the run began in {}, its config.toml says {} now: losses will go another way",
+            "warning: the run was started in {}, its config.toml says {} now: the losses will differ",
             at_checkpoint.device.precision, config.device.precision
         ));
     }
@@ -189,15 +197,15 @@ fn reopen(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
     let prepared = text::prepare(&config, Some(tokenizer), None)?;
     if prepared.sha256 != config.text_sha256 {
         bail!(WithHint::new(
-            format!("the text is not the one that {} was trained on (its SHA-256 is another)", path.display()),
-            "put the text back as it was, or start a new run with --init-from"
+            format!("the text is not the one that {} was trained on (its SHA-256 differs)", path.display()),
+            "restore the text, or start a new run with --init-from"
         ));
     }
     let gpt = Some(Gpt::zeros(&config.model, &mut Alloc::on(&dev)));
-    Ok((dev, Ready { config, place: Place::Stopped(folder, checkpoint), gpt, prepared }))
+    Ok((dev, Ready { config, target: RunTarget::Stopped(folder, checkpoint), gpt, prepared }))
 }
 
-/// The device that the run began on, or the nearest to it that this machine has.
+/// Opens the device that the run was started on, or the most similar one of this machine.
 fn reopen_device(config: &mut RunConfig, args: &TrainArgs) -> Result<Device> {
     let recorded = config.device.instruction_set.clone();
     config.device.threads = args.device.threads.unwrap_or(config.device.threads);
@@ -208,7 +216,7 @@ fn reopen_device(config: &mut RunConfig, args: &TrainArgs) -> Result<Device> {
     let warn = |what: &str, then: &str, now: &str| {
         if then != now {
             note(&format!(
-                "warning: the run began with {what} {then}, this is {now}: results may differ in the last bits"
+                "warning: the run was started with {what} {then}, now it is {now}: results may differ in the last bits"
             ));
         }
     };

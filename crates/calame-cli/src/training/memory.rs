@@ -1,8 +1,8 @@
-//! What the system tells about memory, where it tells: Linux, by /proc and /sys.
+//! Memory of this process and of the system, as Linux reports it in /proc and /sys. Other systems give none.
 
 use std::fs;
 
-/// A line `Name:   1234 kB` of such a file, in bytes.
+/// The bytes of a line `Name:   1234 kB` of a file in /proc.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -13,18 +13,17 @@ fn of_this_process(name: &str) -> Option<u64> {
     field(&fs::read_to_string("/proc/self/status").ok()?, name)
 }
 
-/// The most memory that this process has held at a time.
+/// The peak memory of this process in bytes.
 pub fn peak_bytes() -> Option<u64> {
     of_this_process("VmHWM")
 }
 
-/// The memory that this process holds.
+/// The memory of this process in bytes.
 pub fn held_bytes() -> Option<u64> {
     of_this_process("VmRSS")
 }
 
-/// Memory that a program may take before the system runs out of it: what is free or can be freed, and no more than a
-/// container's limit leaves.
+/// Bytes of memory that the system can still give to programs, at most what the limit of a container leaves.
 pub fn available_bytes() -> Option<u64> {
     let system = field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")?;
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();

@@ -1,4 +1,5 @@
-//! What verbs share about runs: settings, text and device, the training itself, and what the system reports while it runs.
+//! Running a training, and the parts of it that other verbs use too: settings, text, device, folders of runs,
+//! measurements.
 
 pub mod args;
 pub mod device;

@@ -1,4 +1,5 @@
-//! A training as people and programs see it: lines, a progress bar or a dashboard. The run's folder is the recorder's.
+//! The observer of `calame train`: passes events to the recorder, which writes the run's folder, and writes the
+//! samples.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -15,13 +16,13 @@ use calame::train::{EvaluationReport, Observer, Progress, SampleConfig, StepRepo
 use crate::ui::display::Display;
 use crate::ui::tui::Screen;
 
-/// Follows one training.
+/// Observes a training: a recorder with a display for its listener, and what the end of the training needs to know.
 pub struct Follower {
     pub recorder: Recorder<Display>,
     pub sample: SampleConfig,
-    /// Training's and validation's, of the last evaluation.
+    /// The training and validation loss of the last evaluation.
     pub last_losses: Option<(f32, f32)>,
-    /// The last sample as tokens, and how many of them are the prompt's.
+    /// The tokens of the last sample, and how many of them are the prompt.
     last_sample: Option<(Vec<u32>, usize)>,
 }
 
@@ -39,18 +40,21 @@ impl Follower {
         self.display().line(text);
     }
 
-    /// Writes event files for TensorBoard too.
+    /// Lets the recorder write event files for TensorBoard.
     pub fn write_events(&mut self) {
         self.recorder.write_events(Box::new(wall_time), &host_name());
     }
 
-    /// Takes the terminal for a dashboard, which begins with what the run has measured before.
+    /// Shows a dashboard, which starts with the records of the run so far.
+    ///
+    /// # Errors
+    /// If the records cannot be read, or the terminal cannot be used.
     pub fn show_dashboard(&mut self, mut screen: Screen) -> Result<()> {
-        metrics::read(&self.recorder.folder().metrics())?.iter().for_each(|record| screen.take(record));
+        metrics::read(&self.recorder.folder().metrics())?.iter().for_each(|record| screen.add(record));
         self.display().show_dashboard(screen)
     }
 
-    /// The tokens of the last sample and how many are its prompt's, if this program has written one.
+    /// The tokens of the last sample and how many of them are the prompt, if this program has written a sample.
     pub fn last_sample(&self) -> Option<&(Vec<u32>, usize)> {
         self.last_sample.as_ref()
     }
@@ -90,8 +94,8 @@ impl Observer for Follower {
         self.recorder.skipped(report).map_err(unwrapped)
     }
 
-    fn went_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<()> {
-        self.recorder.went_back(report, folder, progress).map_err(unwrapped)
+    fn rolled_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<()> {
+        self.recorder.rolled_back(report, folder, progress).map_err(unwrapped)
     }
 
     fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool> {
@@ -103,7 +107,7 @@ impl Observer for Follower {
     }
 }
 
-/// The recorder's error without the recorder: hints and exit codes depend on what failed.
+/// Unwraps the cause of a recorder's error: hints and exit codes depend on its type.
 pub fn unwrapped(error: RecorderError) -> anyhow::Error {
     match error {
         RecorderError::Folder(error) => error.into(),
@@ -115,7 +119,7 @@ pub fn unwrapped(error: RecorderError) -> anyhow::Error {
     }
 }
 
-/// Time since 1970.
+/// The time since 1970-01-01 UTC, for event files.
 fn wall_time() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
@@ -130,12 +134,18 @@ fn host_name() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_else(|_| "localhost".to_owned())
 }
 
-/// The text that a training writes after an epoch: the prompt, continued greedily.
+/// The sample that a training writes after an epoch: the prompt, continued greedily.
+///
+/// # Errors
+/// If the prompt cannot be encoded or continued.
 pub fn sample_text(dev: &Device, gpt: &Gpt, tokenizer: &dyn Tokenizer, sample: &SampleConfig) -> Result<String> {
     Ok(tokenizer.decode(&sample_tokens(dev, gpt, tokenizer, sample)?.0)?)
 }
 
-/// The same as tokens, and how many of them are the prompt's.
+/// The tokens of the sample, and how many of them are the prompt.
+///
+/// # Errors
+/// If the prompt cannot be encoded or continued.
 pub fn sample_tokens(
     dev: &Device,
     gpt: &Gpt,

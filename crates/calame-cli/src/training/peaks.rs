@@ -1,16 +1,17 @@
-//! The machine's peaks, and the middle of several measurements.
+//! Measurements of the machine's peak arithmetic and memory rates, and the median of several timings.
 
 use std::time::Instant;
 
 use calame::ops::{self, Device, Precision};
 use calame::tensor::Alloc;
 
-/// Floats gone through at a time: 256 MiB, far beyond any cache.
+/// Floats per pass over memory: 256 MiB, far beyond any cache.
 const MEMORY_FLOATS: usize = 64 << 20;
 
-/// The best of several short runs of the multiplication loop, in operations a second.
+/// The best of several short runs of the multiplication loop, in operations per second.
 ///
-/// The best, since what disturbs a run can only slow it; short, so that a training step's neighbours in time are met.
+/// The best is taken because disturbances can only slow a run down. Runs are short so that they can alternate with
+/// training steps and see the same state of a shared machine.
 pub struct Peak {
     precision: Precision,
     n_rounds: usize,
@@ -22,7 +23,7 @@ impl Peak {
         Peak { precision, n_rounds: 250_000, best: 0.0 }
     }
 
-    /// One more run of at least some ten milliseconds: long beside a thread that wakes up late.
+    /// Does one more run of at least 10 ms, which is long compared with the time that a thread takes to wake up.
     pub fn run(&mut self, dev: &Device) {
         const LEAST_SECONDS: f64 = 0.01;
         loop {
@@ -37,7 +38,7 @@ impl Peak {
         }
     }
 
-    /// The peak among some runs, one after another.
+    /// The best of ten runs, one after another.
     pub fn of(dev: &Device, precision: Precision) -> f64 {
         let mut peak = Peak::new(precision);
         (0..10).for_each(|_| peak.run(dev));
@@ -49,17 +50,17 @@ impl Peak {
     }
 }
 
-/// Bytes a second: read only, and read and written.
+/// Memory rates in bytes per second: of reading alone, and of updating in place, where both directions count.
 pub struct Memory {
     pub read: f64,
     pub update: f64,
 }
 
 impl Memory {
-    /// The best of several passes.
+    /// The best of several passes over an array.
     pub fn of(dev: &Device) -> Memory {
         let mut x = Alloc::on(dev).zeros([MEMORY_FLOATS]);
-        // Touched before it is timed.
+        // The first pass touches the pages and is not timed.
         ops::update_memory(dev, 1.0, &mut x);
         let bytes = 4.0 * x.len() as f64;
         let mut memory = Memory { read: 0.0, update: 0.0 };
@@ -75,7 +76,10 @@ impl Memory {
     }
 }
 
-/// The middle one; of an even number the mean of the two.
+/// The median; of an even number of values, the mean of the middle two.
+///
+/// # Panics
+/// If there are no values.
 pub fn median(mut x: Vec<f64>) -> f64 {
     x.sort_by(f64::total_cmp);
     let n = x.len();

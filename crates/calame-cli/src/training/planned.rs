@@ -1,4 +1,4 @@
-//! The plan of a run, held against this machine's memory and speed.
+//! The plan of a run, compared with this machine's memory and speed.
 
 use anyhow::Result;
 use calame::model::Preset;
@@ -6,12 +6,12 @@ use calame::ops::Device;
 use calame::plan::{Machine, Plan, TextSize};
 use calame::train::RunConfig;
 
-use super::launch::{Place, Ready};
+use super::launch::{Ready, RunTarget};
 use super::memory;
 use super::rehearsal::{Rehearsal, estimate, rehearse};
 use crate::ui::output::{WithHint, duration, gigabytes, note};
 
-/// A plan, and what the machine has for it.
+/// A plan and the machine that it is made for.
 pub struct Planned {
     pub plan: Plan,
     text: TextSize,
@@ -20,10 +20,10 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// The plan of a run that is ready; memory for it is not taken yet, but for a model that was read.
+    /// The plan of a run that is ready. None of its memory is allocated yet, except for a model that was loaded.
     pub fn of(dev: &Device, ready: &Ready) -> Planned {
         let mut held = memory::held_bytes().unwrap_or(0);
-        if ready.gpt.is_some() && matches!(ready.place, Place::New(_)) {
+        if ready.gpt.is_some() && matches!(ready.target, RunTarget::New(_)) {
             held = held.saturating_sub(4 * ready.config.model.n_parameters() as u64);
         }
         let text = ready.prepared.size.clone();
@@ -33,18 +33,21 @@ impl Planned {
             n_threads: dev.n_threads(),
             program_bytes: held.saturating_sub(4 * text.n_in_memory()),
         };
-        let plan = Plan::of(&ready.config, &text, &machine, n_steps_done(&ready.place));
-        // What the program holds is in the plan too.
+        let plan = Plan::of(&ready.config, &text, &machine, n_steps_done(&ready.target));
+        // The plan includes what the program holds already.
         let available_bytes = memory::available_bytes().map(|free| free.saturating_add(held));
         Planned { plan, text, machine, available_bytes }
     }
 
-    /// Measures how long it takes, in a second or two.
+    /// Estimates the time by a rehearsal, which takes a second or two.
+    ///
+    /// # Errors
+    /// If the rehearsal's tokens cannot be read back.
     pub fn rehearse(&self, config: &RunConfig) -> Result<Timed> {
         Ok(self.timed(rehearse(config, &self.text, &self.machine)?))
     }
 
-    /// About how long it takes, without holding up a long training's first step.
+    /// Estimates the time without delaying the first step of a long training: see [`estimate`].
     pub fn estimate(&self, config: &RunConfig) -> Result<Timed> {
         Ok(self.timed(estimate(config, &self.text, &self.machine, &self.plan)?))
     }
@@ -54,25 +57,30 @@ impl Planned {
         Timed { seconds: self.plan.seconds(&rehearsal.pace), share_of_peak, rehearsal }
     }
 
-    /// Whether the machine's memory suffices; where the system does not tell, it does.
+    /// Whether the machine's memory suffices. Where the free memory is unknown, it is assumed to.
     pub fn fits(&self) -> bool {
         self.available_bytes.is_none_or(|available| self.plan.memory_bytes() <= available)
     }
 
-    /// An error, with what to change, if memory does not suffice; a warning where it hardly does.
+    /// Warns if the training would take more than nine tenths of the free memory.
+    ///
+    /// # Errors
+    /// If it would take more than all of it; the hint says what to change.
     pub fn check(&self, config: &RunConfig) -> Result<()> {
         let (Some(available), needed) = (self.available_bytes, self.plan.memory_bytes()) else { return Ok(()) };
-        let message = format!("the training needs {} of memory, {} are free", gigabytes(needed), gigabytes(available));
+        let message = format!("the training needs {} of memory, {} is free", gigabytes(needed), gigabytes(available));
         if needed > available {
             return Err(WithHint::new(message, self.remedy(config, available)).into());
         }
         if needed > available / 10 * 9 {
-            note(&format!("warning: {message}: another program that grows would end it"));
+            note(&format!(
+                "warning: {message}: if another program takes more memory, the system may kill the training"
+            ));
         }
         Ok(())
     }
 
-    /// What would fit: fewer windows a step, shorter ones, a smaller model.
+    /// A change that would make the training fit: a smaller batch, shorter windows, or a smaller model.
     fn remedy(&self, config: &RunConfig, available: u64) -> String {
         let fits = |config: &RunConfig| Plan::of(config, &self.text, &self.machine, 0).memory_bytes() <= available;
         let mut smaller = config.clone();
@@ -100,11 +108,11 @@ impl Planned {
         }
     }
 
-    /// The plan in a line, for the beginning of a training.
+    /// The plan in one line, which `calame train` prints before it starts.
     pub fn line(&self, timed: &Timed) -> String {
         let free = self.available_bytes.map_or(String::new(), |free| format!(" of {} free", gigabytes(free)));
         format!(
-            "plan   {} of memory{free}, {} on the disk, about {} ({:.2} of the peak)",
+            "plan   {} of memory{free}, {} on disk, about {} ({:.2} of the peak)",
             gigabytes(self.plan.memory_bytes()),
             gigabytes(self.plan.disk.total()),
             duration(timed.seconds),
@@ -113,19 +121,20 @@ impl Planned {
     }
 }
 
-/// How long a plan takes.
+/// The estimated time of a plan.
 pub struct Timed {
     pub seconds: f64,
-    /// Of the operations that the machine does in registers, those that a step reaches.
+    /// The operations per second of a step, as a share of the machine's peak in registers.
     pub share_of_peak: f64,
     pub rehearsal: Rehearsal,
 }
 
-/// A checkpoint's folder says after which step it was written.
-fn n_steps_done(place: &Place) -> u64 {
-    match place {
-        Place::New(_) => 0,
-        Place::Stopped(_, checkpoint) => {
+/// The number of steps after which a stopped run's checkpoint was written, from the name of its folder; 0 for a new
+/// run.
+fn n_steps_done(target: &RunTarget) -> u64 {
+    match target {
+        RunTarget::New(_) => 0,
+        RunTarget::Stopped(_, checkpoint) => {
             let name = checkpoint.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             name.rsplit('-').next().and_then(|step| step.parse().ok()).unwrap_or(0)
         }
@@ -136,6 +145,7 @@ fn n_steps_done(place: &Place) -> u64 {
 mod tests {
     use super::*;
     use calame::ops::{Isa, Precision};
+    use calame::run::RunFolder;
 
     fn planned(config: &RunConfig, available_bytes: u64) -> Planned {
         let text =
@@ -155,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_what_would() {
+    fn a_training_that_does_not_fit_is_refused_with_one_that_would() {
         assert_eq!(refusal(Preset::Book, 64, 4_000_000_000), "--batch-size 16 would fit");
         assert!(refusal(Preset::Book, 4, 1_500_000_000).contains("--preset small"));
         assert!(refusal(Preset::Gpt2Xl, 4, 8_000_000_000).contains("smaller model would fit: --preset gpt2-medium"));
@@ -167,6 +177,13 @@ mod tests {
     #[test]
     fn a_checkpoints_name_tells_its_step() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(n_steps_done(&Place::New(folder.path().into())), 0);
+        let config = RunConfig::of_preset(Preset::Tiny);
+        let run = RunFolder::create(&folder.path().join("run-7"), &config, "{}", false).unwrap();
+        for (name, n_steps) in [("step-000000", 0), ("step-000123", 123), ("step-1000000", 1_000_000)] {
+            let stopped = RunTarget::Stopped(run.clone(), run.checkpoints().join(name));
+            assert_eq!(n_steps_done(&stopped), n_steps, "{name}");
+        }
+        // A new run has none, whatever its folder is called.
+        assert_eq!(n_steps_done(&RunTarget::New(folder.path().join("step-000123"))), 0);
     }
 }

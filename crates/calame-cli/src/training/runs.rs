@@ -1,4 +1,4 @@
-//! Where runs are: `runs/<date>-<preset>`, the newest model among them, and what one does with a run.
+//! The folder `runs/` and the models in it: paths of new runs, the newest model, loading, commands to print.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use time::OffsetDateTime;
 use crate::net::hub;
 use crate::ui::output::{WithHint, note, quoted};
 
+/// The folder for runs whose path is not given.
 pub const RUNS: &str = "runs";
 
-/// A new run's folder: `runs/2026-11-23-book`, with `-2` and so on where that is taken.
+/// The path of a new run: `runs/2026-11-23-book`, or with `-2` and so on if that exists.
 pub fn new_path(preset: &str) -> PathBuf {
-    // The local date cannot be told while other threads run; UTC's is close enough for a name.
+    // The local time zone cannot be read safely while other threads run; UTC's date is close enough for a name.
     let date = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc()).date();
     let name = format!("{:04}-{:02}-{:02}-{preset}", date.year(), u8::from(date.month()), date.day());
     let first = Path::new(RUNS).join(&name);
@@ -29,16 +30,21 @@ pub fn new_path(preset: &str) -> PathBuf {
     (2u32..).map(|n| Path::new(RUNS).join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or(first)
 }
 
-/// Whether a new run may stand at `path`: nothing is there, an empty folder, or a run that is to be replaced.
+/// Checks that a new run can be created at `path`: it does not exist, is an empty folder, or is a run that `overwrite`
+/// lets us replace.
+///
+/// # Errors
+/// If something else is there, or the run is being trained.
 pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
     let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    // A link that leads nowhere is something too.
+    // A dangling link counts as something that exists.
     if empty || path.symlink_metadata().is_err() {
         return Ok(());
     }
     let path_shown = path.display();
     let (message, hint) = if !path.join("config.toml").is_file() {
-        let message = format!("{path_shown} exists already and is no run (it has no config.toml): it is not replaced");
+        let message =
+            format!("{path_shown} exists already and is not a run (it has no config.toml), so it is not replaced");
         (message, "choose another --run".to_owned())
     } else if overwrite {
         if let Ok((run, _)) = RunFolder::open(path)
@@ -49,7 +55,7 @@ pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
         return Ok(());
     } else if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) {
         let resume = resume_command(path);
-        let hint = format!("`{resume}` goes on with it; or choose another --run, or replace it with --overwrite");
+        let hint = format!("`{resume}` resumes it; or choose another --run, or replace it with --overwrite");
         (format!("{path_shown} exists already"), hint)
     } else {
         let hint = "choose another --run, or replace it with --overwrite";
@@ -58,7 +64,10 @@ pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
     Err(WithHint::new(message, hint).into())
 }
 
-/// The model to use: the one given, or the newest run's.
+/// The path of the model to use: the one given, or the newest finished run.
+///
+/// # Errors
+/// If none is given and no run is finished.
 pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
         return Ok(path.to_owned());
@@ -75,13 +84,13 @@ pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
     newest.map(|(_, path)| path).ok_or_else(|| {
         WithHint::new(
             "no --model was given, and there is no finished run under runs/",
-            "`calame train --preset tiny` makes one in a minute or two, `calame train` the report's in five to fifteen; or give --model RUN_OR_FOLDER",
+            "`calame train --preset tiny` trains one in a minute or two, `calame train` the report's in five to fifteen; or give --model RUN_OR_FOLDER",
         )
         .into()
     })
 }
 
-/// Reads a model, given by its path or its name on the hub, and tells what of it had to be assumed.
+/// Reads a model, given by its path or its name on the hub, and prints what had to be assumed about it.
 pub fn load(path: &Path) -> Result<SavedModel> {
     let saved = load_model(&hub::resolve(path)?)?;
     for found in &saved.notes {
@@ -90,7 +99,10 @@ pub fn load(path: &Path) -> Result<SavedModel> {
     Ok(saved)
 }
 
-/// Reads a model that is of no use without its tokenizer: `input` (a text, a prompt) is to be encoded.
+/// Reads a model and its tokenizer, which is needed to encode `input` (a text, a prompt).
+///
+/// # Errors
+/// If the model cannot be read, or has no tokenizer.
 pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
     let mut saved = load(path)?;
     let tokenizer = saved.tokenizer.take().ok_or_else(|| {
@@ -102,7 +114,7 @@ pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<
     Ok((saved, tokenizer))
 }
 
-/// Which of a run's models its result is, to be said after its name: nothing where it is the last one.
+/// A remark after a run's name if its result is not the last model but the best one; otherwise empty.
 pub fn which_model(path: &Path) -> String {
     let records = metrics::read(&path.join("metrics.jsonl")).unwrap_or_default();
     match records.last() {
@@ -113,7 +125,7 @@ pub fn which_model(path: &Path) -> String {
     }
 }
 
-/// The command that goes on with a stopped run.
+/// The command that resumes a stopped run.
 pub fn resume_command(run: &Path) -> String {
     format!("calame train --resume {}", quoted(&run.display().to_string()))
 }

@@ -1,4 +1,5 @@
-//! A run's settings: the preset's and the recipe's defaults, then `--config FILE`, then the flags, then `--set`.
+//! Resolves a run's settings from the defaults of preset and recipe, `--config FILE`, the flags, and `--set`, in this
+//! order.
 
 use std::path::{Path, PathBuf};
 
@@ -10,20 +11,20 @@ use toml::{Table, Value};
 use crate::training::device;
 use crate::ui::output::{UsageError, WithHint};
 
-/// In place of a preset's name: the shape is that of the model which the weights come from.
+/// Stands for a preset's name when the shape is that of the model given by `--init-from`.
 pub const CUSTOM: &str = "custom";
 
-/// What was asked for, before it is resolved.
+/// The settings as they were given, before they are resolved.
 #[derive(Default)]
-pub struct Asked {
+pub struct RequestedSettings {
     pub config_file: Option<PathBuf>,
-    /// Keys with their section, as `train.lr`, and values.
+    /// Keys with their section, such as `train.lr`, and their values.
     pub flags: Vec<(&'static str, Value)>,
-    /// `section.key=value`, as typed.
+    /// The arguments of `--set`, unparsed: `section.key=value`.
     pub set: Vec<String>,
 }
 
-/// The settings, and which keys somebody set.
+/// The resolved settings, and the keys that were set explicitly.
 pub struct Settings {
     pub config: RunConfig,
     set: Table,
@@ -37,11 +38,14 @@ impl Settings {
 }
 
 /// Checks everything about the settings that needs neither the text nor its tokenizer.
+///
+/// # Errors
+/// If a value is out of range or values contradict each other; with a hint where a flag helps.
 pub fn check(config: &RunConfig) -> Result<()> {
     config.validate().map_err(with_hint)
 }
 
-/// The error with what the command line offers against it.
+/// Adds the flags that help against an error.
 pub fn with_hint(error: RunConfigError) -> anyhow::Error {
     use RunConfigError as E;
     let message = error.to_string();
@@ -60,47 +64,28 @@ pub fn with_hint(error: RunConfigError) -> anyhow::Error {
     }
 }
 
-/// Puts the layers together.
-pub fn resolve(asked: &Asked) -> Result<Settings> {
+/// Resolves the settings: later layers override earlier ones.
+///
+/// # Errors
+/// If a file cannot be read, a key is unknown, or a value has the wrong type; the error names the source.
+pub fn resolve(requested: &RequestedSettings) -> Result<Settings> {
     let mut layers: Vec<(String, Table)> = Vec::new();
-    if let Some(file) = &asked.config_file {
+    if let Some(file) = &requested.config_file {
         layers.push((file.display().to_string(), read(file)?));
     }
-    for (key, value) in &asked.flags {
+    for (key, value) in &requested.flags {
         layers.push((
             format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-")),
             nested(key, value.clone()),
         ));
     }
-    for assignment in &asked.set {
+    for assignment in &requested.set {
         layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
     }
-    let named = layers.iter().filter_map(|(source, layer)| Some((source, layer.get("preset")?.as_str()?)));
-    let named: Vec<(&String, &str)> = named.collect();
-    for (_, name) in named.iter().filter(|(_, name)| *name != CUSTOM) {
-        name.parse::<Preset>().map_err(UsageError::from)?;
-    }
-    // A file's [model] is that of its preset: with another one's name it would be neither.
-    if let ([(file, inside), .., (source, given)], Some(_)) = (&named[..], &asked.config_file)
-        && inside != given
-        && layers[0].1.contains_key("model")
-    {
-        return Err(
-            UsageError(format!("{source}: {file} has preset = \"{inside}\" and its [model]: leave one out")).into()
-        );
-    }
-    let preset = named.last().map_or(Preset::Book.name(), |(_, preset)| preset).to_owned();
-    // A run's own file may say so; every key of the shape stands in it then.
-    let (name, preset) = match preset.as_str() {
-        CUSTOM if asked.config_file.is_some() => (CUSTOM, Preset::Book),
-        other => {
-            let preset: Preset = other.parse().map_err(UsageError::from)?;
-            (preset.name(), preset)
-        }
-    };
+    let (name, preset) = preset_of(&layers, requested.config_file.is_some())?;
     let mut defaults = RunConfig::of_preset(preset);
     if let Some(recipe) = layers.iter().rev().find_map(|(_, layer)| layer.get("recipe")?.as_str()) {
-        // A recipe's stride may follow the window.
+        // The stride of a recipe may depend on the window.
         let window = layers.iter().rev().find_map(|(_, layer)| lookup(layer, "data.window")?.as_integer());
         if let Some(window) = window.and_then(|window| usize::try_from(window).ok()) {
             defaults.data.window = window;
@@ -113,13 +98,46 @@ pub fn resolve(asked: &Asked) -> Result<Settings> {
         check_keys(&source, "", &base, &layer)?;
         merge(&mut set, layer.clone());
         merge(&mut all, layer);
-        // One layer at a time, so that an ill-typed value is told with its source.
+        // One layer at a time, so that the error of an ill-typed value names its source.
         of_table(&all).map_err(|e| UsageError(format!("{source}: {e}")))?;
     }
     let mut config = of_table(&all).map_err(UsageError)?;
     config.preset = name.to_owned();
     config.version = RunConfig::of_preset(preset).version;
     Ok(Settings { config, set })
+}
+
+/// The name of the preset that the layers select, and the preset whose defaults are used; `has_file` if the first layer
+/// is a file.
+///
+/// # Errors
+/// If a name is unknown, or the file has a shape that belongs to another preset.
+fn preset_of(layers: &[(String, Table)], has_file: bool) -> Result<(&'static str, Preset)> {
+    let named = layers.iter().filter_map(|(source, layer)| Some((source, layer.get("preset")?.as_str()?)));
+    let named: Vec<(&String, &str)> = named.collect();
+    for (_, name) in named.iter().filter(|(_, name)| *name != CUSTOM) {
+        name.parse::<Preset>().map_err(UsageError::from)?;
+    }
+    // The [model] of a file belongs to the file's preset. With another preset the shape would be a mixture.
+    if let [(file, inside), .., (source, given)] = &named[..]
+        && has_file
+        && inside != given
+        && layers[0].1.contains_key("model")
+    {
+        return Err(UsageError(format!(
+            "{source}: {file} has preset = \"{inside}\" and its [model]: leave one of them out"
+        ))
+        .into());
+    }
+    let preset = named.last().map_or(Preset::Book.name(), |(_, preset)| preset).to_owned();
+    // A run's own file may name it; it then has every key of the shape.
+    match preset.as_str() {
+        CUSTOM if has_file => Ok((CUSTOM, Preset::Book)),
+        other => {
+            let preset: Preset = other.parse().map_err(UsageError::from)?;
+            Ok((preset.name(), preset))
+        }
+    }
 }
 
 fn of_table(table: &Table) -> Result<RunConfig, String> {
@@ -129,14 +147,14 @@ fn of_table(table: &Table) -> Result<RunConfig, String> {
 fn read(file: &Path) -> Result<Table> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     text.parse::<Table>().map_err(|e| {
-        // The error's own form takes five lines and draws the place; the line's number says it in one.
+        // The error's own text has five lines and draws the position; here it becomes one line with a line number.
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         UsageError(format!("{} is not valid TOML: line {line}: {}", file.display(), e.message())).into()
     })
 }
 
-/// `train.lr=3e-4` as a table; what is no TOML value is a string.
+/// Parses `train.lr=3e-4` into a table. A value that is not TOML is a string.
 fn parse_assignment(assignment: &str) -> Result<Table> {
     let usage = || UsageError(format!("--set {assignment}: expected section.key=value, such as --set train.lr=3e-4"));
     let (key, value) = assignment.split_once('=').ok_or_else(usage)?;
@@ -174,19 +192,22 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
-/// Every key of `layer` exists in `base`, or an error that lists those that do.
+/// Checks that every key of `layer` exists in `base`.
+///
+/// # Errors
+/// For an unknown key; the error lists the known ones.
 fn check_keys(source: &str, prefix: &str, base: &Table, layer: &Table) -> Result<()> {
     for (key, value) in layer {
         let path = format!("{prefix}{key}");
         match (base.get(key), value) {
             (None, _) => {
                 let known: Vec<&str> = base.keys().map(String::as_str).collect();
-                let place = if prefix.is_empty() {
-                    "there are".to_owned()
+                let known_keys = if prefix.is_empty() {
+                    "known keys are".to_owned()
                 } else {
                     format!("[{}] has", prefix.trim_end_matches('.'))
                 };
-                bail!(UsageError(format!("{source}: unknown key {path}: {place} {}", known.join(", "))));
+                bail!(UsageError(format!("{source}: unknown key {path}: {known_keys} {}", known.join(", "))));
             }
             (Some(Value::Table(base)), Value::Table(layer)) => check_keys(source, &format!("{path}."), base, layer)?,
             (Some(Value::Table(_)), _) => {
@@ -203,7 +224,10 @@ mod tests {
     use super::*;
 
     fn set(assignments: &[&str]) -> Result<Settings> {
-        resolve(&Asked { set: assignments.iter().map(|s| (*s).to_owned()).collect(), ..Asked::default() })
+        resolve(&RequestedSettings {
+            set: assignments.iter().map(|s| (*s).to_owned()).collect(),
+            ..RequestedSettings::default()
+        })
     }
 
     #[test]
@@ -211,12 +235,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("my.toml");
         std::fs::write(&file, "preset = \"tiny\"\n[train]\nlr = 1e-3\nepochs = 7\n").unwrap();
-        let asked = Asked {
+        let requested = RequestedSettings {
             config_file: Some(file),
             flags: vec![("train.epochs", Value::Integer(3))],
             set: vec!["train.seed=9".to_owned(), "sample.prompt=I said".to_owned(), "train.lr=1".to_owned()],
         };
-        let settings = resolve(&asked).unwrap();
+        let settings = resolve(&requested).unwrap();
         let config = &settings.config;
         assert_eq!((config.preset.as_str(), config.model.n_embd), ("tiny", 64));
         assert_eq!((config.train.lr, config.train.epochs, config.train.seed), (1.0, 3, 9));

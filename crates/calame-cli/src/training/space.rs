@@ -1,4 +1,4 @@
-//! Whether the disk has room for what a run will write: better known before the training than after it.
+//! Whether the disk has space for what a run will write, checked before the training.
 
 use std::path::Path;
 
@@ -7,19 +7,22 @@ use calame::plan::Disk;
 
 use crate::ui::output::{WithHint, note};
 
-/// Refuses a run whose model will not fit on the disk of `folder` (which need not exist yet), and warns where there is
-/// room for the model, but not for the checkpoints and records beside it.
+/// Refuses a run whose model will not fit on the disk of `folder` (which need not exist yet), and warns if the disk has
+/// space for the model but not for checkpoints and records as well.
 ///
-/// What a run that is to be replaced or gone on with takes up is counted as free. Where the system does not tell, nothing is
-/// refused.
+/// The files of a run that will be replaced or resumed count as free space. Nothing is refused where the free space is
+/// unknown.
+///
+/// # Errors
+/// If the model does not fit.
 pub fn check(folder: &Path, disk: &Disk) -> Result<()> {
     let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let Some(free_bytes) = free_bytes(existing) else {
         return Ok(());
     };
     let free_bytes = free_bytes.saturating_add(bytes_below(folder));
-    let whole_bytes = disk.total();
-    // Records grow as the training does, and few trainings with very many epochs go through all of them.
+    let total_bytes = disk.total();
+    // Records grow with the training, and few trainings of very many epochs run through all of them.
     let needed_bytes = Disk { checkpoints: 0, records: 0, ..*disk }.total();
     let free = free_bytes / 1_000_000;
     if free_bytes < needed_bytes {
@@ -32,12 +35,12 @@ pub fn check(folder: &Path, disk: &Disk) -> Result<()> {
             "free some space, or put the run on another disk"
         ));
     }
-    if free_bytes < whole_bytes {
+    if free_bytes < total_bytes {
         note(&format!(
             "warning: the disk of {} has {free} MB free: enough for the model, but with checkpoints and records the run takes \
-             up to {} MB; a state that finds no room is not saved",
+             up to {} MB; a checkpoint that does not fit is not saved",
             folder.display(),
-            megabytes(whole_bytes)
+            megabytes(total_bytes)
         ));
     }
     Ok(())
@@ -51,7 +54,7 @@ fn megabytes(bytes: u64) -> u64 {
 fn free_bytes(path: &Path) -> Option<u64> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let disk = rustix::fs::statvfs(path).ok()?;
-    // File systems without blocks of their own, such as /proc, say 0 of 0.
+    // File systems without blocks of their own, such as /proc, report 0 of 0.
     (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
@@ -60,7 +63,7 @@ fn free_bytes(_: &Path) -> Option<u64> {
     None
 }
 
-/// Bytes of all files below a folder; links are not followed.
+/// The bytes of all files below a folder. Links are not followed.
 pub fn bytes_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let bytes = entries.filter_map(|entry| {
@@ -80,7 +83,7 @@ mod tests {
         let run = folder.path().join("not/yet/there");
         let disk = |model| Disk { model, checkpoints: 0, records: 0, plot: 0 };
         check(&run, &disk(4)).unwrap();
-        // A training of very many epochs may end early.
+        // Records alone refuse nothing: a training of very many epochs may end early.
         check(&run, &Disk { records: u64::MAX, ..disk(4) }).unwrap();
         let message = check(&run, &disk(u64::MAX)).unwrap_err().to_string();
         assert!(message.contains("not/yet/there") && message.contains("MB free"), "{message}");

@@ -1,4 +1,4 @@
-//! What a run's folder says about the run.
+//! The state of a run and its figures, read from its folder.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -10,16 +10,16 @@ use calame::train::{RunConfig, latest_checkpoint};
 
 use super::peaks::median;
 
-/// How a run stands.
+/// Whether a run is finished, and if not, whether it can be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Its model is saved.
     Finished,
     /// A program is training it.
     Running,
-    /// It has a checkpoint to go on from.
+    /// It has a checkpoint from which it can be resumed.
     Stopped,
-    /// It was ended before it could save anything.
+    /// It ended before its first checkpoint was saved.
     BrokenOff,
 }
 
@@ -34,7 +34,7 @@ impl State {
     }
 }
 
-/// What a run's folder tells of it.
+/// The settings, records and state of a run.
 pub struct Summary {
     pub path: PathBuf,
     pub config: RunConfig,
@@ -46,7 +46,7 @@ impl Summary {
     /// Reads a run.
     ///
     /// # Errors
-    /// If it is none, or its files cannot be read.
+    /// If the folder holds no run, or its files cannot be read.
     pub fn read(path: &Path) -> Result<Summary> {
         let (folder, config) = RunFolder::open(path)?;
         let metrics = folder.metrics();
@@ -63,12 +63,12 @@ impl Summary {
         Ok(Summary { path: path.to_owned(), config, records, state })
     }
 
-    /// Steps done.
+    /// The number of optimizer steps that its metrics record.
     pub fn n_steps(&self) -> u64 {
         self.records.iter().filter(|r| matches!(r, Record::Step { .. })).map(|r| r.step() + 1).max().unwrap_or(0)
     }
 
-    /// Validation losses with their steps.
+    /// The validation losses, each with its step.
     fn validation(&self) -> impl Iterator<Item = (f32, u64)> {
         self.records.iter().filter_map(|record| match *record {
             Record::Evaluation { val_loss, step, .. } => Some((val_loss, step)),
@@ -76,7 +76,7 @@ impl Summary {
         })
     }
 
-    /// The best validation loss and its step.
+    /// The lowest finite validation loss and its step.
     pub fn best(&self) -> Option<(f32, u64)> {
         self.validation().filter(|(loss, _)| loss.is_finite()).min_by(|a, b| a.0.total_cmp(&b.0))
     }
@@ -86,7 +86,7 @@ impl Summary {
         self.validation().last()
     }
 
-    /// The median speed of its steps.
+    /// The median speed of its steps, or none if it has no step.
     pub fn tokens_per_second(&self) -> Option<f64> {
         let speeds: Vec<f64> = self
             .records
@@ -99,14 +99,14 @@ impl Summary {
         (!speeds.is_empty()).then(|| median(speeds))
     }
 
-    /// The folder's own name.
+    /// The last part of the folder's path.
     pub fn name(&self) -> String {
         self.path
             .file_name()
             .map_or_else(|| self.path.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// When its metrics last grew, else when its settings were written.
+    /// When its metrics last grew or, without metrics, when its settings were written.
     pub fn changed(&self) -> Option<SystemTime> {
         let time = |name| self.path.join(name).metadata().and_then(|m| m.modified()).ok();
         time("metrics.jsonl").or_else(|| time("config.toml"))

@@ -1,4 +1,4 @@
-//! From inputs to batches: the text, its tokenizer, its splits.
+//! Loads the text of a training: downloads, tokenizer, splits.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,28 +14,31 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::net::download;
 use crate::ui::output::{WithHint, grouped};
 
-/// A text ready to train on.
+/// A text that is ready to train on.
 pub struct Prepared {
     pub tokenizer: Arc<dyn Tokenizer>,
     pub splits: Splits,
-    /// What is trained on, for who looks what of it comes again.
+    /// The windows of the training split, for the search for copied passages.
     pub train: Windows,
-    /// For the plan.
+    /// Numbers of tokens and windows, for the plan.
     pub size: TextSize,
-    /// What it is, in a line for people.
+    /// The source and the size of the text, in a line for people.
     pub description: String,
-    /// SHA-256 of the text.
+    /// SHA-256 of the text or, if it is prepared, of its manifest; recorded in the run's settings.
     pub sha256: String,
 }
 
-/// Loads a text; what has a name and is not there yet is downloaded.
+/// Loads a text. A text given by its name is downloaded if the cache lacks it.
+///
+/// # Errors
+/// If an input cannot be downloaded or read.
 pub fn load(inputs: &[String]) -> Result<Corpus> {
     let cache = download::cache_dir()?;
     fetch(inputs, &cache)?;
     Ok(Corpus::load(inputs, &cache)?)
 }
 
-/// Downloads the texts that have names and are not there yet.
+/// Downloads the texts that are given by name and that the cache lacks.
 pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
     let bar = ProgressBar::no_length();
     bar.set_style(ProgressStyle::with_template("{msg} {bytes}").context("progress")?);
@@ -47,10 +50,13 @@ pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Tokenises a text and cuts it into batches as the run says; `tokenizer` is a given model's, `of_run` where the one is that
-/// a run's own settings call `bpe`.
+/// Loads and tokenizes the text of a run, and splits it into training and validation windows.
 ///
-/// Nothing of the model's size is allocated before it is known that the text is long enough.
+/// `tokenizer` is that of the model to train, if it has one. `of_run` is the tokenizer's file of the run whose settings
+/// are used, which they call `bpe`. The text is known to be long enough before memory for the model is allocated.
+///
+/// # Errors
+/// If the text cannot be read or is too short, or does not go with the tokenizer.
 pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run: Option<&Path>) -> Result<Prepared> {
     let data = config.data.resolved();
     if let Some(folder) = prepared_folder(&data.inputs)? {
@@ -69,7 +75,7 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run
 }
 
 fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
-    /// A longer text has every token, or nearly.
+    /// A longer text is assumed to contain every token.
     const LONG: usize = 20_000_000;
     let mut size = TextSize {
         n_train_tokens: train.n_tokens() as u64,
@@ -85,7 +91,10 @@ fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<Text
     Ok(size)
 }
 
-/// The folder of shards that the inputs are, if they are one.
+/// The folder of shards that is the only input, or none if the inputs are texts.
+///
+/// # Errors
+/// If there are other inputs besides such a folder.
 fn prepared_folder(inputs: &[String]) -> Result<Option<PathBuf>> {
     let folder = |input: &String| {
         let path = Path::new(input);
@@ -95,14 +104,14 @@ fn prepared_folder(inputs: &[String]) -> Result<Option<PathBuf>> {
     };
     match (inputs.iter().find_map(folder), inputs.len()) {
         (Some(folder), n) if n > 1 => bail!(WithHint::usage(
-            format!("{} is a prepared text, and there are other inputs beside it", folder.display()),
-            "give it alone, or prepare all of them together by calame data prepare"
+            format!("{} is a prepared text, and there are other inputs as well", folder.display()),
+            "give it alone, or prepare all inputs together with calame data prepare"
         )),
         (found, _) => Ok(found),
     }
 }
 
-/// Batches of a prepared text, whose tokens stay in their files.
+/// The windows of a prepared text, whose tokens stay in their files.
 fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn Tokenizer>>) -> Result<Prepared> {
     let (manifest, sha256) = Manifest::read(folder)?;
     let expected = &manifest.tokenizer;
@@ -125,11 +134,11 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
             "prepare the text again with --tokenizer of this model, or start from a model with that tokenizer"
         ));
     }
-    // `gpt2` is the default, which nobody need have meant.
+    // `gpt2` is the default and may not have been set on purpose.
     if kind != "gpt2" && kind != tokenizer.kind() {
         bail!(WithHint::usage(
             format!("tokenizer.kind is '{kind}', {} was prepared with '{}'", folder.display(), tokenizer.kind()),
-            "leave tokenizer.kind out: a prepared text brings its tokenizer along"
+            "leave tokenizer.kind out: a prepared text has its own tokenizer"
         ));
     }
     let windows = |part, name: &'static str| -> Result<Windows> {
@@ -137,7 +146,7 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
         if shards.n_tokens() == 0 {
             bail!(WithHint::new(
                 format!("{name} of {} has no tokens", folder.display()),
-                "prepare the text again: with another --val-fraction, or --split characters where documents are few"
+                "prepare the text again with another --val-fraction, or with --split characters if there are few documents"
             ));
         }
         Ok(Windows::of_shards(Arc::new(shards), data.window, data.stride).map_err(|e| e.in_part(name))?)
@@ -156,7 +165,10 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 
-/// `gpt2`, or the tokenizer of a file, run or model.
+/// Opens a tokenizer: `gpt2`, or that of a file, run or model.
+///
+/// # Errors
+/// If there is none at the path, or it cannot be read.
 pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
     if name == "gpt2" {
         return Ok(Bpe::gpt2());
@@ -176,12 +188,12 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
 fn build_tokenizer(config: &TokenizerConfig, text: &str, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {
     match config.kind.as_str() {
         "bpe" if let Some(file) = of_run.filter(|file| file.is_file()) => open_tokenizer(&file.display().to_string()),
-        // A run or a model that has one.
+        // A run or a model with a tokenizer.
         folder if Path::new(folder).is_dir() => open_tokenizer(folder),
         _ => config.build(text).map_err(|error| match error {
             TokenizerError::UnknownKind { kind } => WithHint::usage(
-                format!("tokenizer.kind is '{kind}', and there is no file of that name"),
-                "there are gpt2, simple-v1 and simple-v2, or the path of a tokenizer.json; a run's own is RUN/tokenizer.json",
+                format!("tokenizer.kind is '{kind}', and no file has that name"),
+                "use gpt2, simple-v1, simple-v2 or the path of a tokenizer.json; that of a run is RUN/tokenizer.json",
             )
             .into(),
             other => other.into(),

@@ -1,4 +1,4 @@
-//! What a training prints: lines and a progress bar, JSON lines, or a dashboard.
+//! The output of a training: lines and a progress bar, JSON lines, or the dashboard.
 
 use std::io::{self, IsTerminal};
 use std::time::Instant;
@@ -12,21 +12,21 @@ use super::output::{PLAIN_PROGRESS, duration, is_closed_pipe, message, note, pri
 use super::tui::{Screen, Tui};
 use crate::training::signals::Signals;
 
-/// What a training prints: lines and a progress bar, JSON lines, or a dashboard.
+/// Prints a training's records as lines with a progress bar, as JSON lines, or on the dashboard.
 pub struct Display {
     pub signals: Signals,
     pub json: bool,
     n_steps_total: u64,
-    /// Steps done before this program was started.
+    /// Steps done by earlier programs, if the run was resumed.
     n_steps_before: u64,
     bar: ProgressBar,
     started: Instant,
     last_plain: Instant,
-    /// Standard output takes no more; the training goes on.
-    unread: bool,
+    /// Set when standard output cannot be written any more. The training continues without it.
+    is_output_closed: bool,
     dashboard: Option<Tui>,
-    /// Printed when the dashboard is gone.
-    later: Vec<String>,
+    /// Lines to print when the dashboard is closed.
+    deferred_lines: Vec<String>,
 }
 
 impl Display {
@@ -48,9 +48,9 @@ impl Display {
             bar,
             started,
             last_plain,
-            unread: false,
+            is_output_closed: false,
             dashboard: None,
-            later: Vec::new(),
+            deferred_lines: Vec::new(),
         })
     }
 
@@ -64,42 +64,42 @@ impl Display {
 
     /// Prints a line above the progress bar.
     ///
-    /// What cannot be printed does not end a training of hours: the run's folder has it all.
+    /// A failure to print does not stop the training: the run's folder has everything.
     pub fn line(&mut self, text: &str) {
         if let Some(dashboard) = &self.dashboard {
             dashboard.screen().log(text);
-            self.later.push(text.to_owned());
+            self.deferred_lines.push(text.to_owned());
             return;
         }
-        if self.unread {
+        if self.is_output_closed {
             return;
         }
         if let Err(error) = self.bar.suspend(|| print(&format!("{text}\n"))) {
-            self.unread = true;
+            self.is_output_closed = true;
             if !is_closed_pipe(&error) {
-                note(&format!("warning: {}; the training goes on", message(&error)));
+                note(&format!("warning: {}; the training continues", message(&error)));
             }
         }
     }
 
-    /// Takes the progress bar or the dashboard away; what the latter has kept is printed.
+    /// Removes the progress bar, or closes the dashboard and prints the lines that it has deferred.
     pub fn finish(&mut self) {
         self.bar.finish_and_clear();
         if let Some(mut dashboard) = self.dashboard.take() {
             dashboard.end();
-            for line in std::mem::take(&mut self.later) {
+            for line in std::mem::take(&mut self.deferred_lines) {
                 self.line(&line);
             }
         }
     }
 
-    /// A step's progress: on the bar, or where there is none as a line every quarter of a minute.
+    /// Shows a step on the progress bar or, where there is none, prints a line every [`PLAIN_PROGRESS`].
     fn progress(&mut self, step: u64, loss: f32, tokens_per_second: f64) {
         self.bar.set_position(step + 1);
         self.bar.set_message(format!("loss {loss:.3} · {tokens_per_second:.0} tokens/s"));
         if self.bar.is_hidden() && !self.json && self.last_plain.elapsed() >= PLAIN_PROGRESS {
             self.last_plain = Instant::now();
-            // A training that went back may be before the step that this program began with.
+            // A training that was rolled back may be before the step at which this program started.
             let done = (step + 1).saturating_sub(self.n_steps_before).max(1) as f64;
             let left = self.started.elapsed().as_secs_f64() / done * (self.n_steps_total - step - 1) as f64;
             note(&format!(
@@ -111,8 +111,8 @@ impl Display {
         }
     }
 
-    /// The line of a record, for people.
-    fn tell(&mut self, record: &Record) {
+    /// Prints evaluations and samples as lines for people.
+    fn print_record(&mut self, record: &Record) {
         match record {
             Record::Evaluation { step, epoch, train_loss, val_loss, .. } => {
                 self.line(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"));
@@ -132,22 +132,22 @@ impl RunListener for Display {
             }
         }
         if let Some(dashboard) = &self.dashboard {
-            dashboard.screen().take(record);
+            dashboard.screen().add(record);
         }
         if self.json {
             self.line(&serde_json::to_string(record).expect("metrics.jsonl holds the same"));
         } else {
-            self.tell(record);
+            self.print_record(record);
         }
     }
 
-    /// On standard error, or among the dashboard's lines.
+    /// Prints on standard error, or adds a line to the dashboard's log.
     fn warning(&mut self, text: &str) {
         let line = format!("warning: {text}");
         match &self.dashboard {
             Some(dashboard) => {
                 dashboard.screen().log(&line);
-                self.later.push(line);
+                self.deferred_lines.push(line);
             }
             None => self.bar.suspend(|| note(&line)),
         }
@@ -156,7 +156,7 @@ impl RunListener for Display {
     fn rolled_back(&mut self, records: &[Record], n_steps: u64) {
         self.bar.set_position(n_steps);
         if let Some(dashboard) = &self.dashboard {
-            dashboard.screen().go_back(records, n_steps);
+            dashboard.screen().roll_back(records, n_steps);
         }
     }
 

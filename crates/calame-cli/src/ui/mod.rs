@@ -1,4 +1,4 @@
-//! What people see: lines, errors with hints, progress, and the dashboard.
+//! The user interface on a terminal: lines, errors with hints, progress, and the dashboard.
 
 pub mod display;
 pub mod output;

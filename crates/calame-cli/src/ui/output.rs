@@ -1,4 +1,4 @@
-//! What the program prints, and how it ends.
+//! Lines on standard output and standard error, errors with hints, exit codes, and figures with their units.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,16 +9,16 @@ use calame::formats::CheckpointError;
 use calame::run::RunFolderError;
 use calame::tokenizer::TokenizerError;
 
-/// How often progress is printed as a line where there is no terminal for a bar.
+/// The least time between two lines of progress, which are printed where there is no terminal for a bar.
 pub const PLAIN_PROGRESS: Duration = Duration::from_secs(15);
 
 /// An error whose remedy is known.
 #[derive(Debug)]
 pub struct WithHint {
     message: String,
-    /// The remedy, one line.
+    /// The remedy, in one line.
     hint: String,
-    /// Whether it is a [`UsageError`] too.
+    /// Whether the exit code is 2, as for a [`UsageError`].
     usage: bool,
 }
 
@@ -27,7 +27,7 @@ impl WithHint {
         WithHint { message: message.to_string(), hint: hint.to_string(), usage: false }
     }
 
-    /// As [`new`](Self::new), for what the command line or the settings alone show to be wrong.
+    /// Like [`new`](Self::new), for an error in the command line or the settings, whatever the files contain.
     pub fn usage(message: impl fmt::Display, hint: impl fmt::Display) -> WithHint {
         WithHint { usage: true, ..WithHint::new(message, hint) }
     }
@@ -41,7 +41,7 @@ impl fmt::Display for WithHint {
 
 impl std::error::Error for WithHint {}
 
-/// Arguments or settings that are wrong whatever the files hold: exit code 2, as clap's own.
+/// Arguments or settings that are wrong whatever the files contain. The exit code is 2, as for errors of clap.
 #[derive(Debug)]
 pub struct UsageError(pub String);
 
@@ -59,13 +59,13 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Whether an error is that nobody reads our output any more.
+/// Whether the cause of an error is a closed pipe: the reader of our output has exited.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     io_errors.into_iter().any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Says what went wrong: `error: …`, and `hint: …` where the remedy is known. Gives the exit code.
+/// Prints `error: …` and, if a remedy is known, `hint: …`. Returns the exit code.
 pub fn report(error: &anyhow::Error) -> u8 {
     note(&format!("error: {}", message(error)));
     let with_hint = error.downcast_ref::<WithHint>();
@@ -76,7 +76,7 @@ pub fn report(error: &anyhow::Error) -> u8 {
     if error.is::<UsageError>() || with_hint.is_some_and(|e| e.usage) { 2 } else { 1 }
 }
 
-/// An error and its causes in one line; a cause that the error before it has told already is not told again.
+/// An error and its causes in one line. A cause that is already part of the text is not repeated.
 pub fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -89,9 +89,9 @@ pub fn message(error: &anyhow::Error) -> String {
     text
 }
 
-/// What helps against errors of the library that do not say so themselves.
+/// The remedy for errors of the library that do not name one.
 fn known_hint(error: &anyhow::Error) -> Option<&'static str> {
-    let damaged = "the file is damaged or another one: copy or download it again";
+    let damaged = "the file is damaged or not the expected one: copy or download it again";
     match (error.downcast_ref(), error.downcast_ref(), error.downcast_ref()) {
         (Some(CheckpointError::Json { .. } | CheckpointError::Tokenizer(TokenizerError::Json { .. })), _, _)
         | (_, Some(TokenizerError::Json { .. }), _) => Some(damaged),
@@ -105,42 +105,42 @@ fn known_hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
-/// What helps where the system refused.
+/// The remedy for errors of the operating system.
 fn system_hint(error: &anyhow::Error) -> Option<&'static str> {
     let kind = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>())?.kind();
-    let told = error.is::<CheckpointError>();
+    let has_remedy = error.is::<CheckpointError>();
     match kind {
         io::ErrorKind::NotFound => Some("check the path: there is no such file or folder"),
-        io::ErrorKind::NotADirectory => Some("check the path: a part of it is a file, where a folder is needed"),
-        io::ErrorKind::IsADirectory => Some("check the path: this is a folder, where a file is needed"),
-        io::ErrorKind::PermissionDenied if !told => {
-            Some("this account may not read or write there: change that, or choose another path")
+        io::ErrorKind::NotADirectory => Some("check the path: one of its folders is a file"),
+        io::ErrorKind::IsADirectory => Some("check the path: this is a folder, expected a file"),
+        io::ErrorKind::PermissionDenied if !has_remedy => {
+            Some("this account may not read or write there: change the permissions, or choose another path")
         }
-        io::ErrorKind::ReadOnlyFilesystem if !told => Some("nothing can be written there: choose another folder"),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !told => {
+        io::ErrorKind::ReadOnlyFilesystem if !has_remedy => Some("nothing can be written there: choose another folder"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if !has_remedy => {
             Some("the disk is full: free some space, or choose another folder")
         }
         _ => None,
     }
 }
 
-/// Writes a line to standard error; if nobody reads it, nothing is lost (`eprintln!` would panic).
+/// Writes a line to standard error and ignores failures, where `eprintln!` would panic.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Writes to standard output at once.
+/// Writes to standard output and flushes it.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// One JSON object a line, for programs.
+/// Prints a JSON object as one line, for programs.
 pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value}\n"))
 }
 
-/// A word as a shell takes it back.
+/// A word quoted for a shell, if it needs quotes.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -150,7 +150,7 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// 163009536 as `163,009,536`.
+/// A number with its digits in groups of three: `163,009,536`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
@@ -163,7 +163,7 @@ pub fn grouped(n: u64) -> String {
     text
 }
 
-/// 340.5 as `5 min 40 s`.
+/// A time with its unit: 340.5 s is `5 min 40 s`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
     match whole {
@@ -174,12 +174,12 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// `1 thread`, `2 threads`.
+/// A count with its noun: `1 thread`, `2 threads`.
 pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// 2850000000 as `2.85 GB`.
+/// Bytes in gigabytes: `2.85 GB`.
 pub fn gigabytes(bytes: u64) -> String {
     match bytes {
         0..10_000_000_000 => format!("{:.2} GB", bytes as f64 / 1e9),
@@ -187,7 +187,7 @@ pub fn gigabytes(bytes: u64) -> String {
     }
 }
 
-/// Bytes as people say them.
+/// Bytes in a unit that leaves few digits: `1.5 kB`, `20.0 MB`.
 pub fn size(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} B"),
@@ -206,22 +206,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_named_once() {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
-        let told = anyhow::Error::new(gone()).context(format!("cannot read a.txt: {}", gone()));
-        assert_eq!(message(&told), format!("cannot read a.txt: {}", gone()));
-        let untold = anyhow::Error::new(gone()).context("cannot read a.txt");
-        assert_eq!(message(&untold), format!("cannot read a.txt: {}", gone()));
+        let named = anyhow::Error::new(gone()).context(format!("cannot read a.txt: {}", gone()));
+        assert_eq!(message(&named), format!("cannot read a.txt: {}", gone()));
+        let unnamed = anyhow::Error::new(gone()).context("cannot read a.txt");
+        assert_eq!(message(&unnamed), format!("cannot read a.txt: {}", gone()));
     }
 
     #[test]
-    fn what_the_system_refuses_has_a_hint() {
+    fn errors_of_the_system_have_hints() {
         let error = |kind| anyhow::Error::new(io::Error::from(kind)).context("cannot write a.txt");
         assert!(system_hint(&error(io::ErrorKind::StorageFull)).unwrap().contains("disk is full"));
         assert!(system_hint(&error(io::ErrorKind::ReadOnlyFilesystem)).unwrap().contains("another folder"));
         assert_eq!(system_hint(&error(io::ErrorKind::Other)), None);
         assert_eq!(system_hint(&anyhow::anyhow!("no system")), None);
-        // A model's own error has said it in its line.
+        // A model's own error already contains its remedy.
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let model = CheckpointError::from(FileError::new("write", Path::new("model"))(full));
         assert!(model.to_string().contains("disk is full"));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn words_survive_the_shell() {
+    fn words_are_quoted_for_the_shell() {
         assert_eq!(quoted("runs/2026-11-23-book"), "runs/2026-11-23-book");
         assert_eq!(quoted("Every effort"), "'Every effort'");
         assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_for_people() {
+    fn figures_have_units() {
         assert_eq!(gigabytes(2_850_000_000), "2.85 GB");
         assert_eq!(gigabytes(21_300_000_000), "21.3 GB");
         assert_eq!(grouped(0), "0");

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output::{PLAIN_PROGRESS, duration, grouped, note};
 use crate::training::signals::Signals;
 
-/// A preparation as people see it.
+/// Shows the progress of a preparation and passes on requests to stop.
 pub struct Follower {
     bar: ProgressBar,
     pub signals: Signals,
@@ -20,9 +20,9 @@ pub struct Follower {
     n_file_bytes: u64,
     started: Instant,
     last_plain: Instant,
-    /// Bytes of text that an earlier program had done.
+    /// Bytes of text that an earlier program has prepared; not part of this program's speed.
     n_bytes_before: u64,
-    goes_on: bool,
+    is_resumed: bool,
     last: PrepareProgress,
 }
 
@@ -41,7 +41,7 @@ impl Follower {
             started,
             last_plain,
             n_bytes_before: 0,
-            goes_on: false,
+            is_resumed: false,
             last: PrepareProgress::default(),
         })
     }
@@ -55,7 +55,7 @@ impl Follower {
         self.started.elapsed().as_secs_f64()
     }
 
-    /// Megabytes of text a second, since the program began.
+    /// Megabytes of text per second, since this program started.
     pub fn megabytes_per_second(&self) -> f64 {
         self.last.n_text_bytes.saturating_sub(self.n_bytes_before) as f64 / 1e6 / self.seconds().max(1e-9)
     }
@@ -66,17 +66,19 @@ impl PrepareObserver for Follower {
         match start {
             PrepareStart::Fresh => {}
             PrepareStart::Resumed => {
-                self.goes_on = true;
-                note("going on with what was begun here");
+                self.is_resumed = true;
+                note("resuming the preparation in this folder");
             }
             PrepareStart::Restarted => {
-                note("starting over: what was begun here was of other files, options or another tokenizer");
+                note(
+                    "starting over: the files, options or tokenizer have changed since the preparation in this folder was started",
+                );
             }
         }
     }
 
     fn progress(&mut self, progress: &PrepareProgress) -> ControlFlow<()> {
-        if std::mem::take(&mut self.goes_on) {
+        if std::mem::take(&mut self.is_resumed) {
             self.n_bytes_before = progress.n_text_bytes;
         }
         self.last = *progress;

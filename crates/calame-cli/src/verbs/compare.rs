@@ -1,4 +1,4 @@
-//! `calame compare`: several runs side by side.
+//! `calame compare`: draws and lists several runs side by side.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use toml::{Table, Value};
 use crate::training::summary::Summary;
 use crate::ui::output::{print, print_json};
 
-/// Compare runs: their curves in one figure, the settings that differ, their losses.
+/// Compare runs: their loss curves in one figure, their losses, and the settings that differ.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame compare runs/2026-11-23-book runs/2026-11-23-book-2
   calame compare runs/* --out curves.pdf")]
 pub struct Args {
-    /// The runs' folders, two at least
+    /// The folders of the runs, at least two
     #[arg(required = true, num_args = 2.., value_name = "RUN")]
     runs: Vec<PathBuf>,
 
-    /// The figure; its ending, .svg, .png or .pdf, names the format
+    /// The file of the figure; its ending gives the format: .svg, .png or .pdf
     #[arg(long, value_name = "FILE", default_value = "compare.svg")]
     out: PathBuf,
 
@@ -30,7 +30,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Settings that differ from run to run without meaning anything.
+/// Settings whose differences do not matter.
 const NOT_COMPARED: [&str; 2] = ["text_sha256", "version"];
 
 pub fn run(args: &Args) -> Result<()> {
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     print(&format!("{}\n{}\n", table(&names, &summaries, &settings), args.out.display()))
 }
 
-/// The folders' own names, or their paths where two have one name.
+/// The names of the folders, or their paths where two folders have the same name.
 fn names(summaries: &[Summary]) -> Vec<String> {
     let short: Vec<String> = summaries.iter().map(Summary::name).collect();
     let is_unique = |name: &String| short.iter().filter(|other| *other == name).count() == 1;
@@ -62,7 +62,7 @@ fn names(summaries: &[Summary]) -> Vec<String> {
     short.iter().zip(summaries).map(|(name, s)| if is_unique(name) { name.clone() } else { path(s) }).collect()
 }
 
-/// Keys whose values are not the same in all runs, with each run's; empty where a run has no such key.
+/// The keys whose values differ between runs, with the value of each run; empty where a run lacks the key.
 fn differing(summaries: &[Summary]) -> Result<BTreeMap<String, Vec<String>>> {
     let mut flat: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (i, summary) in summaries.iter().enumerate() {
@@ -87,13 +87,13 @@ fn flatten(prefix: &str, table: &Table, add: &mut dyn FnMut(String, String)) {
     }
 }
 
-/// A number as people write it: f32 values that TOML holds as f64 have no tail of digits.
+/// A number in its short form: without the digits that an f32 value gains when TOML stores it as f64.
 fn short(x: f64) -> String {
     let narrow = (x as f32).to_string();
     if (x - f64::from(x as f32)).abs() <= x.abs() * 1e-12 { narrow } else { x.to_string() }
 }
 
-/// A column for each run: what differs, then how far they came.
+/// A table with a column for each run: the settings that differ, then steps and losses.
 fn table(names: &[String], summaries: &[Summary], settings: &BTreeMap<String, Vec<String>>) -> String {
     let loss =
         |found: Option<(f32, u64)>| found.map_or("–".to_owned(), |(loss, step)| format!("{loss:.3} at {step}"));

@@ -1,4 +1,4 @@
-//! `calame data`: text of any size made ready to train on.
+//! `calame data`: prepares text of any size for training.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ use crate::training::text::open_tokenizer;
 use crate::ui::output::{WithHint, duration, grouped, note, print, print_json, quoted};
 use crate::ui::preparation::Follower;
 
-/// Prepare text of any size for training, or look at what was prepared.
+/// Prepare text of any size for training, or show a prepared folder.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -30,30 +30,30 @@ enum Verb {
     Info(InfoArgs),
 }
 
-/// Where documents are and what of them is taken: `data prepare` and `tokenizer train` have the same.
+/// The flags that select documents and their text, shared by `data prepare` and `tokenizer train`.
 #[derive(clap::Args, Debug)]
 pub struct DocumentArgs {
-    /// Files (.txt, .md, .jsonl, each also with .gz or .zst after it, .parquet), folders, globs, or names of texts
+    /// Files (.txt, .md and .jsonl, also compressed as .gz or .zst; .parquet), folders, globs, or names of texts
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<String>,
 
-    /// The field of a .jsonl line that is the text
+    /// Field of a .jsonl line that has the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub field: String,
 
-    /// The column of a .parquet file that is the text
+    /// Column of a .parquet file that has the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub column: String,
 
-    /// Take off Project Gutenberg's header and licence
+    /// Remove Project Gutenberg's header and licence
     #[arg(long)]
     pub strip_gutenberg: bool,
 
-    /// Bring text into a Unicode form: nfc (composed), or none
+    /// Unicode normalisation of the text: nfc (composed), or none
     #[arg(long, value_name = "FORM", value_enum, default_value = "none")]
     pub normalise: Form,
 
-    /// Leave out a document that came before
+    /// Skip a document that is identical to an earlier one
     #[arg(long)]
     pub dedup: bool,
 }
@@ -76,14 +76,14 @@ enum SplitUnit {
     Characters,
 }
 
-/// Turn documents into shards of tokens, in parallel and in little memory.
+/// Encode documents into shards of tokens, in parallel and in little memory.
 ///
-/// A text file is one document, a line of JSON and a row of Parquet is one each. The folder gets the shards, the tokenizer
-/// and manifest.json, which says what they are, where they came from and what was dropped; `calame train --data DIR` trains
-/// on it without reading it into memory.
+/// A text file is one document; a line of JSON and a row of Parquet are one each. The folder receives the shards, the
+/// tokenizer, and manifest.json, which lists shards, sources and dropped documents. `calame train --data DIR` trains on
+/// the folder without loading it into memory.
 ///
-/// Ctrl-C saves what is done; the same command goes on from there, as it does after a kill, and the shards are those of an
-/// unbroken run.
+/// Ctrl-C saves the progress. The same command resumes it, also after a kill, and writes the same shards as an
+/// uninterrupted run.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame data prepare books/ --out prepared --strip-gutenberg
@@ -95,28 +95,29 @@ struct PrepareArgs {
     #[command(flatten)]
     documents: DocumentArgs,
 
-    /// The folder to make
+    /// Folder in which shards, tokenizer and manifest are written
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// llmc: shards with llm.c's header; nanogpt: train.bin and val.bin, ids alone. Ids have 16 bits, 32 where the vocabulary needs it
+    /// llmc: shards with llm.c's header; nanogpt: train.bin and val.bin without a header. Ids have 16 bits, or 32 if
+    /// the vocabulary needs them
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "llmc")]
     format: Format,
 
-    /// gpt2, a tokenizer.json, or a run or model that has one
+    /// Tokenizer: gpt2, a tokenizer.json, or a run or model that has one
     #[arg(long, value_name = "TOKENIZER", default_value = "gpt2")]
     tokenizer: String,
 
-    /// Tokens of a shard of llm.c's format [default: 100000000]
+    /// Tokens per shard in llm.c's format [default: 100000000]
     #[arg(long, value_name = "N")]
     shard_tokens: Option<u64>,
 
-    /// Share of the text that is for validation
+    /// Fraction of the text for validation
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     val_fraction: f64,
 
-    /// What is dealt to the two parts: documents, or characters (the last of all are for validation)
-    /// [default: characters for text files alone, else documents]
+    /// How the text is split: by documents at random, or by characters (the last ones are for validation)
+    /// [default: characters if all inputs are text files, else documents]
     #[arg(long, value_name = "BY", value_enum)]
     split: Option<SplitUnit>,
 
@@ -124,15 +125,15 @@ struct PrepareArgs {
     #[arg(long, value_name = "N", default_value_t = 123)]
     seed: u64,
 
-    /// An end-of-text token for each document: before it in llm.c's format, after it in nanoGPT's
+    /// Add an end-of-text token to each document: before it in llm.c's format, after it in nanoGPT's
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     end_of_text: bool,
 
-    /// Let special tokens such as <|endoftext|> in the text become their ids; otherwise they are ordinary text
+    /// Encode special tokens such as <|endoftext|> in the text as their ids; otherwise they are ordinary text
     #[arg(long)]
     allow_special: bool,
 
-    /// Threads that tokenise [default: all]
+    /// Number of threads that tokenize [default: one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 
@@ -141,14 +142,14 @@ struct PrepareArgs {
     json: bool,
 }
 
-/// Show what a prepared folder holds.
+/// Show the contents of a prepared folder.
 #[derive(clap::Args, Debug)]
 struct InfoArgs {
-    /// The folder
+    /// Folder written by `calame data prepare`
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 
-    /// Read every shard and compare its checksum
+    /// Read every shard and verify its checksum
     #[arg(long)]
     check: bool,
 
@@ -165,14 +166,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
 }
 
 impl DocumentArgs {
-    /// The files; a text that has a name and is not there yet is downloaded.
+    /// Finds the files of the inputs. A text given by its name is downloaded if the cache lacks it.
+    ///
+    /// # Errors
+    /// If an input does not exist, is of no known kind, or cannot be downloaded.
     pub fn sources(&self) -> Result<Vec<DocumentSource>> {
         let cache = download::cache_dir()?;
         text::fetch(&self.inputs, &cache)?;
         Ok(find_sources(&self.inputs, &cache)?)
     }
 
-    /// What of the options says which text is taken.
+    /// The options that select the text; all others have their defaults.
     pub fn options(&self) -> PrepareOptions {
         PrepareOptions {
             field: self.field.clone(),
@@ -188,7 +192,7 @@ impl DocumentArgs {
     }
 }
 
-/// Threads to work with: those asked for, or as many as the machine runs at once.
+/// The number of threads: as given, else that of the processors that this process may use.
 fn n_threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 256)
 }
@@ -197,7 +201,7 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
     let signals = Signals::listen()?;
     if args.format == Format::Nanogpt && args.shard_tokens.is_some() {
         let hint = "leave it out, or use --format llmc";
-        return Err(WithHint::usage("nanoGPT's format has no shards, and --shard-tokens was given", hint).into());
+        return Err(WithHint::usage("--shard-tokens was given, but nanoGPT's format has no shards", hint).into());
     }
     let tokenizer = open_tokenizer(&args.tokenizer)?;
     let sources = args.documents.sources()?;
@@ -224,7 +228,7 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         Prepared::Done(manifest) => report(args, &manifest, Some(&follower))?,
         Prepared::WasDone(manifest) => report(args, &manifest, None)?,
         Prepared::Stopped => {
-            note("stopped; what is done is saved, and the same command goes on");
+            note("stopped; the progress is saved, and the same command resumes it");
             return Ok(follower.signals.exit_code());
         }
     }
@@ -251,19 +255,19 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
     let mut lines = describe(&args.out, manifest);
     match (seconds, megabytes_per_second) {
         (Some(seconds), Some(speed)) => lines.push_str(&format!("time      {}, {speed:.1} MB/s\n", duration(seconds))),
-        _ => lines.push_str("done      before: the same text with the same options\n"),
+        _ => lines.push_str("done      before, with the same text and options\n"),
     }
     if manifest.n_tokens(Split::Val) > 0 {
         lines.push_str(&format!("next      calame train --data {}\n", quoted(&args.out.display().to_string())));
     } else if manifest.options.val_fraction > 0.0 {
-        note("warning: no document was drawn for validation; --split characters cuts any text in two");
+        note("warning: no document was drawn for validation; --split characters can split any text");
     } else {
-        note("note: there is no validation part, which calame train asks for");
+        note("note: there is no validation part, which calame train needs");
     }
     print(&lines)
 }
 
-/// A prepared folder, in lines for people.
+/// A description of a prepared folder, in lines for people.
 fn describe(folder: &Path, manifest: &Manifest) -> String {
     let part = |part: Split| {
         let n_shards = manifest.shards.iter().filter(|shard| shard.split == part).count();
@@ -273,7 +277,7 @@ fn describe(folder: &Path, manifest: &Manifest) -> String {
     let n_tokens: u64 = manifest.shards.iter().map(|shard: &ShardEntry| shard.n_tokens).sum();
     let dropped = &manifest.dropped;
     let mut lines = format!(
-        "folder    {}\ntext      {} documents of {} files, {:.1} MB\ntokens    {} to train on, {} to validate, {:.2} bytes a token\ntokenizer {}, {} tokens\n",
+        "folder    {}\ntext      {} documents of {} files, {:.1} MB\ntokens    {} to train on, {} to validate, {:.2} bytes per token\ntokenizer {}, {} tokens\n",
         folder.display(),
         grouped(manifest.n_documents),
         grouped(manifest.sources.len() as u64),
@@ -311,7 +315,7 @@ fn run_info(args: &InfoArgs) -> Result<()> {
         lines.push_str(&format!("shard     {}, {} tokens\n", shard.file, grouped(shard.n_tokens)));
     }
     if args.check {
-        lines.push_str("checked   every shard is what it was\n");
+        lines.push_str("checked   every shard matches its checksum\n");
     }
     print(&lines)
 }

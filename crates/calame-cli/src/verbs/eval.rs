@@ -1,4 +1,4 @@
-//! `calame eval`: how well a model predicts a text.
+//! `calame eval`: measures how well a model predicts a text.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use crate::ui::output::{WithHint, grouped, note, print, print_json};
 
 /// Measure how well a model predicts a text: loss per token and perplexity.
 ///
-/// The text is read in windows that start a stride apart. Every token but the first is counted once, in the first window
-/// that reaches it, so a stride smaller than the window gives each token more to go by, and takes longer.
+/// The text is read in windows that start a stride apart. Every token but the first counts once, in the first window
+/// that contains it. So a stride smaller than the window gives each token more context, and takes longer.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame eval --data letters.txt
@@ -30,11 +30,11 @@ pub struct Args {
     #[arg(long, value_name = "INPUT", num_args = 1.., required = true)]
     data: Vec<String>,
 
-    /// Tokens of a window [default: the model's context]
+    /// Tokens per window [default: the model's context]
     #[arg(long, value_name = "N")]
     window: Option<usize>,
 
-    /// Tokens from one window's start to the next [default: the window]
+    /// Tokens from the start of one window to the start of the next [default: the window]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
 
@@ -66,14 +66,14 @@ pub fn run(args: Args) -> Result<()> {
     if stride == 0 || stride > window {
         bail!(WithHint::usage(
             format!("--stride is {stride}"),
-            format!("it may be 1 to {window}, the window, so that no token is left out")
+            format!("it may be 1 to {window}, the window, so that no token is skipped")
         ));
     }
     let tokens = tokenizer.encode(corpus.text(), Special::Allow)?;
     if tokens.len() < 2 {
         bail!(WithHint::new(
             format!("the text has {} tokens", tokens.len()),
-            "at least two are needed: one to predict another"
+            "give at least two: each token but the first is predicted"
         ));
     }
     let bar =
@@ -91,7 +91,7 @@ pub fn run(args: Args) -> Result<()> {
         }))?;
     } else {
         print(&format!(
-            "loss        {loss:.4} a token\nperplexity  {:.2}\ntokens      {} counted, windows of {window} every {stride}\n",
+            "loss        {loss:.4} per token\nperplexity  {:.2}\ntokens      {} counted, windows of {window} every {stride}\n",
             loss.exp(),
             grouped(n_tokens as u64)
         ))?;

@@ -1,4 +1,4 @@
-//! `calame export`: a model in another program's format.
+//! `calame export`: writes a model in another program's format.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,13 +18,14 @@ use crate::ui::output::{WithHint, grouped, print, print_json, size};
 
 /// Tokens of the prompt on which the written file is compared with the model.
 const PROMPT_TOKENS: usize = 16;
-/// The same weights by the same program: what is more is a damaged file.
+/// The largest difference of logits that is accepted. Weights and program are the same, so more means a damaged file.
 const TOLERANCE: f32 = 1e-3;
 
 /// Write a model in another format, read it back and compare its logits.
 ///
-/// The model goes through tensor by tensor, so that a large one takes little memory. What stood at --out stands until the
-/// new file is complete; it is only replaced with --force.
+/// The model is converted tensor by tensor, so that a large one needs little memory. An existing file at --out is only
+/// replaced with
+/// --force, when the new one is complete.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame export runs/2026-11-23-book --to gguf                    for llama.cpp
@@ -35,7 +36,7 @@ pub struct Args {
     /// A run, a folder in Hugging Face's layout, or a file of weights
     model: PathBuf,
 
-    /// The format
+    /// Format in which the model is written
     #[arg(long, value_enum)]
     to: To,
 
@@ -43,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 
-    /// Replace what stands at --out
+    /// Replace an existing file or folder at --out
     #[arg(long)]
     force: bool,
 
@@ -59,11 +60,11 @@ pub struct Args {
 enum To {
     /// Hugging Face's folder: config.json, model.safetensors, tokenizer.json
     Safetensors,
-    /// PyTorch's state_dict under the book's names: torch.load and GPTModel.load_state_dict take it
+    /// PyTorch's state_dict with the book's names, for torch.load and GPTModel.load_state_dict
     Pt,
-    /// llama.cpp's file, with the tokenizer inside
+    /// llama.cpp's file, which includes the tokenizer
     Gguf,
-    /// A folder for onnxruntime: the graph with its KV cache as inputs and outputs, weights beside it
+    /// A folder for onnxruntime: weights, and the graph with its KV cache as inputs and outputs
     Onnx,
 }
 
@@ -77,7 +78,7 @@ impl To {
         }
     }
 
-    /// What the default path ends with.
+    /// The end of the default path.
     fn ending(self) -> &'static str {
         match self {
             To::Safetensors => "-safetensors",
@@ -93,11 +94,11 @@ pub fn run(args: &Args) -> Result<()> {
     let model = ModelFile::open(&hub::resolve(&args.model)?)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(model.path(), args.to));
     if out.exists() && !args.force {
-        bail!(WithHint::new(format!("{} exists", out.display()), "give another --out, or --force to replace it"));
+        bail!(WithHint::new(format!("{} exists", out.display()), "choose another --out, or replace it with --force"));
     }
     let notes: Vec<String> = model.notes().iter().cloned().chain(write(&model, args.to, &out)?).collect();
     let checked = check(&dev, &model, args.to, &out)
-        .with_context(|| format!("{} was written, but cannot be read back as it should", out.display()))?;
+        .with_context(|| format!("{} was written, but reading it back gave an error", out.display()))?;
     let bytes = bytes_at(&out)?;
     if args.json {
         return print_json(&serde_json::json!({
@@ -118,11 +119,11 @@ pub fn run(args: &Args) -> Result<()> {
     print(&format!("{text}ok       read back: {checked}\n"))
 }
 
-/// How the file that was written compares with the model.
+/// The result of comparing the written file with the model.
 enum Checked {
-    /// Largest difference of the logits of so many tokens.
+    /// The largest difference between logits, and the number of tokens compared.
     Logits(f32, usize),
-    /// The graph is the model's, and so is every weight.
+    /// The graph and every weight are the same as the model's.
     Bits(OnnxCheck),
 }
 
@@ -141,7 +142,7 @@ impl fmt::Display for Checked {
             Checked::Logits(difference, n) => write!(f, "logits of {n} tokens differ by at most {difference:.1e}"),
             Checked::Bits(OnnxCheck { n_nodes, n_parameters }) => write!(
                 f,
-                "the model's graph of {n_nodes} operations, {} parameters the same to the bit",
+                "the graph has the model's {n_nodes} operations, all {} parameters are bit-identical",
                 grouped(*n_parameters as u64)
             ),
         }
@@ -150,22 +151,22 @@ impl fmt::Display for Checked {
 
 fn check(dev: &Device, model: &ModelFile, to: To, out: &Path) -> Result<Checked> {
     match to {
-        // calame does not run graphs: golden/ has programs that do.
+        // calame does not run graphs; the scripts in golden/ do.
         To::Onnx => Ok(Checked::Bits(verify_onnx(out, model)?)),
         _ => Ok(Checked::Logits(compare(dev, model, out)?, prompt(model.config()).len())),
     }
 }
 
-/// Writes the file or folder; what could not be written along is told.
+/// Writes the file or folder. Returns notes on what the format cannot hold.
 fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
     match to {
         To::Safetensors => write_hugging_face(out, model)?,
         To::Pt => {
             write_torch(out, model)?;
-            // Readers of a .pt take GPT-2's for granted.
+            // Readers of a .pt assume GPT-2's tokenizer.
             if model.tokenizer().is_some_and(|t| t.hash() != Bpe::gpt2().hash()) {
                 return Ok(vec![
-                    "a .pt has no room for the tokenizer: put the model's tokenizer.json beside it".to_owned(),
+                    "a .pt cannot hold the tokenizer: put the model's tokenizer.json in the same folder".to_owned(),
                 ]);
             }
         }
@@ -175,21 +176,24 @@ fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
     Ok(Vec::new())
 }
 
-/// The largest difference between the logits of the model and of the file that was written.
+/// The largest difference between the logits of the model and those of the written file.
+///
+/// # Errors
+/// If the shapes differ, or the difference is larger than [`TOLERANCE`].
 fn compare(dev: &Device, model: &ModelFile, out: &Path) -> Result<f32> {
     let back = ModelFile::open(out)?;
     let (was, is) = (model.config(), back.config());
     let same_shape = ModelConfig { dropout: was.dropout, init: was.init, ..is.clone() } == *was;
     if !same_shape {
-        bail!("it has another shape: {is:?}, the model {was:?}");
+        bail!("it has a different shape: {is:?}, the model {was:?}");
     }
     let ids = prompt(was);
     let (expected, found) = (logits(dev, model, &ids)?, logits(dev, &back, &ids)?);
     let (expected, found) = (ops::read(dev, &expected), ops::read(dev, &found));
     let pairs = expected.iter().zip(&found);
-    // A NaN is a difference too.
+    // A NaN counts as a difference.
     let difference =
-        pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, |most, d| if d > most || d.is_nan() { d } else { most });
+        pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, |max, d| if d > max || d.is_nan() { d } else { max });
     if difference > TOLERANCE || difference.is_nan() {
         bail!("its logits differ by {difference}");
     }
@@ -201,12 +205,12 @@ fn logits(dev: &Device, model: &ModelFile, ids: &[u32]) -> Result<Tensor> {
     Ok(logits_by_parts(dev, &config, ids, |name, tensor| model.read(name, tensor))?)
 }
 
-/// Tokens spread over the vocabulary.
+/// Token ids spread over the vocabulary.
 fn prompt(config: &ModelConfig) -> Vec<u32> {
     (0..PROMPT_TOKENS.min(config.n_positions)).map(|i| (i * 7919 % config.vocab_size) as u32).collect()
 }
 
-/// The model's name with the format's ending, in the current folder.
+/// The default path: the model's name with the ending of the format, in the current folder.
 fn default_out(model: &Path, to: To) -> PathBuf {
     let named = if model.file_name() == Some(OsStr::new("model")) { model.parent().unwrap_or(model) } else { model };
     let mut name =

@@ -1,4 +1,4 @@
-//! `calame generate`: a prompt, continued.
+//! `calame generate`: continues a prompt.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -13,13 +13,13 @@ use crate::ui::output::{UsageError, WithHint, note, print, print_json};
 
 /// Continue a prompt with a trained model.
 ///
-/// The text appears as it is made. Greedy unless a temperature is given. Past the model's context it goes on over a
-/// sliding window.
+/// The text is printed as it is generated. Decoding is greedy unless a temperature is given. Beyond the model's
+/// context, generation continues over a sliding window.
 #[derive(clap::Args, Debug)]
 #[command(
     allow_negative_numbers = true,
     after_help = "Examples:
-  calame generate                                          the newest run, its likeliest words
+  calame generate                                          the newest run, greedy
   calame generate --model runs/2026-11-23-book --context \"Every effort moves you\" --tokens 150
   calame generate --context \"Hello, I\" --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7"
 )]
@@ -28,27 +28,29 @@ pub struct Args {
     #[arg(long, visible_alias = "model_path", value_name = "RUN_OR_FOLDER")]
     model: Option<PathBuf>,
 
-    /// What the text begins with
+    /// The prompt: the text to continue
     #[arg(long, visible_alias = "prompt", value_name = "TEXT", default_value = "Every effort moves you")]
     context: String,
 
-    /// Tokens to add
+    /// Number of tokens to generate
     #[arg(long, visible_aliases = ["max-tokens", "max_tokens"], value_name = "N", default_value_t = 100)]
     tokens: usize,
 
-    /// Divides the logits: 0 always takes the likeliest token, 1 draws as the model says, more is wilder [default: 0]
+    /// Divides the logits: 0 always takes the most likely token, 1 samples from the model's distribution, more flattens
+    /// it [default: 0]
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
 
-    /// Draw among the k likeliest tokens only; 0 takes all (without a temperature: at 1)
+    /// Sample only from the k most likely tokens; 0 for all (implies temperature 1 if none is given)
     #[arg(long, visible_alias = "k", value_name = "K", default_value_t = 0)]
     top_k: usize,
 
-    /// Draw among the likeliest tokens that together reach this probability (without a temperature: at 1)
+    /// Sample only from the most likely tokens that together reach this probability (implies temperature 1 if none is
+    /// given)
     #[arg(long, visible_alias = "p", value_name = "P", default_value_t = 1.0)]
     top_p: f32,
 
-    /// Seed of the draws
+    /// Seed of the sampler
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
 
@@ -56,11 +58,11 @@ pub struct Args {
     #[arg(long)]
     crop: bool,
 
-    /// Past the context, drop this many of the oldest tokens at a time: 1 sees the most, more is faster
+    /// Beyond the context, drop this many of the oldest tokens at a time: 1 keeps the most context, more is faster
     #[arg(long, value_name = "N", default_value_t = 1)]
     slide: usize,
 
-    /// Go on after the end-of-text token
+    /// Continue after the end-of-text token
     #[arg(long)]
     ignore_end: bool,
 
@@ -106,12 +108,12 @@ pub fn run(args: Args) -> Result<()> {
             "tokens_per_second": tokens_per_second,
         }))?;
     } else {
-        note(&format!("{} tokens, {tokens_per_second:.0} tokens/s, the prompt's time included", added.len()));
+        note(&format!("{} tokens, {tokens_per_second:.0} tokens/s including the prompt", added.len()));
     }
     Ok(())
 }
 
-/// Where none is given: greedy, but with top-k or top-p, which mean nothing to the likeliest token alone, 1.
+/// The temperature: the one given, else 0 (greedy) or, with top-k or top-p, which have no effect on greedy decoding, 1.
 fn temperature(args: &Args) -> f32 {
     let filtered = args.top_k > 0 || args.top_p < 1.0;
     args.temperature.unwrap_or(if filtered { 1.0 } else { 0.0 })
@@ -120,7 +122,7 @@ fn temperature(args: &Args) -> f32 {
 fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, n_positions: usize) -> Result<Vec<u32>> {
     let mut prompt = tokenizer.encode(&args.context, Special::Allow).context("the prompt")?;
     if prompt.is_empty() {
-        // An empty prompt asks for a text from its beginning.
+        // An empty prompt starts a new text.
         prompt.extend(tokenizer.end_of_text());
     }
     if prompt.len() > n_positions {

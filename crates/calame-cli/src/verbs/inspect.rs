@@ -1,4 +1,4 @@
-//! `calame inspect`: what a model's files hold.
+//! `calame inspect`: prints the contents of a model's files.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,8 @@ use crate::ui::output::{grouped, print, print_json, size};
 
 /// Show a model's format, shape, tokenizer and tensors, without loading it.
 ///
-/// Reads runs, Hugging Face folders (safetensors or pytorch_model.bin), PyTorch files of the book's and nanoGPT's models,
-/// and whatever else `--model` takes elsewhere.
+/// Reads runs, Hugging Face folders (safetensors or pytorch_model.bin), PyTorch files of the book's and nanoGPT's
+/// models, and all other formats that `--model` accepts.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame inspect runs/2026-11-23-book
@@ -68,17 +68,17 @@ fn as_text(file: &ModelFile) -> String {
     text += &format!("parameters  {}\n", grouped(config.n_parameters() as u64));
     text += &match file.tokenizer() {
         Some(t) => format!("tokenizer   {}, {} tokens\n", t.kind(), grouped(t.n_vocab() as u64)),
-        None => "tokenizer   none: prompts cannot be encoded, token ids can be given\n".to_owned(),
+        None => "tokenizer   none: prompts cannot be encoded; give token ids\n".to_owned(),
     };
     for note in file.notes() {
         text += &format!("note        {note}\n");
     }
     let bytes: u64 = tensors.iter().map(|t| t.file_bytes).sum();
-    text += &format!("tensors     {}, {} in all\n\n", grouped(tensors.len() as u64), size(bytes));
+    text += &format!("tensors     {}, {} total\n\n", grouped(tensors.len() as u64), size(bytes));
     text + &table(tensors)
 }
 
-/// One line a tensor.
+/// One line per tensor: name, shape, number format, size in the file.
 fn table(tensors: &[StoredTensor]) -> String {
     let shape = |t: &StoredTensor| format!("{:?}", t.shape);
     let width = |f: &dyn Fn(&StoredTensor) -> usize| tensors.iter().map(f).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `calame logits`: a model's raw output, to compare it with another program's.
+//! `calame logits`: writes a model's logits, to compare them with another program's.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use calame::ops;
 use crate::training::{device, runs};
 use crate::ui::output::{UsageError, WithHint, print, print_json};
 
-/// Write a model's logits at every position of some token ids, to compare two programs.
+/// Write a model's logits at every position of a sequence of token ids, to compare two programs.
 ///
-/// Works for a model without a tokenizer too.
+/// The model needs no tokenizer.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:
   calame logits runs/2026-11-23-book --ids 15496,11,466 --out logits.safetensors")]
@@ -31,7 +31,7 @@ pub struct Args {
     #[command(flatten)]
     device: device::Args,
 
-    /// Print one JSON line a position: {"position", "id", "logits"}
+    /// Print one JSON line per position: {"position", "id", "logits"}
     #[arg(long)]
     json: bool,
 }
@@ -46,7 +46,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.ids.len() > config.n_positions {
         bail!(WithHint::usage(
             format!("--ids: {} tokens, the model's context is {}", args.ids.len(), config.n_positions),
-            "give fewer"
+            "give fewer ids"
         ));
     }
     let logits = saved.gpt.logits(&dev, &args.ids, 1);

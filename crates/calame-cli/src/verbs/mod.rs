@@ -1,4 +1,4 @@
-//! The verbs of the program: one file or folder for each.
+//! The verbs of the program, one file or folder per verb.
 
 pub mod bench;
 pub mod compare;

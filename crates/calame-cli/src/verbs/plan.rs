@@ -1,4 +1,4 @@
-//! `calame plan`: what a training will take, without training.
+//! `calame plan`: prints the memory, time and disk space that a training needs.
 
 use anyhow::Result;
 use calame::plan::MemoryKind;
@@ -10,9 +10,10 @@ use crate::training::planned::{Planned, Timed};
 use crate::training::{device, launch, space};
 use crate::ui::output::{duration, gigabytes, grouped, print, print_json};
 
-/// Show what a training will take, without training: memory by kind, steps, time, disk.
+/// Show what a training needs, without training: memory by kind, steps, time, disk space.
 ///
-/// Takes the flags of `calame train`, and trains a few steps of a like model on random tokens to know how fast the machine is.
+/// Takes the flags of `calame train`. To measure the machine's speed, it trains a few steps of a similar model on
+/// random tokens.
 #[derive(clap::Args, Debug)]
 #[group(skip)]
 #[command(
@@ -22,7 +23,7 @@ use crate::ui::output::{duration, gigabytes, grouped, print, print_json};
     after_help = "Examples:
   calame plan                                     the report's training
   calame plan --preset gpt2 --data notes/ --batch-size 1 --window 512
-  calame plan --resume runs/2026-11-23-book       what is left of a stopped run"
+  calame plan --resume runs/2026-11-23-book       the rest of a stopped run"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -43,11 +44,11 @@ pub fn run(args: &Args) -> Result<()> {
         ready.config.preset,
         grouped(planned.plan.n_parameters as u64),
         memory_table(&planned),
-        course(&planned, &ready.config, timed.as_ref())
+        schedule_text(&planned, &ready.config, timed.as_ref())
     );
     print(&text)?;
     planned.check(&ready.config)?;
-    space::check(ready.place.path(), &planned.plan.disk)
+    space::check(ready.target.path(), &planned.plan.disk)
 }
 
 fn memory_table(planned: &Planned) -> String {
@@ -56,41 +57,40 @@ fn memory_table(planned: &Planned) -> String {
     for (kind, bytes) in planned.plan.memory.iter().filter(|(_, bytes)| *bytes > 0) {
         text += &format!("  {:11} {}   {}\n", kind.name(), megabytes(*bytes), meaning(*kind));
     }
-    let free =
-        planned.available_bytes.map_or(String::new(), |free| format!("   of {:.1} that are free", free as f64 / 1e6));
-    text + &format!("  {:11} {}{free}\n", "in all", megabytes(planned.plan.memory_bytes()))
+    let free = planned.available_bytes.map_or(String::new(), |free| format!("   of {:.1} free", free as f64 / 1e6));
+    text + &format!("  {:11} {}{free}\n", "total", megabytes(planned.plan.memory_bytes()))
 }
 
 fn meaning(kind: MemoryKind) -> &'static str {
     match kind {
         MemoryKind::Weights => "the model",
-        MemoryKind::Gradients => "blocks take turns at one block's, unless they are clipped or summed up",
-        MemoryKind::Moments => "two of AdamW for each parameter",
-        MemoryKind::Activations => "what forward keeps for backward",
-        MemoryKind::Evaluation => "the same of one block",
-        MemoryKind::Scratch => "work space of forward and backward",
-        MemoryKind::Logits => "of half the batch, and losses",
+        MemoryKind::Gradients => "one block's, shared by all blocks unless gradients are clipped or accumulated",
+        MemoryKind::Moments => "of AdamW, two per parameter",
+        MemoryKind::Activations => "saved by forward for backward",
+        MemoryKind::Evaluation => "activations of one block",
+        MemoryKind::Scratch => "scratch memory of forward and backward",
+        MemoryKind::Logits => "of half a batch, and losses",
         MemoryKind::WorkSpace => "packed matrices, attention",
-        MemoryKind::Masks => "dropout, as PyTorch draws it",
-        MemoryKind::Text => "tokens, and the order of their windows",
-        MemoryKind::Sample => "keys and values while it is written",
-        MemoryKind::Copy => "what checkpoints are written from",
-        MemoryKind::Program => "itself and its tokenizer",
+        MemoryKind::Masks => "dropout masks drawn as by PyTorch",
+        MemoryKind::Text => "token ids, and the order of the windows",
+        MemoryKind::Sample => "keys and values while a sample is written",
+        MemoryKind::Copy => "of the state, from which checkpoints are written",
+        MemoryKind::Program => "the program itself and its tokenizer",
     }
 }
 
-/// Steps, operations, disk and time.
-fn course(planned: &Planned, config: &RunConfig, timed: Option<&Timed>) -> String {
+/// The lines on steps, operations, disk space and time.
+fn schedule_text(planned: &Planned, config: &RunConfig, timed: Option<&Timed>) -> String {
     let plan = &planned.plan;
     let left = plan.n_steps.saturating_sub(plan.n_steps_done);
     let done =
         if plan.n_steps_done > 0 { format!(", {} of them done", grouped(plan.n_steps_done)) } else { String::new() };
     let epochs = config.train.epochs;
     let mut text = format!(
-        "steps       {} an epoch, {} in all over {epochs} epoch{}{done}, {} tokens each\n\
-         tokens      {} an epoch, {} in all\n\
-         operations  {} a step, {} in all\n\
-         disk        {} for the model, {} while checkpoints are kept, {} of records and plots\n",
+        "steps       {} per epoch, {} total over {epochs} epoch{}{done}, {} tokens per step\n\
+         tokens      {} per epoch, {} total\n\
+         operations  {} per step, {} total\n\
+         disk        {} for the model, {} for checkpoints until the end, {} for records and plots\n",
         grouped(plan.steps_per_epoch),
         grouped(plan.n_steps),
         if epochs == 1 { "" } else { "s" },
@@ -107,7 +107,7 @@ fn course(planned: &Planned, config: &RunConfig, timed: Option<&Timed>) -> Strin
         let pace = &rehearsal.pace;
         text += &format!(
             "time        about {}: {} steps of {}, {} evaluations of {}, {} samples of {}\n\
-             speed       {:.0} tokens/s, {share_of_peak:.2} of the {:.0} GFLOP/s that the machine does in registers\n",
+             speed       {:.0} tokens/s, {share_of_peak:.2} of the machine's peak of {:.0} GFLOP/s\n",
             duration(*seconds),
             grouped(left),
             milliseconds(pace.step_seconds),

@@ -1,4 +1,4 @@
-//! `calame plot`: a run's losses as a figure.
+//! `calame plot`: draws the loss plot of a run.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,13 @@ use calame::run::{RunFolder, metrics, plot};
 
 use crate::ui::output::{print, print_json};
 
-/// Draw a run's loss plot again, as PDF, SVG and PNG.
+/// Draw the loss plot of a run again, as PDF, SVG and PNG.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The run's folder
+    /// Folder of the run
     run: PathBuf,
 
-    /// A title above the figure
+    /// Title above the figure
     #[arg(long, value_name = "TEXT")]
     title: Option<String>,
 

@@ -1,4 +1,4 @@
-//! `calame reproduce`: the report's training beside PyTorch's own figures of it.
+//! `calame reproduce`: repeats the report's training and compares it with PyTorch's figures.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,21 +16,22 @@ use crate::training::observer::sample_text;
 use crate::training::{device, settings, text};
 use crate::ui::output::{WithHint, duration, note, print, print_json};
 
-/// What PyTorch gives: golden/report.py wrote it.
+/// The figures of PyTorch, written by golden/report.py.
 const REPORT: &str = include_str!("../../../../golden/report.json");
 
-/// How far an evaluation may be from PyTorch's until rounding has been blown up, and after that.
+/// How far an evaluation may be from PyTorch's, before and after training has amplified the differences of rounding.
 const CLOSE: Limit = Limit { last_step: 35, apart: 0.003 };
 const LATER: Limit = Limit { last_step: u64::MAX, apart: 0.03 };
 
-/// Characters shown before the place where two samples part.
+/// Characters shown before the first difference between two samples.
 const SHOWN: usize = 30;
 
 /// Train as the report's PyTorch script does, and compare every figure with PyTorch's own.
 ///
-/// The same initial weights, order of batches and dropout masks as PyTorch's after torch.manual_seed(123) on a CPU: each
-/// figure is printed beside PyTorch's as it comes, and the sample of each epoch. Ends with code 1 if an evaluation is
-/// further from PyTorch's than 0.003 up to step 35, or 0.03 after it. Nothing is saved; ten epochs take minutes.
+/// Initial weights, order of batches and dropout masks are those of PyTorch after torch.manual_seed(123) on a CPU. Each
+/// figure is printed next to PyTorch's as soon as it is known, and so is the sample of each epoch. The exit code is 1
+/// if an evaluation differs from PyTorch's by more than 0.003 up to step 35, or 0.03 after it. Nothing is saved; ten
+/// epochs take minutes.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame reproduce                                the-verdict is downloaded once
@@ -40,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "INPUT", default_value = "the-verdict")]
     data: String,
 
-    /// Passes over the text, 1 to 10; fewer than ten give the beginning of the same figures
+    /// Passes over the text, 1 to 10; fewer than ten give the first of the same figures
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10))]
     epochs: u64,
 
@@ -60,12 +61,12 @@ struct Limit {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Report {
-    /// PyTorch's version.
+    /// The version of PyTorch.
     torch: String,
     text_sha256: String,
     seed: u64,
     dropout: f32,
-    /// Of the batches, from step 0.
+    /// Losses of the batches, from step 0.
     losses: Vec<f64>,
     evaluations: Vec<Evaluation>,
     samples: Vec<Sample>,
@@ -89,20 +90,20 @@ struct Sample {
 pub fn run(args: Args) -> Result<()> {
     let report: Report = serde_json::from_str(REPORT).context("golden/report.json")?;
     let config = config(&args, &report);
-    // f32 unless another precision is asked for.
+    // The workload Inference means f32 unless another precision is given.
     let (dev, _) = device::open(&config.device, Workload::Inference)?;
     settings::check(&config)?;
     let prepared = text::prepare(&config, None, None)?;
     ensure!(
         prepared.sha256 == report.text_sha256,
         WithHint::new(
-            format!("{} is not the text of the report (its SHA-256 is another)", args.data),
-            "leave --data out: the-verdict is downloaded; or train on your text with `calame train --rng torch`"
+            format!("{} is not the text of the report (its SHA-256 differs)", args.data),
+            "leave --data out to download the-verdict; or train on your text with `calame train --rng torch`"
         )
     );
     let mut trainer = Trainer::fresh(&dev, &config, prepared.splits);
     let mut comparison = Comparison::new(report, prepared.tokenizer, config.sample.clone(), args.json);
-    comparison.introduce(&dev, trainer.n_steps_total())?;
+    comparison.print_header(&dev, trainer.n_steps_total())?;
     match trainer.run(&mut comparison)? {
         Outcome::Diverged { step, fault } | Outcome::Lost { step, fault, .. } => {
             bail!("step {step}: {fault}; the training diverged")
@@ -111,7 +112,7 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// The report's settings.
+/// The settings of the report's training.
 fn config(args: &Args, report: &Report) -> RunConfig {
     let mut config = RunConfig::of_preset(Preset::Book);
     config.model.dropout = report.dropout;
@@ -121,7 +122,7 @@ fn config(args: &Args, report: &Report) -> RunConfig {
     config
 }
 
-/// Follows the training and prints both columns.
+/// Observes the training and prints its figures next to PyTorch's.
 struct Comparison {
     report: Report,
     tokenizer: Arc<dyn Tokenizer>,
@@ -130,9 +131,9 @@ struct Comparison {
     started: Instant,
     n_figures: usize,
     n_beyond: usize,
-    /// Of the evaluations: how far apart, and which.
+    /// The largest difference of an evaluation, and which one it is.
     furthest: (f64, String),
-    /// For each epoch that PyTorch's sample is known of, whether ours is the same.
+    /// For each epoch with a sample of PyTorch's, whether ours is identical.
     samples: Vec<(u64, bool)>,
 }
 
@@ -151,9 +152,9 @@ impl Comparison {
         }
     }
 
-    fn introduce(&self, dev: &Device, n_steps: u64) -> Result<()> {
+    fn print_header(&self, dev: &Device, n_steps: u64) -> Result<()> {
         note(&format!(
-            "{n_steps} steps in {} on {} threads ({}), beside PyTorch {}",
+            "{n_steps} steps in {} on {} threads ({}), compared with PyTorch {}",
             dev.precision(),
             dev.n_threads(),
             dev.isa(),
@@ -173,18 +174,18 @@ impl Comparison {
         print(&format!("{step:>4}  {what:10} {theirs:>9.5} {ours:>9.5} {apart:>+9.5}{mark}\n"))
     }
 
-    /// A figure that must be near PyTorch's.
-    fn judge(&mut self, step: u64, what: &str, theirs: f64, ours: f32) -> Result<()> {
+    /// Prints a figure that must be close to PyTorch's, and counts it.
+    fn compare_figure(&mut self, step: u64, what: &str, theirs: f64, ours: f32) -> Result<()> {
         let limit = if step <= CLOSE.last_step { &CLOSE } else { &LATER };
         let apart = (f64::from(ours) - theirs).abs();
-        // NaN is beyond too.
-        let is_near = apart <= limit.apart;
+        // False for NaN.
+        let is_close = apart <= limit.apart;
         self.n_figures += 1;
-        self.n_beyond += usize::from(!is_near);
+        self.n_beyond += usize::from(!is_close);
         if apart.is_nan() || apart > self.furthest.0 {
             self.furthest = (apart, format!("{what}, step {step}"));
         }
-        let mark = if is_near { String::new() } else { format!("  beyond {}", limit.apart) };
+        let mark = if is_close { String::new() } else { format!("  beyond {}", limit.apart) };
         self.row(step, what, theirs, ours, &mark)
     }
 
@@ -196,7 +197,12 @@ impl Comparison {
         } else {
             print(&self.summary())?;
         }
-        ensure!(self.n_beyond == 0, "{} of {} figures are not PyTorch's", self.n_beyond, self.n_figures);
+        ensure!(
+            self.n_beyond == 0,
+            "{} of {} figures differ from PyTorch's by more than the limit",
+            self.n_beyond,
+            self.n_figures
+        );
         Ok(())
     }
 
@@ -206,7 +212,7 @@ impl Comparison {
         format!(
             "\nevaluations  {} figures, {} beyond {} (step {} or before) or {} (after it)\n\
              furthest     {apart:.5} ({place})\n\
-             samples      {} of {} the same: epochs {}\n\
+             samples      {} of {} identical: epochs {}\n\
              time         {}\n",
             self.n_figures,
             self.n_beyond,
@@ -242,8 +248,8 @@ impl Observer for Comparison {
         else {
             return Ok(());
         };
-        self.judge(step, "training", train, report.train_loss)?;
-        self.judge(step, "validation", val, report.val_loss)
+        self.compare_figure(step, "training", train, report.train_loss)?;
+        self.compare_figure(step, "validation", val, report.val_loss)
     }
 
     fn epoch_end(&mut self, dev: &Device, gpt: &Gpt, epoch: u64, _: u64) -> Result<()> {
@@ -257,17 +263,18 @@ impl Observer for Comparison {
     }
 }
 
-/// A sample beside PyTorch's, if that is known: once where they are the same, else from where they part.
+/// Lines that compare a sample with PyTorch's, if there is one: the sample once if they are identical, else both from
+/// the first difference.
 fn compare_samples(epoch: u64, theirs: Option<&str>, ours: &str) -> String {
     match theirs {
         None => format!("      sample of epoch {epoch}: {ours:?}\n"),
-        Some(theirs) if theirs == ours => format!("      sample of epoch {epoch}, the same: {ours:?}\n"),
+        Some(theirs) if theirs == ours => format!("      sample of epoch {epoch}, identical: {ours:?}\n"),
         Some(theirs) => {
             let n_same = theirs.chars().zip(ours.chars()).take_while(|(a, b)| a == b).count();
             let from = |text: &str, n: usize| text.chars().skip(n).collect::<String>();
             let before: String = theirs.chars().take(n_same).skip(n_same.saturating_sub(SHOWN)).collect();
             format!(
-                "      sample of epoch {epoch}, the same for {n_same} characters, to {before:?}\n\
+                "      sample of epoch {epoch}, identical for {n_same} characters, up to {before:?}\n\
                  \x20       PyTorch: {:?}\n\
                  \x20       calame:  {:?}\n",
                 from(theirs, n_same),
@@ -282,12 +289,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_is_whole() {
+    fn the_report_is_complete() {
         let report: Report = serde_json::from_str(REPORT).unwrap();
         let steps: Vec<u64> = report.evaluations.iter().map(|e| e.step).collect();
         assert_eq!(steps, (0..80).step_by(5).collect::<Vec<u64>>());
         assert_eq!((report.seed, report.dropout), (123, 0.1));
-        // The report's own figures, to its three digits.
+        // The figures printed in the report, which have three digits.
         let is = |figure: f64, printed: f64| (figure - printed).abs() <= 0.0005 + 1e-9;
         for (step, train, val) in [(0, 9.787, 9.949), (35, 4.245, 6.137), (75, 1.314, 6.220)] {
             let evaluation = &report.evaluations[step / 5];
@@ -298,13 +305,15 @@ mod tests {
     }
 
     #[test]
-    fn samples_part_where_they_differ() {
-        assert!(compare_samples(1, Some("a\nb"), "a\nb").contains("epoch 1, the same: \"a\\nb\""));
+    fn samples_are_shown_from_their_first_difference() {
+        assert!(compare_samples(1, Some("a\nb"), "a\nb").contains("epoch 1, identical: \"a\\nb\""));
         let parted = compare_samples(2, Some("a reed pen"), "a reed hut");
-        assert!(parted.contains("the same for 7 characters, to \"a reed \"") && parted.contains("PyTorch: \"pen\""));
+        assert!(
+            parted.contains("identical for 7 characters, up to \"a reed \"") && parted.contains("PyTorch: \"pen\"")
+        );
         assert!(parted.contains("calame:  \"hut\""));
         assert!(compare_samples(3, None, "alone").contains("\"alone\""));
-        // One is the beginning of the other.
+        // One is a prefix of the other.
         assert!(compare_samples(4, Some("a"), "ab").contains("calame:  \"b\""));
     }
 }

@@ -1,4 +1,4 @@
-//! `calame runs`: the runs of a folder, and how they stand.
+//! `calame runs`: lists the runs of a folder with their state and figures.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use crate::training::space::bytes_below;
 use crate::training::summary::{State, Summary};
 use crate::ui::output::{grouped, note, print, print_json};
 
-/// List runs: how far each is, its best and last validation loss, its speed and size.
+/// List runs with their state, steps, best and last validation loss, speed and size.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame runs
@@ -22,14 +22,14 @@ pub struct Args {
     #[arg(default_value = RUNS)]
     folder: PathBuf,
 
-    /// Print one JSON object a line for programs
+    /// Print one JSON object per line for programs
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let entries = match std::fs::read_dir(&args.folder) {
-        // Nothing was ever trained here.
+        // No run was started in this folder yet.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && args.folder == Path::new(RUNS) => None,
         other => Some(other.with_context(|| format!("cannot read {}", args.folder.display()))?),
     };
@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
     for path in paths {
         match Summary::read(&path) {
             Ok(summary) => summaries.push(summary),
-            // One damaged run must not hide the others.
+            // A damaged run must not hide the others.
             Err(error) => note(&format!("warning: {}", crate::ui::output::message(&error))),
         }
     }
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if summaries.is_empty() {
         note(&format!(
-            "there are no runs in {}; `calame train --preset tiny` makes one in a minute or two",
+            "there are no runs in {}; `calame train --preset tiny` trains one in a minute or two",
             args.folder.display()
         ));
         return Ok(());
@@ -66,7 +66,7 @@ fn table(summaries: &[Summary]) -> String {
     for cells in std::iter::once(heads.map(str::to_owned)).chain(rows) {
         let mut line = String::new();
         for (i, cell) in cells.iter().enumerate() {
-            // Figures stand right, words left.
+            // Figures are aligned right, words left.
             let padding = " ".repeat(widths[i] - cell.chars().count());
             line += &if (3..9).contains(&i) { format!("{padding}{cell}  ") } else { format!("{cell}{padding}  ") };
         }
@@ -93,7 +93,7 @@ fn row(summary: &Summary) -> [String; 10] {
     ]
 }
 
-/// As `2026-11-23 14:05`, in UTC: the local time cannot be told while other threads run.
+/// A time as `2026-11-23 14:05`, in UTC: the local time zone cannot be read safely while other threads run.
 fn date(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     let (date, clock) = (time.date(), time.time());

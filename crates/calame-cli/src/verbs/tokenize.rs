@@ -1,4 +1,4 @@
-//! `calame tokenize`: text to token ids and back.
+//! `calame tokenize`: encodes text into token ids and decodes them.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// From ids to text
+    /// Decode ids into text
     #[arg(long, conflicts_with = "count")]
     decode: bool,
 
@@ -35,15 +35,15 @@ pub struct Args {
     #[arg(long)]
     count: bool,
 
-    /// gpt2, a tokenizer.json, or a run or model that has one
+    /// Tokenizer: gpt2, a tokenizer.json, or a run or model that has one
     #[arg(long, value_name = "TOKENIZER", default_value = "gpt2")]
     tokenizer: String,
 
-    /// Let special tokens such as <|endoftext|> in the text become their ids; otherwise they are an error
+    /// Encode special tokens such as <|endoftext|> in the text as their ids; otherwise they are an error
     #[arg(long)]
     allow_special: bool,
 
-    /// Encode special tokens in the text as any other text
+    /// Encode special tokens in the text as ordinary text
     #[arg(long, conflicts_with = "allow_special")]
     special_as_text: bool,
 
@@ -71,8 +71,7 @@ pub fn run(args: Args) -> Result<()> {
         _ => Special::Forbid,
     };
     let ids = tokenizer.encode(&input, special).map_err(|e| {
-        let hint =
-            "--allow-special lets special tokens in a text become their ids, --special-as-text encodes them as any other text";
+        let hint = "--allow-special encodes special tokens as their ids, --special-as-text as ordinary text";
         match e {
             tokenizer::TokenizerError::ForbiddenSpecial { .. } => anyhow::Error::new(WithHint::new(e, hint)),
             other => other.into(),
@@ -82,7 +81,7 @@ pub fn run(args: Args) -> Result<()> {
         (true, true) => print_json(&serde_json::json!({ "n_tokens": ids.len(), "n_bytes": input.len() }))?,
         (true, false) => print_json(&serde_json::json!({ "ids": ids, "n_tokens": ids.len() }))?,
         (false, true) => print(&format!(
-            "{} tokens, {} characters, {:.2} bytes a token\n",
+            "{} tokens, {} characters, {:.2} bytes per token\n",
             grouped(ids.len() as u64),
             grouped(input.chars().count() as u64),
             input.len() as f64 / ids.len().max(1) as f64
@@ -119,7 +118,7 @@ fn parse_ids(text: &str) -> Result<Vec<u32>> {
         .filter(|word| !word.is_empty())
         .map(|word| {
             word.parse().map_err(|_| {
-                UsageError(format!("'{word}' is no token id: expected whole numbers, such as 15496 11 466")).into()
+                UsageError(format!("'{word}' is not a token id: expected whole numbers, such as 15496 11 466")).into()
             })
         })
         .collect()

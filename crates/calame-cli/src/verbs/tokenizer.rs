@@ -1,4 +1,4 @@
-//! `calame tokenizer`: a tokenizer learnt from texts.
+//! `calame tokenizer`: trains a tokenizer on texts.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::ui::output::{WithHint, duration, grouped, print, print_json, quoted};
 use crate::verbs::data::DocumentArgs;
 
-/// Learn a tokenizer.
+/// Train a tokenizer on your own texts.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -30,10 +30,10 @@ enum Verb {
     Train(TrainArgs),
 }
 
-/// Learn a byte-level BPE from documents and compare it with GPT-2's on the same text.
+/// Train a byte-level BPE on documents and compare it with GPT-2's on the same text.
 ///
-/// The 256 bytes and <|endoftext|> are always in it. Different words and their counts are held in memory; from more text
-/// than --max-bytes, pieces are taken at even distances until there is that much.
+/// The vocabulary always includes the 256 bytes and <|endoftext|>. The distinct words and their counts are held in
+/// memory. If there is more text than --max-bytes, a sample of that size is used: pieces at even distances.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame tokenizer train books/ --vocab-size 8192 --out tokenizer.json
@@ -44,24 +44,24 @@ struct TrainArgs {
     #[command(flatten)]
     documents: DocumentArgs,
 
-    /// Tokens of the vocabulary, from 257
+    /// Size of the vocabulary, at least 257 tokens
     #[arg(long, value_name = "N")]
     vocab_size: usize,
 
-    /// The file to write, or a folder for its tokenizer.json
+    /// File to write, or folder in which tokenizer.json is written
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
 
-    /// How often a pair must come to be merged
+    /// Occurrences that a pair needs to be merged
     #[arg(long, value_name = "N", default_value_t = 2)]
     min_frequency: u64,
 
-    /// Bytes of text that are learnt from at most
-    // The crate counts pairs in 32 bits with a sign.
+    /// Most bytes of text to train on
+    // The crate counts pairs in signed 32-bit integers.
     #[arg(long, value_name = "N", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..=i32::MAX as u64))]
     max_bytes: u64,
 
-    /// Replace the file that stands there
+    /// Replace an existing file
     #[arg(long)]
     overwrite: bool,
 
@@ -93,24 +93,24 @@ fn train(args: &TrainArgs) -> Result<()> {
     let n_bytes: u64 = measure(&sources, &options)?;
     let share = args.max_bytes as f64 / n_bytes.max(1) as f64;
     let mut sample = Sample::new(&sources, &options, share);
-    let learnt = tokenizer::train(&mut sample, args.vocab_size, args.min_frequency);
+    let trained = tokenizer::train(&mut sample, args.vocab_size, args.min_frequency);
     if let Some(error) = sample.error {
         return Err(error.into());
     }
-    let learnt = learnt?;
+    let trained = trained?;
     bar.set_message("comparing with GPT-2's");
-    let comparison = compare(&sources, &options, share, learnt.as_ref())?;
+    let comparison = compare(&sources, &options, share, trained.as_ref())?;
     bar.finish_and_clear();
     create_parent_folder(&file)?;
-    replace_bytes(&file, learnt.to_json().as_bytes())?;
+    replace_bytes(&file, trained.to_json().as_bytes())?;
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
     let (own, gpt2) = (per_token(comparison.n_own), per_token(comparison.n_gpt2));
     if args.json {
         return print_json(&json!({
             "event": "result",
             "tokenizer": file,
-            "sha256": learnt.hash(),
-            "n_vocab": learnt.n_vocab(),
+            "sha256": trained.hash(),
+            "n_vocab": trained.n_vocab(),
             "n_bytes": comparison.n_bytes,
             "n_bytes_in_all": n_bytes,
             "bytes_a_token": own,
@@ -119,9 +119,9 @@ fn train(args: &TrainArgs) -> Result<()> {
         }));
     }
     print(&format!(
-        "tokenizer {}, {} tokens\nlearnt    from {:.1} of {:.1} MB in {}\nbytes     {own:.3} a token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      calame data prepare … --tokenizer {}\n",
+        "tokenizer {}, {} tokens\ntrained   on {:.1} of {:.1} MB in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      calame data prepare … --tokenizer {}\n",
         file.display(),
-        grouped(learnt.n_vocab() as u64),
+        grouped(trained.n_vocab() as u64),
         comparison.n_bytes as f64 / 1e6,
         n_bytes as f64 / 1e6,
         duration(started.elapsed().as_secs_f64()),
@@ -130,7 +130,7 @@ fn train(args: &TrainArgs) -> Result<()> {
     ))
 }
 
-/// Bytes of text in all documents.
+/// The bytes of text in all documents.
 fn measure(sources: &[DocumentSource], options: &PrepareOptions) -> Result<u64, DocumentError> {
     let mut texts = Texts::new(sources, options, Meter::default());
     let mut n_bytes = 0;
@@ -140,14 +140,14 @@ fn measure(sources: &[DocumentSource], options: &PrepareOptions) -> Result<u64, 
     Ok(n_bytes)
 }
 
-/// A share of a text, in pieces at even distances, the first among them.
+/// A sample of a text: pieces at even distances, from the first, up to a share of the whole.
 struct Sample<'a> {
     texts: Texts<'a>,
     share: f64,
-    /// Bytes of the pieces that were passed, and of those that were taken.
+    /// Bytes of the pieces so far, and of those among them that are in the sample.
     n_seen: u64,
     n_taken: u64,
-    /// Ends the sample.
+    /// The error that has ended the sample, if any.
     error: Option<DocumentError>,
 }
 
@@ -187,7 +187,7 @@ impl Iterator for Sample<'_> {
     }
 }
 
-/// A text's tokens, by two tokenizers.
+/// The bytes of a text, and the tokens that two tokenizers encode them into.
 #[derive(Default)]
 struct Comparison {
     n_bytes: u64,

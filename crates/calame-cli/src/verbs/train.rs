@@ -1,4 +1,4 @@
-//! `calame train`: from a text to a trained model.
+//! `calame train`: trains a model, or resumes its training.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use calame::tokenizer::Tokenizer;
 use calame::train::{Checkpoints, Observer, Outcome, RunConfig, Trainer};
 
 use crate::training::args::TrainArgs;
-use crate::training::launch::{self, Place, Ready};
+use crate::training::launch::{self, Ready, RunTarget};
 use crate::training::observer::{Follower, unwrapped};
 use crate::training::planned::Planned;
 use crate::training::signals::Signals;
@@ -22,11 +22,11 @@ use crate::ui::tui::{self, About, Screen};
 
 /// Train a GPT on a text.
 ///
-/// With nothing else said, this is the report's training: a GPT of 163M parameters, ten epochs of windows of 256 tokens
-/// in batches of 4, AdamW at 4e-4, evaluated every 5 steps, a sample after every epoch; on a built-in story of 21,690
-/// characters. The result is RUN/model, the loss plot and the samples lie beside it.
+/// Without flags, this is the report's training: a GPT of 163M parameters, ten epochs of windows of 256 tokens in
+/// batches of 4, AdamW at 4e-4, an evaluation every 5 steps and a sample after every epoch, on a built-in story of
+/// 21,690 characters. The result is RUN/model; the loss plot and the samples are in RUN too.
 ///
-/// Ctrl-C ends the step, saves what is needed to go on, and prints the command that does.
+/// Ctrl-C stops after the current step, saves the state, and prints the command that resumes the run.
 #[derive(clap::Args, Debug)]
 #[command(
     allow_negative_numbers = true,
@@ -34,11 +34,11 @@ use crate::ui::tui::{self, About, Screen};
   calame train                                    the report's training, on the built-in story
   calame train --preset tiny                      a small model, in a minute or two
   calame train --data letters.txt --recipe small-data
-                                                  until validation gets no better; the best model is kept
+                                                  stops when validation no longer improves; keeps the best model
   calame train --data the-verdict                 the report's own text (downloaded once)
   calame train --data notes/ --data more.txt --epochs 20 --lr 1e-4
   calame train --init-from runs/2026-11-23-book --data letters.txt --lr 5e-5
-  calame train --resume runs/2026-11-23-book      go on after Ctrl-C"
+  calame train --resume runs/2026-11-23-book      resume after Ctrl-C"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -51,26 +51,26 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.tui {
         tui::check_terminal()?;
     }
-    // Before its newest checkpoint is looked for: another program may be about to write one.
+    // Locked before its newest checkpoint is selected: another program may be about to write one.
     let lock = args.resume.as_deref().map(|run| RunFolder::open(run)?.0.lock()).transpose()?;
     let (dev, ready) = launch::ready(&args)?;
     let planned = Planned::of(&dev, &ready);
-    space::check(ready.place.path(), &planned.plan.disk)?;
+    space::check(ready.target.path(), &planned.plan.disk)?;
     planned.check(&ready.config)?;
-    // A program that reads JSON asks `calame plan --json`.
+    // The estimate is for people: programs use `calame plan --json`.
     let timed = if args.json { None } else { Some(planned.estimate(&ready.config)?) };
-    let Ready { config, place, gpt, prepared } = ready;
+    let Ready { config, target, gpt, prepared } = ready;
     let description = prepared.description;
-    // Before the folder: a run that does not fit into memory must not have replaced another one.
+    // Made before the folder: a run that does not fit into memory must not replace another one.
     let mut trainer = match gpt {
         Some(gpt) => Trainer::new(&dev, &config, gpt, prepared.splits),
         None => Trainer::fresh(&dev, &config, prepared.splits),
     };
-    let recorder = open(place, lock, &mut trainer, Arc::clone(&prepared.tokenizer), args.overwrite)?;
+    let recorder = open_run(target, lock, &mut trainer, Arc::clone(&prepared.tokenizer), args.overwrite)?;
     let steps = (trainer.progress().n_steps, trainer.n_steps_total());
     let mut follower = Follower::new(recorder, config.sample.clone(), Display::new(signals, args.json, steps)?);
     if let Some(timed) = &timed {
-        introduce(&mut follower, &config, &trainer, &description, &planned.line(timed));
+        print_introduction(&mut follower, &config, &trainer, &description, &planned.line(timed));
     }
     if config.log.tensorboard {
         follower.write_events();
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     match outcome.map_err(|error| ending::rescue(&follower, &trainer, &mut checkpoints, error))? {
         ended @ (Outcome::Finished | Outcome::StoppedEarly) => {
             if let Err(error) = checkpoints.wait() {
-                // The result is about to be saved, and needs no checkpoint.
+                // Not fatal: the result is about to be saved.
                 follower.checkpoint_failed(&error);
             }
             ending::finish(&mut follower, &trainer, &dev, &prepared.train, ended)
@@ -99,10 +99,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
-/// Makes the folder of a new run, or brings that of a stopped one, whose lock is given, and the trainer to where it was
-/// stopped. The recorder holds the lock to the end.
-fn open(
-    place: Place,
+/// Creates the folder of a new run or, for a stopped one, whose lock is given, restores its folder and the trainer to
+/// the checkpoint. The recorder holds the lock until the end.
+fn open_run(
+    target: RunTarget,
     lock: Option<RunLock>,
     trainer: &mut Trainer<'_>,
     tokenizer: Arc<dyn Tokenizer>,
@@ -110,12 +110,12 @@ fn open(
 ) -> Result<Recorder> {
     let start = Instant::now();
     let clock = Box::new(move || start.elapsed());
-    match place {
-        Place::New(path) => {
+    match target {
+        RunTarget::New(path) => {
             runs::check_free(&path, overwrite)?;
             Recorder::create(&path, trainer.config(), tokenizer, overwrite, clock)
         }
-        Place::Stopped(folder, checkpoint) => {
+        RunTarget::Stopped(folder, checkpoint) => {
             let lock = lock.map_or_else(|| folder.lock(), Ok)?;
             Recorder::resume(folder, lock, &checkpoint, trainer, tokenizer, clock)
         }
@@ -123,7 +123,8 @@ fn open(
     .map_err(unwrapped)
 }
 
-fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str, plan: &str) {
+/// Prints the model, the text, the steps, the plan and the run's folder, before the first step.
+fn print_introduction(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str, plan: &str) {
     let device = device::describe(&config.device);
     let n_parameters = grouped(config.model.n_parameters() as u64);
     let from = if config.init_from.is_empty() { String::new() } else { format!(", from {}", config.init_from) };
@@ -132,7 +133,7 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
     let (per_epoch, epochs) = (trainer.steps_per_epoch(), config.train.epochs);
     let n_tokens = config.data.batch_size.saturating_mul(config.data.window).saturating_mul(config.train.accumulate);
     follower.line(&format!(
-        "steps  {per_epoch} an epoch, {} in all over {epochs} epoch{}, {} tokens each",
+        "steps  {per_epoch} per epoch, {} total over {epochs} epoch{}, {} tokens per step",
         grouped(per_epoch * epochs),
         if epochs == 1 { "" } else { "s" },
         grouped(n_tokens as u64)
@@ -141,11 +142,11 @@ fn introduce(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>,
     follower.line(&format!("run    {}", follower.recorder.folder().path().display()));
     match trainer.progress().n_steps {
         0 => follower.line(""),
-        n => follower.line(&format!("going on after step {n}\n")),
+        n => follower.line(&format!("resuming after step {n}\n")),
     }
 }
 
-/// What the dashboard says of a run from its start to its end.
+/// The figures of the dashboard that do not change during the run.
 fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> About {
     let device = &config.device;
     About {

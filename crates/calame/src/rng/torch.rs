@@ -225,6 +225,11 @@ impl Generator {
         }
     }
 
+    /// What `nn.functional.dropout` at a rate multiplies kept elements by: 1 / (1 − rate), divided in f32.
+    pub fn dropout_scale(rate: f64) -> f32 {
+        1.0 / (1.0 - rate) as f32
+    }
+
     /// The mask that [`dropout_mask`](Self::dropout_mask) draws, as bits, for rows of `columns` elements.
     /// Column c of a row is bit c mod 64 of the row's word c / 64, and 1 means kept; every row starts with a
     /// new word.

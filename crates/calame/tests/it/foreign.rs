@@ -207,6 +207,16 @@ fn damaged_texts_are_errors() {
 }
 
 #[test]
+fn damaged_documents_are_errors() {
+    feed("documents", 1500);
+}
+
+#[test]
+fn damaged_manifests_are_errors() {
+    feed("manifest", 1500);
+}
+
+#[test]
 fn damaged_torch_files_are_errors() {
     feed("torch_file", 1500);
 }

@@ -1,4 +1,4 @@
-//! Downloads from a server on this machine.
+//! Downloads, tested with a server on this machine.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ static TALE: NamedText = NamedText {
     description: "a tale",
 };
 
-/// Without proxies, which do not know this machine, and impatient.
+/// A client without proxies, which cannot reach this machine, and with short timeouts.
 fn test_agent() -> Agent {
     Agent::config_builder()
         .proxy(None)
@@ -33,8 +33,8 @@ fn test_agent() -> Agent {
         .into()
 }
 
-/// A server for one request: answers with `response`, then closes (or waits until the other
-/// side does, if `stall`). Gives its address and, when joined, the request.
+/// A server for one request: it sends `response` and closes the connection or, if `stall`, waits until the client does.
+/// Returns its address and a thread that returns the request.
 fn serve(response: Vec<u8>, stall: bool) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -42,14 +42,14 @@ fn serve(response: Vec<u8>, stall: bool) -> (SocketAddr, JoinHandle<String>) {
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = Vec::new();
         let mut buffer = [0; 1024];
-        // To the end of the request, or to the first bytes of TLS (0x16), which is not spoken.
+        // Up to the end of the request, or to the first bytes of TLS (0x16), which the server does not support.
         while !request.windows(4).any(|end| end == b"\r\n\r\n") && !request.starts_with(b"\x16") {
             match stream.read(&mut buffer) {
                 Ok(0) | Err(_) => break,
                 Ok(n) => request.extend_from_slice(&buffer[..n]),
             }
         }
-        // The client may hang up in the middle, which is what some tests are about.
+        // Some tests are about clients that close the connection early.
         let _ = stream.write_all(&response);
         if !stall {
             let _ = stream.shutdown(Shutdown::Write);
@@ -72,12 +72,12 @@ fn files_in(folder: &Path) -> Vec<OsString> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }
 
-/// Downloads the tale from `address`, which must fail and leave nothing behind.
+/// Downloads the tale from `address`, which must fail and leave no file.
 #[track_caller]
 fn failure_from(address: &str) -> (Failure, String) {
     let cache = tempfile::tempdir().unwrap();
     let result = download(&test_agent(), &TALE, address, cache.path(), &mut |_| {});
-    assert_eq!(files_in(cache.path()), [] as [OsString; 0], "nothing may be left behind");
+    assert_eq!(files_in(cache.path()), [] as [OsString; 0], "no file may be left");
     let error = result.unwrap_err();
     let message = error.to_string();
     let place = cache.path().join("tale.txt");
@@ -101,7 +101,7 @@ fn failure(response: Vec<u8>) -> (Failure, String) {
 #[test]
 fn a_text_is_downloaded_checked_and_then_found() {
     let cache = tempfile::tempdir().unwrap();
-    // Made on the way.
+    // The folder is created.
     let cache = cache.path().join("deep/cache");
     let (address, server) = serve(with_length(BODY), false);
     let mut seen = Vec::new();
@@ -120,7 +120,7 @@ fn a_text_is_downloaded_checked_and_then_found() {
     assert!(request.to_lowercase().contains("user-agent: calame/"), "{request}");
 }
 
-/// The program's own client, but for a proxy, which the machine that tests may have.
+/// The program's own client, but without the proxy that the test machine may have.
 fn agent_like_the_programs() -> Agent {
     let config = agent().config().clone();
     assert!(config.timeouts().global.is_some() && config.timeouts().connect.is_some());
@@ -174,11 +174,11 @@ fn a_status_that_is_no_success_is_named() {
 }
 
 #[test]
-fn more_than_the_text_is_broken_off() {
-    // Announced: not one byte is read.
+fn a_transfer_of_more_than_the_text_is_aborted() {
+    // If the length is announced, no byte is read.
     let (announced, _) = failure(response("200 OK\r\nContent-Length: 99999999999", b"x"));
     assert!(matches!(announced, Failure::TooLarge { n_bytes: 99_999_999_999 }), "{announced:?}");
-    // Not announced: soon after the limit.
+    // If not, reading stops soon after the limit.
     let endless = vec![b'x'; 4 * SLACK_BYTES as usize];
     let (unannounced, message) = failure(response("200 OK", &endless));
     let Failure::TooLarge { n_bytes } = unannounced else { panic!("{unannounced:?}") };
@@ -194,7 +194,7 @@ fn a_body_that_is_cut_off_is_refused() {
 }
 
 #[test]
-fn a_server_that_falls_silent_does_not_hold_the_program() {
+fn a_server_that_stops_sending_does_not_block_the_program() {
     let (address, server) = serve(response("200 OK\r\nContent-Length: 18", &BODY[..7]), true);
     let (failure, message) = failure_from(&format!("http://{address}/"));
     assert!(matches!(failure, Failure::Network(_)), "{failure:?}");
@@ -210,7 +210,7 @@ fn no_server_and_no_tls_are_network_failures() {
     let (failure, message) = failure_from(&format!("http://{address}/tale.txt"));
     assert!(matches!(failure, Failure::Network(_)), "{failure:?}");
     assert!(message.contains("is there a network?"), "{message}");
-    // Also shows that TLS is built in and set up: without it this is another error, or a panic.
+    // This also shows that TLS is built in: without it the error would be a different one, or a panic.
     let (address, server) = serve(with_length(BODY), false);
     let (failure, message) = failure_from(&format!("https://{address}/tale.txt"));
     assert!(matches!(failure, Failure::Network(_)), "{failure:?}");
@@ -219,7 +219,7 @@ fn no_server_and_no_tls_are_network_failures() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_needs_no_network_to_say_so() {
+fn a_folder_that_cannot_be_made_is_reported_before_any_transfer() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -241,7 +241,7 @@ fn only_what_is_missing_is_fetched() {
     assert_eq!(files_in(cache.path()).len(), 0);
     let message = fetch(&["no-such-text"]).unwrap_err().to_string();
     assert!(message.contains("the-verdict"), "{message}");
-    // A wrong file under the name is reported; it is the user's, and is not replaced.
+    // A wrong file of that name belongs to the user: it is reported and not replaced.
     fs::write(cache.path().join("the-verdict.txt"), b"mine").unwrap();
     let message = fetch(&["the-verdict"]).unwrap_err().to_string();
     assert!(message.contains("delete this file"), "{message}");

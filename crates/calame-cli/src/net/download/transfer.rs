@@ -1,4 +1,4 @@
-//! The transfer of one text: its limits, and what can go wrong with it.
+//! Transfers one text over HTTP, within limits of size and time.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -8,38 +8,38 @@ use calame::data::NamedText;
 use calame::files::{FileError, Sha256};
 use ureq::Agent;
 
-/// What a server may send beyond a text's length before the transfer is broken off, in bytes.
+/// Bytes that a server may send beyond the length of a text before the transfer is aborted.
 pub(super) const SLACK_BYTES: u64 = 64 * 1024;
 
-/// Waiting for a connection, waiting for the next bytes, and the whole transfer.
+/// The limits for connecting, for the next bytes, and for the whole transfer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What went wrong in a transfer.
+/// Why a transfer failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// No connection, or a broken one, or one that came to a halt.
+    /// There was no connection, or it broke, or it timed out.
     Network(Box<ureq::Error>),
-    /// The server answered, but not with a file.
+    /// The server answered with this status instead of a file.
     Status(u16),
     /// The server sends more than the text can be.
     TooLarge {
         /// Bytes announced, or received so far.
         n_bytes: u64,
     },
-    /// The transfer ended early.
+    /// The transfer ended before the whole text was received.
     CutOff {
-        /// Bytes received.
+        /// The number of bytes received.
         n_bytes: u64,
-        /// Bytes of the text.
+        /// The length of the text in bytes.
         expected: u64,
     },
-    /// A whole file, but another one.
+    /// The file received is complete, but not the text.
     WrongChecksum {
-        /// Its SHA-256.
+        /// SHA-256 of the file received.
         found: String,
-        /// Its length in bytes.
+        /// The length of the file received, in bytes.
         n_bytes: u64,
     },
 }
@@ -56,13 +56,13 @@ impl fmt::Display for Failure {
                 write!(f, "the transfer ended after {n_bytes} of {expected} bytes")
             }
             Self::WrongChecksum { found, n_bytes } => {
-                write!(f, "what came is another file ({n_bytes} bytes, SHA-256 {found})")
+                write!(f, "the file received is a different one ({n_bytes} bytes, SHA-256 {found})")
             }
         }
     }
 }
 
-/// The client for downloads; proxies are taken from the usual variables.
+/// The HTTP client for downloads. Proxies are taken from the usual environment variables.
 pub fn agent() -> Agent {
     Agent::config_builder()
         .user_agent(concat!("calame/", env!("CARGO_PKG_VERSION")))
@@ -73,8 +73,8 @@ pub fn agent() -> Agent {
         .into()
 }
 
-/// Gives `sink` the bytes at `address` as they come, and says whether they were `text`. The outer
-/// error is the sink's, the inner one the transfer's.
+/// Passes the bytes at `address` to `sink` as they arrive, and checks that they are `text`. The outer error is that of
+/// `sink`, the inner one that of the transfer.
 pub(super) fn receive(
     agent: &Agent,
     text: &NamedText,
@@ -120,7 +120,7 @@ pub(super) fn receive(
     Ok(if found == text.sha256 {
         Ok(())
     } else if announced.is_none() && n_bytes < text.file_bytes {
-        // Without an announced length a whole transfer ends as a broken one does: by closing.
+        // Without an announced length, a complete transfer and a broken one both end when the connection closes.
         Err(cut_off(n_bytes))
     } else {
         Err(Failure::WrongChecksum { found, n_bytes })

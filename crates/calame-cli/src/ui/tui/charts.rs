@@ -1,4 +1,4 @@
-//! The dashboard's curves.
+//! The charts of the dashboard: losses, and the small curves below them.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -13,18 +13,18 @@ pub const STEP: Color = Color::DarkGray;
 pub const TRAIN: Color = Color::Cyan;
 pub const VALIDATION: Color = Color::Yellow;
 
-/// A frame of the dashboard.
+/// The frame that every part of the dashboard has.
 pub fn framed<'a>(title: impl Into<Line<'a>>) -> Block<'a> {
     Block::bordered().border_type(BorderType::Rounded).border_style(Style::new().fg(Color::DarkGray)).title(title)
 }
 
 fn curve<'a>(curve: &'a Curve, color: Color) -> Dataset<'a> {
-    // A single point is no line.
+    // A line needs two points.
     let graph_type = if curve.points().len() == 1 { GraphType::Scatter } else { GraphType::Line };
     Dataset::default().data(curve.points()).marker(Marker::Braille).graph_type(graph_type).style(Style::new().fg(color))
 }
 
-/// The range of values of some curves, widened so that none runs along the frame; what is flat lies in the middle.
+/// The range of values of some curves, widened so that none runs along the frame. A flat curve is in the middle.
 fn bounds(curves: &[&Curve]) -> Option<[f64; 2]> {
     let ranges = curves.iter().filter_map(|curve| curve.range());
     let (low, high) = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
@@ -32,13 +32,13 @@ fn bounds(curves: &[&Curve]) -> Option<[f64; 2]> {
     Some([low - margin, high + margin])
 }
 
-/// The steps that are shown: from the first to a little beyond the last.
+/// The range of steps that is shown: from the first to a little beyond the last.
 fn steps(screen: &Screen) -> [f64; 2] {
     let first = screen.step_loss.points().first().map_or(0.0, |p| p.0);
     [first.min(0.0), (screen.last.n_steps as f64 * 1.01).max(1.0)]
 }
 
-/// Losses of steps and evaluations.
+/// Draws the losses of steps and evaluations.
 pub fn losses(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     let entry = |mark, name, color| [Span::styled(mark, Style::new().fg(color)), Span::raw(name)];
     let title: Vec<Span<'_>> = [Span::raw(" loss ").bold()]
@@ -49,7 +49,7 @@ pub fn losses(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
         .collect();
     let block = framed(Line::from(title));
     let Some(y) = bounds(&[&screen.step_loss, &screen.train_loss, &screen.val_loss]) else {
-        let waiting = ratatui::widgets::Paragraph::new("the first step is under way …").dim().centered();
+        let waiting = ratatui::widgets::Paragraph::new("the first step is running …").dim().centered();
         frame.render_widget(waiting.block(block), area);
         return;
     };
@@ -70,7 +70,7 @@ pub fn losses(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     frame.render_widget(chart, area);
 }
 
-/// One figure over the steps, its last value in the title.
+/// Draws one figure over the steps, with its last value in the title.
 pub fn small(
     frame: &mut Frame<'_>,
     area: Rect,

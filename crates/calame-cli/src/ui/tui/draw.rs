@@ -1,4 +1,4 @@
-//! The dashboard's layout: for 80 columns of 24 lines and whatever is larger.
+//! The dashboard's layout, for terminals of 80 × 24 characters and larger.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Flex, Layout, Rect};
@@ -10,7 +10,7 @@ use super::charts::{self, TRAIN, VALIDATION, framed};
 use super::screen::Screen;
 use crate::ui::output::{duration, grouped};
 
-/// From here on there is room for more of everything.
+/// Terminals of at least this size have larger curves and show the log.
 const TALL: u16 = 36;
 const WIDE: u16 = 140;
 
@@ -59,17 +59,17 @@ fn header(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
 }
 
 fn progress(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
-    let (done, all) = (screen.last.n_steps, screen.about.n_steps_total.max(1));
+    let (done, total) = (screen.last.n_steps, screen.about.n_steps_total.max(1));
     let left = screen.seconds_left().map_or("…".to_owned(), duration);
     let label = format!(
         "step {} of {} · epoch {} of {} · {left} left",
         grouped(done),
-        grouped(all),
+        grouped(total),
         screen.last.epoch.max(1),
         screen.about.n_epochs
     );
     let gauge = Gauge::default()
-        .ratio((done as f64 / all as f64).clamp(0.0, 1.0))
+        .ratio((done as f64 / total as f64).clamp(0.0, 1.0))
         .label(label)
         .use_unicode(true)
         .gauge_style(Style::new().fg(Color::Blue).bg(Color::Black));
@@ -123,17 +123,17 @@ fn small_curves(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     charts::small(frame, speed, screen, "tokens/s", &value, &screen.speed, Color::Green);
 }
 
-/// The last lines that a training without a dashboard would have printed.
+/// The last lines that the training would have printed without the dashboard.
 fn log(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
-    let room = usize::from(area.height.saturating_sub(2));
-    let from = screen.lines.len().saturating_sub(room);
+    let n_visible = usize::from(area.height.saturating_sub(2));
+    let from = screen.lines.len().saturating_sub(n_visible);
     let lines: Vec<Line<'_>> = screen.lines[from..].iter().map(|line| Line::raw(line.as_str())).collect();
     frame.render_widget(Paragraph::new(lines).block(framed(" log ")), area);
 }
 
 fn footer(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     let line = if screen.is_stopping {
-        Line::raw(" stopping after this step; everything is saved · Ctrl-C again ends at once").fg(Color::Yellow)
+        Line::raw(" stopping after this step and saving · Ctrl-C again exits at once").fg(Color::Yellow)
     } else {
         Line::from(vec![Span::raw(" q ").bold(), Span::raw("stop and save").fg(Color::DarkGray)])
     };
@@ -145,9 +145,9 @@ fn question(frame: &mut Frame<'_>, area: Rect) {
     let [area] = Layout::horizontal([Constraint::Length(56)]).flex(Flex::Center).areas(row);
     frame.render_widget(Clear, area);
     let lines = vec![
-        Line::raw("Stop after this step? All is saved, to go on later."),
+        Line::raw("Stop after this step and save, to resume later?"),
         Line::raw(""),
-        Line::from(vec![Span::raw("y").bold(), Span::raw(" stop    "), Span::raw("n").bold(), Span::raw(" go on")]),
+        Line::from(vec![Span::raw("y").bold(), Span::raw(" stop    "), Span::raw("n").bold(), Span::raw(" continue")]),
     ];
     frame.render_widget(Paragraph::new(lines).centered().block(framed(" calame ").border_style(Color::Yellow)), area);
 }

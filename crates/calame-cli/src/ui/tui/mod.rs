@@ -1,7 +1,8 @@
-//! The dashboard of `calame train --tui`: a terminal of its own, keys, and what stands there before and after.
+//! The dashboard of `calame train --tui`: the alternate screen of the terminal, and its keys.
 //!
-//! The training only changes a [`Screen`] under a lock, which costs it nothing to speak of; a thread draws that twice a
-//! second and listens to the keys. Whatever ends the training, an error or a panic too, the terminal is given back as it was.
+//! The training only updates a [`Screen`] under a lock, which takes it almost no time. A thread of its own draws the
+//! screen twice a second and reads the keys, so that a slow terminal delays no step. The terminal is restored however
+//! the training ends, by an error or a panic too.
 
 mod charts;
 mod draw;
@@ -27,81 +28,85 @@ pub use self::screen::{About, Screen};
 use crate::training::signals::Signals;
 use crate::ui::output::WithHint;
 
-/// From one drawing to the next; keys are answered at once.
+/// The time between two drawings. Keys are handled at once.
 const REFRESH: Duration = Duration::from_millis(500);
 
-/// Whether the terminal is ours.
+/// Whether the terminal is in the dashboard's mode and has to be restored.
 static IS_OURS: AtomicBool = AtomicBool::new(false);
-static PANICS_ARE_SHOWN: Once = Once::new();
+static HOOK_IS_SET: Once = Once::new();
 
-/// The dashboard while it is shown.
+/// A dashboard that is being shown.
 pub struct Tui {
     screen: Arc<Mutex<Screen>>,
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// An error where there is no terminal to show it on.
+/// Checks that standard input and standard output are a terminal.
+///
+/// # Errors
+/// If one of them is not.
 pub fn check_terminal() -> Result<()> {
     for (is_terminal, name) in
         [(io::stdin().is_terminal(), "standard input"), (io::stdout().is_terminal(), "standard output")]
     {
         if !is_terminal {
-            let hint = "leave --tui out: the training's lines and TensorBoard's files tell the same";
-            bail!(WithHint::usage(format!("--tui needs a terminal: {name} is none"), hint));
+            let hint = "leave --tui out: the training's lines and TensorBoard's files have the same figures";
+            bail!(WithHint::usage(format!("--tui needs a terminal: {name} is not one"), hint));
         }
     }
     Ok(())
 }
 
-/// Gives the terminal back, if it is ours.
-fn give_back() {
+/// Restores the terminal, if it is in the dashboard's mode.
+fn restore_terminal() {
     if IS_OURS.swap(false, Ordering::SeqCst) {
-        // Should one of them fail there is nobody left to tell.
+        // There is no terminal to report a failure on.
         let _ = disable_raw_mode();
         let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
     }
 }
 
-fn take() -> Result<Terminal<CrosstermBackend<Stdout>>> {
-    PANICS_ARE_SHOWN.call_once(|| {
+fn take_terminal() -> Result<Terminal<CrosstermBackend<Stdout>>> {
+    HOOK_IS_SET.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            give_back();
+            restore_terminal();
             before(panic);
         }));
     });
-    enable_raw_mode().context("--tui: the terminal cannot be taken")?;
+    enable_raw_mode().context("--tui: the terminal's mode cannot be set")?;
     IS_OURS.store(true, Ordering::SeqCst);
     let terminal =
         execute!(io::stdout(), EnterAlternateScreen).and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
-    terminal.context("--tui: the terminal cannot be drawn on").inspect_err(|_| give_back())
+    terminal.context("--tui: the terminal cannot be drawn on").inspect_err(|_| restore_terminal())
 }
 
 impl Tui {
-    /// Takes the terminal and shows `screen` on it from now on.
+    /// Takes over the terminal and shows `screen` until [`end`](Self::end).
     pub fn start(screen: Screen, signals: Signals) -> Result<Tui> {
-        let terminal = take()?;
+        let terminal = take_terminal()?;
         let (screen, end) = (Arc::new(Mutex::new(screen)), Arc::new(AtomicBool::new(false)));
-        let shown = Shown { screen: Arc::clone(&screen), end: Arc::clone(&end), signals };
-        let thread = std::thread::Builder::new().name("dashboard".to_owned()).spawn(move || shown.run(terminal));
-        let thread = Some(thread.context("--tui: no thread to draw with").inspect_err(|_| give_back())?);
+        let drawing = Drawing { screen: Arc::clone(&screen), end: Arc::clone(&end), signals };
+        let thread = std::thread::Builder::new().name("dashboard".to_owned()).spawn(move || drawing.run(terminal));
+        let thread =
+            Some(thread.context("--tui: cannot start the thread that draws").inspect_err(|_| restore_terminal())?);
         Ok(Tui { screen, end, thread })
     }
 
-    /// What is shown, to change.
+    /// Locks what is shown, for an update.
     pub fn screen(&self) -> MutexGuard<'_, Screen> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the terminal back.
+    /// Stops drawing and restores the terminal.
     pub fn end(&mut self) {
         self.end.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
-            // It ends within a refresh; should it have panicked, that has been told.
+            // It ends within a refresh. If it has panicked, the hook has reported that.
             let _ = thread.join();
         }
-        give_back();
+        restore_terminal();
     }
 }
 
@@ -111,78 +116,78 @@ impl Drop for Tui {
     }
 }
 
-/// What the drawing thread has.
-struct Shown {
+/// The state of the drawing thread.
+struct Drawing {
     screen: Arc<Mutex<Screen>>,
     end: Arc<AtomicBool>,
     signals: Signals,
 }
 
-/// What a key asks for.
+/// What a key requests of the training.
 #[derive(Debug, PartialEq)]
-enum Asked {
-    Nothing,
-    /// An end after the step under way.
+enum KeyRequest {
+    None,
+    /// To stop after the current step.
     Stop,
-    /// An end at once: it was asked for once more.
-    Abandon,
+    /// To exit at once, when a stop was requested before.
+    Abort,
 }
 
-impl Shown {
+impl Drawing {
     fn run(self, mut terminal: Terminal<CrosstermBackend<Stdout>>) {
         while !self.end.load(Ordering::SeqCst) {
-            // A copy, so that a terminal that does not take what is written holds up no step.
+            // A copy, so that no step waits for a terminal that blocks.
             let screen = {
                 let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
-                screen.look_around();
+                screen.update_figures();
                 screen.is_stopping |= self.signals.stop_requested();
                 screen.clone()
             };
             if terminal.draw(|frame| draw::draw(frame, &screen)).is_err() {
-                // The terminal is gone; the training goes on, and a signal still ends it.
-                return give_back();
+                // The terminal is gone. The training continues, and a signal still stops it.
+                return restore_terminal();
             }
             match event::poll(REFRESH) {
-                Ok(true) => self.answer(),
+                Ok(true) => self.handle_event(),
                 Ok(false) => {}
-                Err(_) => return give_back(),
+                Err(_) => return restore_terminal(),
             }
         }
     }
 
-    fn answer(&self) {
+    fn handle_event(&self) {
         let Ok(Event::Key(key)) = event::read() else { return };
-        let asked = answer_key(&mut self.screen.lock().unwrap_or_else(PoisonError::into_inner), key);
-        match asked {
-            Asked::Nothing => {}
-            Asked::Stop => self.signals.request_stop(),
-            Asked::Abandon => {
-                give_back();
-                self.signals.abandon();
+        let request = handle_key(&mut self.screen.lock().unwrap_or_else(PoisonError::into_inner), key);
+        match request {
+            KeyRequest::None => {}
+            KeyRequest::Stop => self.signals.request_stop(),
+            KeyRequest::Abort => {
+                restore_terminal();
+                self.signals.abort();
             }
         }
     }
 }
 
-/// What a key does to the screen, and what it asks of the training.
-fn answer_key(screen: &mut Screen, key: KeyEvent) -> Asked {
+/// Updates the screen for a key and returns what the key requests.
+fn handle_key(screen: &mut Screen, key: KeyEvent) -> KeyRequest {
     if key.kind == KeyEventKind::Release {
-        return Asked::Nothing;
+        return KeyRequest::None;
     }
     let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
-        _ if is_interrupt && screen.is_stopping => return Asked::Abandon,
+        _ if is_interrupt && screen.is_stopping => return KeyRequest::Abort,
         _ if is_interrupt => {}
         KeyCode::Char('y' | 'Y') | KeyCode::Enter if screen.is_asking => {}
         KeyCode::Char('q' | 'Q') if !screen.is_stopping && !screen.is_asking => {
             screen.is_asking = true;
-            return Asked::Nothing;
+            return KeyRequest::None;
         }
         _ => {
             screen.is_asking = false;
-            return Asked::Nothing;
+            return KeyRequest::None;
         }
     }
     (screen.is_asking, screen.is_stopping) = (false, true);
-    Asked::Stop
+    KeyRequest::Stop
 }

@@ -1,4 +1,4 @@
-//! What the dashboard shows, apart from how.
+//! The contents of the dashboard, without their layout.
 
 use std::time::{Duration, Instant};
 
@@ -6,25 +6,25 @@ use calame::run::metrics::Record;
 
 use crate::training::memory;
 
-/// Points of a curve: more than the widest terminal has dots.
+/// The most points of a curve: more than the widest terminal has columns of dots.
 const MAX_POINTS: usize = 1024;
-/// Steps that speed and what is left are reckoned from.
+/// The number of recent steps from which the remaining time is estimated.
 const RECENT_STEPS: usize = 20;
-/// Lines of the log that are kept.
+/// The most lines of the log that are kept.
 const MAX_LINES: usize = 200;
 
-/// A curve of bounded length: where it grows beyond, each two points become one.
+/// A curve of bounded length: when it has too many points, each two are merged into one.
 #[derive(Clone, Debug, Default)]
 pub struct Curve {
     points: Vec<(f64, f64)>,
-    /// Values that make a point.
+    /// The number of values that are averaged into a point.
     per_point: u32,
-    /// The point under way: how many values, their sums.
+    /// The values of the next point so far: their number, the sum of x, the sum of y.
     pending: (u32, f64, f64),
 }
 
 impl Curve {
-    /// Adds a value; one that is not finite is left out.
+    /// Adds a value. One that is not finite is skipped.
     pub fn add(&mut self, x: f64, y: f64) {
         if !y.is_finite() {
             return;
@@ -44,12 +44,12 @@ impl Curve {
         }
     }
 
-    /// Its points, by x.
+    /// The points (x, y) in the order of x.
     pub fn points(&self) -> &[(f64, f64)] {
         &self.points
     }
 
-    /// Lowest and highest value; None while there is none.
+    /// The lowest and the highest value, or none if there are no points.
     pub fn range(&self) -> Option<(f64, f64)> {
         let ys = || self.points.iter().map(|p| p.1);
         let range = (ys().fold(f64::INFINITY, f64::min), ys().fold(f64::NEG_INFINITY, f64::max));
@@ -57,24 +57,24 @@ impl Curve {
     }
 }
 
-/// What does not change while a training runs.
+/// Figures that do not change during a training.
 #[derive(Clone, Debug, Default)]
 pub struct About {
-    /// The run's folder.
+    /// The path of the run's folder, for the header.
     pub run: String,
-    /// Preset and device, in a few words.
+    /// The preset and the device in a few words, for the header.
     pub model: String,
     /// Steps of the whole training.
     pub n_steps_total: u64,
     /// Epochs of the whole training.
     pub n_epochs: u64,
-    /// Tokens of a step.
+    /// Tokens per step, over all accumulated batches.
     pub tokens_per_step: u64,
-    /// Operations of a step.
+    /// Floating-point operations per step.
     pub step_operations: f64,
-    /// Operations a second that the machine does in registers.
+    /// Operations per second that the machine reaches in registers.
     pub peak: f64,
-    /// Memory as planned.
+    /// The memory of the whole training as planned, in bytes; 0 if unknown.
     pub planned_bytes: u64,
 }
 
@@ -89,7 +89,7 @@ pub struct LastStep {
     pub tokens_per_second: f64,
 }
 
-/// Everything that the dashboard shows.
+/// Everything that the dashboard shows, apart from the layout.
 #[derive(Clone, Debug)]
 pub struct Screen {
     pub about: About,
@@ -107,14 +107,14 @@ pub struct Screen {
     pub sample: String,
     pub lines: Vec<String>,
     pub held_bytes: Option<u64>,
-    /// q was pressed, and waits for an answer.
+    /// Whether q was pressed and the question is shown.
     pub is_asking: bool,
-    /// The training ends after the step under way.
+    /// Whether the training stops after the current step.
     pub is_stopping: bool,
-    /// Since the training began, when it was last looked at.
+    /// The time since this program started training, as of the last update.
     pub running: Duration,
     started: Instant,
-    /// When the last steps ended, evaluations between them included.
+    /// When each of the last steps ended. The intervals include evaluations.
     ends: Vec<Duration>,
 }
 
@@ -142,8 +142,8 @@ impl Screen {
         }
     }
 
-    /// What a run's metrics tell; those of a resumed run are told from the start.
-    pub fn take(&mut self, record: &Record) {
+    /// Adds a record of the run's metrics. For a resumed run, all earlier records are added first.
+    pub fn add(&mut self, record: &Record) {
         match record {
             Record::Step { step, epoch, loss, lr, grad_norm, tokens_per_second, .. } => {
                 let x = *step as f64;
@@ -175,16 +175,16 @@ impl Screen {
         }
     }
 
-    /// The training stands where it did after `n_steps_done` steps, which `records` tell of; what came after is void.
-    pub fn go_back(&mut self, records: &[Record], n_steps_done: u64) {
+    /// Resets the curves to the state after `n_steps_done` steps, from the records up to there.
+    pub fn roll_back(&mut self, records: &[Record], n_steps_done: u64) {
         let Screen { about, sample, lines, held_bytes, is_asking, is_stopping, running, started, ends, .. } =
             self.clone();
         let fresh = Screen::new(about, n_steps_done);
         *self = Screen { sample, lines, held_bytes, is_asking, is_stopping, running, started, ends, ..fresh };
-        records.iter().for_each(|record| self.take(record));
+        records.iter().for_each(|record| self.add(record));
     }
 
-    /// A step has ended now.
+    /// Notes that a step has ended now.
     pub fn step_ended(&mut self) {
         let now = self.started.elapsed();
         self.step_ended_at(now);
@@ -197,7 +197,7 @@ impl Screen {
         self.ends.push(now);
     }
 
-    /// Seconds that are left at the pace of the last steps; None before there is one.
+    /// The remaining seconds at the pace of the last steps, or none before the second step.
     pub fn seconds_left(&self) -> Option<f64> {
         let (first, last) = (self.ends.first()?, self.ends.last()?);
         let n_steps = self.ends.len() - 1;
@@ -218,8 +218,8 @@ impl Screen {
         self.lines.drain(..surplus);
     }
 
-    /// What changes by itself: memory, time.
-    pub fn look_around(&mut self) {
+    /// Updates the figures that change between records: memory and running time.
+    pub fn update_figures(&mut self) {
         self.held_bytes = memory::held_bytes();
         self.running = self.started.elapsed();
     }

@@ -1,4 +1,4 @@
-//! The dashboard on a terminal that is only a buffer, at the smallest size that it is made for and at a large one.
+//! The dashboard drawn into a buffer, at the smallest supported size and at a large one.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::screen::{About, Curve, Screen};
-use super::{Asked, answer_key, draw};
+use super::{KeyRequest, draw, handle_key};
 
 fn about() -> About {
     About {
@@ -23,7 +23,7 @@ fn about() -> About {
     }
 }
 
-/// A training of `n_steps` steps of two seconds.
+/// The screen after `n_steps` steps of two seconds each.
 fn after(n_steps: u64, grad_norm: Option<f32>) -> Screen {
     let mut screen = Screen::new(about(), 0);
     screen.held_bytes = Some(2_850_000_000);
@@ -31,7 +31,7 @@ fn after(n_steps: u64, grad_norm: Option<f32>) -> Screen {
     for step in 0..n_steps {
         let x = step as f32;
         let (epoch, n_tokens_seen) = (step / 79 + 1, (step + 1) * 1024);
-        screen.take(&Record::Step {
+        screen.add(&Record::Step {
             step,
             epoch,
             loss: 1.2 + 9.6 * (-x / 90.0).exp() + 0.4 * ((step * 37 % 11) as f32 / 11.0 - 0.5),
@@ -44,14 +44,14 @@ fn after(n_steps: u64, grad_norm: Option<f32>) -> Screen {
         screen.step_ended_at(Duration::from_secs(2 * step));
         if step % 5 == 0 {
             let (train_loss, val_loss) = (1.0 + 9.0 * (-x / 90.0).exp(), 5.9 + 4.0 * (-x / 40.0).exp() + x / 900.0);
-            screen.take(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds: 1.0 });
+            screen.add(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds: 1.0 });
             screen.log(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"));
         }
         if (step + 1) % 79 == 0 {
             let text = "Every effort moves you know,\" was one of the axioms he laid down across the Sevres and silver \
                         of an exquisitely appointed luncheon-table, when, on a later day, I had again run over from \
                         Monte Carlo; and Mrs. Gisburn, beaming on him, added for my enlightenment.";
-            screen.take(&Record::Sample { step, epoch, prompt: "Every effort moves you".into(), text: text.into() });
+            screen.add(&Record::Sample { step, epoch, prompt: "Every effort moves you".into(), text: text.into() });
         }
     }
     screen
@@ -80,7 +80,7 @@ fn a_large_terminal() {
 }
 
 #[test]
-fn the_beginning_and_the_question() {
+fn the_first_step_and_the_question() {
     let mut screen = after(0, None);
     check("dashboard_first_step", &drawn(&screen, 80, 24));
     screen.is_asking = true;
@@ -91,7 +91,9 @@ fn the_beginning_and_the_question() {
 fn any_size_can_be_drawn() {
     let screen = after(100, Some(1.0));
     for (width, height) in [(1, 1), (20, 5), (79, 23), (120, 36), (400, 100)] {
-        assert!(!drawn(&screen, width, height).is_empty());
+        let shown = drawn(&screen, width, height);
+        assert_eq!(shown.lines().count(), usize::from(height), "{width} × {height}");
+        assert_eq!(shown.contains("step 100 of 790"), width >= 79, "{width} × {height}:\n{shown}");
     }
 }
 
@@ -100,23 +102,23 @@ fn keys_ask_before_they_stop() {
     let key = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE);
     let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     let mut screen = after(3, None);
-    assert_eq!(answer_key(&mut screen, key('y')), Asked::Nothing);
+    assert_eq!(handle_key(&mut screen, key('y')), KeyRequest::None);
     assert!(!screen.is_stopping);
-    assert_eq!(answer_key(&mut screen, key('q')), Asked::Nothing);
+    assert_eq!(handle_key(&mut screen, key('q')), KeyRequest::None);
     assert!(screen.is_asking);
-    assert_eq!(answer_key(&mut screen, key('n')), Asked::Nothing);
+    assert_eq!(handle_key(&mut screen, key('n')), KeyRequest::None);
     assert!(!screen.is_asking && !screen.is_stopping);
-    answer_key(&mut screen, key('q'));
-    assert_eq!(answer_key(&mut screen, key('y')), Asked::Stop);
+    handle_key(&mut screen, key('q'));
+    assert_eq!(handle_key(&mut screen, key('y')), KeyRequest::Stop);
     assert!(screen.is_stopping && !screen.is_asking);
-    assert_eq!(answer_key(&mut screen, key('q')), Asked::Nothing);
-    assert_eq!(answer_key(&mut screen, interrupt), Asked::Abandon);
+    assert_eq!(handle_key(&mut screen, key('q')), KeyRequest::None);
+    assert_eq!(handle_key(&mut screen, interrupt), KeyRequest::Abort);
     let mut screen = after(3, None);
-    assert_eq!(answer_key(&mut screen, interrupt), Asked::Stop);
+    assert_eq!(handle_key(&mut screen, interrupt), KeyRequest::Stop);
 }
 
 #[test]
-fn what_is_left_follows_from_the_last_steps() {
+fn the_remaining_time_follows_from_the_last_steps() {
     let screen = after(400, None);
     assert!((screen.seconds_left().unwrap() - 780.0).abs() < 1e-9);
     assert_eq!(after(1, None).seconds_left(), None);
@@ -126,7 +128,7 @@ fn what_is_left_follows_from_the_last_steps() {
 }
 
 #[test]
-fn a_long_curve_keeps_its_shape_in_bounded_room() {
+fn a_long_curve_keeps_its_shape_in_bounded_memory() {
     let mut curve = Curve::default();
     for step in 0..100_000 {
         curve.add(f64::from(step), f64::from(step) * 2.0);

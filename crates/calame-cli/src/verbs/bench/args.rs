@@ -1,4 +1,4 @@
-//! The flags of `calame bench`.
+//! The flags of `calame bench` and its subcommands.
 
 use anyhow::Result;
 use calame::model::{ModelConfig, Preset};
@@ -22,19 +22,19 @@ pub struct StepArgs {
     #[arg(long, value_name = "NAME", default_value = "book")]
     pub preset: String,
 
-    /// Windows of a step
+    /// Number of windows per step
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
 
-    /// Tokens of a window [default: 256, or the model's context where that is less]
+    /// Tokens per window [default: 256, or the model's context if that is less]
     #[arg(long, value_name = "N")]
     pub window: Option<usize>,
 
-    /// Probability of dropping an element [default: the preset's]; products have none
+    /// Dropout probability [default: that of the preset]; ignored by products
     #[arg(long, value_name = "P")]
     pub dropout: Option<f32>,
 
-    /// Rounds to time, after those that only touch memory
+    /// Number of timed rounds, after those that warm up
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub steps: u32,
 
@@ -47,7 +47,10 @@ pub struct StepArgs {
 }
 
 impl StepArgs {
-    /// The model's shape and the window.
+    /// The shape of the model, and the tokens per window.
+    ///
+    /// # Errors
+    /// If the preset is unknown, or dropout or window is out of range.
     pub fn shape(&self) -> Result<(ModelConfig, usize)> {
         let preset: Preset = self.preset.parse().map_err(UsageError::from)?;
         let mut model = preset.config();

@@ -1,4 +1,4 @@
-//! The machine's peaks.
+//! `calame bench machine`: the machine's peak rates of multiplication and memory.
 
 use anyhow::Result;
 use calame::device::Workload;

@@ -1,4 +1,4 @@
-//! `calame bench`: what this machine can do, and how much of it a training step uses.
+//! `calame bench`: measures the machine's peaks and the share of them that a training step reaches.
 
 mod args;
 mod machine;
@@ -10,17 +10,17 @@ use clap::Subcommand;
 
 use args::{MachineArgs, StepArgs};
 
-/// Measure this machine's peaks, and how much of them training reaches.
+/// Measure this machine's peaks, and the share of them that training reaches.
 ///
-/// The peaks are those of a loop that only multiplies in registers, or only goes through memory, measured in the same run
-/// as what they are compared with: on a shared machine they move from minute to minute.
+/// A peak is the rate of a loop that only multiplies in registers, or only streams through memory. It is measured in
+/// the same run as the figures compared with it, because on a shared machine it changes from minute to minute.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame bench machine
   calame bench train                                     the report's step, 163M parameters
   calame bench train --preset gpt2 --window 1024 --dropout 0
   calame bench train --preset book --batch-size 2 --window 256 --precision bf16 --json
-  calame bench products --precision f32                  the step's matrix products, each by itself")]
+  calame bench products --precision f32                  the matrix products of a step, separately")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -28,11 +28,11 @@ pub struct Args {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Peaks of this machine: multiplication in f32 and bf16, memory
+    /// Measure the peaks of this machine: multiplication in f32 and bf16, memory
     Machine(MachineArgs),
-    /// A training step of a preset, phase by phase
+    /// Measure a training step of a preset by phase
     Train(StepArgs),
-    /// The matrix products of a training step, each by itself
+    /// Measure each matrix product of a training step separately
     Products(StepArgs),
 }
 

@@ -1,4 +1,4 @@
-//! The matrix products of a training step, each by itself.
+//! `calame bench products`: the matrix products of a training step, timed separately.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::training::device;
 use crate::training::peaks::{Peak, median};
 use crate::ui::output::{print, print_json};
 
-/// A linear layer of the model, and how often a step runs it.
+/// A linear layer of the model, and the number of its calls per step.
 struct Layer {
     name: &'static str,
     n_calls: f64,
@@ -24,7 +24,7 @@ struct Layer {
     outs: usize,
 }
 
-/// One of a layer's three products.
+/// One of the three products of a layer: forward, and the two of backward.
 #[derive(Clone, Copy)]
 enum Which {
     Y,
@@ -87,7 +87,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
         }));
     }
     print(&format!(
-        "products of a step of {}, batch {} x {window}, {} on {} threads ({}) {}\n\n{}\nall    {:.0} ms, {:.1} GFLOP/s of \
+        "matrix products of a step of {}, batch {} x {window}, {} on {} threads ({}) {}\n\n{}\ntotal  {:.0} ms, {:.1} GFLOP/s of \
          {:.1}: {share_of_peak:.3} of the peak\n",
         args.preset,
         args.batch_size,
@@ -104,7 +104,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
 
 fn table(timed: &[Timed], peak: f64) -> String {
     let mut text =
-        format!("{:12} {:8} {:>6} {:>9} {:>9} {:>6}\n", "layer", "product", "a step", "ms", "GFLOP/s", "share");
+        format!("{:12} {:8} {:>6} {:>9} {:>9} {:>6}\n", "layer", "product", "calls", "ms", "GFLOP/s", "share");
     for t in timed {
         let rate = t.n_operations / t.seconds;
         text += &format!(
@@ -120,7 +120,7 @@ fn table(timed: &[Timed], peak: f64) -> String {
     text
 }
 
-/// The linear layers of a model on `n_rows` tokens, and its head, which takes them by chunks.
+/// The linear layers of a model on `n_rows` tokens, and its head, which processes them in chunks.
 fn layers(model: &ModelConfig, n_rows: usize) -> Vec<Layer> {
     let (c, l) = (model.n_embd, model.n_layer);
     let layer = |name, ins, outs| Layer { name, n_calls: l as f64, rows: n_rows, ins, outs };
@@ -130,7 +130,7 @@ fn layers(model: &ModelConfig, n_rows: usize) -> Vec<Layer> {
         layer("attn.c_proj", c, c),
         layer("c_fc", c, 4 * c),
         layer("mlp.c_proj", 4 * c, c),
-        // The last chunk may be shorter: as many whole ones as make the step's rows.
+        // The last chunk may be shorter, so the number of calls need not be whole.
         Layer { name: "lm_head", n_calls: n_rows as f64 / chunk as f64, rows: chunk, ins: c, outs: model.vocab_size },
     ]
 }
@@ -158,7 +158,7 @@ impl Arrays {
         }
     }
 
-    /// The median of `n` calls after one that is not counted, the peak measured between them.
+    /// The median seconds of `n` calls, after one that is not counted. The peak is measured between the calls.
     fn time(&mut self, dev: &Device, which: Which, n: u32, peak: &mut Peak) -> f64 {
         let none = &mut Tensor::absent();
         let mut once = || {

@@ -1,4 +1,4 @@
-//! A training step, phase by phase, against what the machine could do.
+//! `calame bench train`: the phases of a training step, compared with the machine's peaks.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,21 +17,21 @@ use crate::training::peaks::{Memory, Peak, median};
 use crate::training::{device, memory};
 use crate::ui::output::{grouped, note, print, print_json};
 
-/// Steps before those that are timed: the first touches memory that the later ones find.
+/// Steps before those that are timed: the first one touches all memory for the first time.
 const WARM_STEPS: u32 = 2;
 
-/// The optimizer of `calame train`.
+/// The optimizer of `calame train`, as the report names it.
 const OPTIMIZER: &str = "AdamW fused into backward";
 
-/// What was measured.
+/// The measurements of a benchmark.
 struct Measured {
     step_seconds: Vec<f64>,
     first_step_seconds: f64,
     phases: Vec<(Phase, PhaseTotal)>,
-    /// Operations a second that the multiplication loop reached between the steps.
+    /// Operations per second that the multiplication loop reached between the steps.
     peak: f64,
     memory: Memory,
-    /// The most memory that the process has held at a time, where the system tells.
+    /// The peak memory of the process, if the system reports it.
     peak_memory_bytes: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ pub fn run(args: &StepArgs) -> Result<()> {
     report(args, &config, &resolved, &dev, &measured)
 }
 
-/// The settings of a training run, with the shape that was asked for.
+/// The settings of a training run of the given shape.
 fn run_config(args: &StepArgs, model: &ModelConfig, window: usize) -> Result<RunConfig> {
     let preset = args.preset.parse().context("the preset was checked")?;
     let mut config = RunConfig::of_preset(preset);
@@ -62,7 +62,7 @@ fn run_config(args: &StepArgs, model: &ModelConfig, window: usize) -> Result<Run
     Ok(config)
 }
 
-/// Random tokens, enough for some steps.
+/// Random tokens, enough for a few steps.
 fn splits(config: &RunConfig) -> Result<Splits> {
     let mut random = rng::Sequence::new(rng::stream(1, rng::Purpose::Sampling, 0));
     let windows = |n: usize, random: &mut rng::Sequence| -> Result<Windows> {
@@ -80,7 +80,7 @@ fn measure(dev: &Device, trainer: &mut Trainer<'_>, n_steps: u32) -> Result<Meas
         peak.run(dev);
         let start = Instant::now();
         let report = trainer.step()?;
-        // Such a step has no backward: its time would pass for a fast one.
+        // A step whose loss is not finite has no backward pass and would look fast.
         anyhow::ensure!(report.loss.is_finite(), "the loss of step {} is {}", report.step, report.loss);
         Ok(start.elapsed().as_secs_f64())
     };
@@ -91,13 +91,13 @@ fn measure(dev: &Device, trainer: &mut Trainer<'_>, n_steps: u32) -> Result<Meas
     dev.take_profile();
     let step_seconds = (0..n_steps).map(|_| timed(trainer)).collect::<Result<_>>()?;
     let phases = dev.take_profile().into_iter().filter(|(_, total)| total.n_calls > 0).collect();
-    // Before the array that the memory's speed is measured with.
+    // Read before the array for measuring memory is allocated.
     let peak_memory_bytes = memory::peak_bytes();
     let (peak, memory) = (peak.operations_per_second(), Memory::of(dev));
     Ok(Measured { step_seconds, first_step_seconds, phases, peak, memory, peak_memory_bytes })
 }
 
-/// Seconds that a phase would take if nothing but the machine's peaks held it up.
+/// The seconds that a phase would take at the machine's peak rates.
 fn floor_seconds(total: &PhaseTotal, measured: &Measured) -> f64 {
     (total.work.n_operations / measured.peak).max(total.work.n_bytes / measured.memory.update)
 }
@@ -110,7 +110,7 @@ fn report(
     measured: &Measured,
 ) -> Result<()> {
     let (b, t) = (config.data.batch_size, config.data.window);
-    let [least, step_seconds, most] = spread(&measured.step_seconds);
+    let [min, step_seconds, max] = spread(&measured.step_seconds);
     let n_operations = config.model.step_operations(b, t);
     let share_of_peak = n_operations / step_seconds / measured.peak;
     let tokens_per_second = (b * t) as f64 / step_seconds;
@@ -120,18 +120,18 @@ fn report(
             "preset": args.preset, "batch_size": b, "window": t, "dropout": config.model.dropout,
             "precision": resolved.precision, "threads": resolved.threads, "instruction_set": resolved.instruction_set,
             "n_parameters": config.model.n_parameters(), "step_operations": n_operations, "optimizer": OPTIMIZER,
-            "phases": phases_json(measured), "step_ms_min": 1e3 * least, "step_ms_max": 1e3 * most,
+            "phases": phases_json(measured), "step_ms_min": 1e3 * min, "step_ms_max": 1e3 * max,
             "first_step_ms": 1e3 * measured.first_step_seconds,
             "peak_operations_per_second": measured.peak, "update_bytes_per_second": measured.memory.update,
             "step_ms": 1e3 * step_seconds, "tokens_per_second": tokens_per_second,
             "share_of_peak": share_of_peak, "peak_memory_bytes": peak_memory_bytes,
         }));
     }
-    let memory = peak_memory_bytes.map_or(String::new(), |n| format!("memory {:.2} GB at most\n", n as f64 / 1e9));
+    let memory = peak_memory_bytes.map_or(String::new(), |n| format!("memory {:.2} GB at its peak\n", n as f64 / 1e9));
     print(&format!(
         "{}: {} parameters, batch {b} x {t}, dropout {}, {OPTIMIZER}\n\
          {} on {} threads ({}) {}\n\
-         at most {:.0} GFLOP/s in registers, {:.0} GB/s of memory read and written\n\n{}\n\
+         peaks: {:.0} GFLOP/s in registers, {:.0} GB/s of memory read and written\n\n{}\n\
          step   {:.0} ms ({:.0} to {:.0}), the first {:.0} ms\n\
          speed  {tokens_per_second:.0} tokens/s, {share_of_peak:.2} of the peak\n{memory}",
         args.preset,
@@ -145,16 +145,16 @@ fn report(
         measured.memory.update / 1e9,
         table(measured),
         1e3 * step_seconds,
-        1e3 * least,
-        1e3 * most,
+        1e3 * min,
+        1e3 * max,
         1e3 * measured.first_step_seconds,
     ))
 }
 
-/// Least, median, most.
+/// The minimum, the median and the maximum.
 fn spread(seconds: &[f64]) -> [f64; 3] {
-    let least = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    [least, median(seconds.to_vec()), seconds.iter().copied().fold(0.0, f64::max)]
+    let min = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    [min, median(seconds.to_vec()), seconds.iter().copied().fold(0.0, f64::max)]
 }
 
 fn phases_json(measured: &Measured) -> Vec<serde_json::Value> {
@@ -166,7 +166,7 @@ fn phases_json(measured: &Measured) -> Vec<serde_json::Value> {
     measured.phases.iter().map(of).collect()
 }
 
-/// Means over the steps, the largest first; "floor" is what the machine's peaks would allow.
+/// The phases with their means over the steps, the longest first. "floor" is the time at the machine's peak rates.
 fn table(measured: &Measured) -> String {
     let n_steps = measured.step_seconds.len() as f64;
     let mean = measured.step_seconds.iter().sum::<f64>() / n_steps;

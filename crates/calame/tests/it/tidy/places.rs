@@ -13,8 +13,11 @@ const MAY_OPEN_FILES: [&str; 6] = [
     "crates/calame/src/run",
 ];
 
-/// Where `Storage`, the enum of a tensor's memory, may be named.
-const MAY_NAME_STORAGE: [&str; 2] = ["crates/calame/src/ops", "crates/calame/src/tensor"];
+/// Where the variants of `Storage`, the enum of a tensor's memory, may be named.
+const MAY_MATCH_STORAGE: [&str; 2] = ["crates/calame/src/ops", "crates/calame/src/tensor"];
+
+/// Where the type may be named too: what a device must implement includes taking memory.
+const MAY_NAME_STORAGE: [&str; 1] = ["crates/calame/src/device"];
 
 /// Where a tensor's elements may be read and written as slices.
 const MAY_READ_ELEMENTS: [&str; 3] = ["crates/calame/src/ops", "crates/calame/src/tensor", "crates/calame/src/formats"];
@@ -125,20 +128,19 @@ pub fn file_opening(sources: &[Source]) -> Vec<Breach> {
     breaches
 }
 
-/// Uses of `Storage` outside [`MAY_NAME_STORAGE`]: the type by its path or import, and its variants.
+/// Uses of `Storage` outside [`MAY_MATCH_STORAGE`]: its variants, and outside [`MAY_NAME_STORAGE`] also the type by its path
+/// or import.
 pub fn storage_variants(sources: &[Source]) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for source in sources.iter().filter(|source| source.module().is_some() && !source.is_in(&MAY_NAME_STORAGE)) {
+    for source in sources.iter().filter(|source| source.module().is_some() && !source.is_in(&MAY_MATCH_STORAGE)) {
         for path in source.paths() {
             let Some(at) = path.segments.iter().position(|segment| segment == "Storage") else {
                 continue;
             };
             // A variant of another enum may have the name.
-            let is_type = match at {
-                0 => path.segments.len() > 1,
-                at => path.segments[at - 1].starts_with(char::is_lowercase),
-            };
-            if is_type {
+            let is_type = at == 0 || path.segments[at - 1].starts_with(char::is_lowercase);
+            let is_variant = at + 1 < path.segments.len();
+            if is_type && (is_variant || (at > 0 && !source.is_in(&MAY_NAME_STORAGE))) {
                 let rule = "only ops/ and tensor/ match on a tensor's storage (ARCHITECTURE.md)";
                 breaches.push(source.breach(path.line, format!("`{}`: {rule}", path.segments.join("::"))));
             }
@@ -271,6 +273,9 @@ fn storage_named_elsewhere_is_found() {
     ] {
         assert!(in_file("formats/torch/pickle.rs", text).is_empty(), "{text}");
     }
+    let device = |text: &str| in_file("device/backend.rs", text);
+    assert!(device("use crate::tensor::Storage; trait Backend { fn zeros(&self) -> Storage; }").is_empty());
+    assert_eq!(device("use crate::tensor::Storage;\nfn f() { matches!(s, Storage::F32(_)) }"), [2]);
 }
 
 #[test]
