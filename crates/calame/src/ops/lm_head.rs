@@ -26,7 +26,7 @@ impl LossScratch {
         LossScratch { logits: alloc.zeros([chunk_rows(n_rows).min(n_rows), n_vocab]), losses: alloc.zeros([n_rows]) }
     }
 
-    /// The loss of each row of the last call, [R]: not weighted, 0 where the weight is 0.
+    /// The loss of each row of the last call, \[R\]: not weighted, 0 where the weight is 0.
     pub fn losses(&self) -> &Tensor {
         &self.losses
     }

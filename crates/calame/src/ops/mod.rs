@@ -2,7 +2,7 @@
 //!
 //! The first argument of each is the [`Device`]; what is written is `&mut`, and overwritten unless the name ends in `_add`
 //! or the argument is a gradient of a parameter (`grad`, `dweight`, `dbias`), which is added to, and left alone where it is
-//! absent. Each operation is timed under its [`Phase`](crate::device::Phase) and then computed by the device's
+//! absent. Each operation is timed under its [`Phase`] and then computed by the device's
 //! [`Backend`](crate::device::Backend).
 
 mod attention;
