@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 
-use calame::checkpoint::load_model;
 use calame::device::Device;
+use calame::formats::load_model;
 use calame::infer::{SamplerConfig, TextGeneration, TextOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,8 @@ use calame::data::Splits;
 use calame::device::Workload;
 use calame::infer::{TextOptions, generate_text};
 use calame::model::Preset;
-use calame::train::{Recorder, RunConfig, Trainer};
+use calame::run::Recorder;
+use calame::train::{RunConfig, Trainer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -7,18 +7,19 @@ use std::fmt::{Debug, Display};
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{Format, ModelFile, OnnxFile, Progress, TorchFile, load_model, load_training, write_gguf};
 use calame::data::documents::{Meter, PIECE_BYTES};
 use calame::data::prepare::{PrepareOptions, Texts};
 use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
+use calame::formats::{Format, ModelFile, OnnxFile, TorchFile, load_model, write_gguf};
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::ops::{self, Device, Isa, Precision};
 use calame::quant::dequantize;
+use calame::run::RunFolder;
+use calame::run::metrics::{self, MetricsWriter};
+use calame::run::plot::{self, PlotError};
 use calame::tensor::Alloc;
 use calame::tokenizer::{self, Special};
-use calame::train::metrics::{self, MetricsWriter};
-use calame::train::plot::{self, PlotError};
-use calame::train::{RunConfig, RunFolder};
+use calame::train::{Progress, RunConfig, load_training};
 
 /// The shape that a training checkpoint is read into: every kind of parameter, a few hundred bytes.
 pub fn tiny_model() -> ModelConfig {

@@ -5,11 +5,11 @@
 //!
 //! # Training
 //!
-//! A run is a [`train::RunConfig`]. A [`train::Trainer`] makes its steps, and a [`train::Recorder`] writes what they measure,
+//! A run is a [`train::RunConfig`]. A [`train::Trainer`] makes its steps, and a [`run::Recorder`] writes what they measure,
 //! and the resulting model, into the run's folder.
 //!
 //! ```
-//! use calame::{data::Splits, device::Workload, model::Preset, train::{Recorder, RunConfig, Trainer}};
+//! use calame::{data::Splits, device::Workload, model::Preset, run::Recorder, train::{RunConfig, Trainer}};
 //!
 //! # let folder = tempfile::tempdir()?;
 //! # let run = folder.path().join("run");
@@ -33,14 +33,14 @@
 //! # Generating text
 //!
 //! ```
-//! use calame::{checkpoint::load_model, device::Device, infer::{TextOptions, generate_text}};
+//! use calame::{device::Device, formats::load_model, infer::{TextOptions, generate_text}};
 //!
 //! # let (run, dev) = (tempfile::tempdir()?, Device::default_cpu());
 //! # let tokenizer = calame::tokenizer::SimpleTokenizer::v2("A reed pen writes what the hand decides.")?;
 //! # let vocab_size = calame::tokenizer::Tokenizer::n_vocab(&tokenizer);
 //! # let config = calame::model::ModelConfig { vocab_size, ..calame::model::Preset::Tiny.config() };
 //! # let gpt = calame::model::Gpt::fresh(&dev, &config, 1);
-//! # calame::checkpoint::save_model(&run.path().join("model"), &gpt, Some(&tokenizer))?;
+//! # calame::formats::save_model(&run.path().join("model"), &gpt, Some(&tokenizer))?;
 //! let saved = load_model(run.path())?;
 //! let tokenizer = saved.tokenizer.ok_or("the model has no tokenizer")?;
 //! let dev = Device::default_cpu();
@@ -61,9 +61,11 @@
 //! - [`model`]: the layers, the model, its parameters and gradients, the pages of keys and values.
 //! - [`tokenizer`]: text to token ids and back.
 //! - [`data`]: texts, windows, batches; texts larger than memory as shards.
-//! - [`train`]: the configuration of a run, the training loop, the run's folder.
+//! - [`train`]: the configuration of a run, the training loop, checkpoints.
+//! - [`run`]: what a run leaves in its folder.
+//! - [`plan`]: what a run will need.
 //! - [`infer`]: drawing tokens, and text from a prompt.
-//! - [`checkpoint`]: models and training states as files, in calame's format and in those of other programs.
+//! - [`formats`]: model files, in calame's format and in those of other programs.
 //! - [`quant`]: conversion between number formats of weights.
 //! - [`rng`]: counter-based random numbers, and those of PyTorch.
 //! - [`files`]: atomic replacement, positioned reads, hashes.
@@ -71,15 +73,17 @@
 //! ARCHITECTURE.md in the repository has the dependencies between them and the invariants.
 #![forbid(unsafe_code)]
 
-pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod files;
+pub mod formats;
 pub mod infer;
 pub mod model;
 pub mod ops;
+pub mod plan;
 pub mod quant;
 pub mod rng;
+pub mod run;
 pub mod tensor;
 pub mod tokenizer;
 pub mod train;

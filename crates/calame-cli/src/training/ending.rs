@@ -4,13 +4,13 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use calame::checkpoint::{Best, CheckpointError, Progress, load_model, sound_checkpoint};
 use calame::data::Windows;
+use calame::formats::{CheckpointError, load_model};
 use calame::infer::GenerateError;
 use calame::ops::Device;
-use calame::train::memorisation::{CopySearch, Memorised, RUN_LENGTH};
-use calame::train::metrics::Record;
-use calame::train::{Checkpoints, Observer, Outcome, Remedy, StepFault, Trainer};
+use calame::run::memorisation::{CopySearch, Memorised, RUN_LENGTH};
+use calame::run::metrics::Record;
+use calame::train::{Best, Checkpoints, Observer, Outcome, Progress, Remedy, StepFault, Trainer, sound_checkpoint};
 
 use crate::training::observer::{Follower, sample_tokens, unwrapped};
 use crate::training::runs;

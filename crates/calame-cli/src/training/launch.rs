@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use calame::checkpoint::{SavedModel, sound_checkpoint};
 use calame::device::Workload;
+use calame::formats::SavedModel;
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Isa, Precision};
+use calame::run::RunFolder;
 use calame::tensor::Alloc;
 use calame::tokenizer;
-use calame::train::{Rng, RunConfig, RunFolder};
+use calame::train::{Rng, RunConfig, sound_checkpoint};
 use toml::{Table, Value};
 
 use super::args::TrainArgs;

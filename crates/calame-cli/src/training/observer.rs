@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use calame::checkpoint::{CheckpointError, Progress};
+use calame::formats::CheckpointError;
 use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig};
 use calame::model::Gpt;
 use calame::ops::Device;
+use calame::run::{Recorder, RecorderError, metrics};
 use calame::tokenizer::{Special, Tokenizer};
-use calame::train::metrics;
-use calame::train::{EvaluationReport, Observer, Recorder, RecorderError, SampleConfig, StepReport};
+use calame::train::{EvaluationReport, Observer, Progress, SampleConfig, StepReport};
 
 use crate::ui::display::Display;
 use crate::ui::tui::Screen;

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use calame::model::Preset;
 use calame::ops::Device;
+use calame::plan::{Machine, Plan, TextSize};
 use calame::train::RunConfig;
-use calame::train::plan::{Machine, Plan, TextSize};
 
 use super::launch::{Ready, RunTarget};
 use super::memory;
@@ -145,6 +145,7 @@ fn n_steps_done(target: &RunTarget) -> u64 {
 mod tests {
     use super::*;
     use calame::ops::{Isa, Precision};
+    use calame::run::RunFolder;
 
     fn planned(config: &RunConfig, available_bytes: u64) -> Planned {
         let text =
@@ -176,6 +177,13 @@ mod tests {
     #[test]
     fn a_checkpoints_name_tells_its_step() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(n_steps_done(&RunTarget::New(folder.path().into())), 0);
+        let config = RunConfig::of_preset(Preset::Tiny);
+        let run = RunFolder::create(&folder.path().join("run-7"), &config, "{}", false).unwrap();
+        for (name, n_steps) in [("step-000000", 0), ("step-000123", 123), ("step-1000000", 1_000_000)] {
+            let stopped = RunTarget::Stopped(run.clone(), run.checkpoints().join(name));
+            assert_eq!(n_steps_done(&stopped), n_steps, "{name}");
+        }
+        // A new run has none, whatever its folder is called.
+        assert_eq!(n_steps_done(&RunTarget::New(folder.path().join("step-000123"))), 0);
     }
 }

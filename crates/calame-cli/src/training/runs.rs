@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use calame::checkpoint::{SavedModel, latest_checkpoint, load_model};
+use calame::formats::{SavedModel, load_model};
+use calame::run::metrics::{self, Record};
+use calame::run::{RunFolder, RunFolderError};
 use calame::tokenizer::Tokenizer;
-use calame::train::metrics::{self, Record};
-use calame::train::{RunFolder, RunFolderError};
+use calame::train::latest_checkpoint;
 use time::OffsetDateTime;
 
 use crate::net::hub;

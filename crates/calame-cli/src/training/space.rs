@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use calame::train::plan::Disk;
+use calame::plan::Disk;
 
 use crate::ui::output::{WithHint, note};
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Result;
-use calame::checkpoint::latest_checkpoint;
-use calame::train::metrics::{self, Record};
-use calame::train::{RunConfig, RunFolder};
+use calame::run::RunFolder;
+use calame::run::metrics::{self, Record};
+use calame::train::{RunConfig, latest_checkpoint};
 
 use super::peaks::median;
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows};
+use calame::plan::TextSize;
 use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
-use calame::train::plan::TextSize;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::net::download;

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal};
 use std::time::Instant;
 
 use anyhow::Result;
-use calame::train::RunListener;
-use calame::train::metrics::Record;
+use calame::run::RunListener;
+use calame::run::metrics::Record;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::{PLAIN_PROGRESS, duration, is_closed_pipe, message, note, print};

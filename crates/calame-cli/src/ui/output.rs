@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::Context;
-use calame::checkpoint::CheckpointError;
+use calame::formats::CheckpointError;
+use calame::run::RunFolderError;
 use calame::tokenizer::TokenizerError;
-use calame::train::RunFolderError;
 
 /// The least time between two lines of progress, which are printed where there is no terminal for a bar.
 pub const PLAIN_PROGRESS: Duration = Duration::from_secs(15);

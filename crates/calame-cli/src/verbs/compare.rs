@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use calame::train::plot::{ComparedRun, compare};
+use calame::run::plot::{ComparedRun, compare};
 use serde_json::json;
 use toml::{Table, Value};
 

@@ -71,7 +71,7 @@ enum Format {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SplitArg {
+enum SplitUnit {
     Documents,
     Characters,
 }
@@ -119,7 +119,7 @@ struct PrepareArgs {
     /// How the text is split: by documents at random, or by characters (the last ones are for validation)
     /// [default: characters if all inputs are text files, else documents]
     #[arg(long, value_name = "BY", value_enum)]
-    split: Option<SplitArg>,
+    split: Option<SplitUnit>,
 
     /// Seed of the split by documents
     #[arg(long, value_name = "N", default_value_t = 123)]
@@ -211,9 +211,9 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         shard_tokens: args.shard_tokens.unwrap_or(PrepareOptions::default().shard_tokens),
         val_fraction: args.val_fraction,
         split: match args.split {
-            Some(SplitArg::Characters) => SplitBy::Characters,
+            Some(SplitUnit::Characters) => SplitBy::Characters,
             None if by_characters => SplitBy::Characters,
-            Some(SplitArg::Documents) | None => SplitBy::Documents,
+            Some(SplitUnit::Documents) | None => SplitBy::Documents,
         },
         seed: args.seed,
         end_of_text: args.end_of_text,

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use calame::checkpoint::{ModelFile, OnnxCheck, verify_onnx, write_gguf, write_hugging_face, write_onnx, write_torch};
 use calame::device::Workload;
+use calame::formats::{ModelFile, OnnxCheck, verify_onnx, write_gguf, write_hugging_face, write_onnx, write_torch};
 use calame::model::{ModelConfig, logits_by_parts};
 use calame::ops::{self, Device};
 use calame::tensor::Tensor;

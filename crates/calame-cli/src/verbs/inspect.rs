@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use calame::checkpoint::{ModelFile, StoredTensor};
+use calame::formats::{ModelFile, StoredTensor};
 use serde_json::json;
 
 use crate::net::hub;

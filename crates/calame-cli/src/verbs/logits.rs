@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use calame::checkpoint::write_tensor;
 use calame::device::Workload;
+use calame::formats::write_tensor;
 use calame::ops;
 
 use crate::training::{device, runs};

@@ -1,8 +1,8 @@
 //! `calame plan`: prints the memory, time and disk space that a training needs.
 
 use anyhow::Result;
+use calame::plan::MemoryKind;
 use calame::train::RunConfig;
-use calame::train::plan::MemoryKind;
 use serde_json::json;
 
 use crate::training::args::TrainArgs;

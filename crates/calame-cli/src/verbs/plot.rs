@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use calame::train::{RunFolder, metrics, plot};
+use calame::run::{RunFolder, metrics, plot};
 
 use crate::ui::output::{print, print_json};
 

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use calame::plan::Plan;
+use calame::run::{Recorder, RunFolder, RunLock};
 use calame::tokenizer::Tokenizer;
-use calame::train::plan::Plan;
-use calame::train::{Checkpoints, Observer, Outcome, Recorder, RunConfig, RunFolder, RunLock, Trainer};
+use calame::train::{Checkpoints, Observer, Outcome, RunConfig, Trainer};
 
 use crate::training::args::TrainArgs;
-use crate::training::ending;
 use crate::training::launch::{self, Ready, RunTarget};
 use crate::training::observer::{Follower, unwrapped};
 use crate::training::planned::Planned;
 use crate::training::signals::Signals;
-use crate::training::{device, runs, space};
+use crate::training::{device, ending, runs, space};
 use crate::ui::display::Display;
 use crate::ui::output::{count, grouped};
 use crate::ui::tui::{self, About, Screen};

@@ -107,9 +107,28 @@ fn zero_threads_is_one_for_each_core() {
     let config: toml::Table = place.text("run/config.toml").parse().unwrap();
     let threads = config["device"]["threads"].as_integer().unwrap();
     let allowed = std::thread::available_parallelism().unwrap().get();
-    assert_eq!(threads as usize, allowed.min(num_cpus::get_physical()));
+    assert!((1..=allowed as i64).contains(&threads), "{threads} threads on {allowed} processors");
     assert_eq!(config["device"]["instruction_set"].as_str(), Some("portable"));
     assert_eq!(config["device"]["precision"].as_str(), Some("f32"));
+}
+
+/// Only cores that the process may use count: on one of them there is one thread, however many the machine has.
+#[cfg(target_os = "linux")]
+#[test]
+fn zero_threads_is_one_on_one_core() {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let place = Place::new();
+    // The affinity of this thread alone, which the program inherits.
+    let restricted = std::thread::spawn(move || {
+        let all = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|&cpu| all.is_set(cpu)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        place.succeeds(&train(&["--epochs", "1", "--threads", "0"]));
+        place.text("run/config.toml")
+    });
+    let config: toml::Table = restricted.join().unwrap().parse().unwrap();
+    assert_eq!(config["device"]["threads"].as_integer(), Some(1));
 }
 
 #[test]

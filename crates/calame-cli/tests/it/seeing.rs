@@ -103,7 +103,10 @@ fn event_files_are_written_unless_they_are_not_wanted() {
     assert_eq!(files.len(), 1);
     let name = files[0].file_name().unwrap().to_str().unwrap();
     assert!(name.starts_with("events.out.tfevents.") && name.ends_with(".calame"), "{name}");
-    let events = events(&fs::read(&files[0]).unwrap());
+    let bytes = fs::read(&files[0]).unwrap();
+    // Every event file begins so: the version's record has 24 bytes, and the checksum of that length is masked.
+    assert_eq!(bytes[..12], [0x18, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
+    let events = events(&bytes);
     // The version, 16 steps, 4 evaluations, 2 samples.
     assert_eq!(events.len(), 1 + 16 + 4 + 2);
     let tells = |event: &[u8], tag: &str| event.windows(tag.len()).any(|part| part == tag.as_bytes());
@@ -115,14 +118,14 @@ fn event_files_are_written_unless_they_are_not_wanted() {
     assert!(!place.exists("silent/tensorboard"));
 }
 
-/// A folder of event files that cannot be made ends no training.
+/// A run's file from before the section `[log]` existed.
 #[test]
-fn events_that_cannot_be_written_are_told() {
+fn a_run_without_the_section_of_logs_is_read() {
     let place = Place::with_run();
-    place.write("old/config.toml", place.text("run/config.toml").replace("[log]\ntensorboard = true\n", ""));
-    assert!(!place.text("old/config.toml").contains("[log]"));
+    let config = place.text("run/config.toml").replace("[log]\ntensorboard = true\n", "");
+    assert!(!config.contains("[log]"));
+    place.write("old/config.toml", config);
     place.write("old/metrics.jsonl", place.read("run/metrics.jsonl"));
-    // A run's file from before the section stood in it is still read.
     place.succeeds(&["plot", "old"]);
 }
 

@@ -292,6 +292,21 @@ fn a_plot_that_cannot_be_drawn() {
     }
 }
 
+/// Event files that cannot be written end no training.
+#[test]
+fn events_that_cannot_be_written() {
+    let place = Place::new();
+    unbroken(&place);
+    stopped(&place, Signal::INT);
+    fs::remove_dir_all(place.path("run/tensorboard")).unwrap();
+    place.write("run/tensorboard", "a file");
+    let outcome = place.succeeds(&["train", "--resume", "run"]);
+    let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    let [warning] = warnings[..] else { panic!("{outcome:?}") };
+    assert!(warning.contains("run/tensorboard") && warning.ends_with("the training goes on"), "{warning}");
+    assert_as_unbroken(&place);
+}
+
 /// What the widest instruction set of the machine is plays no part: the run goes on with its own.
 #[test]
 fn a_resumed_run_keeps_its_instruction_set() {

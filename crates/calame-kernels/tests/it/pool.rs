@@ -1,6 +1,7 @@
 //! Tests of the thread pool.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use calame_kernels::{Isa, Pool};
 
@@ -20,16 +21,26 @@ fn every_task_runs_once() {
     }
 }
 
+/// Waits until `holds`; panics where it never does.
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited too long: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Each of two tasks waits for the other: the calling thread alone would not end.
 #[test]
 fn a_sleeping_worker_wakes() {
     let pool = Pool::new(2, Isa::Portable);
     for _ in 0..3 {
-        std::thread::sleep(std::time::Duration::from_millis(30));
-        let count = AtomicUsize::new(0);
-        pool.run(64, |_| {
-            count.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(30));
+        let n_begun = AtomicUsize::new(0);
+        pool.run(2, |_| {
+            n_begun.fetch_add(1, Ordering::SeqCst);
+            wait_until("a worker", || n_begun.load(Ordering::SeqCst) == 2);
         });
-        assert_eq!(count.into_inner(), 64);
     }
 }
 
@@ -53,12 +64,21 @@ fn a_panic_in_a_task_reaches_the_caller_and_the_pool_remains_usable() {
 fn concurrent_callers_run_one_after_another() {
     let pool = Pool::new(2, Isa::Portable);
     let total = AtomicUsize::new(0);
+    // Tasks under way, of each caller.
+    let n_inside = [const { AtomicUsize::new(0) }; 4];
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
+        for caller in 0..4 {
+            let (pool, total, n_inside) = (&pool, &total, &n_inside);
+            scope.spawn(move || {
                 for _ in 0..100 {
                     pool.run(8, |_| {
+                        n_inside[caller].fetch_add(1, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        let others = (0..4).filter(|&other| other != caller);
+                        let n_others: usize = others.map(|other| n_inside[other].load(Ordering::SeqCst)).sum();
+                        assert_eq!(n_others, 0, "tasks of another caller beside those of {caller}");
                         total.fetch_add(1, Ordering::Relaxed);
+                        n_inside[caller].fetch_sub(1, Ordering::SeqCst);
                     });
                 }
             });

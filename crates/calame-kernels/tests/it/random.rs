@@ -32,12 +32,16 @@ fn moments_are_those_of_the_distribution() {
 
 #[test]
 fn fills_are_a_function_of_key_and_index() {
+    let key = Key::from_seed(9).derive(4);
+    let mut uniform = nans(40_001);
+    fill_uniform(&Pool::new(1, Isa::Portable), key, 0.0, 1.0, &mut uniform);
     let mut first: Option<Vec<f32>> = None;
     for_every_pool(|pool| {
         let mut x = nans(40_001);
-        fill_uniform(pool, Key::from_seed(9).derive(4), 0.0, 1.0, &mut x);
+        fill_uniform(pool, key, 0.0, 1.0, &mut x);
+        assert_eq!(x, uniform);
         let mut shorter = nans(20_000);
-        fill_uniform(pool, Key::from_seed(9).derive(4), 0.0, 1.0, &mut shorter);
+        fill_uniform(pool, key, 0.0, 1.0, &mut shorter);
         assert_eq!(shorter, x[..20_000]);
     });
     for isa in Isa::available() {
@@ -73,17 +77,41 @@ fn dropout_equals_its_definition_and_keeps_the_expected_share() {
             }
         });
         let n = 200_000;
-        let kept = (0..n).filter(|&i| keep.factor(i / 5000, i / 100 % 50, i % 100) != 0.0).count() as f64;
+        let factors: Vec<f32> = (0..n).map(|i| keep.factor(i / 5000, i / 100 % 50, i % 100)).collect();
+        // Kept elements make up for the dropped ones: the mean stays.
+        assert!(factors.iter().all(|&factor| factor == 0.0 || (factor * (1.0 - p) - 1.0).abs() < 1e-6));
+        let kept = factors.iter().filter(|&&factor| factor != 0.0).count() as f64;
         let share = f64::from(1.0 - p);
         assert!((kept / n as f64 - share).abs() <= 5.0 * (share * (1.0 - share) / n as f64).sqrt());
     }
+}
+
+/// The factors of a sequence's rows 0 and 1, 500 columns each.
+fn factors(mask: &DropMask<'_>, sequence: usize) -> Vec<f32> {
+    (0..1000).map(|i| mask.factor(sequence, i / 500, i % 500)).collect()
 }
 
 #[test]
 fn masks_depend_on_the_index_in_the_whole_batch() {
     let whole = DropMask::new(Key::from_seed(3), 0, 2, 0.5);
     let second_half = DropMask::new(Key::from_seed(3), 4, 2, 0.5);
-    for column in 0..500 {
-        assert_eq!(whole.factor(4, 1, column), second_half.factor(0, 1, column));
+    assert_eq!(factors(&whole, 4), factors(&second_half, 0));
+    assert_eq!(factors(&whole, 5), factors(&second_half, 1));
+}
+
+/// Two masks of p = 0.5 agree in about half of their elements if one does not follow from the other.
+#[test]
+fn seeds_sites_sequences_and_rows_have_masks_of_their_own() {
+    let mask = |seed, site| DropMask::new(Key::from_seed(seed), 0, site, 0.5);
+    let one = factors(&mask(3, 2), 0);
+    for (what, other) in [
+        ("another seed", factors(&mask(4, 2), 0)),
+        ("another site", factors(&mask(3, 6), 0)),
+        ("another sequence", factors(&mask(3, 2), 1)),
+        ("the next row", [&one[500..], &one[..500]].concat()),
+    ] {
+        let n_same = one.iter().zip(&other).filter(|(a, b)| a == b).count();
+        // Eight standard deviations of 1000 tosses.
+        assert!((374..=626).contains(&n_same), "{what}: {n_same} of 1000 elements agree");
     }
 }

@@ -11,7 +11,7 @@ pub struct FileError {
     pub action: &'static str,
     /// The file or folder it was applied to.
     pub path: PathBuf,
-    /// The system's reason.
+    /// The error that the system returned.
     pub source: io::Error,
 }
 

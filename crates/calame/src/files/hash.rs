@@ -8,7 +8,7 @@ use sha2::Digest;
 
 use super::FileError;
 
-/// Bytes read at a time.
+/// Bytes read at a time: large enough that system calls cost little next to hashing.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// A SHA-256 digest under construction, for data that arrives in pieces.

@@ -1,7 +1,7 @@
 //! Atomic replacement of files and folders: the old one stays in place until the new one is complete and on the disk.
 //!
 //! The new one is written beside its destination as `.NAME.partial`, synced, and renamed; then the parent folder is synced,
-//! so that the new name survives a power cut. What a killed program left under that name is overwritten by the next attempt.
+//! so that the new name survives a power cut. A partial file of a killed program is overwritten by the next attempt.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::FileError;
 
-/// Bytes that are collected before they are written.
+/// Bytes buffered before each write; large enough that system calls cost little next to the disk.
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// Replaces or creates the file at `path` with what `fill` writes.
@@ -313,7 +313,7 @@ mod tests {
             }
         };
         replace_folder(&folder, write("first")).unwrap();
-        // What killed programs left.
+        // Left behind by killed programs.
         for left_over in [unfinished_path(&folder), sibling(&folder, "previous")] {
             fs::create_dir(&left_over).unwrap();
             fs::write(left_over.join("half"), "").unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_removed_already() {
+    fn removing_a_missing_file_succeeds() {
         let parent = tempfile::tempdir().unwrap();
         let (file, folder) = (parent.path().join("file"), parent.path().join("folder"));
         remove_file_if_exists(&file).unwrap();

@@ -1,4 +1,4 @@
-//! One text, token by token.
+//! Generates one sequence, token by token.
 
 use std::ops::Deref;
 
@@ -7,55 +7,55 @@ use crate::model::{ExtendScratch, Gpt, KvError, KvPool, ModelConfig, PageTable, 
 use crate::ops::{self, Device};
 use crate::tensor::{Alloc, Tensor};
 
-/// Tokens of a prompt that go through the model at a time.
+/// Tokens of a prompt that are passed through the model at a time; bounds the scratch memory of a long prompt.
 const CHUNK: usize = 256;
 /// New tokens that memory is reserved for; the list of a longer text grows.
 const MAX_RESERVED: usize = 1 << 20;
 
-/// Why a text cannot be continued.
+/// Why a prompt cannot be continued.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum GenerateError {
-    /// Nothing to continue.
+    /// The prompt contains no token.
     #[error("the prompt is empty: give at least one token to continue from")]
     EmptyPrompt,
-    /// More than the model can see.
+    /// The prompt exceeds the model's context.
     #[error("the prompt has {n_tokens} tokens, the model's context is {n_positions}: shorten it, or keep only its end")]
     PromptTooLong {
-        /// Of the prompt.
+        /// Number of tokens in the prompt.
         n_tokens: usize,
-        /// Of the model.
+        /// Number of positions in the model's context.
         n_positions: usize,
     },
-    /// A token that the model does not have.
+    /// The prompt contains an id outside the model's vocabulary.
     #[error("token {id} is not one of the model's {vocab_size}: was the prompt encoded by another tokenizer?")]
     UnknownToken {
-        /// The token.
+        /// The invalid token id.
         id: u32,
-        /// V.
+        /// V, the model's vocabulary size.
         vocab_size: usize,
     },
-    /// No token can be drawn.
+    /// The sampler cannot draw a token.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
-    /// Keys and values have no place.
+    /// The pool has no page left for keys and values.
     #[error(transparent)]
     Kv(#[from] KvError),
 }
 
-/// How long a text may become, which decides the memory that it takes.
+/// Length limits of a generation, which determine its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GenerationLimits {
-    /// The most tokens that are added to the prompt.
+    /// Maximum number of tokens added to the prompt.
     pub max_tokens: usize,
-    /// Tokens that are dropped at a time past the model's context. Since the keys and values of a token depend on its
-    /// position, what is left goes through the model again: with 1 every token sees as much as it can, as in the book's
-    /// loop; a larger one is that much faster.
+    /// Number of tokens dropped at a time once the context is full. Keys and values depend on the position, so
+    /// the remaining tokens are computed again. With 1 every token sees the longest possible context, as in the
+    /// book's loop; larger values are proportionally faster.
     pub slide: usize,
 }
 
-/// A text in progress: an iterator over its new tokens.
+/// A generation in progress: an iterator over its new tokens.
 ///
-/// It borrows the device and the model (`&Device`, `&Gpt`) or owns a share of them (`Arc<Device>`, `Arc<Gpt>`).
+/// Borrows the device and the model (`&Device`, `&Gpt`) or shares their ownership (`Arc<Device>`, `Arc<Gpt>`).
 pub struct Generation<D, G> {
     dev: D,
     gpt: G,
@@ -63,17 +63,18 @@ pub struct Generation<D, G> {
     limits: GenerationLimits,
     tokens: Vec<u32>,
     n_prompt: usize,
-    /// Tokens that are in the pages or dropped; the rest still go through the model.
+    /// Number of leading tokens that are in the KV pages or dropped; the others have not been passed through
+    /// the model yet.
     n_fed: usize,
     buffers: Buffers,
 }
 
-/// Everything that a generation allocates.
+/// All memory that a generation allocates.
 struct Buffers {
     pool: KvPool,
     table: [PageTable; 1],
     rows: Rows,
-    /// The logits of the last token, on the device and in this machine's memory.
+    /// Logits of the last token `[V]`, on the device and in host memory.
     logits: Tensor,
     host_logits: Vec<f32>,
     scratch: ExtendScratch,
@@ -83,7 +84,7 @@ impl Buffers {
     fn new(config: &ModelConfig, rank: usize, n_prompt: usize, max_tokens: usize, alloc: &mut Alloc<'_>) -> Buffers {
         let n_seen = n_prompt.saturating_add(max_tokens).min(config.n_positions);
         let pool = KvPool::new(config, n_pages(n_seen), alloc);
-        // Past the context what is left goes through the model again, in chunks.
+        // Once the context is full, the remaining tokens are computed again in chunks.
         let is_sliding = n_prompt.saturating_add(max_tokens) > config.n_positions;
         let n_rows = CHUNK.min(if is_sliding { config.n_positions } else { n_prompt.clamp(1, config.n_positions) });
         Buffers {
@@ -97,7 +98,7 @@ impl Buffers {
     }
 }
 
-/// Bytes that a text takes while it is written: what [`Generation::new`] allocates, but for the tokens themselves.
+/// Memory in bytes that [`Generation::new`] allocates, excluding the tokens themselves.
 pub fn generation_bytes(config: &ModelConfig, n_prompt: usize, max_tokens: usize) -> u64 {
     let mut alloc = Alloc::counting();
     Buffers::new(config, 0, n_prompt, max_tokens, &mut alloc);
@@ -105,10 +106,10 @@ pub fn generation_bytes(config: &ModelConfig, n_prompt: usize, max_tokens: usize
 }
 
 impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
-    /// A text that begins with `prompt`.
+    /// Starts a generation that continues `prompt`.
     ///
     /// # Errors
-    /// If the prompt is empty, longer than the model's context, or has tokens that the model does not have.
+    /// If the prompt is empty, exceeds the model's context, or contains ids outside the model's vocabulary.
     pub fn new(
         dev: D,
         gpt: G,
@@ -136,12 +137,12 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
         Ok(Generation { dev, gpt, sampler, limits, tokens, n_prompt, n_fed: 0, buffers })
     }
 
-    /// The prompt and what was added.
+    /// The prompt followed by the generated tokens.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
-    /// Draws the next token and adds it; None after `max_tokens`.
+    /// Draws the next token and appends it; returns `None` after `max_tokens`.
     ///
     /// # Errors
     /// If the logits are not finite.
@@ -157,7 +158,7 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
         Ok(Some(token))
     }
 
-    /// Passes the tokens up to the last one through the model; its logits are available then.
+    /// Passes the pending tokens through the model, which leaves the logits of the last one in the buffers.
     fn feed(&mut self) -> Result<(), KvError> {
         let Buffers { pool, table, rows, logits, scratch, .. } = &mut self.buffers;
         let n_positions = self.gpt.config.n_positions;

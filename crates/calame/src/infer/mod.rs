@@ -1,4 +1,4 @@
-//! Inference: from a prompt to a text.
+//! Inference: generates text from a prompt.
 
 mod generation;
 mod sampler;

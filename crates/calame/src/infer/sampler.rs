@@ -1,21 +1,21 @@
-//! Which token comes next: greedy, or drawn by temperature, top-k and top-p.
+//! Chooses the next token: greedily, or at random with temperature, top-k and top-p.
 
 use serde::{Deserialize, Serialize};
 
 use crate::rng::{self, Purpose, Sequence};
 use crate::tokenizer::Tokenizer;
 
-/// How tokens are drawn.
+/// Sampling settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplerConfig {
-    /// Logits are divided by it; 0 takes the likeliest token.
+    /// Logits are divided by it; 0 selects the most likely token (greedy).
     pub temperature: f32,
-    /// Only tokens with one of the k highest logits (more where several equal the k-th); 0 takes all.
+    /// Only the tokens with the k highest logits are candidates (more if several equal the k-th); 0 means all.
     pub top_k: usize,
-    /// Only the likeliest tokens that together reach this probability; 1 takes all.
+    /// Only the most likely tokens that together reach this probability are candidates; 1 means all.
     pub top_p: f32,
-    /// Seed of the draws.
+    /// Seed of the random draws.
     pub seed: u64,
 }
 
@@ -29,7 +29,7 @@ impl SamplerConfig {
     /// Checks that every setting is in its range.
     ///
     /// # Errors
-    /// Names the setting that is out of range.
+    /// Names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), SamplerError> {
         let setting = |key, value, expected| Err(SamplerError::Setting { key, value, expected });
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
@@ -42,49 +42,49 @@ impl SamplerConfig {
     }
 }
 
-/// A setting out of range, or logits from which nothing can be drawn.
+/// A setting out of range, or logits that cannot be sampled.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum SamplerError {
-    /// A setting outside its range.
+    /// A setting is out of range.
     #[error("{key} is {value}: expected {expected}")]
     Setting {
-        /// The setting, as the command line spells it.
+        /// Name of the setting, as on the command line.
         key: &'static str,
-        /// The value found.
+        /// The value it was given.
         value: f32,
-        /// The range of the setting.
+        /// The accepted range.
         expected: &'static str,
     },
-    /// The model's output is not a number.
+    /// A logit is NaN, or all are −∞.
     #[error("the model's logits are not finite: its weights are damaged, or its training diverged")]
     NotFinite,
 }
 
-/// Draws tokens from logits.
+/// Draws tokens from logits `[V]`.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     config: SamplerConfig,
     random: Sequence,
-    /// Only ids below it are drawn.
+    /// Only ids below this are drawn.
     n_vocab: usize,
-    /// Tokens by falling logit; the memory is reused.
+    /// Candidate tokens by descending logit; the memory is reused.
     order: Vec<u32>,
     weights: Vec<f64>,
 }
 
 impl Sampler {
-    /// A sampler whose draws are those of stream `index` of the seed. It draws any id that the model has logits for, which may
-    /// be more than its tokenizer can decode: see [`for_tokenizer`](Self::for_tokenizer).
+    /// A sampler that draws from stream `index` of the seed. It may draw any id that the model has logits for,
+    /// which may be more than its tokenizer can decode: see [`for_tokenizer`](Self::for_tokenizer).
     ///
     /// # Errors
-    /// Names the setting that is out of range.
+    /// Names the first setting that is out of range.
     pub fn new(config: &SamplerConfig, index: u64) -> Result<Sampler, SamplerError> {
         config.validate()?;
         let random = Sequence::new(rng::stream(config.seed, Purpose::Sampling, index));
         Ok(Sampler { config: config.clone(), random, n_vocab: usize::MAX, order: Vec::new(), weights: Vec::new() })
     }
 
-    /// As [`new`](Self::new), but only ids that `tokenizer` has are drawn.
+    /// As [`new`](Self::new), but draws only ids of `tokenizer`.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -96,14 +96,14 @@ impl Sampler {
         Ok(Sampler::new(config, index)?.among(tokenizer.n_vocab()))
     }
 
-    /// Draws only ids below `n_vocab`: a model may have more rows of logits than its tokenizer has tokens.
+    /// Restricts draws to ids below `n_vocab`: a model may have more rows of logits than its tokenizer has tokens.
     #[must_use]
     pub fn among(mut self, n_vocab: usize) -> Sampler {
         self.n_vocab = n_vocab;
         self
     }
 
-    /// The next token. Among equal logits the lowest id comes first.
+    /// Draws the next token. Among equal logits the lowest id comes first.
     ///
     /// # Errors
     /// If a logit is NaN, or all are −∞.
@@ -128,12 +128,12 @@ impl Sampler {
                 return Ok(token);
             }
         }
-        // Rounding may leave a crumb: it belongs to the last token that has any weight.
+        // Rounding may leave a remainder; it belongs to the last token with a non-zero weight.
         let last = self.weights.iter().rposition(|&w| w > 0.0).unwrap_or(0);
         Ok(self.order[last])
     }
 
-    /// `order`: the candidates of top-k, by falling logit.
+    /// Fills `order` with the top-k candidates by descending logit.
     fn rank(&mut self, logits: &[f32]) {
         self.order.clear();
         self.order.extend(0..logits.len() as u32);
@@ -147,7 +147,7 @@ impl Sampler {
         self.order.sort_unstable_by(falling);
     }
 
-    /// The shortest prefix that reaches top_p, the token that reaches it included.
+    /// Truncates to the shortest prefix whose probability reaches top_p.
     fn cut_to_top_p(&mut self) {
         if self.config.top_p == 1.0 {
             return;
@@ -162,7 +162,7 @@ impl Sampler {
     }
 }
 
-/// The first place of the greatest element; None if any is NaN or all are −∞.
+/// Index of the first greatest element; `None` if any is NaN or all are −∞.
 fn argmax(logits: &[f32]) -> Option<u32> {
     let mut best: Option<(u32, f32)> = None;
     for (i, &x) in logits.iter().enumerate() {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_the_tokenizer_lacks_are_not_drawn() {
+    fn ids_outside_the_tokenizer_are_not_drawn() {
         for temperature in [0.0, 1.0] {
             let config = SamplerConfig { temperature, ..SamplerConfig::default() };
             let mut sampler = Sampler::new(&config, 0).unwrap().among(2);

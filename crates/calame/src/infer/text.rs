@@ -1,4 +1,4 @@
-//! From a prompt to its continuation, as text.
+//! Generates text from a prompt.
 
 use std::ops::Deref;
 
@@ -7,41 +7,41 @@ use crate::model::Gpt;
 use crate::ops::Device;
 use crate::tokenizer::{Special, StreamDecoder, Tokenizer, TokenizerError};
 
-/// How a prompt is continued.
+/// Settings of a text generation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextOptions {
-    /// How tokens are drawn.
+    /// Sampling settings.
     pub sampler: SamplerConfig,
-    /// The most tokens that are added to the prompt.
+    /// Maximum number of tokens added to the prompt.
     pub max_tokens: usize,
-    /// Tokens that are dropped at a time past the model's context; see [`GenerationLimits::slide`].
+    /// Number of tokens dropped at a time once the context is full; see [`GenerationLimits::slide`].
     pub slide: usize,
-    /// Whether the end-of-text token, where the tokenizer has one, ends the text; it is not part of it.
+    /// Whether the end-of-text token, if the tokenizer has one, ends the text. It is not part of the text.
     pub stop_at_end: bool,
 }
 
 impl Default for TextOptions {
-    /// 100 tokens, greedily, up to the end of the text.
+    /// 100 tokens, greedy, stopping at the end-of-text token.
     fn default() -> TextOptions {
         TextOptions { sampler: SamplerConfig::default(), max_tokens: 100, slide: 1, stop_at_end: true }
     }
 }
 
-/// Why a prompt cannot be continued as text.
+/// Why a text cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// The tokens cannot be continued.
     #[error(transparent)]
     Generate(#[from] GenerateError),
-    /// The prompt cannot be encoded, or a token not be decoded.
+    /// The prompt cannot be encoded, or a token cannot be decoded.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
-/// A text in progress: an iterator over the pieces of text that the new tokens add.
+/// A text generation in progress: an iterator over pieces of new text.
 ///
-/// It borrows device, model and tokenizer, or owns a share of them (`Arc<Device>`, `Arc<Gpt>`, `Arc<dyn Tokenizer>`). Only ids
-/// that the tokenizer has are drawn.
+/// Borrows device, model and tokenizer, or shares their ownership (`Arc<Device>`, `Arc<Gpt>`, `Arc<dyn
+/// Tokenizer>`). Draws only ids of the tokenizer.
 pub struct TextGeneration<D, G, T> {
     generation: Generation<D, G>,
     tokenizer: T,
@@ -59,12 +59,12 @@ where
     G: Deref<Target = Gpt>,
     T: Deref<Target: Tokenizer>,
 {
-    /// A text that begins with `prompt`, in which texts of special tokens become their ids. An empty prompt stands for the
-    /// end-of-text token, where the tokenizer has one: the model then begins a text of its own.
+    /// Starts a generation that continues `prompt`; the text of a special token becomes its id. An empty prompt
+    /// means the end-of-text token, if the tokenizer has one: the model then starts a new text.
     ///
     /// # Errors
-    /// If the prompt cannot be encoded, is longer than the model's context, or has tokens that the model does not have; if an
-    /// option is out of range.
+    /// If the prompt cannot be encoded, exceeds the model's context, or contains ids outside the model's
+    /// vocabulary; if an option is out of range.
     pub fn new(dev: D, gpt: G, tokenizer: T, prompt: &str, options: &TextOptions) -> Result<Self, TextError> {
         let mut tokens = tokenizer.encode(prompt, Special::Allow)?;
         if tokens.is_empty() {
@@ -73,10 +73,10 @@ where
         Self::of_tokens(dev, gpt, tokenizer, &tokens, options)
     }
 
-    /// As [`new`](Self::new), for a prompt of tokens.
+    /// As [`new`](Self::new), for a prompt of token ids.
     ///
     /// # Errors
-    /// As [`new`](Self::new); if there are no tokens.
+    /// As [`new`](Self::new); also if the prompt is empty.
     pub fn of_tokens(dev: D, gpt: G, tokenizer: T, prompt: &[u32], options: &TextOptions) -> Result<Self, TextError> {
         let sampler = Sampler::for_tokenizer(&options.sampler, 0, &*tokenizer).map_err(GenerateError::from)?;
         let limits = GenerationLimits { max_tokens: options.max_tokens, slide: options.slide };
@@ -98,22 +98,23 @@ where
         })
     }
 
-    /// The prompt as its tokens spell it; a character that they leave incomplete is part of the first piece.
+    /// The decoded prompt. A character left incomplete by its tokens is part of the first piece instead.
     pub fn prompt_text(&self) -> &str {
         &self.prompt_text
     }
 
-    /// The tokens that were added to the prompt, an end-of-text token included.
+    /// The generated tokens, including an end-of-text token.
     pub fn new_tokens(&self) -> &[u32] {
         &self.generation.tokens()[self.n_prompt..]
     }
 
-    /// Whether the end-of-text token ended the text.
+    /// Whether the end-of-text token ended the generation.
     pub fn met_end(&self) -> bool {
         self.met_end
     }
 
-    /// Draws the next token and returns the text that it adds: nothing where a character is still incomplete. None at the end.
+    /// Draws the next token and returns the text that it completes; empty while a character is incomplete.
+    /// `None` at the end.
     ///
     /// # Errors
     /// If the logits are not finite.
@@ -146,10 +147,10 @@ where
     }
 }
 
-/// The prompt and its continuation; [`TextGeneration`] returns the same piece by piece.
+/// Generates a text and returns it with its prompt; [`TextGeneration`] returns the same piece by piece.
 ///
 /// # Errors
-/// As [`TextGeneration::new`]; if the logits are not finite.
+/// As [`TextGeneration::new`]; also if the logits are not finite.
 pub fn generate_text(
     dev: &Device,
     gpt: &Gpt,

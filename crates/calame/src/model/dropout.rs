@@ -132,7 +132,7 @@ impl Masks {
             Site::AttentionBranch => &self.blocks[layer].attention_branch,
             Site::MlpBranch => &self.blocks[layer].mlp_branch,
         };
-        let scale = 1.0 / (1.0 - self.rate) as f32;
+        let scale = Generator::dropout_scale(self.rate);
         DropMask::stored(&mask.words, mask.rows_per_sequence, mask.columns, scale)
     }
 }

@@ -67,9 +67,9 @@ pub struct HeadGradient {
 #[derive(Debug)]
 pub enum PartGradient {
     /// The last normalisation and the head: final first.
-    Head(HeadGradient),
+    Head(Box<HeadGradient>),
     /// A block, with its number.
-    Block(usize, Block),
+    Block(usize, Box<Block>),
     /// The embeddings: final last.
     Embeddings(EmbeddingGradient),
 }
@@ -182,8 +182,8 @@ pub struct Gradients {
     trainable: Trainable,
     n_layer: usize,
     /// Absent while the sink has it, as are the others.
-    head: Option<HeadGradient>,
-    blocks: Vec<Option<Block>>,
+    head: Option<Box<HeadGradient>>,
+    blocks: Vec<Option<Box<Block>>>,
     embeddings: Option<EmbeddingGradient>,
 }
 
@@ -219,7 +219,8 @@ impl Gradients {
             lm_head: if trainable.lm_head { zeros.tensor(&params::LM_HEAD) } else { Tensor::absent() },
             own: own_head.map(|head| head.zeros_like(zeros.alloc)),
         };
-        let blocks = (0..n_buffers.clamp(1, n_trained.max(1)).min(n_trained)).map(|_| Some(Block::zeros(&mut zeros)));
+        let blocks =
+            (0..n_buffers.clamp(1, n_trained.max(1)).min(n_trained)).map(|_| Some(Box::new(Block::zeros(&mut zeros))));
         let blocks = blocks.collect();
         zeros.base = trainable.embeddings();
         let embeddings = EmbeddingGradient {
@@ -227,7 +228,13 @@ impl Gradients {
             wpe: zeros.tensor(&params::WPE),
             touched: if config.tied_head { RowSet::All } else { RowSet::Some(zeros.alloc.list(config.vocab_size)) },
         };
-        Gradients { trainable, n_layer: config.n_layer, head: Some(head), blocks, embeddings: Some(embeddings) }
+        Gradients {
+            trainable,
+            n_layer: config.n_layer,
+            head: Some(Box::new(head)),
+            blocks,
+            embeddings: Some(embeddings),
+        }
     }
 
     /// Which parameters have gradients here.
@@ -249,7 +256,7 @@ impl Gradients {
         assert_eq!(self.blocks.len(), self.n_layer.saturating_sub(first), "Gradients: blocks share buffers");
         let (embeddings, head) = (held(self.embeddings.as_ref()), held(self.head.as_ref()));
         let blocks = self.blocks.iter().enumerate();
-        let blocks = blocks.flat_map(move |(slot, block)| params::block(first + slot, held(block.as_ref())));
+        let blocks = blocks.flat_map(move |(slot, block)| params::block(first + slot, held(block.as_deref())));
         let own_head = head.own.as_ref().into_iter().flat_map(Head::tensors);
         let all = params::embeddings(&embeddings.wte, &embeddings.wpe).into_iter().chain(blocks);
         all.chain(params::head(&head.ln_f, &head.lm_head)).chain(own_head)

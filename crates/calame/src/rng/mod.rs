@@ -1,16 +1,17 @@
-//! Who draws which random numbers: every stream is a key of the counter-based generator, derived from the run's seed.
+//! Assigns random numbers to purposes: every stream is a key of the counter-based generator, derived from the run's
+//! seed.
 //!
-//! A number is a function of the seed and of what it is for, so nothing that is drawn for one purpose (an evaluation, a
-//! sample) moves what another gets, and a resumed run needs no state but its step.
+//! A number is a function of the seed and of its purpose. Drawing for one purpose (an evaluation, a sample)
+//! therefore does not change the numbers of another, and a resumed run needs no state except its step.
 
 pub mod torch;
 
 pub use calame_kernels::{Key, philox};
 
-/// What a stream is for.
+/// What the numbers of a stream are used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Initial weights; the index is the tensor's place in the model.
+    /// Initial weights; the index is the tensor's position in the model.
     Weights,
     /// The order of samples; the index is the epoch.
     Shuffle,
@@ -18,16 +19,16 @@ pub enum Purpose {
     Dropout,
     /// Tokens drawn in generation; the index is the sequence.
     Sampling,
-    /// Whether a document is for validation; the index is its number in the text.
+    /// Whether a document belongs to the validation split; the index is its number in the text.
     Split,
 }
 
-/// The key of one stream of a seed.
+/// The key of the stream of a seed for this purpose and index.
 pub fn stream(seed: u64, purpose: Purpose, index: u64) -> Key {
     Key::from_seed(seed).derive(purpose as u64).derive(index)
 }
 
-/// Numbers one after another from a key.
+/// Random numbers in sequence from a key.
 #[derive(Clone, Debug)]
 pub struct Sequence {
     key: Key,
@@ -35,7 +36,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// From the start of a stream.
+    /// A sequence at the start of its stream.
     pub fn new(key: Key) -> Sequence {
         Sequence { key, next: 0 }
     }
@@ -47,17 +48,17 @@ impl Sequence {
         u64::from(a) << 32 | u64::from(b)
     }
 
-    /// A number in [0, 1), 53 random bits.
+    /// A number in [0, 1) with 53 random bits.
     pub fn next_f64(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// An integer in 0..n, each equally likely.
+    /// A uniformly distributed integer in 0..n.
     ///
     /// # Panics
     /// If n is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        assert!(n > 0, "Sequence::below: of nothing");
+        assert!(n > 0, "Sequence::below: n is 0");
         // D. Lemire, "Fast random integer generation in an interval", 2019.
         loop {
             let product = u128::from(self.next_u64()) * u128::from(n);
@@ -69,7 +70,7 @@ impl Sequence {
     }
 }
 
-/// 0..n in the order of an epoch, in `order`: a permutation by Fisher and Yates, the same for the same seed and epoch.
+/// Fills `order` with 0..n in the order of an epoch: a Fisher-Yates permutation that depends only on seed, epoch and n.
 pub fn permute(seed: u64, epoch: u64, n: usize, order: &mut Vec<u32>) {
     let mut random = Sequence::new(stream(seed, Purpose::Shuffle, epoch));
     order.clear();
@@ -79,10 +80,12 @@ pub fn permute(seed: u64, epoch: u64, n: usize, order: &mut Vec<u32>) {
     }
 }
 
-/// 0..n in the order of an epoch, as [`permute`] gives it in kind, but worked out place by place and never stored.
+/// The order of an epoch, like [`permute`] but computed position by position and never stored; its permutation is
+/// another one.
 ///
-/// A Feistel network on the least even number of bits that n fits into, its rounds by Philox; what falls outside 0..n goes
-/// through it again (J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", 2002, section 3).
+/// A Feistel network on the smallest even number of bits that holds n, with Philox as round function. Results
+/// outside 0..n are passed through it again (J. Black and P. Rogaway, "Ciphers with arbitrary finite domains",
+/// 2002, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shuffle {
     key: Key,
@@ -91,24 +94,24 @@ pub struct Shuffle {
 }
 
 impl Shuffle {
-    /// Luby and Rackoff ask for four.
+    /// Luby and Rackoff prove four rounds sufficient; six leave a margin.
     const ROUNDS: u32 = 6;
 
-    /// The order of an epoch.
+    /// The order of an epoch of n samples.
     pub fn of_epoch(seed: u64, epoch: u64, n: u64) -> Shuffle {
         let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
         Shuffle { key: stream(seed, Purpose::Shuffle, epoch), n, half_bits: bits.div_ceil(2).max(1) }
     }
 
-    /// Places.
+    /// Number of samples that the order permutes.
     pub fn n(&self) -> u64 {
         self.n
     }
 
-    /// What stands at place `i`.
+    /// The sample at position `i`.
     ///
     /// # Panics
-    /// If there is no such place.
+    /// If `i` is not below n.
     pub fn at(&self, i: u64) -> u64 {
         assert!(i < self.n, "Shuffle::at: place {i} of {}", self.n);
         let mut x = i;
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shuffle_is_a_permutation_and_looks_like_none() {
+    fn a_shuffle_is_a_permutation_without_visible_structure() {
         for n in [1u64, 2, 3, 7, 64, 1000, 4097] {
             let shuffle = Shuffle::of_epoch(1, 0, n);
             let order: Vec<u64> = (0..n).map(|i| shuffle.at(i)).collect();
@@ -147,12 +150,12 @@ mod tests {
                 let differs =
                     |other: Shuffle| (0..n).filter(|&i| other.at(i) != order[i as usize]).count() as u64 > n / 2;
                 assert!(differs(Shuffle::of_epoch(1, 1, n)) && differs(Shuffle::of_epoch(2, 0, n)));
-                // Neighbours are not neighbours any more: of n − 1 pairs about two are by chance.
+                // Neighbours are separated: of n − 1 pairs, about two stay together by chance.
                 let n_pairs = order.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
                 assert!(n_pairs < 12, "{n}: {n_pairs} pairs");
             }
         }
-        // Beyond 32 bits.
+        // A number of samples beyond 32 bits.
         let large = Shuffle::of_epoch(3, 0, 1 << 40);
         assert!((0..1000).all(|i| large.at(i) < 1 << 40));
     }
@@ -180,7 +183,7 @@ mod tests {
         let mut random = Sequence::new(Key::from_seed(5));
         let mut counts = [0.0f64; 7];
         (0..70_000).for_each(|_| counts[random.below(7) as usize] += 1.0);
-        // χ² of six degrees of freedom is above 22.5 once in a thousand seeds; this seed is fixed.
+        // χ² with six degrees of freedom exceeds 22.5 for one seed in a thousand; this seed is fixed.
         let chi2: f64 = counts.iter().map(|c| (c - 10_000.0).powi(2) / 10_000.0).sum();
         assert!(chi2 < 22.5, "χ² = {chi2}");
     }

@@ -1,28 +1,31 @@
-//! PyTorch's generator on the CPU (`torch.manual_seed`), number for number, so that a run can follow a script.
+//! PyTorch's CPU generator (`torch.manual_seed`), reproduced number for number, so that a run can follow a script.
 //!
-//! Each method draws what the call that it names draws there, and leaves the generator where that call leaves it.
-//! All agree to the bit with PyTorch 2.15 on an AMD processor with AVX2 (golden/README.md says what was compared); normals
-//! of fewer than 16 go by the system's logarithm, sine and cosine of f64, as there.
+//! Each method draws the same numbers as the PyTorch call that it names and leaves the generator in the same state.
+//! All results equal those of PyTorch 2.15 bit for bit on an AMD processor with AVX2 (golden/README.md lists what
+//! was compared). Normals of fewer than 16 elements use the system's f64 logarithm, sine and cosine, as PyTorch
+//! does.
 //!
-//! What differs on other machines, from PyTorch's sources, not checked:
-//! - without AVX2, its `uniform_` rounds twice where this one fuses product and sum, and its `normal_` of 16 or more
-//!   uses the C library's logarithm, sine and cosine: last bits differ, the engine's words do not;
-//! - on Intel's processors, where PyTorch is built with MKL, `bernoulli_` and so dropout take one seed from this
-//!   generator and draw the mask by MKL's MCG31 generator: masks differ, and what is drawn after them too. Weights and the
-//!   loader's order are the same.
+//! Differences on other machines, according to PyTorch's sources (not verified):
+//! - without AVX2, PyTorch's `uniform_` rounds twice where this one uses a fused multiply-add, and its `normal_` of
+//!   16 or more elements uses the C library's logarithm, sine and cosine: the last bits differ, the engine's words do
+//!   not;
+//! - on Intel processors, where PyTorch is built with MKL, `bernoulli_` and therefore dropout take one seed from
+//!   this generator and draw the mask with MKL's MCG31 generator: masks differ, and so does everything drawn after
+//!   them. Weights and the loader's order are the same.
 //!
 //! What a script draws, in order:
-//! - a model, as its modules are built: `nn.Linear` its weight, then its bias where it has one, `nn.Embedding` its weight,
-//!   other modules nothing. The book's GPTModel builds `tok_emb`, `pos_emb`, then for each block `W_query`, `W_key`,
-//!   `W_value`, `out_proj`, `ff.layers.0`, `ff.layers.2`, and `out_head` last;
-//! - a pass over a `DataLoader`, finished or not: [`Generator::pass`] without shuffling, [`Generator::shuffled_pass`] with;
-//! - dropout in training: [`Generator::dropout_mask`], where a rate of 0 or 1 and evaluation draw nothing.
+//! - a model, module by module as it is built: `nn.Linear` draws its weight and then its bias if it has one,
+//!   `nn.Embedding` its weight, other modules nothing. The book's GPTModel builds `tok_emb`, `pos_emb`, then for each
+//!   block `W_query`, `W_key`, `W_value`, `out_proj`, `ff.layers.0`, `ff.layers.2`, and finally `out_head`;
+//! - a pass over a `DataLoader`, complete or not: [`Generator::pass`] without shuffling,
+//!   [`Generator::shuffled_pass`] with shuffling;
+//! - dropout in training: [`Generator::dropout_mask`]; a rate of 0 or 1 and evaluation draw nothing.
 //!
-//! [`Script`] is the place that a whole training has come to.
+//! [`Script`] tracks the position of a whole training script.
 //!
-//! Elements are drawn in the order in which they lie in memory. The mask of a tensor that is a permutation of a contiguous
-//! one (`t()`, `permute`) lies as the tensor does, so its draws follow memory, not indices; of one with gaps or repeats
-//! (`[:, ::2]`, `expand`) the mask is contiguous, and draws follow indices.
+//! Elements are drawn in memory order. The mask of a tensor that permutes a contiguous one (`t()`, `permute`) has
+//! the same memory layout as the tensor, so draws follow memory, not indices. For a tensor with gaps or repeats
+//! (`[:, ::2]`, `expand`) the mask is contiguous and draws follow indices.
 
 mod box_muller;
 mod engine;
@@ -34,17 +37,18 @@ pub use engine::StateError;
 use engine::{Mt19937, State};
 pub use script::Script;
 
-/// Below this length `randperm` takes one word a number, from it on two.
+/// Below this length `randperm` uses one word per number, from this length on two.
 const LONG_PERMUTATION: usize = u32::MAX as usize / 20;
-/// Bits of a number in [0, 1) of f64.
+/// Number of random bits of an f64 in [0, 1).
 const F64_BITS: u32 = 53;
-/// Elements that are filled and then transformed while they are in the first-level cache.
+/// Elements that are filled and then transformed while they are still in the first-level cache (16 kB of f32).
 const CHUNK: usize = 4096;
 const _: () = assert!(CHUNK.is_multiple_of(16));
 
-/// MT19937 and the second value of a pair of normals, which PyTorch keeps between calls: all that `manual_seed` sets.
+/// MT19937 and the spare normal of a pair, which PyTorch keeps between calls: the complete state that `manual_seed`
+/// sets.
 ///
-/// Saved by serde as 624 words and a place (about 7 kB of JSON); what is read back is checked ([`StateError`]).
+/// Serialized as 624 words and a position (about 7 kB of JSON); deserialized states are checked ([`StateError`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "State", into = "State")]
 pub struct Generator {
@@ -68,49 +72,50 @@ impl From<Generator> for State {
 }
 
 impl Generator {
-    /// As `torch.manual_seed(seed)`, of which the low 32 bits count.
+    /// Equivalent to `torch.manual_seed(seed)`, which uses the low 32 bits.
     pub fn new(seed: u64) -> Generator {
         Generator { engine: Mt19937::new(seed), kept_normal: None }
     }
 
-    /// The engine's next word.
+    /// The engine's next 32-bit word.
     #[inline]
     pub fn next_u32(&mut self) -> u32 {
         self.engine.next_u32()
     }
 
-    /// Two words, the first in the high half.
+    /// The next two words as one, the first in the high half.
     #[inline]
     pub fn next_u64(&mut self) -> u64 {
         let high = self.next_u32();
         u64::from(high) << 32 | u64::from(self.next_u32())
     }
 
-    /// `torch.empty((), dtype=torch.int64).random_()`: 0 or more, 63 random bits.
+    /// `torch.empty((), dtype=torch.int64).random_()`: a non-negative number with 63 random bits.
     pub fn random(&mut self) -> i64 {
         (self.next_u64() & i64::MAX as u64) as i64
     }
 
-    /// `uniform_(from, to)` of f32: [from, to), one word an element, 24 bits of it. `x` is overwritten.
+    /// `uniform_(from, to)` of f32: numbers in [from, to), each from 24 bits of one word. `x` is overwritten.
     ///
     /// # Panics
-    /// If from > to, or where f32 cannot hold their difference.
+    /// If from > to, or if their difference overflows f32.
     pub fn uniform(&mut self, from: f64, to: f64, x: &mut [f32]) {
         let (from, to) = (from as f32, to as f32);
         let range = to - from;
         assert!(range >= 0.0 && range.is_finite(), "Generator::uniform: no numbers from {from} to {to}");
         self.engine.fill(x, |word| {
             let value = unit(word).mul_add(range, from);
-            // Rounding may reach the end, which the interval leaves out.
+            // Rounding may reach the upper end, which is excluded.
             if value == to { from } else { value }
         });
     }
 
     /// `normal_(mean, std)` of contiguous f32. `x` is overwritten.
     ///
-    /// Sixteen elements or more take a word each, and sixteen words more where the length is no multiple of 16: the last
-    /// sixteen are drawn again. Fewer are computed in f64, in pairs of four words; the second of a pair is kept for the
-    /// next call of fewer than sixteen, whatever is drawn between. PyTorch goes this second way for tensors with gaps too.
+    /// Sixteen or more elements use one word each, plus sixteen words if the length is not a multiple of 16:
+    /// the last sixteen elements are then drawn again. Fewer than sixteen are computed in f64, in pairs from
+    /// four words; the second of a pair is kept for the next call with fewer than sixteen, whatever is drawn in
+    /// between. PyTorch also uses the second method for tensors with gaps.
     ///
     /// # Panics
     /// If std is negative or not a number.
@@ -128,7 +133,7 @@ impl Generator {
         }
     }
 
-    /// Draws for all of `x` and transforms its whole blocks of 16.
+    /// Fills all of `x` and transforms its complete blocks of 16.
     fn normal_blocks(&mut self, mean: f64, std: f64, x: &mut [f32]) {
         self.engine.fill(x, unit);
         for block in x.as_chunks_mut().0 {
@@ -136,7 +141,7 @@ impl Generator {
         }
     }
 
-    /// Box and Muller's transform in f64.
+    /// The Box-Muller transform in f64.
     fn next_normal(&mut self) -> f64 {
         if let Some(kept) = self.kept_normal.take() {
             return kept;
@@ -147,12 +152,12 @@ impl Generator {
         radius * angle.cos()
     }
 
-    /// [0, 1), two words, 53 bits of them.
+    /// A number in [0, 1) from 53 bits of two words.
     fn next_f64(&mut self) -> f64 {
         low_bits(self.next_u64()) as f64 / (1u64 << F64_BITS) as f64
     }
 
-    /// `torch.randperm(n)`: 0..n in random order, in `order`.
+    /// `torch.randperm(n)`: fills `order` with 0..n in random order.
     ///
     /// # Panics
     /// If n is 2³² or more.
@@ -166,7 +171,7 @@ impl Generator {
                 order.swap(i - 1, i - 1 + (self.next_u32() % left) as usize);
             }
         } else {
-            // One word modulo so large an n would not be even.
+            // One word modulo so large an n would not be uniform.
             order.reserve_exact(n);
             for i in 0..end {
                 let place = (self.next_u64() % (u64::from(i) + 1)) as usize;
@@ -176,21 +181,21 @@ impl Generator {
         }
     }
 
-    /// What one pass over a `DataLoader` without shuffling draws: the seed for workers, which none read here.
+    /// Draws what one pass over a `DataLoader` without shuffling draws: the workers' seed, which is not used here.
     pub fn pass(&mut self) {
         self.random();
     }
 
-    /// What one pass over a `DataLoader(shuffle=True)` draws; gives the seed of the generator whose
-    /// [`randperm`](Generator::randperm) is the samples' order.
+    /// Draws what one pass over a `DataLoader(shuffle=True)` draws. Returns the seed of the generator whose
+    /// [`randperm`](Generator::randperm) gives the order of the samples.
     ///
-    /// PyTorch draws that seed with the pass's first batch, before anything that is done with the batch.
+    /// PyTorch draws this seed together with the first batch of the pass, before the batch is used.
     pub fn shuffled_pass(&mut self) -> u64 {
         self.pass();
         self.random() as u64
     }
 
-    /// `bernoulli_(p)`: two words an element, true with probability p. `x` is overwritten.
+    /// `bernoulli_(p)`: true with probability p, two words per element. `x` is overwritten.
     ///
     /// # Panics
     /// If p is not in [0, 1].
@@ -206,9 +211,9 @@ impl Generator {
         }
     }
 
-    /// The mask of `nn.functional.dropout` at a rate: true where an element is kept (and divided by 1 − rate, in f32).
+    /// The mask of `nn.functional.dropout`: true if an element is kept (and divided by 1 − rate, in f32).
     ///
-    /// Nothing is drawn at rates 0 and 1. `keep` is overwritten.
+    /// Rates 0 and 1 draw nothing. `keep` is overwritten.
     ///
     /// # Panics
     /// If the rate is not in [0, 1].
@@ -220,13 +225,19 @@ impl Generator {
         }
     }
 
-    /// The mask that [`dropout_mask`](Self::dropout_mask) draws, for rows of `columns` elements, as bits: column c of a row
-    /// is bit c mod 64 of its word c / 64, 1 where the element is kept; every row begins with a word.
+    /// What `nn.functional.dropout` at a rate multiplies kept elements by: 1 / (1 − rate), divided in f32.
+    pub fn dropout_scale(rate: f64) -> f32 {
+        1.0 / (1.0 - rate) as f32
+    }
+
+    /// The mask that [`dropout_mask`](Self::dropout_mask) draws, as bits, for rows of `columns` elements.
+    /// Column c of a row is bit c mod 64 of the row's word c / 64, and 1 means kept; every row starts with a
+    /// new word.
     ///
-    /// `bits` is overwritten, with 0 past the end of a row.
+    /// `bits` is overwritten; bits past the end of a row are 0.
     ///
     /// # Panics
-    /// If the rate is not in [0, 1), or `bits` is not whole rows.
+    /// If the rate is not in [0, 1), or `bits` does not consist of whole rows.
     pub fn dropout_bits(&mut self, rate: f64, columns: usize, bits: &mut [u64]) {
         let words_per_row = columns.div_ceil(64);
         assert!((0.0..1.0).contains(&rate), "Generator::dropout_bits: a rate of {rate}");
@@ -243,34 +254,34 @@ impl Generator {
         }
     }
 
-    /// The weight of a fresh `nn.Linear`, row by row. `weight [OC, C]` is overwritten.
+    /// The weight of a new `nn.Linear`, row by row. `weight [OC, C]` is overwritten.
     pub fn linear_weight(&mut self, weight: &mut [f32], n_inputs: usize) {
-        // kaiming_uniform_ with a = √5, in its own steps: 1/√C but for f64's last bit.
+        // kaiming_uniform_ with a = √5, computed in the same steps: 1/√C except for the last bit of f64.
         let slope = 5f64.sqrt();
         let gain = (2.0 / (1.0 + slope * slope)).sqrt();
         let bound = 3f64.sqrt() * (gain / (n_inputs as f64).sqrt());
         self.uniform(-bound, bound, weight);
     }
 
-    /// The bias of a fresh `nn.Linear` of C inputs. `bias [OC]` is overwritten.
+    /// The bias of a new `nn.Linear` with C inputs. `bias [OC]` is overwritten.
     pub fn linear_bias(&mut self, bias: &mut [f32], n_inputs: usize) {
         let bound = 1.0 / (n_inputs as f64).sqrt();
         self.uniform(-bound, bound, bias);
     }
 
-    /// The weight of a fresh `nn.Embedding`. `weight [V, C]` is overwritten.
+    /// The weight of a new `nn.Embedding`. `weight [V, C]` is overwritten.
     pub fn embedding(&mut self, weight: &mut [f32]) {
         self.normal(0.0, 1.0, weight);
     }
 }
 
-/// [0, 1) from the low 24 bits.
+/// A number in [0, 1) from the low 24 bits of a word.
 #[inline(always)]
 fn unit(word: u32) -> f32 {
     (word & 0x00ff_ffff) as f32 * (1.0 / 16_777_216.0)
 }
 
-/// The first 53-bit number that is not below p: n·2⁻⁵³ < p in whole numbers, since the product is exact.
+/// The smallest n with n·2⁻⁵³ ≥ p. The comparison in integers is exact.
 fn bernoulli_end(p: f64) -> u64 {
     assert!((0.0..=1.0).contains(&p), "Generator::bernoulli: a probability of {p}");
     (p * (1u64 << F64_BITS) as f64).ceil() as u64

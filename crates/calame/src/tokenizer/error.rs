@@ -38,7 +38,7 @@ pub enum TokenizerError {
     /// A name that is neither a kind of tokenizer nor a file.
     #[error("tokenizer.kind is '{kind}': expected gpt2, simple-v1, simple-v2 or the path of a tokenizer.json")]
     UnknownKind {
-        /// The requested kind.
+        /// The kind that the caller asked for.
         kind: String,
     },
     /// A `tokenizer.json` that cannot be read.

@@ -33,7 +33,7 @@ pub enum TrainError {
     /// A vocabulary size outside the accepted range.
     #[error("a vocabulary of {n_vocab} tokens: expected {MIN_VOCAB} (all bytes, and {END_OF_TEXT}) to {MAX_VOCAB}")]
     Size {
-        /// The requested size.
+        /// The size that the caller asked for.
         n_vocab: usize,
     },
     /// The texts contain no piece to train on.

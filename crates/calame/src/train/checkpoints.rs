@@ -1,5 +1,7 @@
 //! When checkpoints are written, and by whom.
 
+mod folder;
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -7,11 +9,18 @@ use std::time::Duration;
 
 use super::checkpoint_config::CheckpointConfig;
 use super::config::RunConfig;
+use super::progress::Progress;
 use super::report::Observer;
-use crate::checkpoint::{CheckpointError, Progress, TrainingState, save_training, sound_checkpoint};
+use super::state::TrainingState;
+use crate::formats::CheckpointError;
 use crate::model::{Gpt, Head, Trainable};
 use crate::ops::{self, Device, Isa, Precision};
 use crate::tensor::Alloc;
+
+pub use self::folder::{
+    clear_partial, latest_checkpoint, load_training, save_best, save_training, sound_checkpoint, take_best,
+    verify_checkpoint,
+};
 
 /// What a checkpoint is written from.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use super::guard::GuardConfig;
 use super::log_config::LogConfig;
 use super::recipe::Recipe;
 use super::schedule::ScheduleConfig;
-use crate::checkpoint::CheckpointError;
 use crate::data::DataConfig;
 use crate::device::DeviceConfig;
+use crate::formats::CheckpointError;
 use crate::model::{Init, ModelConfig, Preset};
 use crate::tokenizer::TokenizerConfig;
 

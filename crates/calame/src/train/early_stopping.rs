@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainConfigError;
-use crate::checkpoint::Best;
+use super::{Best, TrainConfigError};
 
 /// Section `[early_stopping]`: a training ends when validation has stopped getting better, and its result is the model of
 /// the best evaluation.

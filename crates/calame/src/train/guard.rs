@@ -5,8 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainConfigError;
-use crate::checkpoint::Usual;
+use super::{TrainConfigError, Usual};
 use crate::model::params::ParamName;
 
 /// Steps that a new one is compared with.

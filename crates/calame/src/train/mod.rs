@@ -1,7 +1,8 @@
-//! Training: the loop, its optimizer, what it measures and where it leaves things.
+//! Training: the loop, its optimizer, its checkpoints.
 //!
-//! [`config`] (a run's file), [`Trainer`] (the loop), [`AdamW`], [`Checkpoints`], [`plan`] (what a run will take), [`metrics`], [`plot`],
-//! [`tensorboard`], [`memorisation`], [`RunFolder`].
+//! [`config`] (a run's configuration), [`Trainer`] (the loop), [`Objective`] (what is minimised), [`AdamW`], [`Checkpoints`],
+//! [`Observer`] (follows a training). What a run writes into its folder is in [`run`](crate::run), what it will need in
+//! [`plan`](crate::plan).
 
 mod checkpoint_config;
 mod checkpoints;
@@ -12,27 +13,24 @@ mod evaluation;
 mod gradient_plan;
 mod guard;
 mod log_config;
-pub mod memorisation;
-pub mod metrics;
 mod objective;
 mod optimizer;
-pub mod plan;
-pub mod plot;
+mod progress;
 mod randomness;
 mod recipe;
 mod recipe_settings;
-mod recorder;
 mod report;
-mod run_folder;
-mod run_listener;
 mod schedule;
+mod state;
 mod step;
-pub mod tensorboard;
 mod trainer;
 mod validate;
 
 pub use checkpoint_config::CheckpointConfig;
-pub use checkpoints::{Checkpoints, Savable};
+pub use checkpoints::{
+    Checkpoints, Savable, clear_partial, latest_checkpoint, load_training, save_best, save_training, sound_checkpoint,
+    take_best, verify_checkpoint,
+};
 pub use config::{Decayed, LossAverage, Rng, RunConfig, SampleConfig, TrainConfig};
 pub use config_error::TrainConfigError;
 pub use early_stopping::EarlyStoppingConfig;
@@ -42,13 +40,12 @@ pub use guard::{GuardConfig, Remedy, StepFault};
 pub use log_config::LogConfig;
 pub use objective::{HeadPass, NextToken, Objective, PassBuffers, PassSizes};
 pub use optimizer::{AdamW, Update};
+pub use progress::{Best, Progress, Usual};
 pub use randomness::{Randomness, StateMismatch};
 pub use recipe::{Recipe, UnknownRecipe};
-pub use recorder::{Recorder, RecorderError};
 pub use report::{EvaluationReport, Observer, Outcome, StepReport};
-pub use run_folder::{RunFolder, RunFolderError, RunLock};
-pub use run_listener::{RunListener, Warnings};
 pub use schedule::{Decay, ScheduleConfig};
+pub use state::TrainingState;
 pub use trainer::Trainer;
 pub use validate::RunConfigError;
 

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::Progress;
 use super::guard::StepFault;
-use crate::checkpoint::{CheckpointError, Progress};
 use crate::data::ShardError;
+use crate::formats::CheckpointError;
 use crate::model::Gpt;
 use crate::ops::Device;
 

@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checkpoints::{Checkpoints, Savable};
+use super::checkpoints::{Checkpoints, Savable, load_training, save_training};
 use super::config::RunConfig;
 use super::early_stopping::best_after;
 use super::gradient_plan::GradientPlan;
 use super::guard::{Remedy, StepFault};
 use super::objective::{NextToken, Objective, PassBuffers, PassSizes};
 use super::optimizer::AdamW;
+use super::progress::Progress;
 use super::randomness::{self, Randomness};
 use super::report::{EvaluationReport, Observer, Outcome, StepReport};
-use crate::checkpoint::{CheckpointError, Progress, TrainingState};
+use super::state::TrainingState;
 use crate::data::{Batch, Loader, ShardError, Splits};
+use crate::formats::CheckpointError;
 use crate::model::{Gpt, Gradients, Head, Saved, Trainable};
 use crate::ops::Device;
 use crate::tensor::Alloc;
@@ -125,7 +127,7 @@ impl<'a> Trainer<'a> {
     pub fn resume(&mut self, folder: &Path) -> Result<(), CheckpointError> {
         let (gpt, own_head) = (&mut self.gpt, self.objective.head_mut());
         let mut progress = self.optimizer.load_moments(self.dev, |[m, v], head_moments| {
-            crate::checkpoint::load_training(self.dev, folder, [gpt, m, v], own_head.zip(head_moments))
+            load_training(self.dev, folder, [gpt, m, v], own_head.zip(head_moments))
         })?;
         let state = progress.torch.take();
         let restored = self.randomness.restore(state, progress.epoch, progress.batch);
@@ -168,7 +170,7 @@ impl<'a> Trainer<'a> {
     /// What the system says.
     pub fn save(&self, checkpoints: &Path) -> Result<PathBuf, CheckpointError> {
         let config = self.config.to_toml(checkpoints)?;
-        crate::checkpoint::save_training(checkpoints, &self.savable().state, &config, 1)
+        save_training(checkpoints, &self.savable().state, &config, 1)
     }
 
     /// What a checkpoint is written from.

@@ -7,13 +7,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use calame::checkpoint::{load_model, save_model};
 use calame::data::{Loader, Windows};
+use calame::formats::{load_model, save_model};
 use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig, generation_bytes};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
+use calame::plan::{Machine, MemoryKind, Plan, TextSize};
 use calame::tensor::Alloc;
-use calame::train::plan::{Machine, MemoryKind, Plan, TextSize};
 use calame::train::{Rng, RunConfig, Splits, Trainer};
 
 struct Counting;
@@ -194,33 +194,57 @@ fn a_plan_counts_what_a_training_takes() {
 }
 
 /// A generation takes what is planned, and after the first token nothing: neither within the context nor past it, where the
-/// tokens that are left go through the model again.
+/// tokens that are left go through the model again. On a device whose work space has grown, not even the first does.
 fn decoding_allocates_nothing_after_the_first_token() {
+    let n_positions = run_config(true).model.n_positions;
     for (tied_head, n_threads) in [(true, 1), (false, 2), (true, 3)] {
         let config = run_config(tied_head).model;
         for isa in [Isa::Portable, Isa::detect()] {
             let dev = Device::cpu(n_threads, isa, Precision::F32);
             let gpt = Gpt::fresh(&dev, &config, 1);
-            for (n_prompt, max_tokens, temperature) in [(5, 40, 0.0), (5, 59, 1.5), (60, 40, 0.0)] {
-                let prompt: Vec<u32> = (0..n_prompt as u32).collect();
-                let sampler = SamplerConfig { temperature, top_k: 20, top_p: 0.9, seed: 1 };
-                let sampler = Sampler::new(&sampler, 0).unwrap();
-                let limits = GenerationLimits { max_tokens, slide: 9 };
-                let (generation, seen) = counted(|| Generation::new(&dev, &gpt, &prompt, sampler, limits));
-                let what = format!("{n_prompt} + {max_tokens} tokens, {n_threads} threads, {isa}");
-                // The text itself comes on top.
-                let planned = generation_bytes(&config, n_prompt, max_tokens) as usize;
-                let (least, most) = (planned + 4 * (n_prompt + max_tokens), planned + planned / 50 + 4096);
-                assert!(least <= seen.n_bytes && seen.n_bytes <= most, "{what}: {planned} planned, {seen:?}");
-                let mut generation = generation.unwrap();
-                generation.next_token().unwrap();
-                for i in 1..max_tokens {
-                    let (token, seen) = counted(|| generation.next_token().unwrap());
-                    assert!(token.is_some());
-                    assert_eq!(seen, NOTHING, "{what}: token {i}");
+            for (n_prompt, max_tokens, temperature) in [(5, 40, 0.0), (5, 59, 1.5), (60, 40, 0.0), (5, 80, 0.0)] {
+                // A short prompt lets the work space grow to its size; past the context comes a larger one.
+                let grows_later = n_prompt < n_positions / 2 && n_prompt + max_tokens > n_positions;
+                for is_second in [false, true] {
+                    let n_first = if is_second && temperature == 0.0 {
+                        0
+                    } else if !is_second && grows_later {
+                        max_tokens
+                    } else {
+                        1
+                    };
+                    let sampler = SamplerConfig { temperature, top_k: 20, top_p: 0.9, seed: 1 };
+                    let what = format!("{n_prompt} + {max_tokens} tokens, {n_threads} threads, {isa}");
+                    generation_allocates_nothing(&dev, &gpt, n_prompt, max_tokens, &sampler, n_first, &what);
                 }
             }
         }
+    }
+}
+
+/// Generates all tokens; from number `n_first` on nothing may be allocated.
+fn generation_allocates_nothing(
+    dev: &Device,
+    gpt: &Gpt,
+    n_prompt: usize,
+    max_tokens: usize,
+    sampler: &SamplerConfig,
+    n_first: usize,
+    what: &str,
+) {
+    let prompt: Vec<u32> = (0..n_prompt as u32).collect();
+    let sampler = Sampler::new(sampler, 0).unwrap();
+    let limits = GenerationLimits { max_tokens, slide: 9 };
+    let (generation, seen) = counted(|| Generation::new(dev, gpt, &prompt, sampler, limits));
+    // The text itself comes on top.
+    let planned = generation_bytes(&gpt.config, n_prompt, max_tokens) as usize;
+    let (least, most) = (planned + 4 * (n_prompt + max_tokens), planned + planned / 50 + 4096);
+    assert!(least <= seen.n_bytes && seen.n_bytes <= most, "{what}: {planned} planned, {seen:?}");
+    let mut generation = generation.unwrap();
+    for i in 0..max_tokens {
+        let (token, seen) = counted(|| generation.next_token().unwrap());
+        assert!(token.is_some());
+        assert!(i < n_first || seen == NOTHING, "{what}: token {i}: {seen:?}");
     }
 }
 

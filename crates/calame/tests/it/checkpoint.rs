@@ -3,13 +3,11 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{
-    CheckpointError, ModelFile, Progress, TrainingState, find_model, latest_checkpoint, load_model, load_training,
-    save_model, save_training,
-};
+use calame::formats::{CheckpointError, ModelFile, find_model, load_model, save_model};
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
+use calame::train::{Progress, TrainingState, latest_checkpoint, load_training, save_training};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use calame::checkpoint::{clear_partial, latest_checkpoint, save_best, sound_checkpoint, take_best, verify_checkpoint};
 use calame::data::{ShardError, Windows};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::Bpe;
 use calame::train::{
     CheckpointConfig, Checkpoints, EvaluationReport, Observer, Outcome, RunConfig, Splits, StepReport, Trainer,
+    clear_partial, latest_checkpoint, save_best, sound_checkpoint, take_best, verify_checkpoint,
 };
 
 use crate::support::zeros;

@@ -10,15 +10,14 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{
-    ModelFile, Progress, TrainingState, load_model, save_model, save_training, write_gguf, write_onnx, write_torch,
-};
 use calame::data::prepare::{PrepareObserver, PrepareOptions, PrepareStart, prepare};
 use calame::data::{self, ShardFormat, find_sources};
+use calame::formats::{ModelFile, load_model, save_model, write_gguf, write_onnx, write_torch};
 use calame::model::{Gpt, ModelConfig, Preset};
+use calame::run::RunFolder;
+use calame::run::metrics::{MetricsWriter, Record};
 use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
-use calame::train::metrics::{MetricsWriter, Record};
-use calame::train::{RunConfig, RunFolder};
+use calame::train::{Progress, RunConfig, TrainingState, save_training};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -205,6 +204,16 @@ fn damaged_run_configs_are_errors() {
 #[test]
 fn damaged_texts_are_errors() {
     feed("corpus", 600);
+}
+
+#[test]
+fn damaged_documents_are_errors() {
+    feed("documents", 1500);
+}
+
+#[test]
+fn damaged_manifests_are_errors() {
+    feed("manifest", 1500);
 }
 
 #[test]

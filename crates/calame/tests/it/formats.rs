@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{Format, ModelFile, load_model, save_model, write_hugging_face};
+use calame::formats::{Format, ModelFile, load_model, save_model, write_hugging_face};
 use calame::model::{Gpt, ModelConfig, Preset, logits_by_parts};
 use calame::ops::{Device, Isa, Precision};
 use half::bf16;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{Format as Stored, ModelFile, load_model, save_model, write_gguf};
+use calame::formats::{Format as Stored, ModelFile, load_model, save_model, write_gguf};
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::quant::{NumberFormat, dequantize};
@@ -72,7 +72,7 @@ fn a_file_that_llama_cpps_package_wrote_is_read() {
     let mut gpt = zeros(model.config());
     for (name, tensor) in gpt.tensors_mut().filter(|(_, t)| !t.is_empty()) {
         model.read(name, tensor).unwrap();
-        let bytes: Vec<u8> = values(tensor).into_iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = values(tensor).into_iter().flat_map(f32::to_le_bytes).collect();
         let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hashes[name.to_string()], hash, "{name}");
     }

@@ -6,16 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use calame::checkpoint::{load_model, sound_checkpoint};
 use calame::data::{DataConfig, Splits};
 use calame::device::{Clock, Device, Workload};
+use calame::formats::load_model;
 use calame::infer::{SamplerConfig, TextGeneration, TextOptions, generate_text};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{self, Isa, Precision};
+use calame::run::metrics::{self, Record};
+use calame::run::{Recorder, RunFolder, RunListener};
 use calame::tensor::Alloc;
 use calame::tokenizer::{self, SimpleTokenizer, Tokenizer};
-use calame::train::metrics::{self, Record};
-use calame::train::{EarlyStoppingConfig, Outcome, Recorder, RunConfig, RunFolder, RunListener, Trainer};
+use calame::train::{EarlyStoppingConfig, Outcome, RunConfig, Trainer, sound_checkpoint};
 
 /// The program of a user: trains on a string, saves, loads and generates.
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{Format, ModelFile, load_model, save_model, write_torch};
+use calame::formats::{Format, ModelFile, load_model, save_model, write_torch};
 use calame::model::{Gpt, Init, ModelConfig};
 use half::bf16;
 

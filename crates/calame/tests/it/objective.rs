@@ -303,7 +303,7 @@ fn adapters_on_column_ranges() {
     // An adapter is a change of the weight: merged by hand, the logits are the same.
     let adapted = with_adapters(&dev);
     let mut merged = adapted.clone();
-    for linear in merged.h.iter_mut().flat_map(|block| block.linears_mut()) {
+    for linear in merged.h.iter_mut().flat_map(calame::model::Block::linears_mut) {
         for adapter in std::mem::take(&mut linear.adapters) {
             let (a, b, n_inputs) = (values(&adapter.a), values(&adapter.b), linear.weight.row_len());
             let rank = adapter.rank();

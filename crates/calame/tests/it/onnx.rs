@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 
-use calame::checkpoint::{CheckpointError, ModelFile, OnnxFile, save_model, verify_onnx, write_onnx};
+use calame::formats::{CheckpointError, ModelFile, OnnxFile, save_model, verify_onnx, write_onnx};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::SimpleTokenizer;

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use calame::checkpoint::{CheckpointError, Progress, load_training};
 use calame::data::{ShardError, Windows};
+use calame::formats::CheckpointError;
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
 use calame::train::{
-    CheckpointConfig, Checkpoints, Decay, Decayed, EvaluationReport, LossAverage, Observer, Outcome, Remedy, RunConfig,
-    ScheduleConfig, Splits, StepFault, StepReport, Trainer,
+    CheckpointConfig, Checkpoints, Decay, Decayed, EvaluationReport, LossAverage, Observer, Outcome, Progress, Remedy,
+    RunConfig, ScheduleConfig, Splits, StepFault, StepReport, Trainer, load_training,
 };
 
 use crate::support::{bits, change, values, zeros};

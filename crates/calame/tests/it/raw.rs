@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use calame::checkpoint::{ModelFile, TensorSource, TorchDtype, TorchFile, write_torch};
+use calame::formats::{ModelFile, TensorSource, TorchDtype, TorchFile, write_torch};
 use calame::quant::{NumberFormat, dequantize};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};

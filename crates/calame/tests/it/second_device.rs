@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 
-use calame::checkpoint::{load_model, save_model, verify_checkpoint};
 use calame::data::Windows;
+use calame::formats::{load_model, save_model};
 use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig, generation_bytes};
 use calame::model::params::ParamName;
 use calame::model::{
@@ -17,7 +17,7 @@ use calame::model::{
 use calame::ops::{self, Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
 use calame::tensor::{Alloc, Tensor};
-use calame::train::{CheckpointConfig, Checkpoints, RunConfig, Splits, Trainer};
+use calame::train::{CheckpointConfig, Checkpoints, RunConfig, Splits, Trainer, verify_checkpoint};
 
 use mock::{Traffic, Transfers, mock};
 

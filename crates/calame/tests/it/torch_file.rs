@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use calame::checkpoint::{PlainValue, TorchDtype, TorchFile, TorchFileError};
+use calame::formats::{PlainValue, TorchDtype, TorchFile, TorchFileError};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 

@@ -3,10 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::checkpoint::{
-    CheckpointError, Format, ModelFile, TorchDtype, TorchFile, load_model, save_model, write_torch,
-};
 use calame::files::FileError;
+use calame::formats::{CheckpointError, Format, ModelFile, TorchDtype, TorchFile, load_model, save_model, write_torch};
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Tokenizer};
 use tempfile::TempDir;

@@ -5,18 +5,16 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use calame::checkpoint::CheckpointError;
 use calame::data::{ShardError, Windows};
+use calame::formats::CheckpointError;
 use calame::model::{
     Batch, BatchSlices, Dropout, Gpt, Gradients, ModelConfig, Preset, ReturnAll, Saved, Scratch, Trainable,
 };
 use calame::ops::{AdamWStep, Device, Isa, Precision, RowSet, adamw};
 use calame::rng::{Key, Sequence};
+use calame::run::{RunFolder, RunFolderError};
 use calame::tensor::Alloc;
-use calame::train::{
-    EvaluationReport, Observer, Outcome, Rng, RunConfig, RunFolder, RunFolderError, Splits, StepFault, StepReport,
-    Trainer,
-};
+use calame::train::{EvaluationReport, Observer, Outcome, Rng, RunConfig, Splits, StepFault, StepReport, Trainer};
 
 use crate::support::{bits, change, zeros};
 
@@ -477,7 +475,7 @@ fn a_diverging_training_ends_with_the_weights_before_it() {
         };
         assert!(!loss.is_finite());
         assert_eq!(bits(trainer.gpt()), bits(once.gpt()));
-        assert_eq!(trainer.progress(), &calame::checkpoint::Progress { settled: true, ..once.progress().clone() });
+        assert_eq!(trainer.progress(), &calame::train::Progress { settled: true, ..once.progress().clone() });
     }
     let n_steps = recorder.events.iter().filter(|e| matches!(e, Event::Step(_))).count();
     assert_eq!((n_steps, recorder.evaluations().len()), (1, 1));

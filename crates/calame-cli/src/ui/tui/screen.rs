@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use calame::train::metrics::Record;
+use calame::run::metrics::Record;
 
 use crate::training::memory;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use calame::train::metrics::Record;
+use calame::run::metrics::Record;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -91,7 +91,9 @@ fn the_first_step_and_the_question() {
 fn any_size_can_be_drawn() {
     let screen = after(100, Some(1.0));
     for (width, height) in [(1, 1), (20, 5), (79, 23), (120, 36), (400, 100)] {
-        assert!(!drawn(&screen, width, height).is_empty());
+        let shown = drawn(&screen, width, height);
+        assert_eq!(shown.lines().count(), usize::from(height), "{width} × {height}");
+        assert_eq!(shown.contains("step 100 of 790"), width >= 79, "{width} × {height}:\n{shown}");
     }
 }
 

@@ -287,7 +287,7 @@ impl<'a> Feed<'a> {
         match self.n_train_characters {
             None => self.ready.push_back(piece(text, open.split, begins, ends)),
             Some(end) if self.state.n_characters <= end => {
-                self.ready.push_back(piece(text, Split::Train, begins, ends))
+                self.ready.push_back(piece(text, Split::Train, begins, ends));
             }
             Some(end) if before >= end => self.ready.push_back(piece(text, Split::Val, begins, ends)),
             Some(end) => {

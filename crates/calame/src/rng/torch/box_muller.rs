@@ -1,14 +1,14 @@
-//! Box and Muller's transform (1958) as PyTorch computes it for sixteen f32 at a time on processors with AVX2.
+//! The Box-Muller transform (1958) as PyTorch computes it for sixteen f32 at a time on processors with AVX2.
 //!
-//! The polynomials are those of S. Moshier's Cephes (logf, sinf, cosf). Results equal PyTorch's to the bit because every
-//! product that its compiler fuses with a sum is fused here too ([`f32::mul_add`], rounded once on every machine) and no
-//! other: changing an expression's form changes bits.
+//! The polynomials come from S. Moshier's Cephes (logf, sinf, cosf). Results equal PyTorch's bit for bit because
+//! exactly those products are fused with a sum that PyTorch's compiler fuses ([`f32::mul_add`], rounded once on
+//! every machine). Rewriting an expression changes bits.
 
-/// One block: uniforms of [0, 1) become normals, pairing j with j + 8. `x` is overwritten.
+/// Converts one block of uniforms in [0, 1) to normals, pairing j with j + 8. `x` is overwritten.
 pub(super) fn transform(x: &mut [f32; 16], mean: f32, std: f32) {
     let (low, high) = x.split_at_mut(8);
     for (a, b) in low.iter_mut().zip(high) {
-        // 1 − u is in (0, 1]: its logarithm is finite.
+        // 1 − u is in (0, 1], so its logarithm is finite.
         let radius = (-2.0 * ln(1.0 - *a)).sqrt();
         let (sin, cos) = sin_cos(std::f32::consts::TAU * *b);
         *a = (radius * cos).mul_add(std, mean);
@@ -18,7 +18,7 @@ pub(super) fn transform(x: &mut [f32; 16], mean: f32, std: f32) {
 
 /// ln x for normal x > 0.
 ///
-/// x = m·2ⁿ with √½ ≤ m < √2, a polynomial of degree 9 in m − 1, ln 2 in two parts.
+/// x = m·2ⁿ with √½ ≤ m < √2; a polynomial of degree 9 in m − 1; ln 2 in two parts.
 #[inline(always)]
 fn ln(x: f32) -> f32 {
     let half_to_one = f32::from_bits(x.to_bits() & 0x007f_ffff | 0x3f00_0000);
@@ -41,10 +41,11 @@ fn ln(x: f32) -> f32 {
 
 /// (sin x, cos x) for 0 ≤ x ≤ 2π.
 ///
-/// x = q·π/2 + r with |r| ≤ π/4, π/4 in three parts; polynomials in r, exchanged and negated by the quarter q.
+/// x = q·π/2 + r with |r| ≤ π/4, π/4 in three parts; polynomials in r, exchanged and negated according to the
+/// quadrant q.
 #[inline(always)]
 fn sin_cos(x: f32) -> (f32, f32) {
-    /// 4/π.
+    /// Number of octants per radian, 4/π.
     const OCTANTS: f32 = 1.273_239_5;
     let octant = ((x * OCTANTS) as i32 + 1) & !1;
     let y = octant as f32;
@@ -60,7 +61,7 @@ fn sin_cos(x: f32) -> (f32, f32) {
     let s = (s * r2).mul_add(r, r);
     let odd = octant & 2 != 0;
     let (sin, cos) = if odd { (c, s) } else { (s, c) };
-    // Signs of the four quarters: sin + + − −, cos + − − +.
+    // Signs in the four quadrants: sin + + − −, cos + − − +.
     let sin_sign = ((octant & 4) as u32) << 29;
     let cos_sign = ((!(octant - 2) & 4) as u32) << 29;
     (f32::from_bits(sin.to_bits() ^ sin_sign), f32::from_bits(cos.to_bits() ^ cos_sign))

@@ -1,45 +1,46 @@
-//! MT19937 as PyTorch seeds and reads it, and its state as data.
+//! MT19937 as PyTorch seeds and reads it, and its serialized state.
 
 use serde::{Deserialize, Serialize};
 
-/// Words of the state.
+/// Number of 32-bit words in the state.
 const N: usize = 624;
-/// Distance to the word that is mixed in.
+/// Offset of the word that the recurrence mixes in.
 const M: usize = 397;
 
-/// A saved state that no generator can have.
+/// A deserialized state that no generator can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// Too few or too many words.
+    /// The number of words is not 624.
     #[error("state of the torch generator: key `words`: expected {N} numbers, found {found}")]
     WordCount {
-        /// How many there are.
+        /// Number of words in the state.
         found: usize,
     },
-    /// The state that only repeats itself.
+    /// All words are zero, a state that the recurrence never leaves.
     #[error("state of the torch generator: key `words`: expected some bits set, found all zero")]
     AllZero,
-    /// A place behind the words.
+    /// The position is past the last word.
     #[error("state of the torch generator: key `next`: expected at most {N}, found {found}")]
     Place {
-        /// The place.
+        /// The position in the state.
         found: usize,
     },
-    /// A kept value that no draw gives.
+    /// The kept normal is not a value that a draw can produce.
     #[error("state of the torch generator: key `kept_normal`: expected the bits of a finite f64, found {bits:#018x}")]
     KeptNormal {
-        /// Its bits.
+        /// Bit pattern of the kept f64.
         bits: u64,
     },
 }
 
-/// What a checkpoint holds of a generator.
+/// The serialized form of a generator, part of a checkpoint.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
     words: Vec<u32>,
     next: usize,
-    /// The bits' halves, high first: a decimal fraction need not come back to the bit, and TOML has no u64.
+    /// Bits of the spare normal in two halves, the high one first: a decimal fraction may not round-trip, and
+    /// TOML has no u64.
     kept_normal: Option<[u32; 2]>,
 }
 
@@ -66,16 +67,16 @@ impl State {
     }
 }
 
-/// M. Matsumoto and T. Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998), with their initialisation of 2002.
+/// The Mersenne Twister of M. Matsumoto and T. Nishimura, ACM TOMACS 8 (1998), with their initialisation of 2002.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Mt19937 {
     words: [u32; N],
-    /// The next word to give; N where all are given.
+    /// Index of the next word; N if all have been used.
     next: usize,
 }
 
 impl Mt19937 {
-    /// From the low 32 bits of a seed.
+    /// Seeds the generator with the low 32 bits of `seed`.
     pub(super) fn new(seed: u64) -> Mt19937 {
         let mut words = [seed as u32; N];
         for i in 1..N {
@@ -95,7 +96,7 @@ impl Mt19937 {
         temper(word)
     }
 
-    /// f of one word after another, a block at a time so that the compiler can use vector instructions.
+    /// Fills `x` with f of consecutive words, block by block so that the compiler can vectorise.
     #[inline]
     pub(super) fn fill<T>(&mut self, mut x: &mut [T], f: impl Fn(u32) -> T) {
         while !x.is_empty() {
@@ -111,7 +112,8 @@ impl Mt19937 {
         }
     }
 
-    /// The next N words. Three loops, because what is mixed in lies ahead in the first and behind in the second.
+    /// Computes the next N words. Uses three loops, because the mixed-in word is ahead in the first and behind
+    /// in the second.
     fn renew(&mut self) {
         let words = &mut self.words;
         for i in 0..N - M {

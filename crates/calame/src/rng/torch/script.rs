@@ -1,15 +1,16 @@
-//! The place that a training script has come to.
+//! The position of a training script in its random numbers.
 
 use serde::{Deserialize, Serialize};
 
 use super::Generator;
 
-/// The generator that a whole training script draws from, and the order of the samples of its epoch: what a stopped run
-/// needs to go on.
+/// The generator that a whole training script draws from and the sample order of its current epoch: the state from
+/// which an interrupted run resumes.
 ///
-/// A script draws, from its last `torch.manual_seed` on: the model's weights, if it was built after that; at the start of
-/// each epoch a pass over the training loader; for each step the masks of dropout; for each evaluation a pass over the
-/// training loader and one over the validation loader.
+///
+/// After its last `torch.manual_seed` a script draws: the model's weights, if the model is built after it; at the
+/// start of each epoch a pass over the training loader; for each step the dropout masks; for each evaluation a pass
+/// over the training loader and one over the validation loader.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
@@ -17,33 +18,33 @@ pub struct Script {
     epoch: Option<Epoch>,
 }
 
-/// A pass over the training loader that is under way.
+/// A pass over the training loader in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Epoch {
     number: u64,
-    /// The seed of the order; none where the loader does not shuffle.
+    /// The seed of the order; `None` if the loader does not shuffle.
     order_seed: Option<u64>,
 }
 
 impl Script {
-    /// A script before its first epoch, with its generator as the model's construction has left it.
+    /// A script before its first epoch; `generator` is in the state after the model was built.
     pub fn new(generator: Generator) -> Script {
         Script { generator, epoch: None }
     }
 
-    /// The generator, to draw from it what comes next.
+    /// The generator, for drawing what comes next in the script.
     pub fn generator(&mut self) -> &mut Generator {
         &mut self.generator
     }
 
-    /// The epoch (from 0) whose order was drawn last.
+    /// The epoch (from 0) whose order was drawn last, or `None` before the first.
     pub fn epoch(&self) -> Option<u64> {
         self.epoch.map(|epoch| epoch.number)
     }
 
-    /// Starts an epoch, or takes up again the one under way, for which nothing more is drawn: the order of its n samples,
-    /// in `order`.
+    /// Starts an epoch and fills `order` with the order of its n samples. If this epoch has already been
+    /// started, as in a resumed run, nothing more is drawn.
     ///
     /// # Panics
     /// If n is 2³² or more.
@@ -56,7 +57,8 @@ impl Script {
         order_of(epoch.order_seed, n, order);
     }
 
-    /// A pass over a loader of n samples beside the epoch under way, as an evaluation makes it: their order, in `order`.
+    /// Draws a pass over a loader of n samples that does not affect the current epoch, as for an evaluation,
+    /// and fills `order`.
     ///
     /// # Panics
     /// If n is 2³² or more.

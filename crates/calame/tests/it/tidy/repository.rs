@@ -21,29 +21,18 @@ const ARCHITECTURE_LINES: usize = 150;
 const ALLOWED_USES: [AllowedUse<'_>; 0] = [];
 
 /// How many doc comments have three words or fewer.
-const N_ALLOWED_SHORT_DOCS: usize = 355;
+const N_ALLOWED_SHORT_DOCS: usize = 393;
 
 /// How often replaced identifiers occur, by pattern; those not listed must not occur.
-const ALLOWED_IDENTIFIERS: [(&str, usize); 22] = [
-    ("*_in_all", 18),
+const ALLOWED_IDENTIFIERS: [(&str, usize); 11] = [
     ("*by_heart*", 2),
     ("*learnt*", 27),
-    ("*pass_over*", 2),
-    ("*room*", 132),
-    ("*rooms*", 101),
+    ("*room*", 12),
     ("Beginning", 24),
-    ("Finish", 40),
-    ("Keep", 63),
-    ("Shards", 50),
-    ("Start", 38),
-    ("Trouble", 47),
+    ("Trouble", 14),
     ("a_pair", 2),
-    ("classifier_forward", 3),
-    ("classifier_forward_backward", 3),
-    ("deal", 26),
     ("goes_on*", 9),
     ("is_listed", 2),
-    ("kept_share", 3),
     ("n_again", 4),
     ("spoken_of", 4),
     ("took", 2),

@@ -1,0 +1,67 @@
+//! GGUF files as a source of tensors.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::header::{Header, TensorInfo};
+use super::metadata;
+use crate::files::PositionedFile;
+use crate::formats::CheckpointError;
+use crate::formats::opened::{Format, Opened};
+use crate::formats::source::{StoredTensor, TensorSource};
+use crate::quant;
+
+/// An open file whose header has been checked against the file's size.
+struct GgufFile {
+    file: PositionedFile,
+    /// Of each tensor.
+    infos: Vec<TensorInfo>,
+    tensors: Vec<StoredTensor>,
+}
+
+/// Opens a model.
+pub(in crate::formats) fn open(path: &Path) -> Result<Opened, CheckpointError> {
+    let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
+    let Header { mut values, tensors: infos } = Header::read(path, &mut file)?;
+    let stored = |info: &TensorInfo| StoredTensor {
+        name: info.name.clone(),
+        shape: info.shape.clone(),
+        dtype: info.format.name().to_owned(),
+        format: Some(info.format),
+        is_float: true,
+        file_bytes: info.n_bytes,
+    };
+    let tensors: Vec<StoredTensor> = infos.iter().map(stored).collect();
+    let config = metadata::config(path, &values, &tensors)?;
+    let tokenizer = metadata::tokenizer(path, &mut values, &config)?;
+    let source = Box::new(GgufFile { file: PositionedFile::of(file, path)?, infos, tensors });
+    let says_none = values.contains_key(metadata::TOKENIZER_MODEL);
+    let (format, weights, notes) = (Format::Gguf, path.to_owned(), Vec::new());
+    let mut opened = Opened { format, weights, source, config, conv1d: false, tokenizer, notes };
+    if !says_none {
+        opened.assume_gpt2_tokenizer();
+    }
+    Ok(opened)
+}
+
+impl TensorSource for GgufFile {
+    fn tensors(&self) -> &[StoredTensor] {
+        &self.tensors
+    }
+
+    fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+        let TensorInfo { format, start, .. } = self.infos[index];
+        if format == quant::NumberFormat::F32 {
+            return Ok(self.file.read_exact(start, bytemuck::cast_slice_mut(out))?);
+        }
+        // The header's check has it that both are whole numbers of blocks, and as many.
+        let block = (format.block_bytes(), format.block_len());
+        Ok(self.file.read_blocks(start, block, out, |piece, out| quant::dequantize(format, piece, out))?)
+    }
+
+    fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
+        let TensorInfo { name, shape, format, start, n_bytes } = &self.infos[index];
+        assert_eq!(out.len() as u64, *n_bytes, "read_raw: {name} is {format} {shape:?}");
+        Ok(self.file.read_exact(*start, out)?)
+    }
+}

@@ -1,0 +1,294 @@
+//! A GPT-2's shape and tokenizer in GGUF's metadata, read and written.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::header::{Value, kind};
+use crate::formats::CheckpointError;
+use crate::formats::source::StoredTensor;
+use crate::model::{Init, ModelConfig};
+use crate::tokenizer::{Bpe, BpeLists, Tokenizer};
+
+const ARCHITECTURE: &str = "general.architecture";
+const GPT2: &str = "gpt2";
+const N_FILES: &str = "split.count";
+const N_POSITIONS: &str = "gpt2.context_length";
+const N_EMBD: &str = "gpt2.embedding_length";
+const N_LAYER: &str = "gpt2.block_count";
+const N_INNER: &str = "gpt2.feed_forward_length";
+const N_HEAD: &str = "gpt2.attention.head_count";
+const N_KV_HEAD: &str = "gpt2.attention.head_count_kv";
+const EPSILON: &str = "gpt2.attention.layer_norm_epsilon";
+const VOCAB_SIZE: &str = "gpt2.vocab_size";
+pub(super) const TOKENIZER_MODEL: &str = "tokenizer.ggml.model";
+const TOKENIZER_PRE: &str = "tokenizer.ggml.pre";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const BOS: &str = "tokenizer.ggml.bos_token_id";
+const EOS: &str = "tokenizer.ggml.eos_token_id";
+/// Whether there is a qkv bias: the format demands the tensor, which is zero where this is false.
+const QKV_BIAS: &str = "calame.qkv_bias";
+/// Whether the head is the token embedding, even if there is an output.weight.
+const TIED_HEAD: &str = "calame.tied_head";
+const DROPOUT: &str = "calame.dropout";
+const INIT: &str = "calame.init";
+const INIT_PYTORCH: &str = "pytorch";
+
+/// GPT-2's way of cutting a text into pieces.
+const PRE: &str = "gpt-2";
+/// The tokenizer model of a file that has none.
+const NO_TOKENIZER: &str = "none";
+
+/// What a token is, in `tokenizer.ggml.token_type` (`enum llama_token_type` of llama.h).
+mod token {
+    pub const NORMAL: i64 = 1;
+    /// A special token.
+    pub const CONTROL: i64 = 3;
+    /// A place in the vocabulary that no text gets.
+    pub const UNUSED: i64 = 5;
+}
+
+type Values = HashMap<String, Value>;
+
+fn wrong(path: &Path, key: &'static str, found: Option<&Value>, expected: impl Into<String>) -> CheckpointError {
+    let found = found.map_or_else(|| "missing".to_owned(), Value::to_string);
+    CheckpointError::Config { path: path.to_owned(), key, found, expected: expected.into() }
+}
+
+/// The shape, as the metadata states it; the vocabulary's size is that of the token embedding.
+pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> Result<ModelConfig, CheckpointError> {
+    let size = |key: &'static str| match values.get(key) {
+        Some(Value::Int(n)) => usize::try_from(*n).ok(),
+        _ => None,
+    };
+    let needed = |key| size(key).ok_or_else(|| wrong(path, key, values.get(key), "a whole number"));
+    let marker = |key: &'static str| match values.get(key) {
+        None => Ok(None),
+        Some(Value::Bool(is)) => Ok(Some(*is)),
+        found => Err(wrong(path, key, found, "true or false")),
+    };
+    check_family(path, values)?;
+    let shape_of = |name: &str| tensors.iter().find(|t| t.name == name).map(|t| &t.shape[..]);
+    let Some(&[vocab_size, _]) = shape_of("token_embd.weight") else {
+        let problem = "token_embd.weight: expected a matrix, [vocabulary, channels]".to_owned();
+        return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
+    };
+    let config = ModelConfig {
+        vocab_size,
+        n_positions: needed(N_POSITIONS)?,
+        n_embd: needed(N_EMBD)?,
+        n_head: needed(N_HEAD)?,
+        n_layer: needed(N_LAYER)?,
+        dropout: match values.get(DROPOUT) {
+            None => 0.1,
+            Some(Value::Float(p)) => *p as f32,
+            found => return Err(wrong(path, DROPOUT, found, "a probability")),
+        },
+        qkv_bias: marker(QKV_BIAS)?.unwrap_or_else(|| shape_of("blk.0.attn_qkv.bias").is_some()),
+        tied_head: marker(TIED_HEAD)?.unwrap_or_else(|| shape_of("output.weight").is_none()),
+        init: match values.get(INIT) {
+            None => Init::Gpt2,
+            Some(Value::Text(init)) if init == INIT_PYTORCH => Init::Pytorch,
+            Some(Value::Text(init)) if init == GPT2 => Init::Gpt2,
+            found => return Err(wrong(path, INIT, found, "\"gpt2\" or \"pytorch\"")),
+        },
+    };
+    config.validate().map_err(|e| CheckpointError::Config {
+        path: path.to_owned(),
+        key: "the model's shape",
+        found: e.to_string(),
+        expected: "a shape that GPT-2 can have".to_owned(),
+    })?;
+    for (key, expected) in [(N_INNER, 4 * config.n_embd), (N_KV_HEAD, config.n_head), (VOCAB_SIZE, vocab_size)] {
+        if values.contains_key(key) && size(key) != Some(expected) {
+            return Err(wrong(path, key, values.get(key), format!("{expected}, as the rest of the file has it")));
+        }
+    }
+    Ok(config)
+}
+
+/// That it is a GPT-2, whole, with what every GPT-2 has in common.
+fn check_family(path: &Path, values: &Values) -> Result<(), CheckpointError> {
+    let architecture = values.get(ARCHITECTURE);
+    if architecture != Some(&Value::Text(GPT2.to_owned())) {
+        return Err(wrong(path, ARCHITECTURE, architecture, "\"gpt2\", the family that calame runs"));
+    }
+    if let Some(n) = values.get(N_FILES).filter(|n| !matches!(n, Value::Int(0 | 1))) {
+        return Err(wrong(path, N_FILES, Some(n), "1: join the files by llama.cpp's llama-gguf-split --merge"));
+    }
+    match values.get(EPSILON) {
+        None => Ok(()),
+        Some(Value::Float(epsilon)) if (epsilon - 1e-5).abs() < 1e-9 => Ok(()),
+        found => Err(wrong(path, EPSILON, found, "1e-5, GPT-2's")),
+    }
+}
+
+/// The tokenizer, where there is one; its lists are taken out of the values.
+pub(super) fn tokenizer(
+    path: &Path,
+    values: &mut Values,
+    config: &ModelConfig,
+) -> Result<Option<Arc<dyn Tokenizer>>, CheckpointError> {
+    match values.get(TOKENIZER_MODEL) {
+        None => return Ok(None),
+        Some(Value::Text(model)) if model == NO_TOKENIZER || model == "no_vocab" => return Ok(None),
+        Some(Value::Text(model)) if model == GPT2 => {}
+        found => return Err(wrong(path, TOKENIZER_MODEL, found, "\"gpt2\", a byte-level BPE, or \"none\"")),
+    }
+    // Files of 2023 do not have it.
+    match values.get(TOKENIZER_PRE) {
+        None => {}
+        Some(Value::Text(pre)) if pre == PRE => {}
+        found => return Err(wrong(path, TOKENIZER_PRE, found, "\"gpt-2\": texts are cut into pieces as GPT-2 does")),
+    }
+    let mut tokens = take_texts(path, values, TOKENS)?;
+    let merges = take_texts(path, values, MERGES)?;
+    let mut types = match values.remove(TOKEN_TYPES) {
+        None => types_by_ids(values, tokens.len()),
+        Some(Value::Ints(types)) if types.len() == tokens.len() => types,
+        found => return Err(wrong(path, TOKEN_TYPES, found.as_ref(), format!("{} whole numbers", tokens.len()))),
+    };
+    while types.last() == Some(&token::UNUSED) {
+        types.pop();
+        tokens.pop();
+    }
+    let specials = (0..).zip(&types).filter(|(_, kind)| **kind != token::NORMAL).map(|(id, _)| id).collect();
+    let bpe = Bpe::from_lists(BpeLists { tokens, merges, specials }, path)?;
+    if bpe.n_vocab() > config.vocab_size {
+        let found = Value::Int(bpe.n_vocab() as i128);
+        return Err(wrong(
+            path,
+            TOKENS,
+            Some(&found),
+            format!("at most {}, the model's vocabulary", config.vocab_size),
+        ));
+    }
+    Ok(Some(bpe))
+}
+
+fn take_texts(path: &Path, values: &mut Values, key: &'static str) -> Result<Vec<String>, CheckpointError> {
+    match values.remove(key) {
+        Some(Value::Texts(texts)) => Ok(texts),
+        found => Err(wrong(path, key, found.as_ref(), "an array of texts")),
+    }
+}
+
+/// The tokens' types in a file that does not tell them: those are special with which texts begin and end.
+fn types_by_ids(values: &Values, n_tokens: usize) -> Vec<i64> {
+    let mut types = vec![token::NORMAL; n_tokens];
+    for key in [BOS, EOS] {
+        if let Some(Value::Int(id)) = values.get(key)
+            && let Some(kind) = usize::try_from(*id).ok().and_then(|id| types.get_mut(id))
+        {
+            *kind = token::CONTROL;
+        }
+    }
+    types
+}
+
+/// Keys and values on their way to a file.
+#[derive(Default)]
+pub(super) struct Metadata {
+    pub n_values: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Metadata {
+    /// What llama.cpp's converter writes of a GPT-2, and calame's own; `tokenizer` is a vocabulary and its end-of-text id, the
+    /// model is called `name`.
+    pub fn of(config: &ModelConfig, tokenizer: Option<(BpeLists, Option<u32>)>, name: &str) -> Metadata {
+        let mut to = Metadata::default();
+        to.text(ARCHITECTURE, GPT2);
+        to.text("general.type", "model");
+        to.text("general.name", name);
+        // All tensors are f32 (`LLAMA_FTYPE_ALL_F32`).
+        to.size("general.file_type", 0);
+        to.size("general.quantization_version", 2);
+        to.size(N_LAYER, config.n_layer);
+        to.size(N_POSITIONS, config.n_positions);
+        to.size(N_EMBD, config.n_embd);
+        to.size(N_INNER, 4 * config.n_embd);
+        to.size(N_HEAD, config.n_head);
+        to.float(EPSILON, 1e-5);
+        to.size(VOCAB_SIZE, config.vocab_size);
+        match tokenizer {
+            Some((lists, end_of_text)) => to.tokenizer(lists, end_of_text, config.vocab_size),
+            None => to.text(TOKENIZER_MODEL, NO_TOKENIZER),
+        }
+        to.text("calame.version", env!("CARGO_PKG_VERSION"));
+        to.flag(QKV_BIAS, config.qkv_bias);
+        to.flag(TIED_HEAD, config.tied_head);
+        to.float(DROPOUT, config.dropout);
+        let init = match config.init {
+            Init::Gpt2 => GPT2,
+            Init::Pytorch => INIT_PYTORCH,
+        };
+        to.text(INIT, init);
+        to
+    }
+
+    fn tokenizer(&mut self, lists: BpeLists, end_of_text: Option<u32>, vocab_size: usize) {
+        let BpeLists { mut tokens, merges, specials } = lists;
+        let mut types = vec![token::NORMAL; tokens.len()];
+        specials.iter().for_each(|&id| types[id as usize] = token::CONTROL);
+        // llama.cpp wants a token for each row of the embedding.
+        tokens.extend((tokens.len()..vocab_size).map(|id| format!("[PAD{id}]")));
+        types.resize(tokens.len(), token::UNUSED);
+        self.text(TOKENIZER_MODEL, GPT2);
+        self.text(TOKENIZER_PRE, PRE);
+        self.texts(TOKENS, &tokens);
+        self.array(TOKEN_TYPES, kind::I32, types.len());
+        types.iter().for_each(|&kind| self.bytes.extend((kind as i32).to_le_bytes()));
+        self.texts(MERGES, &merges);
+        if let Some(id) = end_of_text {
+            self.size(BOS, id as usize);
+            self.size(EOS, id as usize);
+        }
+    }
+
+    fn key(&mut self, key: &str, kind: u32) {
+        self.n_values += 1;
+        put_text(&mut self.bytes, key);
+        self.bytes.extend(kind.to_le_bytes());
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.key(key, kind::TEXT);
+        put_text(&mut self.bytes, value);
+    }
+
+    /// A model's sizes are below 2³².
+    fn size(&mut self, key: &str, value: usize) {
+        self.key(key, kind::U32);
+        self.bytes.extend((value as u32).to_le_bytes());
+    }
+
+    fn float(&mut self, key: &str, value: f32) {
+        self.key(key, kind::F32);
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    fn flag(&mut self, key: &str, value: bool) {
+        self.key(key, kind::BOOL);
+        self.bytes.push(value.into());
+    }
+
+    fn array(&mut self, key: &str, kind: u32, n: usize) {
+        self.key(key, kind::ARRAY);
+        self.bytes.extend(kind.to_le_bytes());
+        self.bytes.extend((n as u64).to_le_bytes());
+    }
+
+    fn texts(&mut self, key: &str, values: &[String]) {
+        self.array(key, kind::TEXT, values.len());
+        values.iter().for_each(|value| put_text(&mut self.bytes, value));
+    }
+}
+
+/// A text as GGUF has it.
+pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend((text.len() as u64).to_le_bytes());
+    bytes.extend(text.bytes());
+}

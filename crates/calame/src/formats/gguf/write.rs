@@ -1,0 +1,122 @@
+//! Writing GGUF, tensor by tensor.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use super::header::{DEFAULT_ALIGNMENT, MAGIC};
+use super::metadata::{Metadata, put_text};
+use crate::files::{create_parent_folder, replace_file};
+use crate::formats::CheckpointError;
+use crate::formats::model_file::ModelFile;
+use crate::formats::names::Naming;
+use crate::model::ModelConfig;
+use crate::model::params::{ParamName, shapes};
+use crate::quant::NumberFormat;
+use crate::tensor::{Alloc, Tensor};
+
+const VERSION: u32 = 3;
+
+/// A tensor to be written.
+struct Entry {
+    name: ParamName,
+    shape: Vec<usize>,
+    format: NumberFormat,
+    /// Where it begins among the tensors' bytes.
+    offset: u64,
+}
+
+/// Writes a model as GGUF that llama.cpp loads; what stood at `path` stands until the new file is complete. What the format
+/// cannot hold is told, a sentence each.
+///
+/// Every tensor is f32. A tied head is not written, as in the files of llama.cpp's converter; zeros stand in the place of
+/// qkv biases that the model lacks, marked by `calame.qkv_bias` = false. One tensor at a time is in memory.
+///
+/// # Errors
+/// What the system says, with the file's name, or what is wrong with the model.
+pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, CheckpointError> {
+    model.check_absent_biases()?;
+    let config = model.config().clone();
+    let mut notes = Vec::new();
+    if !config.qkv_bias {
+        notes.push("the model has no qkv bias, GGUF demands one: zeros are written".to_owned());
+    }
+    let tokenizer = model.tokenizer().cloned();
+    let lists = tokenizer.as_ref().and_then(|tokenizer| Some((tokenizer.bpe_lists()?, tokenizer.end_of_text())));
+    match &tokenizer {
+        None => notes.push("no tokenizer: llama.cpp takes token ids only".to_owned()),
+        Some(tokenizer) if lists.is_none() => notes.push(format!(
+            "the tokenizer {} is left out, GGUF cannot hold it: keep the model's tokenizer.json",
+            tokenizer.kind()
+        )),
+        Some(_) => {}
+    }
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let entries = entries(&config);
+    let header = header(&Metadata::of(&config, lists, &name), &entries);
+    create_parent_folder(path)?;
+    replace_file::<CheckpointError>(path, |file| {
+        let io = || CheckpointError::io("write", path);
+        file.write_all(&header).map_err(io())?;
+        for entry in &entries {
+            let mut tensor = match entry.shape[..] {
+                [n] => Alloc::on_host().zeros([n]),
+                _ => Alloc::on_host().zeros([entry.shape[0], entry.shape[1..].iter().product()]),
+            };
+            if config.qkv_bias || !is_qkv_bias(&entry.name) {
+                model.read(entry.name, &mut tensor)?;
+            }
+            write_tensor(file, entry.format, &tensor).map_err(io())?;
+        }
+        Ok(())
+    })?;
+    Ok(notes)
+}
+
+fn is_qkv_bias(name: &ParamName) -> bool {
+    name.path() == "attn.c_attn.bias"
+}
+
+/// Every tensor of the file, each at the first aligned place after the one before.
+fn entries(config: &ModelConfig) -> Vec<Entry> {
+    let mut end = 0u64;
+    let with_bias = ModelConfig { qkv_bias: true, ..config.clone() };
+    let place = |(name, shape): (ParamName, Vec<usize>)| {
+        let format = NumberFormat::F32;
+        let offset = end.next_multiple_of(DEFAULT_ALIGNMENT);
+        end = offset + n_bytes(format, shape.iter().product());
+        Entry { name, shape, format, offset }
+    };
+    shapes(&with_bias).into_iter().map(place).collect()
+}
+
+fn n_bytes(format: NumberFormat, n_elements: usize) -> u64 {
+    (n_elements / format.block_len() * format.block_bytes()) as u64
+}
+
+/// All that stands before the tensors' bytes, up to their alignment.
+fn header(metadata: &Metadata, entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend((entries.len() as u64).to_le_bytes());
+    bytes.extend(metadata.n_values.to_le_bytes());
+    bytes.extend(&metadata.bytes);
+    for entry in entries {
+        put_text(&mut bytes, &Naming::Gguf.keys(&entry.name.to_string())[0]);
+        bytes.extend((entry.shape.len() as u32).to_le_bytes());
+        entry.shape.iter().rev().for_each(|&d| bytes.extend((d as u64).to_le_bytes()));
+        bytes.extend(entry.format.ggml_type().to_le_bytes());
+        bytes.extend(entry.offset.to_le_bytes());
+    }
+    bytes.resize(bytes.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
+    bytes
+}
+
+/// The tensor's bytes, up to the next one's place.
+fn write_tensor(file: &mut BufWriter<File>, format: NumberFormat, tensor: &Tensor) -> std::io::Result<()> {
+    assert_eq!(format, NumberFormat::F32, "write_gguf: no other format is written");
+    file.write_all(bytemuck::cast_slice(tensor.host()))?;
+    let n = n_bytes(format, tensor.len());
+    let padding = n.next_multiple_of(DEFAULT_ALIGNMENT) - n;
+    file.write_all(&[0; DEFAULT_ALIGNMENT as usize][..padding as usize])
+}

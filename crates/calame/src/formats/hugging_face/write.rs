@@ -1,0 +1,115 @@
+//! Writing a model's folder.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::layout::{CONFIG, TOKENIZER, WEIGHTS};
+use crate::files::{replace_folder, write_new_file};
+use crate::formats::CheckpointError;
+use crate::formats::model_file::ModelFile;
+use crate::formats::names::{self, Naming};
+use crate::formats::safetensors::{Entry, write_tensors};
+use crate::model::params::{ParamName, shapes};
+use crate::model::{Gpt, ModelConfig};
+use crate::tensor::Alloc;
+use crate::tokenizer::Tokenizer;
+
+const GENERATION: &str = "generation_config.json";
+const QKV_BIAS: &str = "attn.c_attn.bias";
+
+/// Saves a model as a folder; a folder that exists there stays intact until the new one is complete.
+///
+/// # Errors
+/// If the system refuses, with the file's name.
+///
+/// # Panics
+/// If the model is not in this machine's memory: [`Gpt::on_host`] copies one of a device.
+pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
+    replace_folder(folder, |folder| {
+        write_settings(folder, &gpt.config, tokenizer)?;
+        let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path()) {
+            (false, path) => Some(Entry::of(key(&name), tensor, names::is_conv1d(path))),
+            (true, QKV_BIAS) => Some(Entry::zeros(key(&name), 3 * gpt.config.n_embd)),
+            (true, _) => None,
+        });
+        write_tensors(&folder.join(WEIGHTS), entries, &[("format", "pt")])
+    })
+}
+
+/// Saves a model that stays in its file as [`save_model`] does, one tensor in memory at a time.
+///
+/// # Errors
+/// If the system refuses, with the file's name; if a tensor cannot be read.
+pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
+    let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
+    replace_folder(folder, |folder| {
+        write_settings(folder, &config, tokenizer.as_deref())?;
+        let biases = (0..config.n_layer)
+            .filter(|_| !config.qkv_bias)
+            .map(|i| Entry::zeros(key(&ParamName::qkv_bias(i)), 3 * config.n_embd));
+        let entries = shapes(&config).into_iter().map(|(name, shape)| {
+            let dims = [shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]];
+            Entry::read(key(&name), &shape, names::is_conv1d(name.path()), move || {
+                let mut tensor = Alloc::on_host().zeros(dims);
+                model.read(name, &mut tensor)?;
+                Ok(tensor)
+            })
+        });
+        write_tensors(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")])
+    })
+}
+
+/// Hugging Face's key of a parameter.
+fn key(name: &ParamName) -> String {
+    Naming::HuggingFace.keys(&name.to_string()).remove(0)
+}
+
+/// Writes the files beside the weights: configuration, generation settings, tokenizer.
+pub(in crate::formats) fn write_settings(
+    folder: &Path,
+    config: &ModelConfig,
+    tokenizer: Option<&dyn Tokenizer>,
+) -> Result<(), CheckpointError> {
+    let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
+    let hash = tokenizer.map(Tokenizer::hash);
+    let json = config_json(config, end_of_text, hash.as_deref());
+    let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
+    write_new_file(&folder.join(CONFIG), format!("{json:#}\n").as_bytes())?;
+    write_new_file(&folder.join(GENERATION), format!("{generation:#}\n").as_bytes())?;
+    if let Some(tokenizer) = tokenizer {
+        write_new_file(&folder.join(TOKENIZER), tokenizer.to_json().as_bytes())?;
+    }
+    Ok(())
+}
+
+fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: Option<&str>) -> Value {
+    json!({
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.n_positions,
+        "n_ctx": config.n_positions,
+        "n_embd": config.n_embd,
+        "n_head": config.n_head,
+        "n_layer": config.n_layer,
+        "n_inner": null,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "attn_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "initializer_range": 0.02,
+        "tie_word_embeddings": config.tied_head,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "torch_dtype": "float32",
+        "use_cache": true,
+        "calame": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "qkv_bias": config.qkv_bias,
+            "init": config.init,
+            "tokenizer_sha256": tokenizer_hash,
+        },
+    })
+}

@@ -1,0 +1,191 @@
+//! Opening a saved model of any format: which format a file or folder has, and what its shape and tokenizer are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::inside::file_inside;
+use super::llmc::{self, LlmcFile};
+use super::model_file::{ModelFile, SavedModel};
+use super::opened::{Format, Opened};
+use super::safetensors::SafetensorsFiles;
+use super::shape::{self, Guess};
+use super::source::TensorSource;
+use super::torch::{PlainValue, Record, TorchSource};
+use super::{CheckpointError, gguf, hugging_face};
+use crate::files::PositionedFile;
+use crate::tokenizer::{Bpe, Tokenizer};
+
+const INDEX: &str = "model.safetensors.index.json";
+const TORCH_WEIGHTS: &str = "pytorch_model.bin";
+const NANOGPT: &str = "ckpt.pt";
+/// The first byte of a pickle, and so of what PyTorch wrote before 1.6.
+const PICKLE: u8 = 0x80;
+
+impl ModelFile {
+    /// Opens a run's folder, a folder in Hugging Face's layout, or a file of weights.
+    ///
+    /// Everything that the files claim is compared with their sizes before memory is allocated for it.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it; tensors that are missing, unexpected or misshapen as one list.
+    pub fn open(path: &Path) -> Result<ModelFile, CheckpointError> {
+        let path = find_model(path)?;
+        let opened = if path.is_dir() { open_folder(&path)? } else { open_file(&path)? };
+        ModelFile::of(path, opened)
+    }
+}
+
+/// Reads a model and its tokenizer, in any format.
+///
+/// # Errors
+/// As [`ModelFile::open`] and [`ModelFile::read`].
+pub fn load_model(path: &Path) -> Result<SavedModel, CheckpointError> {
+    ModelFile::open(path)?.load()
+}
+
+/// The file or folder that a path means: the path itself, or `model` in a run's folder.
+///
+/// # Errors
+/// If it holds no model.
+pub fn find_model(path: &Path) -> Result<PathBuf, CheckpointError> {
+    if path.is_file() {
+        return Ok(path.to_owned());
+    }
+    for folder in [path.to_owned(), path.join("model")] {
+        if [hugging_face::CONFIG, NANOGPT].iter().any(|file| folder.join(file).is_file()) {
+            return Ok(folder);
+        }
+    }
+    let remedy = if !path.exists() {
+        "there is no such file or folder".to_owned()
+    } else if fs::read_dir(path.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some()) {
+        format!("its training was not finished: `calame train --resume {}` does that", path.display())
+    } else {
+        "give a run's folder, a folder with these files, or a file of weights".to_owned()
+    };
+    Err(not_a_model(path, remedy))
+}
+
+fn not_a_model(path: &Path, remedy: String) -> CheckpointError {
+    CheckpointError::NotAModel {
+        path: path.to_owned(),
+        expected: "config.json and model.safetensors in it or in its subfolder model",
+        remedy,
+    }
+}
+
+/// A folder in Hugging Face's layout, or nanoGPT's with its ckpt.pt.
+fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
+    let config_path = folder.join(hugging_face::CONFIG);
+    if !config_path.is_file() {
+        return open_file(&file_inside(folder, NANOGPT, folder)?);
+    }
+    let json = hugging_face::read_config(&config_path)?;
+    let config = hugging_face::config_from_json(&config_path, &json)?;
+    let named = [hugging_face::WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|name| folder.join(name).exists());
+    let name = named.unwrap_or(hugging_face::WEIGHTS);
+    let weights = file_inside(folder, name, folder)?;
+    let source: Box<dyn TensorSource> = match name {
+        INDEX => Box::new(SafetensorsFiles::sharded(&weights)?),
+        TORCH_WEIGHTS => Box::new(TorchSource::open(&weights)?),
+        _ => Box::new(SafetensorsFiles::one(&weights)?),
+    };
+    let tokenizer = hugging_face::read_tokenizer(folder, &json, &config)?;
+    Ok(Opened { format: Format::HuggingFace, weights, source, config, conv1d: true, tokenizer, notes: Vec::new() })
+}
+
+/// A file, known by how it begins.
+fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
+    let mut start = [0; 16];
+    let file = PositionedFile::open(path)?;
+    let start = &mut start[..file.n_bytes().min(16) as usize];
+    file.read_exact(0, start)?;
+    if start.starts_with(&llmc::MAGIC.to_le_bytes()) {
+        return open_llmc(path);
+    }
+    if start.starts_with(&gguf::MAGIC) {
+        return gguf::open(path);
+    }
+    if start.get(8) == Some(&b'{') {
+        return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
+    }
+    if !start.starts_with(b"PK\x03\x04") && start.first() != Some(&PICKLE) {
+        return Err(not_a_model(
+            path,
+            "give a run's folder, a folder with these files, or a file of weights".to_owned(),
+        ));
+    }
+    let source = TorchSource::open(path)?;
+    if let Some(record) = source.record(path)? {
+        return recorded(path, source, record);
+    }
+    let args = source.model_args().cloned();
+    guess(path, Format::Torch, source, TorchSource::shares, args.as_ref())
+}
+
+fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
+    let source = LlmcFile::open(path)?;
+    let config = source.config().clone();
+    let source = Box::new(source);
+    let mut opened = Opened {
+        format: Format::Llmc,
+        weights: path.to_owned(),
+        source,
+        config,
+        conv1d: false,
+        tokenizer: None,
+        notes: Vec::new(),
+    };
+    opened.assume_gpt2_tokenizer();
+    Ok(opened)
+}
+
+/// A file of PyTorch's that calame wrote: its shape is told, and whose tokenizer it needs.
+fn recorded(path: &Path, source: TorchSource, record: Record) -> Result<Opened, CheckpointError> {
+    let beside = path.with_file_name(hugging_face::TOKENIZER);
+    let Record { config, tokenizer_sha256, .. } = record;
+    let mut notes = Vec::new();
+    let tokenizer = tokenizer_sha256.and_then(|hash| {
+        // A tokenizer beside it may be another model's, or none.
+        let found = hugging_face::read_tokenizer_file(&beside).ok();
+        let known = found.into_iter().chain([Bpe::gpt2() as Arc<dyn Tokenizer>]);
+        let tokenizer = known.into_iter().find(|t| t.hash() == hash && t.n_vocab() <= config.vocab_size);
+        if tokenizer.is_none() {
+            notes.push(format!("no tokenizer in the file, and its own is not at {}", beside.display()));
+        }
+        tokenizer
+    });
+    Ok(Opened {
+        format: Format::Torch,
+        weights: path.to_owned(),
+        source: Box::new(source),
+        config,
+        conv1d: false,
+        tokenizer,
+        notes,
+    })
+}
+
+/// The shape of a model from its tensors, and from what stands beside them.
+fn guess<S: TensorSource + 'static>(
+    path: &Path,
+    format: Format,
+    source: S,
+    shares: impl Fn(&S, usize, usize) -> bool,
+    model_args: Option<&PlainValue>,
+) -> Result<Opened, CheckpointError> {
+    let beside = path.with_file_name(hugging_face::CONFIG);
+    let json = if beside.is_file() { Some(hugging_face::read_config(&beside)?) } else { None };
+    let n_head = json.as_ref().and_then(|json| json["n_head"].as_u64()).map(|n| n as usize);
+    let Guess { config, conv1d, notes } =
+        shape::guess(path, source.tensors(), |a, b| shares(&source, a, b), n_head, model_args)?;
+    let tokenizer = match (path.parent(), &json) {
+        (Some(folder), Some(json)) => hugging_face::read_tokenizer(folder, json, &config)?,
+        _ => None,
+    };
+    let mut opened =
+        Opened { format, weights: path.to_owned(), source: Box::new(source), config, conv1d, tokenizer, notes };
+    opened.assume_gpt2_tokenizer();
+    Ok(opened)
+}

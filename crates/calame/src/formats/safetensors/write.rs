@@ -1,0 +1,207 @@
+//! Writing files of tensors in the safetensors format, one tensor in memory at a time.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+
+use crate::device::Device;
+use crate::files::{FileError, replace_file};
+use crate::formats::CheckpointError;
+use crate::formats::transpose::transpose;
+use crate::tensor::Tensor;
+
+// Elements are written as they are in memory.
+const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
+
+/// Bytes that are collected before they are written.
+const BUFFER_BYTES: usize = 1 << 20;
+/// The tensors' bytes begin at a multiple of this.
+const ALIGNMENT: usize = 8;
+
+/// The elements of a tensor, produced when the tensor is written.
+type Elements<'a> = Box<dyn Fn() -> Result<Cow<'a, [f32]>, CheckpointError> + 'a>;
+
+/// A tensor to be written as f32.
+pub(crate) struct Entry<'a> {
+    key: String,
+    /// As the file has it.
+    shape: Vec<usize>,
+    elements: Elements<'a>,
+}
+
+impl<'a> Entry<'a> {
+    /// A tensor in this machine's memory; of a matrix the transpose if `transposed`.
+    pub fn of(key: String, tensor: &'a Tensor, transposed: bool) -> Entry<'a> {
+        let shape = file_shape(tensor.dims(), transposed);
+        let elements = move || {
+            let elements = tensor.host();
+            Ok(if transposed { transposed_elements(elements, tensor.row_len()) } else { Cow::Borrowed(elements) })
+        };
+        Entry { key, shape, elements: Box::new(elements) }
+    }
+
+    /// A tensor of a device, whose elements are copied from there when they are written.
+    pub fn on(dev: &'a Device, key: String, tensor: &'a Tensor) -> Entry<'a> {
+        let elements = move || Ok(dev.host_elements(tensor));
+        Entry { key, shape: tensor.dims().to_vec(), elements: Box::new(elements) }
+    }
+
+    /// A vector of zeros.
+    pub fn zeros(key: String, len: usize) -> Entry<'a> {
+        Entry { key, shape: vec![len], elements: Box::new(move || Ok(Cow::Owned(vec![0.0; len]))) }
+    }
+
+    /// A tensor of this shape that `read` produces when it is written; of a matrix the transpose if `transposed`.
+    pub fn read(
+        key: String,
+        shape: &[usize],
+        transposed: bool,
+        read: impl Fn() -> Result<Tensor, CheckpointError> + 'a,
+    ) -> Entry<'a> {
+        let elements = move || {
+            let tensor = read()?;
+            let elements = tensor.host();
+            let written = if transposed { transposed_elements(elements, tensor.row_len()) } else { elements.into() };
+            Ok(Cow::Owned(written.into_owned()))
+        };
+        Entry { key, shape: file_shape(shape, transposed), elements: Box::new(elements) }
+    }
+
+    fn file_bytes(&self) -> usize {
+        4 * self.shape.iter().product::<usize>()
+    }
+}
+
+fn file_shape(shape: &[usize], transposed: bool) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    if transposed {
+        shape.reverse();
+    }
+    shape
+}
+
+/// The transpose of a matrix with rows of `row_len`.
+fn transposed_elements(elements: &[f32], row_len: usize) -> Cow<'static, [f32]> {
+    let mut transposed = vec![0.0; elements.len()];
+    transpose(elements, row_len, &mut transposed);
+    Cow::Owned(transposed)
+}
+
+/// Writes a file of tensors, in the order of their keys, where it is to remain; it is complete but not synced.
+pub(crate) fn write_tensors<'a>(
+    path: &Path,
+    entries: impl Iterator<Item = Entry<'a>>,
+    metadata: &[(&str, &str)],
+) -> Result<(), CheckpointError> {
+    let file = File::create(path).map_err(FileError::new("create", path))?;
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+    write_to(&mut file, path, entries, metadata)?;
+    Ok(file.flush().map_err(FileError::new("write", path))?)
+}
+
+fn write_to<'a>(
+    file: &mut BufWriter<File>,
+    path: &Path,
+    entries: impl Iterator<Item = Entry<'a>>,
+    metadata: &[(&str, &str)],
+) -> Result<(), CheckpointError> {
+    let mut entries: Vec<Entry<'_>> = entries.collect();
+    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(FileError::new("write", path));
+    write(&header(&entries, metadata).map_err(FileError::new("write", path))?)?;
+    for entry in &entries {
+        let elements = (entry.elements)()?;
+        assert_eq!(4 * elements.len(), entry.file_bytes(), "write: {} is {:?}", entry.key, entry.shape);
+        write(bytemuck::cast_slice(&elements))?;
+    }
+    Ok(())
+}
+
+/// The length of the header in 8 bytes, and the header, filled up with spaces.
+fn header(entries: &[Entry<'_>], metadata: &[(&str, &str)]) -> io::Result<Vec<u8>> {
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let mut end = 0;
+    let info = |entry: &Entry<'_>| {
+        let start = end;
+        end += entry.file_bytes();
+        (entry.key.clone(), TensorInfo { dtype: Dtype::F32, shape: entry.shape.clone(), data_offsets: (start, end) })
+    };
+    let infos = entries.iter().map(info).collect();
+    let header = Metadata::new(Some(metadata), infos).map_err(io::Error::other)?;
+    let mut json = serde_json::to_vec(&header)?;
+    json.resize(json.len().next_multiple_of(ALIGNMENT), b' ');
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json);
+    Ok(bytes)
+}
+
+/// Writes one tensor under a name, for another program to read.
+///
+/// # Errors
+/// If the system refuses; a file that existed before is intact then.
+pub fn write_tensor(path: &Path, name: &str, tensor: &Tensor) -> Result<(), CheckpointError> {
+    let entry = Entry::of(name.to_owned(), tensor, false);
+    replace_file(path, |file| write_to(file, path, std::iter::once(entry), &[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+    use crate::tensor::Alloc;
+
+    /// The crate's own writer, which holds the whole file in memory, is the reference.
+    #[test]
+    fn a_file_has_the_bytes_that_the_crate_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tensors.safetensors");
+        let mut matrix = Alloc::on_host().zeros([2, 3]);
+        matrix.host_mut().copy_from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let read = || {
+            let mut tensor = Alloc::on_host().zeros([1, 4]);
+            tensor.host_mut().fill(-0.5);
+            Ok(tensor)
+        };
+        // Not in the order of their keys.
+        let entries = [
+            Entry::of("h.10.w".to_owned(), &matrix, true),
+            Entry::zeros("h.2.bias".to_owned(), 3),
+            Entry::of("a".to_owned(), &matrix, false),
+            Entry::read("late".to_owned(), &[4], false, read),
+            Entry::read("turned".to_owned(), &[4, 1], true, || {
+                let mut tensor = Alloc::on_host().zeros([4, 1]);
+                tensor.host_mut().copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
+                Ok(tensor)
+            }),
+        ];
+        write_tensors(&path, entries.into_iter(), &[("format", "pt")]).unwrap();
+        let expected: [(&str, &[usize], &[f32]); 5] = [
+            ("a", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+            ("h.10.w", &[3, 2], &[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]),
+            ("h.2.bias", &[3], &[0.0; 3]),
+            ("late", &[4], &[-0.5; 4]),
+            ("turned", &[1, 4], &[1.0, 2.0, 3.0, 4.0]),
+        ];
+        let views = expected.map(|(key, shape, elements)| {
+            (key, TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(elements)).unwrap())
+        });
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let expected = safetensors::serialize(views, Some(metadata)).unwrap();
+        assert!(std::fs::read(&path).unwrap() == expected);
+    }
+
+    #[test]
+    fn an_error_of_reading_is_the_error_of_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tensors.safetensors");
+        let entry = Entry::read("w".to_owned(), &[2], false, || Err(CheckpointError::damaged(Path::new("from"), "it")));
+        let error = write_tensors(&path, std::iter::once(entry), &[]).unwrap_err();
+        assert!(error.to_string().starts_with("from: it"), "{error}");
+    }
+}

@@ -1,0 +1,95 @@
+//! The shape of a model whose file does not state it, from its tensors.
+
+use std::path::Path;
+
+use super::CheckpointError;
+use super::names::{Meaning, Naming};
+use super::source::StoredTensor;
+use super::torch::PlainValue;
+use crate::model::{Init, ModelConfig};
+
+/// Channels of a head in every GPT-2.
+const HEAD_SIZE: usize = 64;
+
+/// A shape, and what was assumed for it.
+pub(super) struct Guess {
+    pub config: ModelConfig,
+    /// Whether linear weights stand as [in, out].
+    pub conv1d: bool,
+    pub notes: Vec<String>,
+}
+
+/// Works out the shape; `shares` tells whether two tensors are the same memory, `n_head` comes from a config.json beside
+/// the file, `model_args` from inside it.
+pub(super) fn guess(
+    path: &Path,
+    tensors: &[StoredTensor],
+    shares: impl Fn(usize, usize) -> bool,
+    n_head: Option<usize>,
+    model_args: Option<&PlainValue>,
+) -> Result<Guess, CheckpointError> {
+    let naming = Naming::of(tensors.iter().map(|t| t.name.as_str()));
+    let meanings: Vec<Meaning> = tensors.iter().map(|t| naming.meaning(&t.name)).collect();
+    let find =
+        |name: &str| meanings.iter().position(|m| matches!(m, Meaning::Whole(n) | Meaning::Third(n, 0) if n == name));
+    let matrix = |name: &str| match find(name).map(|i| (i, &tensors[i].shape[..])) {
+        Some((i, &[rows, cols])) => Ok((i, rows, cols)),
+        found => {
+            let shape = found.map(|(_, shape)| shape.to_vec());
+            Err(unknown(path, naming, name, shape.as_deref()))
+        }
+    };
+    let (wte, vocab_size, n_embd) = matrix("wte.weight")?;
+    let (_, n_positions, _) = matrix("wpe.weight")?;
+    let (qkv, rows, cols) = matrix("h.0.attn.c_attn.weight")?;
+    let n_layer = meanings.iter().filter_map(block_of).max().map_or(0, |last| last + 1);
+    let arg = |key: &str| match model_args.and_then(|args| args.get(key)) {
+        Some(PlainValue::Int(n)) => usize::try_from(*n).ok(),
+        _ => None,
+    };
+    let mut notes = Vec::new();
+    let n_head = arg("n_head").or_else(|| arg("n_heads")).or(n_head).unwrap_or_else(|| {
+        let n_head = (n_embd / HEAD_SIZE).max(1);
+        notes.push(format!("the file does not tell the number of heads: {n_head} taken, as GPT-2 has for {n_embd} channels (a config.json with n_head beside the file would tell)"));
+        n_head
+    });
+    let dropout = match model_args.and_then(|args| args.get("dropout").or_else(|| args.get("drop_rate"))) {
+        Some(PlainValue::Float(p)) => *p as f32,
+        _ => 0.1,
+    };
+    let config = ModelConfig {
+        vocab_size,
+        n_positions,
+        n_embd,
+        n_head,
+        n_layer,
+        dropout,
+        qkv_bias: find("h.0.attn.c_attn.bias").is_some(),
+        tied_head: find("lm_head.weight").is_none_or(|head| shares(head, wte)),
+        init: if naming == Naming::Book { Init::Pytorch } else { Init::Gpt2 },
+    };
+    config.validate().map_err(|e| CheckpointError::Config {
+        path: path.to_owned(),
+        key: "the shape of its tensors",
+        found: e.to_string(),
+        expected: "a shape that GPT-2 can have".to_owned(),
+    })?;
+    // Queries, keys and values apart are always [out, in].
+    let whole = matches!(meanings[qkv], Meaning::Whole(_));
+    Ok(Guess { config, conv1d: whole && cols == 3 * rows, notes })
+}
+
+/// The number of the block that a tensor belongs to.
+fn block_of(meaning: &Meaning) -> Option<usize> {
+    let (Meaning::Whole(name) | Meaning::Third(name, _)) = meaning else { return None };
+    name.strip_prefix("h.")?.split_once('.')?.0.parse().ok()
+}
+
+fn unknown(path: &Path, naming: Naming, name: &str, found: Option<&[usize]>) -> CheckpointError {
+    let keys = naming.keys(name).join(", ");
+    let problem = match found {
+        None => format!("missing: {name} (as {keys}): these are not the tensors of a GPT-2"),
+        Some(shape) => format!("misshapen: {name} is {shape:?}, expected a matrix"),
+    };
+    CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] }
+}

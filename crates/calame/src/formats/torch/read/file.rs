@@ -1,0 +1,280 @@
+//! An open file of PyTorch's: its tensors, and the values beside them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use super::bytes::Source;
+use super::dtype::TorchDtype;
+use super::error::{TorchFileError, shown};
+use super::objects::{self, Found, MAX_PICKLE_BYTES, TensorClaim};
+use super::plain::PlainValue;
+use super::strided::{self, Axis};
+use super::{archive, legacy};
+use crate::formats::torch::pickle::Pickle;
+use crate::formats::torch::record::ENTRY;
+
+// Elements of f32 are read as they are in memory.
+const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
+
+/// What calame writes beside the tensors has some 300 bytes.
+const MAX_RECORD_BYTES: u64 = 64 << 10;
+/// Bytes that are read at a time.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// A tensor of the model, as the file holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TorchTensor {
+    /// Its key in the state_dict, as it stands there.
+    pub name: String,
+    /// The format of its elements.
+    pub dtype: TorchDtype,
+    /// Its dimensions; a scalar has none.
+    pub shape: Vec<usize>,
+    /// Elements of the storage from one index to the next, for each dimension.
+    pub strides: Vec<usize>,
+    /// The number of its storage; tensors that share one, as tied weights do, have the same.
+    pub storage: usize,
+    /// Where in the storage its first element stands, in elements.
+    pub storage_offset: usize,
+}
+
+impl TorchTensor {
+    /// The number of its elements.
+    pub fn len(&self) -> usize {
+        if self.is_empty() { 0 } else { self.shape.iter().product() }
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
+    }
+}
+
+/// An open file of PyTorch's whose every claim about the model has been compared with its size.
+#[derive(Debug)]
+pub struct TorchFile {
+    source: Source,
+    tensors: Vec<TorchTensor>,
+    values: Vec<(String, PlainValue)>,
+    /// Where each storage stands in the file.
+    storages: Vec<Range<u64>>,
+    /// What calame wrote beside the tensors.
+    record: Option<Vec<u8>>,
+}
+
+impl TorchFile {
+    /// Opens a file and finds the model's state_dict in it: the saved dict itself, or the one that it holds under
+    /// `model_state_dict`, `model` or `state_dict`.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it. A file that would have Python call a function is refused.
+    pub fn open(path: &Path) -> Result<TorchFile, TorchFileError> {
+        let source = Source::open(path)?;
+        let start = source.read_start(4)?;
+        if archive::is_archive(&start) { open_archive(source) } else { open_legacy(source) }
+    }
+
+    /// The model's tensors in the file's order, whole numbers and masks among them.
+    pub fn tensors(&self) -> &[TorchTensor] {
+        &self.tensors
+    }
+
+    /// What stands beside the model's tensors, by its key in the saved dict.
+    pub fn values(&self) -> &[(String, PlainValue)] {
+        &self.values
+    }
+
+    /// The entry `calame.json` of an archive that calame wrote.
+    pub(in crate::formats) fn record(&self) -> Option<&[u8]> {
+        self.record.as_deref()
+    }
+
+    /// Reads the tensor of this index, row-major and rounded to f32, over all of `out`.
+    ///
+    /// # Errors
+    /// If the tensor's elements are no floats, or the system refuses.
+    ///
+    /// # Panics
+    /// If there is no such tensor, or `out` has not its number of elements.
+    pub fn read(&self, index: usize, out: &mut [f32]) -> Result<(), TorchFileError> {
+        let tensor = &self.tensors[index];
+        assert_eq!(out.len(), tensor.len(), "TorchFile::read: {} is {:?}", tensor.name, tensor.shape);
+        if !tensor.dtype.is_float() {
+            let (path, name) = (self.source.path().to_owned(), shown(&tensor.name));
+            return Err(TorchFileError::NotFloat { path, name, dtype: tensor.dtype });
+        }
+        if tensor.is_empty() {
+            return Ok(());
+        }
+        let axes = strided::walk(&tensor.shape, &tensor.strides);
+        let (dtype, at) = (tensor.dtype, self.start_of(tensor));
+        match (dtype, axes.as_slice()) {
+            (TorchDtype::F32, [Axis { from: 1, .. }]) => self.source.read_into(at, bytemuck::cast_slice_mut(out)),
+            (_, axes) => Window::new(&self.source, at, dtype.n_bytes(), axes)
+                .for_each(axes, |i, element| out[i] = dtype.decode(element)),
+        }
+    }
+
+    /// Reads the elements of the tensor of this index as the file stores them, row-major, over all of `out`.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    ///
+    /// # Panics
+    /// If there is no such tensor, or `out` does not have the bytes of its elements.
+    pub fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), TorchFileError> {
+        let tensor = &self.tensors[index];
+        let width = tensor.dtype.n_bytes();
+        assert_eq!(out.len(), width * tensor.len(), "TorchFile::read_raw: {} is {:?}", tensor.name, tensor.shape);
+        if tensor.is_empty() {
+            return Ok(());
+        }
+        let axes = strided::walk(&tensor.shape, &tensor.strides);
+        let at = self.start_of(tensor);
+        match axes.as_slice() {
+            [Axis { from: 1, .. }] => self.source.read_into(at, out),
+            axes => Window::new(&self.source, at, width, axes)
+                .for_each(axes, |i, element| out[i * width..][..width].copy_from_slice(element)),
+        }
+    }
+
+    /// Where the tensor's first element is in the file.
+    fn start_of(&self, tensor: &TorchTensor) -> u64 {
+        self.storages[tensor.storage].start + (tensor.dtype.n_bytes() * tensor.storage_offset) as u64
+    }
+}
+
+/// A piece of a storage that moves onwards.
+struct Window<'a> {
+    source: &'a Source,
+    /// Where the tensor's first element is in the file.
+    at: u64,
+    /// Bytes of an element.
+    width: usize,
+    /// The elements from the tensor's first to its last.
+    n_elements: usize,
+    /// The first element that is in memory.
+    first: usize,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Window<'a> {
+    fn new(source: &'a Source, at: u64, width: usize, axes: &[Axis]) -> Window<'a> {
+        let n_elements = 1 + axes.iter().map(|axis| (axis.n - 1) * axis.from).sum::<usize>();
+        Window { source, at, width, n_elements, first: 0, bytes: Vec::new() }
+    }
+
+    /// Visits the elements, which `axes` meet in the storage's order: the index in the row-major tensor, and the bytes.
+    fn for_each(mut self, axes: &[Axis], mut visit: impl FnMut(usize, &[u8])) -> Result<(), TorchFileError> {
+        let [outer @ .., inner] = axes else { return Ok(()) };
+        for (from, to) in strided::starts(outer) {
+            for i in 0..inner.n {
+                visit(to + i * inner.to, self.element(from + i * inner.from)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn element(&mut self, i: usize) -> Result<&[u8], TorchFileError> {
+        let mut start = (i - self.first) * self.width;
+        if start >= self.bytes.len() {
+            let n = (PIECE_BYTES / self.width).min(self.n_elements - i);
+            self.bytes.resize(n * self.width, 0);
+            self.source.read_into(self.at + (i * self.width) as u64, &mut self.bytes)?;
+            (self.first, start) = (i, 0);
+        }
+        Ok(&self.bytes[start..start + self.width])
+    }
+}
+
+fn open_archive(source: Source) -> Result<TorchFile, TorchFileError> {
+    let entries = archive::entries(&source)?;
+    let mut pickles = entries.iter().filter_map(|(name, data)| {
+        let folder = name.strip_suffix("/data.pkl").filter(|folder| !folder.contains('/'))?;
+        Some((name, folder, data))
+    });
+    let (Some((name, folder, data)), None) = (pickles.next(), pickles.next()) else {
+        let found = "a zip archive without one entry NAME/data.pkl".to_owned();
+        return Err(TorchFileError::Foreign { path: source.path().to_owned(), found });
+    };
+    let n_bytes = data.end - data.start;
+    if n_bytes > MAX_PICKLE_BYTES {
+        let reason = format!("{n_bytes} bytes, expected at most {MAX_PICKLE_BYTES}");
+        return Err(source.damaged(shown(name), reason));
+    }
+    if let Some(order) = entries.get(&format!("{folder}/byteorder")) {
+        let n_bytes = (order.end - order.start).min("little".len() as u64 + 1);
+        match source.read(order.start, n_bytes)?.as_slice() {
+            b"little" => {}
+            b"big" => return Err(TorchFileError::BigEndian { path: source.path().to_owned() }),
+            _ => return Err(source.damaged("byteorder", "expected little or big")),
+        }
+    }
+    let bytes = source.read(data.start, n_bytes)?;
+    let pickle = Pickle::read(&bytes).map_err(TorchFileError::pickle(source.path(), &shown(name)))?;
+    let found = objects::find(source.path(), &pickle)?;
+    let place = |key: &str| entries.get(&format!("{folder}/data/{key}")).cloned();
+    let (tensors, storages) = settle(&source, &found.tensors, place)?;
+    let record = read_record(&source, entries.get(&format!("{folder}/{ENTRY}")))?;
+    Ok(TorchFile { source, tensors, values: found.values, storages, record })
+}
+
+fn read_record(source: &Source, place: Option<&Range<u64>>) -> Result<Option<Vec<u8>>, TorchFileError> {
+    let Some(place) = place else { return Ok(None) };
+    let n_bytes = place.end - place.start;
+    if n_bytes > MAX_RECORD_BYTES {
+        return Err(source.damaged(ENTRY, format!("{n_bytes} bytes, expected at most {MAX_RECORD_BYTES}")));
+    }
+    source.read(place.start, n_bytes).map(Some)
+}
+
+fn open_legacy(source: Source) -> Result<TorchFile, TorchFileError> {
+    let start = legacy::read_start(&source)?;
+    let (pickle, places) = legacy::open(&source, &start)?;
+    let Found { tensors, values } = objects::find(source.path(), &pickle)?;
+    let (tensors, storages) = settle(&source, &tensors, |key| places.get(key).cloned())?;
+    Ok(TorchFile { source, tensors, values, storages, record: None })
+}
+
+/// Compares what the pickle says of each tensor with where the storages stand.
+fn settle(
+    source: &Source,
+    claims: &[TensorClaim<'_>],
+    place: impl Fn(&str) -> Option<Range<u64>>,
+) -> Result<(Vec<TorchTensor>, Vec<Range<u64>>), TorchFileError> {
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    let mut storages = Vec::new();
+    let mut tensors = Vec::with_capacity(claims.len());
+    for TensorClaim { name, shape, strides, offset, storage } in claims {
+        let number = match numbers.get(storage.key) {
+            Some(&number) => number,
+            None => {
+                let part = || format!("storage {}", shown(storage.key));
+                let missing = || source.damaged(part(), format!("it is missing, {} needs it", shown(name)));
+                storages.push(place(storage.key).ok_or_else(missing)?);
+                numbers.insert(storage.key, storages.len() - 1);
+                storages.len() - 1
+            }
+        };
+        let n_bytes = storages[number].end - storages[number].start;
+        let width = storage.dtype.n_bytes() as u64;
+        // Of the same bytes in a wider format, a rest may be left over.
+        if n_bytes / width != storage.n_elements {
+            let claimed = format!("{} elements of {}", storage.n_elements, storage.dtype);
+            let reason = format!("{n_bytes} bytes, {} speaks of {claimed}", shown(name));
+            return Err(source.damaged(format!("storage {}", shown(storage.key)), reason));
+        }
+        strided::check(shape, strides, *offset, storage.n_elements)
+            .map_err(|reason| source.damaged(format!("tensor {}", shown(name)), reason))?;
+        tensors.push(TorchTensor {
+            name: (*name).to_owned(),
+            dtype: storage.dtype,
+            shape: shape.clone(),
+            strides: strides.clone(),
+            storage: number,
+            storage_offset: *offset,
+        });
+    }
+    Ok((tensors, storages))
+}

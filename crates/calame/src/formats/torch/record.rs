@@ -1,0 +1,44 @@
+//! What a model's state_dict cannot tell, in an entry of its own that PyTorch passes over.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::formats::CheckpointError;
+use crate::model::ModelConfig;
+
+/// The entry's name in the archive's folder.
+pub(super) const ENTRY: &str = "calame.json";
+
+/// The number of heads, dropout, how weights are drawn, whose tokenizer: `calame.json` in a file of PyTorch's.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::formats) struct Record {
+    /// Of the program that wrote the file.
+    version: String,
+    pub config: ModelConfig,
+    /// [`Tokenizer::hash`](crate::tokenizer::Tokenizer::hash) of the model's tokenizer, if it has one.
+    pub tokenizer_sha256: Option<String>,
+}
+
+impl Record {
+    pub fn new(config: &ModelConfig, tokenizer_sha256: Option<String>) -> Record {
+        Record { version: env!("CARGO_PKG_VERSION").to_owned(), config: config.clone(), tokenizer_sha256 }
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers only")
+    }
+
+    /// Reads the record of the file at `path`, and checks that a model can have its shape.
+    pub fn read(path: &Path, json: &[u8]) -> Result<Record, CheckpointError> {
+        let wrong = |source| CheckpointError::Json { path: path.to_owned(), what: ENTRY, source };
+        let record: Record = serde_json::from_slice(json).map_err(wrong)?;
+        record.config.validate().map_err(|e| CheckpointError::Config {
+            path: path.to_owned(),
+            key: "the shape in calame.json",
+            found: e.to_string(),
+            expected: "a shape that GPT-2 can have".to_owned(),
+        })?;
+        Ok(record)
+    }
+}

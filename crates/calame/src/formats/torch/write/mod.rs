@@ -1,0 +1,159 @@
+//! PyTorch's file of a model: a state_dict under the book's names, as `torch.save` would write it.
+//!
+//! `torch.load(path, weights_only=True)` and the book's `GPTModel.load_state_dict` take it strictly. That class keeps causal
+//! masks as buffers, so they are written too: one storage for all blocks. It has a head of its own always: a tied one is a
+//! second view of the token embedding's storage. What neither can tell stands in [`Record`].
+
+mod archive;
+mod pickle;
+
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::ops::Range;
+use std::path::Path;
+
+use self::archive::Archive;
+use self::pickle::View;
+use super::record::{self, Record};
+use crate::files::{create_parent_folder, replace_file};
+use crate::formats::CheckpointError;
+use crate::formats::model_file::ModelFile;
+use crate::formats::names::Naming;
+use crate::model::ModelConfig;
+use crate::model::params::{ParamName, shapes};
+use crate::tensor::Alloc;
+
+/// The folder that holds everything in the archive; PyTorch takes the file's name or this.
+const FOLDER: &str = "archive";
+/// The storages of the masks and of the token embedding, the first of the parameters.
+const MASK: usize = 0;
+const WTE: usize = 1;
+
+/// A parameter and its storages: one, or those of queries, keys and values.
+struct Stored {
+    name: ParamName,
+    shape: Vec<usize>,
+    storages: Range<usize>,
+}
+
+/// What the file will hold.
+struct Plan {
+    views: Vec<View>,
+    stored: Vec<Stored>,
+    /// The number of elements of each storage.
+    storages: Vec<usize>,
+}
+
+/// Writes a model for PyTorch, tensor by tensor; what stood at `path` stands until the new file is complete.
+///
+/// # Errors
+/// What is wrong with the tensors that are read; what the system says, with the file's name.
+pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
+    model.check_absent_biases()?;
+    let config = model.config().clone();
+    let plan = Plan::of(&config);
+    let record = Record::new(&config, model.tokenizer().map(|tokenizer| tokenizer.hash()));
+    create_parent_folder(path)?;
+    replace_file(path, |file| {
+        let write = || CheckpointError::io("write", path);
+        let mut archive = Archive::new(file, 0);
+        write_head(&mut archive, &plan, &record).map_err(write())?;
+        write_mask(&mut archive, config.n_positions).map_err(write())?;
+        for Stored { name, shape, storages } in &plan.stored {
+            // Its rows follow one another in queries, keys and values.
+            let mut tensor = Alloc::on_host().zeros([shape[0], shape[1..].iter().product()]);
+            model.read(*name, &mut tensor)?;
+            let thirds = tensor.host().chunks_exact(tensor.len() / storages.len());
+            for (storage, third) in storages.clone().zip(thirds) {
+                archive.add(&entry(storage), bytemuck::cast_slice(third)).map_err(write())?;
+            }
+        }
+        // The version of the format, by which a reader knows whether it is too new.
+        archive.add(&in_folder("version"), b"3\n").map_err(write())?;
+        archive.finish().map_err(write())
+    })
+}
+
+impl Plan {
+    fn of(config: &ModelConfig) -> Plan {
+        let mask = [config.n_positions, config.n_positions];
+        let mut plan = Plan { views: Vec::new(), stored: Vec::new(), storages: vec![mask.iter().product()] };
+        for (name, shape) in shapes(config) {
+            if let (Some(i), "attn.c_attn.weight") = (name.block, name.path()) {
+                plan.views.push(View { key: format!("trf_blocks.{i}.att.mask"), shape: mask.to_vec(), storage: MASK });
+            }
+            let keys = Naming::Book.keys(&name.to_string());
+            let mut part = shape.clone();
+            part[0] /= keys.len();
+            let first = plan.storages.len();
+            for key in keys {
+                let storage = plan.storages.len();
+                plan.storages.push(part.iter().product());
+                plan.views.push(View { key, shape: part.clone(), storage });
+            }
+            plan.stored.push(Stored { name, shape, storages: first..plan.storages.len() });
+        }
+        if config.tied_head {
+            let key = Naming::Book.keys("lm_head.weight").remove(0);
+            plan.views.push(View { key, shape: vec![config.vocab_size, config.n_embd], storage: WTE });
+        }
+        plan
+    }
+}
+
+/// What stands in front of the storages.
+fn write_head(archive: &mut Archive<'_, BufWriter<File>>, plan: &Plan, record: &Record) -> io::Result<()> {
+    archive.add(&in_folder("data.pkl"), &pickle::state_dict(&plan.views, &plan.storages))?;
+    archive.add(&in_folder(".format_version"), b"1")?;
+    archive.add(&in_folder(".storage_alignment"), archive::ALIGNMENT.to_string().as_bytes())?;
+    archive.add(&in_folder("byteorder"), b"little")?;
+    archive.add(&in_folder(record::ENTRY), &record.to_json())
+}
+
+/// The causal mask [T, T]: one where a key stands behind the query and is hidden.
+fn write_mask(archive: &mut Archive<'_, BufWriter<File>>, n_positions: usize) -> io::Result<()> {
+    let row = move |query| {
+        let hidden = (0..n_positions).flat_map(move |key| f32::from(u8::from(key > query)).to_le_bytes());
+        hidden.collect::<Vec<u8>>()
+    };
+    archive.add_pieces(&entry(MASK), || (0..n_positions).map(row))
+}
+
+fn entry(storage: usize) -> String {
+    in_folder(&format!("data/{storage}"))
+}
+
+fn in_folder(name: &str) -> String {
+    format!("{FOLDER}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::*;
+    use crate::formats::TorchFile;
+
+    /// An archive behind a hole of 5 GiB: its places need 64 bits. An archive of that size by itself has one entry more.
+    #[test]
+    fn places_beyond_32_bits_go_into_their_wide_fields() {
+        const HOLE: u64 = 5 << 30;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.pt");
+        let mut file = BufWriter::new(File::create(&path).unwrap());
+        file.write_all(b"PK\x03\x04").unwrap();
+        file.seek(SeekFrom::Start(HOLE)).unwrap();
+        let views = [View { key: "w".to_owned(), shape: vec![2, 3], storage: 0 }];
+        let mut archive = Archive::new(&mut file, HOLE);
+        archive.add("archive/data.pkl", &pickle::state_dict(&views, &[6])).unwrap();
+        let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        archive.add(&entry(0), bytemuck::cast_slice(&values)).unwrap();
+        archive.add(&in_folder("version"), b"3\n").unwrap();
+        archive.finish().unwrap();
+        file.flush().unwrap();
+        let file = TorchFile::open(&path).unwrap();
+        let mut found = [0.0; 6];
+        file.read(0, &mut found).unwrap();
+        assert_eq!(found, values);
+    }
+}

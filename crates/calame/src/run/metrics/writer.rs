@@ -1,0 +1,107 @@
+//! Writing a run's metrics, also after a kill.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::MetricsError;
+use super::read::for_each_line;
+use super::record::Record;
+use crate::files::{FileError, replace_bytes};
+use crate::train::Progress;
+
+/// Appends records to a run's `metrics.jsonl`.
+///
+/// Each record is on its way to the disk when [`write`](Self::write) returns; nothing is held back in memory.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    file: File,
+    line: Vec<u8>,
+    file_bytes: u64,
+}
+
+impl MetricsWriter {
+    /// Starts the metrics of a new run.
+    ///
+    /// # Errors
+    ///
+    /// The file is there already, or cannot be made.
+    pub fn create(path: &Path) -> Result<Self, MetricsError> {
+        match OpenOptions::new().append(true).create_new(true).open(path) {
+            Ok(file) => Ok(Self::over(path, file, 0)),
+            Err(source) if source.kind() == ErrorKind::AlreadyExists => {
+                Err(MetricsError::Exists { path: path.to_path_buf() })
+            }
+            Err(source) => Err(FileError::new("create", path)(source).into()),
+        }
+    }
+
+    /// Goes on with the metrics of a run that continues from `progress`.
+    ///
+    /// Records of later steps, and a torn last line, were left by a run that was killed after its last
+    /// checkpoint: they are dropped, since those steps are done again; so are the evaluation and the sample of
+    /// the last step itself where they were not settled when the checkpoint was written.
+    /// The lines before them are kept byte for byte; the file is replaced in one rename, so that a kill at any
+    /// moment leaves the old file or the new one. Where there is no file yet, one is begun.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, replaced or opened, or it holds a line that is not a record; it is then unchanged.
+    pub fn open_at_step(path: &Path, progress: &Progress) -> Result<Self, MetricsError> {
+        let old_bytes = match path.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(source) if source.kind() == ErrorKind::NotFound => return Self::create(path),
+            Err(source) => return Err(FileError::new("read", path)(source).into()),
+        };
+        let mut kept = Vec::new();
+        for_each_line(path, |record, line| {
+            // What follows the last step is done again where it was not settled.
+            let again = !progress.settled && record.step().checked_add(1) == Some(progress.n_steps);
+            if record.step() < progress.n_steps && (!again || matches!(record, Record::Step { .. })) {
+                kept.extend_from_slice(line);
+                kept.push(b'\n');
+            }
+        })?;
+        let file_bytes = kept.len() as u64;
+        // Lines are only ever dropped, or given the line break they lack: the same length is the same file.
+        if file_bytes != old_bytes {
+            replace_bytes(path, &kept)?;
+        }
+        let file = OpenOptions::new().append(true).open(path).map_err(FileError::new("open", path))?;
+        Ok(Self::over(path, file, file_bytes))
+    }
+
+    fn over(path: &Path, file: File, file_bytes: u64) -> Self {
+        Self { path: path.to_path_buf(), file, line: Vec::new(), file_bytes }
+    }
+
+    /// Appends one record as one line.
+    ///
+    /// # Errors
+    ///
+    /// The line could not be written whole; the file is then cut back to the records before it.
+    pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, record)
+            .map_err(|source| FileError::new("write a record to", &self.path)(source.into()))?;
+        self.line.push(b'\n');
+        if let Err(source) = self.file.write_all(&self.line) {
+            // Half a line left by a full disk would join the next one and spoil the file for readers.
+            // Should the cut fail too, the first error is the one to tell.
+            let _ = self.file.set_len(self.file_bytes);
+            return Err(FileError::new("write a record to", &self.path)(source).into());
+        }
+        self.file_bytes += self.line.len() as u64;
+        Ok(())
+    }
+
+    /// Waits until everything written has reached the disk; called where a checkpoint is.
+    ///
+    /// # Errors
+    ///
+    /// The system could not write it.
+    pub fn sync(&self) -> Result<(), MetricsError> {
+        Ok(self.file.sync_data().map_err(FileError::new("sync", &self.path))?)
+    }
+}

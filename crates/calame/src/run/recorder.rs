@@ -1,0 +1,456 @@
+//! The observer that writes a run's folder: metrics, samples, plots, event files, the best model, the result.
+//!
+//! A [`Recorder`] never prints and has no clock of its own: the caller passes one, and follows what is written through a
+//! [`RunListener`].
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::events::EventWriter;
+use super::folder::{RunFolder, RunFolderError, RunLock};
+use super::listener::{RunListener, Warnings};
+use super::metrics::{self, MetricsError, MetricsWriter, Record};
+use super::plot::{self, PlotError};
+use crate::data::ShardError;
+use crate::device::{Clock, Device};
+use crate::formats::{CheckpointError, save_model};
+use crate::model::Gpt;
+use crate::tokenizer::Tokenizer;
+use crate::train::{
+    Best, Checkpoints, EvaluationReport, Observer, Outcome, Progress, RunConfig, StepFault, StepReport, Trainer,
+    clear_partial, save_best, take_best,
+};
+
+/// The plot is drawn again after an evaluation unless that would take more of the time than one part in so many.
+const PLOT_SHARE: u32 = 50;
+
+/// Why a run's folder cannot be written, or a training not continue.
+#[derive(Debug, thiserror::Error)]
+pub enum RecorderError {
+    /// The folder, its settings, its samples.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// The file `metrics.jsonl`.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A checkpoint or the resulting model.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The loss plot.
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    /// Tokens of the text that cannot be read any more.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    /// The sample after an epoch.
+    #[error(transparent)]
+    Sample(Box<dyn Error + Send + Sync>),
+}
+
+type SampleText = Box<dyn FnMut(&Device, &Gpt, &str) -> Result<String, Box<dyn Error + Send + Sync>>>;
+
+/// Event files for TensorBoard.
+struct Events {
+    /// Time since 1970.
+    wall_time: Clock,
+    host: String,
+    /// None after an error.
+    writer: Option<EventWriter>,
+}
+
+/// Writes a run's folder while a trainer runs, and its model at the end.
+///
+/// ```no_run
+/// # use calame::train::{Recorder, RunConfig, Splits, Trainer};
+/// # fn example(config: RunConfig, splits: Splits, dev: calame::device::Device) -> Result<(), Box<dyn std::error::Error>> {
+/// let tokenizer = config.tokenizer.build("")?;
+/// let mut trainer = Trainer::fresh(&dev, &config, splits);
+/// let start = std::time::Instant::now();
+/// let clock = Box::new(move || start.elapsed());
+/// let mut recorder = Recorder::create("runs/first".as_ref(), &config, tokenizer, false, clock)?;
+/// recorder.train(&mut trainer)?;
+/// recorder.listener().texts().iter().for_each(|warning| eprintln!("{warning}"));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Recorder<L = Warnings> {
+    folder: RunFolder,
+    /// Keeps other programs from training in the folder.
+    lock: RunLock,
+    metrics: MetricsWriter,
+    tokenizer: Arc<dyn Tokenizer>,
+    clock: Clock,
+    /// Steps that were done when the recorder was made.
+    n_steps_before: u64,
+    samples: Option<(String, SampleText)>,
+    events: Option<Events>,
+    /// When the plot was last drawn, and how long that took.
+    last_plot: (Duration, Duration),
+    listener: L,
+}
+
+impl Recorder {
+    /// A recorder of a new run: makes its folder with the settings and the tokenizer. A run that exists there is replaced only
+    /// if `overwrite`. `clock` returns the time since any fixed moment.
+    ///
+    /// # Errors
+    /// If there is something at `path`, or the system refuses.
+    pub fn create(
+        path: &Path,
+        config: &RunConfig,
+        tokenizer: Arc<dyn Tokenizer>,
+        overwrite: bool,
+        clock: Clock,
+    ) -> Result<Recorder, RecorderError> {
+        let folder = RunFolder::create(path, config, &tokenizer.to_json(), overwrite)?;
+        let lock = folder.lock()?;
+        let metrics = MetricsWriter::create(&folder.metrics())?;
+        Ok(Recorder::over(folder, lock, metrics, tokenizer, 0, clock))
+    }
+
+    /// A recorder of a run that was stopped: restores the trainer from `checkpoint`, writes its settings into the folder, and
+    /// drops records and samples of later steps, which will be made again.
+    ///
+    /// # Errors
+    /// If the checkpoint does not fit the trainer, or the system refuses.
+    pub fn resume(
+        folder: RunFolder,
+        lock: RunLock,
+        checkpoint: &Path,
+        trainer: &mut Trainer<'_>,
+        tokenizer: Arc<dyn Tokenizer>,
+        clock: Clock,
+    ) -> Result<Recorder, RecorderError> {
+        clear_partial(&folder.checkpoints())?;
+        trainer.resume(checkpoint)?;
+        let metrics = MetricsWriter::open_at_step(&folder.metrics(), trainer.progress())?;
+        folder.write_config(trainer.config())?;
+        folder.rewrite_samples(&metrics::read(&folder.metrics())?)?;
+        Ok(Recorder::over(folder, lock, metrics, tokenizer, trainer.progress().n_steps, clock))
+    }
+
+    fn over(
+        folder: RunFolder,
+        lock: RunLock,
+        metrics: MetricsWriter,
+        tokenizer: Arc<dyn Tokenizer>,
+        n_steps_before: u64,
+        clock: Clock,
+    ) -> Recorder {
+        let last_plot = (clock(), Duration::ZERO);
+        Recorder {
+            folder,
+            lock,
+            metrics,
+            tokenizer,
+            clock,
+            n_steps_before,
+            samples: None,
+            events: None,
+            last_plot,
+            listener: Warnings::default(),
+        }
+    }
+}
+
+impl<L> Recorder<L> {
+    /// The same recorder with another listener.
+    pub fn with_listener<M: RunListener>(self, listener: M) -> Recorder<M> {
+        let Recorder { folder, lock, metrics, tokenizer, clock, n_steps_before, samples, events, last_plot, .. } = self;
+        Recorder { folder, lock, metrics, tokenizer, clock, n_steps_before, samples, events, last_plot, listener }
+    }
+
+    /// Writes a sample after every epoch: `continue_prompt` returns `prompt` and what the model adds to it, for example by
+    /// `calame::infer::generate_text`.
+    #[must_use]
+    pub fn with_samples<E: Into<Box<dyn Error + Send + Sync>>>(
+        mut self,
+        prompt: &str,
+        mut continue_prompt: impl FnMut(&Device, &Gpt, &str) -> Result<String, E> + 'static,
+    ) -> Recorder<L> {
+        let sample: SampleText =
+            Box::new(move |dev, gpt, prompt| continue_prompt(dev, gpt, prompt).map_err(Into::into));
+        self.samples = Some((prompt.to_owned(), sample));
+        self
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// The run's tokenizer.
+    pub fn tokenizer(&self) -> &Arc<dyn Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// Steps that were done before this recorder was made.
+    pub fn n_steps_before(&self) -> u64 {
+        self.n_steps_before
+    }
+
+    /// The listener.
+    pub fn listener(&self) -> &L {
+        &self.listener
+    }
+
+    /// The listener, to change it.
+    pub fn listener_mut(&mut self) -> &mut L {
+        &mut self.listener
+    }
+
+    /// Draws the loss plot from what has been measured so far.
+    ///
+    /// # Errors
+    /// If there is no evaluation yet, none with a finite loss, or the system refuses.
+    pub fn draw(&self) -> Result<(), RecorderError> {
+        let records = metrics::read(&self.folder.metrics())?;
+        plot::draw(&records, None, self.folder.path())?;
+        Ok(())
+    }
+}
+
+impl<L: RunListener> Recorder<L> {
+    /// Trains to the end and writes the result, or, where the listener requests a stop, the state to resume from. A training
+    /// that diverges leaves its last checkpoint and a record of the step that failed.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn train(&mut self, trainer: &mut Trainer<'_>) -> Result<Outcome, RecorderError> {
+        let mut checkpoints = Checkpoints::new(&self.folder.checkpoints(), &trainer.config().checkpoint);
+        let outcome = trainer.run_saving(&mut checkpoints, self)?;
+        match &outcome {
+            Outcome::Finished | Outcome::StoppedEarly => {
+                if let Err(error) = checkpoints.wait() {
+                    // The result is about to be saved, and needs no checkpoint.
+                    self.checkpoint_failed(&error);
+                }
+                self.finish(trainer)?;
+            }
+            Outcome::Stopped => self.save_state(trainer, &mut checkpoints)?,
+            Outcome::Diverged { step, fault } | Outcome::Lost { step, fault, .. } => {
+                self.ended_by(trainer, *step, *fault)?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Writes the result of a training that has ended, the last record and the plot, and removes the checkpoints.
+    /// Returns the evaluation of the model where it is not the last one.
+    ///
+    /// # Errors
+    /// If the folder cannot be written; the checkpoints remain then.
+    pub fn finish(&mut self, trainer: &Trainer<'_>) -> Result<Option<Best>, RecorderError> {
+        let total_seconds = self.seconds();
+        let best = self.save_result(trainer)?;
+        self.end(trainer.progress(), best, total_seconds)?;
+        self.folder.remove_checkpoints()?;
+        match self.draw() {
+            Err(error) if is_nothing_to_draw(&error) => {}
+            drawn => drawn?,
+        }
+        Ok(best)
+    }
+
+    /// Saves the model that the run results in: that of the best evaluation, which is returned, where early stopping is on,
+    /// else the last.
+    ///
+    /// # Errors
+    /// If the model cannot be written.
+    pub fn save_result(&self, trainer: &Trainer<'_>) -> Result<Option<Best>, RecorderError> {
+        let (checkpoints, model) = (self.folder.checkpoints(), self.folder.model());
+        let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
+        match best {
+            Some(best) => take_best(&checkpoints, best.step, &model)?,
+            None => save_model(&model, &trainer.gpt().on_host(trainer.device()), Some(self.tokenizer.as_ref()))?,
+        }
+        Ok(best)
+    }
+
+    /// Writes the record of the run's end. `best` is the evaluation that its model was made of, where it is not the last one;
+    /// `total_seconds` is the time that the training took.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub fn end(&mut self, progress: &Progress, best: Option<Best>, total_seconds: f64) -> Result<(), RecorderError> {
+        let Progress { n_steps, epoch, n_tokens_seen, .. } = *progress;
+        let (step, epoch) = (n_steps.saturating_sub(1), epoch + 1);
+        let (best_step, best_val_loss) = (best.map(|best| best.step), best.map(|best| best.val_loss));
+        self.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss })
+    }
+
+    /// Saves the state of a training that was asked to stop, and waits until it is complete.
+    ///
+    /// # Errors
+    /// If it cannot be written; the checkpoints before it remain.
+    pub fn save_state(&mut self, trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<(), RecorderError> {
+        // What became of the one before is of no interest once this one is complete.
+        if let Err(error) = checkpoints.wait() {
+            self.checkpoint_failed(&error);
+        }
+        checkpoints.save(&trainer.savable())?;
+        checkpoints.wait()?;
+        Ok(self.metrics.sync()?)
+    }
+
+    /// Writes the record of the step that ended the training.
+    ///
+    /// # Errors
+    /// If the record cannot be written.
+    pub fn ended_by(&mut self, trainer: &Trainer<'_>, step: u64, fault: StepFault) -> Result<(), RecorderError> {
+        let (epoch, remedy) = (trainer.progress().epoch + 1, "the training ended".to_owned());
+        self.record(&Record::Trouble { step, epoch, what: fault.to_string(), remedy })?;
+        Ok(self.metrics.sync()?)
+    }
+
+    /// Writes a record into the run's metrics and event files.
+    ///
+    /// # Errors
+    /// If the metrics cannot be written; event files that cannot be written are a warning.
+    pub fn record(&mut self, record: &Record) -> Result<(), RecorderError> {
+        self.metrics.write(record)?;
+        if let Some(Events { wall_time, writer, .. }) = &mut self.events
+            && let Some(events) = writer
+            && let Err(error) = events.write(record, wall_time())
+        {
+            *writer = None;
+            self.listener.warning(&format!("{error}; no more events are written, the training goes on"));
+        }
+        self.listener.record(record);
+        Ok(())
+    }
+
+    /// Writes the text of an epoch (from 1) that ended with `step`, which begins with `prompt`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn add_sample(&mut self, epoch: u64, step: u64, prompt: &str, text: String) -> Result<(), RecorderError> {
+        self.folder.add_sample(epoch, &text)?;
+        self.record(&Record::Sample { step, epoch, prompt: prompt.to_owned(), text })
+    }
+
+    /// Writes event files for TensorBoard from now on. `wall_time` returns the time since 1970; `host` is the machine's name,
+    /// as TensorBoard shows it. Files that cannot be written are a warning.
+    pub fn write_events(&mut self, wall_time: Clock, host: &str) {
+        self.events = Some(Events { wall_time, host: host.to_owned(), writer: None });
+        self.begin_events(self.n_steps_before);
+    }
+
+    /// Begins a new event file; what older ones hold of later steps is void.
+    fn begin_events(&mut self, n_steps: u64) {
+        let Some(Events { wall_time, host, writer }) = &mut self.events else { return };
+        match EventWriter::create(&self.folder.tensorboard(), wall_time(), host, n_steps) {
+            Ok(events) => *writer = Some(events),
+            Err(error) => self.listener.warning(&format!("{error}; the training goes on")),
+        }
+    }
+
+    /// Seconds by the clock.
+    pub fn seconds(&self) -> f64 {
+        (self.clock)().as_secs_f64()
+    }
+
+    /// Writes the record of a step that failed.
+    fn record_fault(&mut self, report: &StepReport, remedy: &str) -> Result<(), RecorderError> {
+        let StepReport { step, epoch, fault, .. } = *report;
+        let what = fault.map(|fault| fault.to_string()).unwrap_or_default();
+        self.listener.warning(&format!("step {step}: {what}; {remedy}"));
+        self.record(&Record::Trouble { step, epoch, what, remedy: remedy.to_owned() })
+    }
+
+    /// Draws the plot again, unless that has just been done. A plot that cannot be drawn is a warning.
+    fn refresh_plot(&mut self) {
+        let (last, cost) = self.last_plot;
+        let start = (self.clock)();
+        if start.saturating_sub(last) < cost * PLOT_SHARE {
+            return;
+        }
+        let drawn = self.draw();
+        let end = (self.clock)();
+        self.last_plot = (end, end.saturating_sub(start));
+        match drawn {
+            Err(error) if !is_nothing_to_draw(&error) => {
+                self.listener.warning(&format!("{error}; the training goes on"));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl<L: RunListener> Observer for Recorder<L> {
+    type Error = RecorderError;
+
+    fn now(&mut self) -> Duration {
+        (self.clock)()
+    }
+
+    fn stop_requested(&mut self) -> bool {
+        self.listener.stop_requested()
+    }
+
+    fn step(&mut self, report: &StepReport) -> Result<(), RecorderError> {
+        let StepReport { step, epoch, loss, lr, grad_norm, n_tokens, n_tokens_seen, step_seconds, .. } = *report;
+        // A clock may be too coarse for a short step; JSON has no infinity.
+        let tokens_per_second = if step_seconds > 0.0 { n_tokens as f64 / step_seconds } else { 0.0 };
+        self.record(&Record::Step { step, epoch, loss, lr, grad_norm, n_tokens_seen, step_seconds, tokens_per_second })
+    }
+
+    fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), RecorderError> {
+        let EvaluationReport { step, epoch, train_loss, val_loss, n_tokens_seen, seconds } = *report;
+        self.record(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds })?;
+        self.refresh_plot();
+        Ok(())
+    }
+
+    fn epoch_end(&mut self, dev: &Device, gpt: &Gpt, epoch: u64, step: u64) -> Result<(), RecorderError> {
+        let Some((prompt, continue_prompt)) = &mut self.samples else { return Ok(()) };
+        let text = continue_prompt(dev, gpt, prompt).map_err(RecorderError::Sample)?;
+        let prompt = prompt.clone();
+        self.add_sample(epoch, step, &prompt, text)
+    }
+
+    fn skipped(&mut self, report: &StepReport) -> Result<(), RecorderError> {
+        self.record_fault(report, "its batch is passed over")
+    }
+
+    fn went_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<(), RecorderError> {
+        // What was measured after the checkpoint is measured again.
+        self.metrics = MetricsWriter::open_at_step(&self.folder.metrics(), progress)?;
+        let records = metrics::read(&self.folder.metrics())?;
+        self.folder.rewrite_samples(&records)?;
+        self.listener.rolled_back(&records, progress.n_steps);
+        if self.events.as_ref().is_some_and(|events| events.writer.is_some()) {
+            self.begin_events(progress.n_steps);
+        }
+        self.record_fault(report, &format!("going on from {} with a smaller learning rate", folder.display()))
+    }
+
+    fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool, RecorderError> {
+        let saved = save_best(&self.folder.checkpoints(), gpt, self.tokenizer.as_ref(), report.step);
+        if let Err(error) = &saved {
+            self.listener.warning(&format!(
+                "{error}; this best model is not kept, the one before it stands, the training goes on"
+            ));
+        }
+        Ok(saved.is_ok())
+    }
+
+    fn checkpoint_failed(&mut self, error: &CheckpointError) {
+        self.listener
+            .warning(&format!("{error}; no checkpoint was written, those before it stand, the training goes on"));
+    }
+}
+
+impl<L> fmt::Debug for Recorder<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("folder", &self.folder).field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
+/// Whether a plot was not drawn because of what it would show, rather than because the system refused to write it.
+fn is_nothing_to_draw(error: &RecorderError) -> bool {
+    matches!(error, RecorderError::Plot(error) if !matches!(error, PlotError::Io { .. }))
+}

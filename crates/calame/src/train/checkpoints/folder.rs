@@ -1,0 +1,304 @@
+//! A training checkpoint: weights, both moments, and the progress of the training.
+//!
+//! A folder `checkpoints/step-000040` of `weights.safetensors`, `m.safetensors`, `v.safetensors` under the parameters' own
+//! names and shapes, `state.json`, the run's `config.toml` as it was, and `checksums.json` with the size and the CRC-32 of
+//! each. Random streams are functions of seed and step, so the step is their state; a run that follows a PyTorch script
+//! keeps its generator's.
+//!
+//! The checksums are CRC-32, not SHA-256: they detect damage, not malice, and 2 GB are summed in 250 ms. They are computed
+//! from the files after they are written.
+//!
+//! With early stopping, `checkpoints/best-000035` holds the model of the best evaluation, a saved model of its own, written
+//! at the evaluation that found it: at the end of the run it is renamed, and no second copy of the weights is in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::Dtype;
+use serde::{Deserialize, Serialize};
+
+use crate::device::Device;
+use crate::files::{crc32_of_file, move_folder, remove_folder_if_exists, replace_folder, write_new_file};
+use crate::formats::json::read_json;
+use crate::formats::safetensors::{Entry, TensorFile, write_tensors};
+use crate::formats::{CheckpointError, save_model};
+use crate::model::params::ParamName;
+use crate::model::{Gpt, Head};
+use crate::tensor::Tensor;
+use crate::tokenizer::Tokenizer;
+use crate::train::progress::Progress;
+use crate::train::state::TrainingState;
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.toml";
+const CHECKSUMS: &str = "checksums.json";
+const TENSORS: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
+const STEP_KEY: &str = "calame.n_steps";
+
+/// Every parameter of a tree that is present, and of the head that belongs to it.
+fn present<'a>(gpt: &'a Gpt, own_head: Option<&'a Head>) -> impl Iterator<Item = (ParamName, &'a Tensor)> {
+    let all = gpt.tensors().chain(own_head.into_iter().flat_map(Head::tensors));
+    all.filter(|(_, tensor)| !tensor.is_empty())
+}
+
+/// What a file must be.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Checksum {
+    file_bytes: u64,
+    crc32: String,
+}
+
+/// Writes a checkpoint, with the run's settings (TOML) beside the tensors, into a run's folder; returns its folder.
+///
+/// Of the checkpoints there the newest `n_kept` stay, this one among them, and the best models that they speak of.
+///
+/// # Errors
+/// What the system says, with the file's name; the checkpoints before it are untouched then.
+pub fn save_training(
+    checkpoints: &Path,
+    state: &TrainingState<'_>,
+    config: &str,
+    n_kept: usize,
+) -> Result<PathBuf, CheckpointError> {
+    fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
+    let TrainingState { dev, trees, own_heads, progress } = state;
+    let folder = checkpoints.join(format!("step-{:06}", progress.n_steps));
+    let step = progress.n_steps.to_string();
+    replace_folder::<CheckpointError>(&folder, |folder| {
+        for (i, (file, tree)) in TENSORS.iter().zip(trees).enumerate() {
+            let own_head = own_heads.map(|heads| heads[i]);
+            let entries = present(tree, own_head).map(|(name, tensor)| Entry::on(dev, name.to_string(), tensor));
+            write_tensors(&folder.join(file), entries, &[(STEP_KEY, &step)])?;
+        }
+        write_new_file(&folder.join(CONFIG), config.as_bytes())?;
+        write_json(&folder.join(STATE), "state", progress)?;
+        let sums: Result<BTreeMap<&str, Checksum>, CheckpointError> =
+            TENSORS.into_iter().chain([CONFIG, STATE]).map(|file| Ok((file, checksum(&folder.join(file))?))).collect();
+        write_json(&folder.join(CHECKSUMS), "checksums", &sums?)
+    })?;
+    prune(checkpoints, progress, n_kept)?;
+    Ok(folder)
+}
+
+fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Result<(), CheckpointError> {
+    let wrong = |source| CheckpointError::Json { path: path.to_owned(), what, source };
+    let json = serde_json::to_vec_pretty(value).map_err(wrong)?;
+    Ok(write_new_file(path, &json)?)
+}
+
+/// Removes what is older than the newest `n_kept`, and what a killed program has left.
+fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), CheckpointError> {
+    let mut all = list(checkpoints, "step-", "")?;
+    all.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));
+    // A later step than this one's belongs to a course that the training has left.
+    let n_left = all.iter().take_while(|(step, _)| *step > newest.n_steps).count();
+    all.rotate_left(n_left);
+    let n_kept = n_kept.max(1).min(all.len() - n_left);
+    let mut best: BTreeSet<u64> = newest.best.iter().map(|best| best.step).collect();
+    // One whose state cannot be read speaks of no best model; that it is damaged is told when it is to be taken.
+    let kept = all[..n_kept].iter().filter_map(|(_, path)| read_progress(path).ok());
+    best.extend(kept.filter_map(|progress| progress.best).map(|best| best.step));
+    // A state that is written while its training goes on does not know of models that were written since.
+    let is_past = |(step, _): &(u64, PathBuf)| *step < newest.n_steps;
+    let models = list(checkpoints, "best-", "")?.into_iter().filter(|(step, _)| !best.contains(step)).filter(is_past);
+    // A program that is killed while it writes leaves a folder under a name that no later step has.
+    let states = list(checkpoints, ".step-", ".partial")?.into_iter();
+    let partial = states.chain(list(checkpoints, ".best-", ".partial")?.into_iter().filter(is_past));
+    let removed = all[n_kept..].iter().cloned().chain(models).chain(partial);
+    removed.into_iter().try_for_each(|(_, path)| Ok(remove_folder_if_exists(&path)?))
+}
+
+/// Removes what a killed program has left half written in a run's folder `checkpoints`, into which nobody else writes now.
+///
+/// # Errors
+/// What the system says.
+pub fn clear_partial(checkpoints: &Path) -> Result<(), CheckpointError> {
+    let (states, models) = (list(checkpoints, ".step-", ".partial")?, list(checkpoints, ".best-", ".partial")?);
+    states.into_iter().chain(models).try_for_each(|(_, path)| Ok(remove_folder_if_exists(&path)?))
+}
+
+fn checksum(path: &Path) -> Result<Checksum, CheckpointError> {
+    let (file_bytes, crc32) = crc32_of_file(path)?;
+    Ok(Checksum { file_bytes, crc32: format!("{crc32:08x}") })
+}
+
+/// Compares every file of a checkpoint with its checksum.
+///
+/// # Errors
+/// Names the first file that is not what was written.
+pub fn verify_checkpoint(folder: &Path) -> Result<(), CheckpointError> {
+    let path = folder.join(CHECKSUMS);
+    let expected: BTreeMap<String, Checksum> = read_json(&path, "list of checksums")?;
+    for file in TENSORS.into_iter().chain([CONFIG, STATE]) {
+        let expected = expected
+            .get(file)
+            .ok_or_else(|| CheckpointError::damaged(&path, format!("it has no checksum of {file}")))?;
+        let path = folder.join(file);
+        let found = checksum(&path)?;
+        if found != *expected {
+            let shown = |sum: &Checksum| format!("{} bytes with CRC-32 {}", sum.file_bytes, sum.crc32);
+            let reason = format!("it has {}, {} were written", shown(&found), shown(expected));
+            return Err(CheckpointError::damaged(&path, reason));
+        }
+    }
+    Ok(())
+}
+
+/// The newest checkpoint of a run's folder `checkpoints`; None where there is none.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn latest_checkpoint(checkpoints: &Path) -> Result<Option<PathBuf>, CheckpointError> {
+    Ok(list(checkpoints, "step-", "")?.into_iter().max().map(|(_, path)| path))
+}
+
+/// The newest checkpoint whose files are all as they were written, None where there is none; and what is wrong with each
+/// newer one.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn sound_checkpoint(checkpoints: &Path) -> Result<(Option<PathBuf>, Vec<CheckpointError>), CheckpointError> {
+    let mut all = list(checkpoints, "step-", "")?;
+    all.sort_unstable();
+    let mut damaged = Vec::new();
+    for (_, folder) in all.into_iter().rev() {
+        match verify_checkpoint(&folder) {
+            Ok(()) => return Ok((Some(folder), damaged)),
+            Err(error) => damaged.push(error),
+        }
+    }
+    Ok((None, damaged))
+}
+
+/// The folders named by a step between `start` and `end`.
+fn list(checkpoints: &Path, start: &str, end: &str) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let entries = match fs::read_dir(checkpoints) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(CheckpointError::io("read", checkpoints))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(CheckpointError::io("read", checkpoints))?.path();
+        let step = path.file_name().and_then(|n| n.to_str()?.strip_prefix(start)?.strip_suffix(end)?.parse().ok());
+        found.extend(step.filter(|_| path.is_dir()).map(|step| (step, path)));
+    }
+    Ok(found)
+}
+
+fn best_folder(checkpoints: &Path, step: u64) -> PathBuf {
+    checkpoints.join(format!("best-{step:06}"))
+}
+
+/// Writes the model of the best evaluation, that after `step`, into a run's folder `checkpoints`; as [`save_model`] it takes
+/// a model in this machine's memory. Earlier ones go that no
+/// checkpoint speaks of, but for the last: a checkpoint that is about to be written may.
+///
+/// # Errors
+/// What the system says, with the file's name.
+pub fn save_best(checkpoints: &Path, gpt: &Gpt, tokenizer: &dyn Tokenizer, step: u64) -> Result<(), CheckpointError> {
+    fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
+    save_model(&best_folder(checkpoints, step), gpt, Some(tokenizer))?;
+    // The model is there; what cannot be removed now is tried again after the next one.
+    let _ = prune_best(checkpoints, step);
+    Ok(())
+}
+
+fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
+    // A state that is being written may speak of any.
+    if !list(checkpoints, ".step-", ".partial")?.is_empty() {
+        return Ok(());
+    }
+    let states = list(checkpoints, "step-", "")?;
+    let spoken_of = states.iter().filter_map(|(_, path)| read_progress(path).ok()?.best).map(|best| best.step);
+    let spoken_of: BTreeSet<u64> = spoken_of.collect();
+    let mut earlier = list(checkpoints, "best-", "")?;
+    earlier.retain(|(of, _)| *of < step);
+    earlier.sort_unstable();
+    earlier.pop();
+    // Whoever writes states may remove the same ones now.
+    earlier
+        .iter()
+        .filter(|(of, _)| !spoken_of.contains(of))
+        .try_for_each(|(_, path)| Ok(remove_folder_if_exists(path)?))
+}
+
+/// Puts the model of the best evaluation, that after `step`, at `model`; where a program was killed right after it had done
+/// so, it stands there.
+///
+/// # Errors
+/// What the system says: it may have been removed.
+pub fn take_best(checkpoints: &Path, step: u64, model: &Path) -> Result<(), CheckpointError> {
+    if !best_folder(checkpoints, step).exists() && model.is_dir() {
+        return Ok(());
+    }
+    Ok(move_folder(&best_folder(checkpoints, step), model)?)
+}
+
+fn read_progress(folder: &Path) -> Result<Progress, CheckpointError> {
+    read_json(&folder.join(STATE), "training state")
+}
+
+/// Reads a checkpoint into trees of the run's shape, on their device.
+///
+/// # Errors
+/// Names the file and what is wrong with it; the trees hold a part of it then.
+pub fn load_training(
+    dev: &Device,
+    folder: &Path,
+    trees: [&mut Gpt; 3],
+    own_heads: Option<(&mut Head, &mut [Head; 2])>,
+) -> Result<Progress, CheckpointError> {
+    let progress = read_progress(folder)?;
+    let heads = match own_heads {
+        None => [None, None, None],
+        Some((head, [m, v])) => [Some(head), Some(m), Some(v)],
+    };
+    for ((file, tree), head) in TENSORS.iter().zip(trees).zip(heads) {
+        read_tree(dev, &folder.join(file), tree, head, progress.n_steps)?;
+    }
+    Ok(progress)
+}
+
+fn read_tree(
+    dev: &Device,
+    path: &Path,
+    tree: &mut Gpt,
+    own_head: Option<&mut Head>,
+    n_steps: u64,
+) -> Result<(), CheckpointError> {
+    let file = TensorFile::open(path)?;
+    if file.metadata(STEP_KEY) != Some(&n_steps.to_string()) {
+        let reason = format!("it is of step {:?}, state.json of step {n_steps}", file.metadata(STEP_KEY));
+        return Err(CheckpointError::damaged(path, reason));
+    }
+    let mut problems = Vec::new();
+    let mut infos = file.tensors();
+    for (name, tensor) in present(tree, own_head.as_deref()) {
+        match infos.remove(&name.to_string()) {
+            None => problems.push(format!("missing: {name} {:?}", tensor.dims())),
+            Some(info) if info.shape != tensor.dims() || info.dtype != Dtype::F32 => {
+                problems.push(format!(
+                    "misshapen: {name} is {:?} {:?}, expected {:?}",
+                    info.dtype,
+                    info.shape,
+                    tensor.dims()
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut unexpected: Vec<String> = infos.into_keys().map(|name| format!("unexpected: {name}")).collect();
+    unexpected.sort();
+    problems.extend(unexpected);
+    if !problems.is_empty() {
+        return Err(CheckpointError::Tensors { path: path.to_owned(), problems });
+    }
+    let heads = own_head.into_iter().flat_map(Head::tensors_mut);
+    for (name, tensor) in tree.tensors_mut().chain(heads).filter(|(_, tensor)| !tensor.is_empty()) {
+        dev.overwrite(tensor, |elements| file.read(&name.to_string(), elements))?;
+    }
+    Ok(())
+}
