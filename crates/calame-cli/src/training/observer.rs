@@ -94,8 +94,8 @@ impl Observer for Follower {
         self.recorder.skipped(report).map_err(unwrapped)
     }
 
-    fn went_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<()> {
-        self.recorder.went_back(report, folder, progress).map_err(unwrapped)
+    fn rolled_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<()> {
+        self.recorder.rolled_back(report, folder, progress).map_err(unwrapped)
     }
 
     fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool> {

@@ -102,7 +102,7 @@ fn a_config_of_another_model() {
     with("\"n_layer\": 1", "\"n_layer\": 2");
     refused(&place, "run", &[WEIGHTS, "missing: h.1.ln_1.weight [16]", "hint: both files must come from one model"]);
     with("\"n_layer\": 1", "\"n_layer\": 16000000");
-    refused(&place, "run", &[WEIGHTS, "the configuration speaks of", "hint: both files"]);
+    refused(&place, "run", &[WEIGHTS, "the configuration describes", "hint: both files"]);
     with("\"n_head\": 2", "\"n_head\": 3");
     refused(&place, "run", &[CONFIG, "model.n_head is 3", "1, 2, 4, 8, 16"]);
     with("\"n_embd\": 16", "\"n_embd\": -1");

@@ -152,7 +152,7 @@ fn a_disk_too_small_for_another_checkpoint() {
     let args = [&["--run", "disk/run", "--epochs", "6"], &settings[..]].concat();
     let Some(outcome) = on_a_disk(&place, "size=23m", ":", &args) else { return };
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    let failed = "no checkpoint was written, those before it stand, the training goes on";
+    let failed = "no checkpoint was written, earlier ones are kept; the training continues";
     assert!(outcome.stderr.contains("No space left on device") && outcome.stderr.contains(failed), "{outcome:?}");
     assert!(outcome.stderr.matches(failed).count() > 1, "each is tried again: {outcome:?}");
     place.succeeds(&[&["train", "--config", "tiny.toml", "--run", "run", "--epochs", "6"], &settings[..]].concat());

@@ -1,4 +1,4 @@
-//! What can be wrong with a saved model or a checkpoint.
+//! Errors of reading and writing models and checkpoints.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,99 +10,99 @@ use crate::tokenizer::TokenizerError;
 /// Why a model or a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The system refused: not found, not allowed, disk full.
+    /// The system refused to read or write: missing file, permission, full disk.
     #[error("{}{}", .0, remedy(.0))]
     File(#[from] FileError),
-    /// The folder holds no saved model.
+    /// The path contains no saved model.
     #[error("{} holds no model: expected {expected}; {remedy}", .path.display())]
     NotAModel {
-        /// The file or folder given.
+        /// The file or folder that was given.
         path: PathBuf,
-        /// What was looked for.
+        /// The files that were looked for.
         expected: &'static str,
-        /// What to do.
+        /// What the user should do instead.
         remedy: String,
     },
-    /// A JSON file that is not what it should be.
+    /// A JSON file with invalid contents.
     #[error("{}: not a valid {what}: {source}", .path.display())]
     Json {
-        /// The file.
+        /// Path of the JSON file.
         path: PathBuf,
-        /// What it should hold.
+        /// What the file should contain, as messages name it.
         what: &'static str,
-        /// Where and why.
+        /// The parser's error, with line and column.
         source: serde_json::Error,
     },
-    /// A configuration that calame cannot run.
+    /// A model configuration that calame does not support.
     #[error("{}: {key} is {found}: expected {expected}", .path.display())]
     Config {
-        /// The file.
+        /// Path of the configuration.
         path: PathBuf,
-        /// The key.
+        /// The configuration key, or a description of the affected values.
         key: &'static str,
-        /// What it is.
+        /// The value found there.
         found: String,
-        /// What it may be.
+        /// The values that are accepted instead.
         expected: String,
     },
-    /// A file of tensors that is damaged or of another format.
+    /// A file of tensors that is damaged or in another format.
     #[error("{}: {reason}; the file is damaged, incomplete or of another format: copy or download it again", .path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage, and where it was found.
         reason: String,
     },
-    /// Tensors that the model lacks, does not know, or that have another shape.
+    /// Tensors that are missing, unexpected or have the wrong shape.
     #[error("{}: the tensors do not fit the model's shape as configured:{}", .path.display(), lines(.problems))]
     Tensors {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// One line each.
+        /// One line for each tensor that does not fit.
         problems: Vec<String>,
     },
-    /// A weight that is not a number.
+    /// A weight that is NaN or infinite.
     #[error("{}: {name} holds a number that is not finite (NaN or infinite): the training that wrote it diverged; use an earlier model or train again with a smaller learning rate", .path.display())]
     NotFinite {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The parameter.
+        /// Name of the affected parameter.
         name: String,
     },
-    /// A training state at a place that the run's batches do not have.
-    #[error("{}: it stands at {found}, which a training of {steps_per_epoch} steps an epoch does not reach: the text, data.window, data.stride or data.batch_size is not what it was; set them back, or start a new run", .path.display())]
+    /// A training state at a position that the run's batches never reach.
+    #[error("{}: its position is {found}, which a training with {steps_per_epoch} steps per epoch never reaches: the text, data.window, data.stride or data.batch_size has changed; restore them, or start a new run", .path.display())]
     Place {
-        /// The checkpoint's folder.
+        /// Folder of the checkpoint.
         path: PathBuf,
-        /// Step, epoch, batch and tokens as the checkpoint has them.
+        /// Step, epoch, batch and tokens of the checkpoint.
         found: String,
-        /// Steps of an epoch of the run.
+        /// Number of steps per epoch of the run.
         steps_per_epoch: u64,
     },
-    /// The tokenizer beside the model is not the one that it was trained with.
+    /// The tokenizer next to the model is not the one it was trained with.
     #[error("{}: this is not the tokenizer that the model was trained with (SHA-256 {found}, config.json says {expected}): put the model's own tokenizer.json back", .path.display())]
     ForeignTokenizer {
-        /// The tokenizer's file.
+        /// Path of the tokenizer file.
         path: PathBuf,
-        /// The hash in config.json.
+        /// The tokenizer hash in config.json.
         expected: String,
-        /// The hash of the file's tokenizer.
+        /// The hash of the tokenizer in the file.
         found: String,
     },
-    /// A file that another one names, or a link, that leads out of the model's folder.
-    #[error("{}: {name:?} leads to {}, out of the folder: refused; put the file itself there", .path.display(), .found.display())]
+    /// A file name or link that leads out of the model's folder.
+    #[error("{}: {name:?} leads to {}, outside the folder, which is refused; copy the file into the folder", .path.display(), .found.display())]
     Outside {
-        /// What names it.
+        /// The file that contains the name.
         path: PathBuf,
-        /// As it is named.
+        /// The name as it is written there.
         name: String,
-        /// Where it leads.
+        /// The path that the name resolves to.
         found: PathBuf,
     },
-    /// A file of PyTorch's cannot be read.
+    /// A PyTorch file that cannot be read.
     #[error(transparent)]
     Torch(#[from] TorchFileError),
-    /// The tokenizer cannot be read.
+    /// A tokenizer that cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
@@ -123,7 +123,7 @@ fn remedy(error: &FileError) -> String {
 }
 
 fn lines(problems: &[String]) -> String {
-    /// More than these say nothing new.
+    /// Maximum number of problems listed; more would add nothing.
     const SHOWN: usize = 20;
     let mut text: String = problems.iter().take(SHOWN).map(|p| format!("\n  {p}")).collect();
     if problems.len() > SHOWN {

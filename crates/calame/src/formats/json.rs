@@ -1,4 +1,4 @@
-//! JSON files of a model.
+//! Reads a model's JSON files.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use super::CheckpointError;
 use crate::files::read_text_at_most;
 
-/// No JSON file of a model is larger: a tokenizer of 250,000 words has some 20 MB.
+/// Maximum size of a JSON file in bytes; a tokenizer of 250,000 words has about 20 MB.
 pub(super) const MAX_JSON_BYTES: u64 = 256 << 20;
 
-/// Reads a JSON file; `what` it should hold is named in errors.
+/// Reads a JSON file; `what` names its expected contents in errors.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CheckpointError> {
     let text = read_text_at_most(path, MAX_JSON_BYTES)?;
     serde_json::from_str(&text).map_err(|source| CheckpointError::Json { path: path.to_owned(), what, source })

@@ -1,4 +1,4 @@
-//! Which tensors of a file make which parameter; all that does not fit as one list.
+//! Maps the tensors of a file to parameters; everything that does not fit is reported in one list.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -9,31 +9,31 @@ use super::source::StoredTensor;
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
 
-/// Where a parameter stands.
+/// The tensors of a file that contain one parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Tensors of the file whose rows follow one another: one, or queries, keys and values.
+pub(super) struct ParameterLocation {
+    /// Indices of tensors whose rows are concatenated: a single one, or queries, keys and values.
     pub tensors: Vec<usize>,
-    /// Whether the file has the transpose: [in, out].
+    /// Whether the file stores the transpose, [in, out].
     pub transposed: bool,
 }
 
-/// What a file's tensors are in a model.
+/// The tensors of a file, by parameter.
 #[derive(Debug)]
-pub(super) struct Places {
-    pub of: HashMap<ParamName, Place>,
-    /// Tensors in the place of qkv biases that the model lacks: they must be zero.
+pub(super) struct ParameterLocations {
+    pub of: HashMap<ParamName, ParameterLocation>,
+    /// Tensors for qkv biases that the model lacks; they must be zero.
     pub absent_biases: Vec<usize>,
 }
 
-/// Finds every parameter of a model of this shape.
+/// Finds all parameters of a model of this shape.
 pub(super) fn match_tensors(
     path: &Path,
     tensors: &[StoredTensor],
     naming: Naming,
     conv1d: bool,
     config: &ModelConfig,
-) -> Result<Places, CheckpointError> {
+) -> Result<ParameterLocations, CheckpointError> {
     let mut problems = Vec::new();
     let mut found = by_meaning(tensors, naming, &mut problems);
     let mut of = HashMap::new();
@@ -52,7 +52,7 @@ pub(super) fn match_tensors(
     for (name, thirds) in found {
         let indices = thirds.into_iter().flatten();
         if !config.qkv_bias && name.ends_with(".attn.c_attn.bias") {
-            // A model without qkv bias is written with zeros in its place.
+            // A model without qkv bias is written with zeros for it.
             absent_biases.extend(indices);
         } else if !(config.tied_head && name == "lm_head.weight") {
             problems.extend(indices.map(|i| format!("unexpected: {}", tensors[i].name)));
@@ -60,13 +60,13 @@ pub(super) fn match_tensors(
     }
     if problems.is_empty() {
         absent_biases.sort_unstable();
-        Ok(Places { of, absent_biases })
+        Ok(ParameterLocations { of, absent_biases })
     } else {
         Err(CheckpointError::Tensors { path: path.to_owned(), problems })
     }
 }
 
-/// The tensors of each name of ours: one in the first place, or up to three.
+/// The tensors for each of our names: a single one in the first element, or up to three.
 fn by_meaning(
     tensors: &[StoredTensor],
     naming: Naming,
@@ -86,7 +86,7 @@ fn by_meaning(
     found
 }
 
-/// The place of one parameter, if what was found has its shape.
+/// The tensors of one parameter, if they have its shape.
 fn place_of(
     ours: &str,
     shape: &[usize],
@@ -94,7 +94,7 @@ fn place_of(
     thirds: &[Option<usize>; 3],
     tensors: &[StoredTensor],
     problems: &mut Vec<String>,
-) -> Option<Place> {
+) -> Option<ParameterLocation> {
     let (expected, indices) = match *thirds {
         [Some(whole), None, None] if !is_third(ours, &tensors[whole]) => {
             let mut expected = shape.to_vec();
@@ -121,10 +121,10 @@ fn place_of(
             problems.push(format!("{} is {}: expected floats", tensor.name, tensor.dtype));
         }
     }
-    (problems.len() == n_before).then_some(Place { tensors: indices, transposed })
+    (problems.len() == n_before).then_some(ParameterLocation { tensors: indices, transposed })
 }
 
-/// Whether a tensor holds the queries' rows alone.
+/// Whether a tensor contains only the queries' rows.
 fn is_third(ours: &str, tensor: &StoredTensor) -> bool {
     ours.contains(".attn.c_attn.") && Naming::Book.meaning(&tensor.name) == Meaning::Third(ours.to_owned(), 0)
 }

@@ -1,4 +1,4 @@
-//! A saved model in any format that calame reads, open for reading by position.
+//! A saved model in any supported format, opened for reading by position.
 
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::CheckpointError;
-use super::matching::{Place, Places, match_tensors};
+use super::matching::{ParameterLocation, ParameterLocations, match_tensors};
 use super::names::Naming;
 use super::opened::{Format, Opened};
 use super::source::{StoredTensor, TensorSource};
@@ -16,36 +16,38 @@ use crate::model::{Gpt, ModelConfig};
 use crate::tensor::{Alloc, Tensor};
 use crate::tokenizer::Tokenizer;
 
-/// Half of a block's tensors; a file with fewer for each block is of another model, and what it lacks is not listed.
+/// Half of a block's tensors. A file with fewer per block contains another model, and its missing tensors are not
+/// listed.
 const FEWEST_BLOCK_TENSORS: usize = 6;
-/// Threads that read a model: first touching its memory, copying and transposing its weights each take longer than one core
-/// needs to leave for others.
+/// Threads that read a model in parallel: touching new memory, copying and transposing each keep more than one core busy.
+/// Reading by position from four threads shortened the time of gpt2-124m to its first token from 0.95 to 1.47 s to 0.39 to
+/// 0.53 s (LOG.md, 2026-11-25).
 const N_READERS: usize = 4;
 
-/// A model with the tokenizer that it was trained with.
+/// A model in memory, with the tokenizer it was trained with.
 pub struct SavedModel {
-    /// The weights.
+    /// The model with all weights, converted to f32.
     pub gpt: Gpt,
-    /// Absent where there is none.
+    /// The tokenizer, if the model has one.
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
-    /// The file or folder that it was read from.
+    /// The file or folder that was read.
     pub path: PathBuf,
-    /// What had to be assumed, a sentence each.
+    /// One sentence for each property that had to be assumed.
     pub notes: Vec<String>,
 }
 
-/// An open model whose tensors have all been found; only what is read takes memory.
+/// An open model whose tensors have all been found. Only the tensors being read take memory.
 pub struct ModelFile {
     path: PathBuf,
     opened: Opened,
-    places: Places,
+    places: ParameterLocations,
 }
 
 impl ModelFile {
-    /// The model at `path`, which `opened` gives access to.
+    /// Maps the tensors of an opened file to parameters.
     ///
     /// # Errors
-    /// Tensors that are missing, unexpected or misshapen, as one list.
+    /// Missing, unexpected or misshapen tensors, in one list.
     pub(super) fn of(path: PathBuf, opened: Opened) -> Result<ModelFile, CheckpointError> {
         let Opened { weights, source, config, conv1d, .. } = &opened;
         let tensors = source.tensors();
@@ -55,27 +57,27 @@ impl ModelFile {
         Ok(ModelFile { path, opened, places })
     }
 
-    /// The file or folder.
+    /// Path of the file or folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How it is stored.
+    /// The format in which the model is stored.
     pub fn format(&self) -> Format {
         self.opened.format
     }
 
-    /// The model's shape.
+    /// Shape and settings of the model.
     pub fn config(&self) -> &ModelConfig {
         &self.opened.config
     }
 
-    /// The tokenizer beside the weights or, for GPT-2's vocabulary, GPT-2's.
+    /// The tokenizer stored with the weights, or GPT-2's if only the weights are stored and the vocabulary is GPT-2's.
     pub fn tokenizer(&self) -> Option<&Arc<dyn Tokenizer>> {
         self.opened.tokenizer.as_ref()
     }
 
-    /// What had to be assumed, a sentence each.
+    /// One sentence for each property that had to be assumed.
     pub fn notes(&self) -> &[String] {
         &self.opened.notes
     }
@@ -85,30 +87,30 @@ impl ModelFile {
         self.opened.source.as_ref()
     }
 
-    /// Every tensor of the files, those that are no parameters too.
+    /// All tensors of the files, including those that are not parameters.
     pub fn stored(&self) -> &[StoredTensor] {
         self.opened.source.tensors()
     }
 
-    /// Reads a parameter, in our layout and rounded to f32, over all of `tensor`.
+    /// Reads a parameter into `tensor`, overwriting it, in our layout and converted to f32.
     ///
     /// # Errors
-    /// If it holds numbers that are not finite, or the system refuses.
+    /// If it contains non-finite numbers, or the system refuses.
     ///
     /// # Panics
-    /// If the model has no such parameter, or `tensor` not its shape.
+    /// If the model has no such parameter, or `tensor` has another shape.
     pub fn read(&self, name: ParamName, tensor: &mut Tensor) -> Result<(), CheckpointError> {
         self.read_by_way_of(&mut Vec::new(), name, tensor)
     }
 
-    /// As [`ModelFile::read`], a transposed matrix by way of `stored`, whose memory serves one parameter after another.
+    /// As [`ModelFile::read`]. A transposed matrix is read through `stored`, whose memory is reused.
     fn read_by_way_of(
         &self,
         stored: &mut Vec<f32>,
         name: ParamName,
         tensor: &mut Tensor,
     ) -> Result<(), CheckpointError> {
-        let Place { tensors, transposed } = &self.places.of[&name];
+        let ParameterLocation { tensors, transposed } = &self.places.of[&name];
         let source = &self.opened.source;
         if *transposed {
             stored.resize(tensor.len(), 0.0);
@@ -126,7 +128,7 @@ impl ModelFile {
         Ok(())
     }
 
-    /// Reads the whole model.
+    /// Reads all parameters into a new model.
     ///
     /// # Errors
     /// As [`ModelFile::read`].
@@ -137,7 +139,7 @@ impl ModelFile {
         Ok(SavedModel { gpt, tokenizer: self.opened.tokenizer, path: self.path, notes: self.opened.notes })
     }
 
-    /// Reads every parameter, on several threads.
+    /// Reads all parameters, using several threads.
     fn read_all(&self, gpt: &mut Gpt) -> Result<(), CheckpointError> {
         let parameters = Mutex::new(gpt.tensors_mut().filter(|(_, tensor)| !tensor.is_empty()));
         let next = || parameters.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -150,14 +152,14 @@ impl ModelFile {
         };
         thread::scope(|scope| {
             let readers: Vec<_> = (0..N_READERS).map(|_| scope.spawn(read_some)).collect();
-            // All are joined, and the first error in their order is told.
+            // All threads are joined; the first error in their order is returned.
             let outcomes = readers.into_iter().map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic)));
             outcomes.fold(Ok(()), Result::and)
         })
     }
 
-    /// What stands in the place of qkv biases in a model without them is zero; if another program trained it on, it has
-    /// them now.
+    /// Checks that the tensors for qkv biases that the model lacks are zero. If another program has trained the model
+    /// since, they are not.
     pub(super) fn check_absent_biases(&self) -> Result<(), CheckpointError> {
         for &i in &self.places.absent_biases {
             let source = &self.opened.source;
@@ -165,7 +167,7 @@ impl ModelFile {
             let mut bias = vec![0.0; source.tensors()[i].n_elements().unwrap_or(0)];
             source.read(i, &mut bias)?;
             if bias.iter().any(|x| *x != 0.0) {
-                let problem = format!("{key} is not zero, but calame.qkv_bias = false there: make it true");
+                let problem = format!("{key} is not zero, but calame.qkv_bias = false there: set it to true");
                 return Err(CheckpointError::Tensors { path: self.opened.weights.clone(), problems: vec![problem] });
             }
         }
@@ -173,19 +175,20 @@ impl ModelFile {
     }
 }
 
-/// Whether all are numbers: the largest magnitude's bits tell, and no branch stands in the way of vectors.
+/// Whether all numbers are finite. Compares the largest magnitude's bits, without a branch per element, so that the
+/// loop can be vectorised.
 fn all_finite(x: &[f32]) -> bool {
     const INFINITE: u32 = 0x7f80_0000;
     x.chunks(4096).all(|x| x.iter().fold(0, |most, x| most.max(x.to_bits() & !(1 << 31))) < INFINITE)
 }
 
-/// Compared first: a config that claims a million blocks must not cost the memory of them, or of their names.
+/// Checked first: a configuration that claims a million blocks must not cause their allocation.
 fn check_size(path: &Path, tensors: &[StoredTensor], config: &ModelConfig) -> Result<(), CheckpointError> {
     let n_parameters = config.n_parameters();
     let there = tensors.iter().fold(0usize, |n, t| n.saturating_add(t.n_elements().unwrap_or(usize::MAX)));
     if n_parameters > there.saturating_mul(2) || config.n_layer > tensors.len() / FEWEST_BLOCK_TENSORS {
         let problem = format!(
-            "the configuration speaks of {n_parameters} parameters in {} blocks, the file has {there} in {} tensors",
+            "the configuration describes {n_parameters} parameters in {} blocks, the file has {there} in {} tensors",
             config.n_layer,
             tensors.len()
         );

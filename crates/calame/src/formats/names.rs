@@ -1,36 +1,37 @@
-//! How one format's names map to another's.
+//! Maps parameter names between formats.
 //!
-//! Ours are those of the Hugging Face GPT-2 checkpoint without its prefix: `wte.weight`, `h.{i}.attn.c_attn.weight`.
+//! Our names are those of the Hugging Face GPT-2 checkpoint without the prefix: `wte.weight`,
+//! `h.{i}.attn.c_attn.weight`.
 
-/// Hugging Face's prefix of everything but the head.
+/// Hugging Face's prefix of every name except the head's.
 const HF_PREFIX: &str = "transformer.";
 
-/// Prefixes that PyTorch's wrappers put before every name: of `torch.compile` and of `DistributedDataParallel`.
+/// Prefixes that `torch.compile` and `DistributedDataParallel` add to every name.
 const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
 
-/// Whose names a file uses.
+/// The naming scheme of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Naming {
-    /// Hugging Face's, nanoGPT's and llm.c's.
+    /// The scheme of Hugging Face, nanoGPT and llm.c.
     HuggingFace,
-    /// The book's `GPTModel`.
+    /// The scheme of the book's `GPTModel`.
     Book,
-    /// llama.cpp's.
+    /// The scheme of llama.cpp's GGUF files.
     Gguf,
 }
 
-/// What a key of a file stands for.
+/// What a key of a file refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// A parameter of ours.
+    /// One of our parameters.
     Whole(String),
-    /// The queries', keys' or values' rows (0, 1, 2) of a parameter of ours.
+    /// The rows of the queries, keys or values (0, 1, 2) of one of our parameters.
     Third(String, usize),
-    /// No parameter: a causal mask and its fill value.
+    /// Not a parameter: a causal mask or its fill value.
     Nothing,
 }
 
-/// The book's name of a block's part, and ours; `W_query` and its sisters are apart.
+/// The book's and our names within a block, except the book's `W_query`, `W_key`, `W_value`.
 const BOOK_BLOCK: [(&str, &str); 10] = [
     ("att.out_proj.weight", "attn.c_proj.weight"),
     ("att.out_proj.bias", "attn.c_proj.bias"),
@@ -50,10 +51,10 @@ const BOOK_ENDS: [(&str, &str); 5] = [
     ("final_norm.shift", "ln_f.bias"),
     ("out_head.weight", "lm_head.weight"),
 ];
-/// The book's projections, in the order in which c_attn holds their rows.
+/// The book's projections, in the order of their rows in c_attn.
 const BOOK_QKV: [&str; 3] = ["att.W_query", "att.W_key", "att.W_value"];
 
-/// llama.cpp's name of a block's part, and ours.
+/// llama.cpp's and our names within a block.
 const GGUF_BLOCK: [(&str, &str); 12] = [
     ("attn_norm.weight", "ln_1.weight"),
     ("attn_norm.bias", "ln_1.bias"),
@@ -77,7 +78,7 @@ const GGUF_ENDS: [(&str, &str); 5] = [
 ];
 
 impl Naming {
-    /// Whose names these keys are.
+    /// Recognises the scheme by the keys of a file.
     pub fn of<'a>(mut keys: impl Iterator<Item = &'a str>) -> Naming {
         keys.find_map(|key| match unwrapped(key) {
             "tok_emb.weight" => Some(Naming::Book),
@@ -87,7 +88,7 @@ impl Naming {
         .unwrap_or(Naming::HuggingFace)
     }
 
-    /// What a key of a file stands for; unknown keys are taken for names of ours, which no parameter bears.
+    /// What a key refers to. An unknown key is returned as a name of ours that no parameter has.
     pub fn meaning(self, key: &str) -> Meaning {
         let key = unwrapped(key);
         match self {
@@ -97,7 +98,7 @@ impl Naming {
         }
     }
 
-    /// The keys of one of our parameters in a file: one, or those of its queries', keys' and values' rows.
+    /// The keys of one of our parameters in a file: a single one, or those of its queries, keys and values.
     pub fn keys(self, ours: &str) -> Vec<String> {
         let block = ours.strip_prefix("h.").and_then(|rest| rest.split_once('.'));
         let find = |table: &[(&str, &str)], name: &str| {
@@ -120,12 +121,12 @@ impl Naming {
     }
 }
 
-/// Whether Hugging Face stores this parameter as a `Conv1D`: [in, out], the transpose of ours.
+/// Whether Hugging Face stores this parameter as a `Conv1D`, [in, out], the transpose of ours.
 pub(super) fn is_conv1d(path: &str) -> bool {
     matches!(path, "attn.c_attn.weight" | "attn.c_proj.weight" | "mlp.c_fc.weight" | "mlp.c_proj.weight")
 }
 
-/// A key without what wrappers put before it.
+/// A key without the prefixes of wrappers.
 fn unwrapped(mut key: &str) -> &str {
     while let Some(rest) = WRAPPERS.iter().find_map(|prefix| key.strip_prefix(prefix)) {
         key = rest;
@@ -172,7 +173,7 @@ mod tests {
     use crate::model::params::shapes;
 
     #[test]
-    fn every_parameter_goes_to_each_naming_and_comes_back() {
+    fn every_parameter_name_survives_a_round_trip_through_each_naming() {
         let config = crate::model::ModelConfig { tied_head: false, ..Preset::Tiny.config() };
         for naming in [Naming::HuggingFace, Naming::Book, Naming::Gguf] {
             for (name, _) in shapes(&config) {
@@ -191,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn masks_are_no_parameters() {
+    fn masks_are_not_parameters() {
         assert_eq!(Naming::HuggingFace.meaning("transformer.h.0.attn.bias"), Meaning::Nothing);
         assert_eq!(Naming::HuggingFace.meaning("h.11.attn.masked_bias"), Meaning::Nothing);
         assert_eq!(Naming::Book.meaning("trf_blocks.3.att.mask"), Meaning::Nothing);
     }
 
     #[test]
-    fn a_naming_is_known_by_its_keys() {
+    fn a_naming_is_recognised_by_its_keys() {
         assert_eq!(Naming::of(["x", "_orig_mod.tok_emb.weight"].into_iter()), Naming::Book);
         assert_eq!(Naming::of(["token_embd.weight"].into_iter()), Naming::Gguf);
         assert_eq!(Naming::of(["wte.weight"].into_iter()), Naming::HuggingFace);

@@ -1,4 +1,4 @@
-//! Opening a saved model of any format: which format a file or folder has, and what its shape and tokenizer are.
+//! Opens a saved model of any format: recognises the format and determines shape and tokenizer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,16 +19,16 @@ use crate::tokenizer::{Bpe, Tokenizer};
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 const NANOGPT: &str = "ckpt.pt";
-/// The first byte of a pickle, and so of what PyTorch wrote before 1.6.
+/// First byte of a pickle, and therefore of PyTorch files before version 1.6.
 const PICKLE: u8 = 0x80;
 
 impl ModelFile {
-    /// Opens a run's folder, a folder in Hugging Face's layout, or a file of weights.
+    /// Opens a run folder, a folder in Hugging Face's layout, or a file of weights.
     ///
-    /// Everything that the files claim is compared with their sizes before memory is allocated for it.
+    /// Every size claimed by the files is compared with their actual size before memory is allocated for it.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it; tensors that are missing, unexpected or misshapen as one list.
+    /// Names the file and what is wrong with it; missing, unexpected or misshapen tensors are listed together.
     pub fn open(path: &Path) -> Result<ModelFile, CheckpointError> {
         let path = find_model(path)?;
         let opened = if path.is_dir() { open_folder(&path)? } else { open_file(&path)? };
@@ -44,10 +44,10 @@ pub fn load_model(path: &Path) -> Result<SavedModel, CheckpointError> {
     ModelFile::open(path)?.load()
 }
 
-/// The file or folder that a path means: the path itself, or `model` in a run's folder.
+/// Resolves a path to a file or folder with a model: the path itself, or `model` within a run folder.
 ///
 /// # Errors
-/// If it holds no model.
+/// If there is no model.
 pub fn find_model(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.is_file() {
         return Ok(path.to_owned());
@@ -75,7 +75,7 @@ fn not_a_model(path: &Path, remedy: String) -> CheckpointError {
     }
 }
 
-/// A folder in Hugging Face's layout, or nanoGPT's with its ckpt.pt.
+/// Opens a folder in Hugging Face's layout, or nanoGPT's with its ckpt.pt.
 fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
     let config_path = folder.join(hugging_face::CONFIG);
     if !config_path.is_file() {
@@ -95,7 +95,7 @@ fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
     Ok(Opened { format: Format::HuggingFace, weights, source, config, conv1d: true, tokenizer, notes: Vec::new() })
 }
 
-/// A file, known by how it begins.
+/// Opens a file, recognising its format by its first bytes.
 fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     let mut start = [0; 16];
     let file = PositionedFile::open(path)?;
@@ -141,13 +141,13 @@ fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
     Ok(opened)
 }
 
-/// A file of PyTorch's that calame wrote: its shape is told, and whose tokenizer it needs.
+/// Opens a PyTorch file written by calame, which records its shape and the hash of its tokenizer.
 fn recorded(path: &Path, source: TorchSource, record: Record) -> Result<Opened, CheckpointError> {
     let beside = path.with_file_name(hugging_face::TOKENIZER);
     let Record { config, tokenizer_sha256, .. } = record;
     let mut notes = Vec::new();
     let tokenizer = tokenizer_sha256.and_then(|hash| {
-        // A tokenizer beside it may be another model's, or none.
+        // A tokenizer next to the file may belong to another model, or be missing.
         let found = hugging_face::read_tokenizer_file(&beside).ok();
         let known = found.into_iter().chain([Bpe::gpt2() as Arc<dyn Tokenizer>]);
         let tokenizer = known.into_iter().find(|t| t.hash() == hash && t.n_vocab() <= config.vocab_size);
@@ -167,7 +167,7 @@ fn recorded(path: &Path, source: TorchSource, record: Record) -> Result<Opened, 
     })
 }
 
-/// The shape of a model from its tensors, and from what stands beside them.
+/// Determines the shape of a model from its tensors and the files next to them.
 fn guess<S: TensorSource + 'static>(
     path: &Path,
     format: Format,

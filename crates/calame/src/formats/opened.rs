@@ -1,4 +1,4 @@
-//! What every reader of a format gives: an open source of tensors and what is known of the model.
+//! The common result of every format's reader: an open source of tensors and the known properties of the model.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use super::source::TensorSource;
 use crate::model::ModelConfig;
 use crate::tokenizer::{Bpe, Tokenizer};
 
-/// How a model is stored.
+/// The storage format of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A folder with config.json and safetensors or pytorch_model.bin.
     HuggingFace,
-    /// safetensors without a config.json.
+    /// A safetensors file without config.json.
     Safetensors,
-    /// A file of torch.save: `.pt`, `.pth`.
+    /// A file written by torch.save: `.pt`, `.pth`.
     Torch,
-    /// A checkpoint of llm.c: `.bin`.
+    /// An llm.c checkpoint: `.bin`.
     Llmc,
-    /// A file of llama.cpp: `.gguf`.
+    /// A llama.cpp file: `.gguf`.
     Gguf,
 }
 
 impl Format {
-    /// Its name in messages.
+    /// Name of the format in messages.
     pub fn name(self) -> &'static str {
         match self {
             Format::HuggingFace => "Hugging Face folder",
@@ -35,21 +35,21 @@ impl Format {
     }
 }
 
-/// A model whose files have been opened and understood; its tensors have not been matched with its shape.
+/// A model whose files have been opened and understood; its tensors have not been matched with its shape yet.
 pub(super) struct Opened {
     pub format: Format,
-    /// The file of the weights, or their index: what errors name.
+    /// The file with the weights, or their index; named in errors.
     pub weights: PathBuf,
     pub source: Box<dyn TensorSource>,
     pub config: ModelConfig,
-    /// Whether linear weights stand as [in, out].
+    /// Whether linear weights are stored as [in, out].
     pub conv1d: bool,
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
     pub notes: Vec<String>,
 }
 
 impl Opened {
-    /// Weights alone have no tokenizer; with GPT-2's vocabulary, padded or not, they were trained with GPT-2's.
+    /// Assumes GPT-2's tokenizer for weights without a tokenizer whose vocabulary, padded or not, is GPT-2's.
     pub fn assume_gpt2_tokenizer(&mut self) {
         let gpt2 = Bpe::gpt2();
         let padded = gpt2.n_vocab().next_multiple_of(128);

@@ -1,4 +1,4 @@
-//! The shape of a model whose file does not state it, from its tensors.
+//! Determines the shape of a model from its tensors, if the file does not state it.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use super::source::StoredTensor;
 use super::torch::PlainValue;
 use crate::model::{Init, ModelConfig};
 
-/// Channels of a head in every GPT-2.
+/// Channels per head in every GPT-2.
 const HEAD_SIZE: usize = 64;
 
-/// A shape, and what was assumed for it.
+/// A shape and the assumptions behind it.
 pub(super) struct Guess {
     pub config: ModelConfig,
-    /// Whether linear weights stand as [in, out].
+    /// Whether linear weights are stored as [in, out].
     pub conv1d: bool,
     pub notes: Vec<String>,
 }
 
-/// Works out the shape; `shares` tells whether two tensors are the same memory, `n_head` comes from a config.json beside
-/// the file, `model_args` from inside it.
+/// Determines the shape. `shares` says whether two tensors share memory; `n_head` is taken from a config.json next to
+/// the file, `model_args` from the file itself.
 pub(super) fn guess(
     path: &Path,
     tensors: &[StoredTensor],
@@ -50,7 +50,7 @@ pub(super) fn guess(
     let mut notes = Vec::new();
     let n_head = arg("n_head").or_else(|| arg("n_heads")).or(n_head).unwrap_or_else(|| {
         let n_head = (n_embd / HEAD_SIZE).max(1);
-        notes.push(format!("the file does not tell the number of heads: {n_head} taken, as GPT-2 has for {n_embd} channels (a config.json with n_head beside the file would tell)"));
+        notes.push(format!("the file does not state the number of heads: {n_head} is assumed, as in GPT-2 with {n_embd} channels (a config.json with n_head next to the file overrides this)"));
         n_head
     });
     let dropout = match model_args.and_then(|args| args.get("dropout").or_else(|| args.get("drop_rate"))) {
@@ -74,12 +74,12 @@ pub(super) fn guess(
         found: e.to_string(),
         expected: "a shape that GPT-2 can have".to_owned(),
     })?;
-    // Queries, keys and values apart are always [out, in].
+    // Separate queries, keys and values are always [out, in].
     let whole = matches!(meanings[qkv], Meaning::Whole(_));
     Ok(Guess { config, conv1d: whole && cols == 3 * rows, notes })
 }
 
-/// The number of the block that a tensor belongs to.
+/// The index of the block that a tensor belongs to.
 fn block_of(meaning: &Meaning) -> Option<usize> {
     let (Meaning::Whole(name) | Meaning::Third(name, _)) = meaning else { return None };
     name.strip_prefix("h.")?.split_once('.')?.0.parse().ok()

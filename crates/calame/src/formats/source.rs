@@ -1,57 +1,57 @@
-//! What every format of weights comes down to: named tensors in files, read one at a time by position.
+//! The common interface of all weight formats: named tensors in files, read one at a time by position.
 
 use super::CheckpointError;
 use crate::quant::NumberFormat;
 
-/// A tensor as a file stores it.
+/// Description of a tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTensor {
-    /// Its key in the file.
+    /// Name of the tensor in the file.
     pub name: String,
-    /// Its dimensions, row-major: elements of the last one are adjacent. A scalar has none.
+    /// Dimensions, row-major: elements along the last one are adjacent. Empty for a scalar.
     pub shape: Vec<usize>,
-    /// The number format of its elements, by the file's own name.
+    /// Number format of the elements, as the file names it.
     pub dtype: String,
-    /// The same as a format of ours; None if there is none, as for f64, whole numbers and booleans.
+    /// The same as one of our formats; `None` if there is none, as for f64, integers and booleans.
     pub format: Option<NumberFormat>,
-    /// Whether its elements can be read as f32: not whole numbers, not booleans.
+    /// Whether the elements can be converted to f32: neither integers nor booleans.
     pub is_float: bool,
-    /// The bytes of its elements in the file.
+    /// Size of the elements in the file in bytes.
     pub file_bytes: u64,
 }
 
 impl StoredTensor {
-    /// The number of its elements; None if no memory could hold them.
+    /// Number of elements; `None` if it overflows.
     pub fn n_elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
     }
 }
 
-/// Open files of tensors; what they claim of their tensors has been compared with their sizes.
+/// Open files of tensors, whose descriptions have been checked against the files' sizes.
 ///
 /// Several threads may read at once.
 pub trait TensorSource: Send + Sync {
-    /// Every tensor, in the file's order.
+    /// All tensors, in file order.
     fn tensors(&self) -> &[StoredTensor];
 
-    /// Overwrites `out` with the elements of tensor `index`, row-major and converted to f32.
+    /// Reads tensor `index` into `out`, overwriting it: row-major, converted to f32.
     ///
     /// # Errors
-    /// If its elements are no floats, or the system refuses.
+    /// If its elements are not floats, or the system refuses.
     ///
     /// # Panics
-    /// If there is no such tensor, or `out` does not have its number of elements.
+    /// If the tensor does not exist, or `out` does not have its number of elements.
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError>;
 
-    /// Overwrites `out` with the elements of tensor `index`, row-major and in the file's own number format.
+    /// Reads tensor `index` into `out`, overwriting it: row-major, in the file's own number format.
     ///
-    /// [`dequantize`](crate::quant::dequantize) of them, where the tensor has a [`format`](StoredTensor::format), gives what
-    /// [`read`](TensorSource::read) gives.
+    /// If the tensor has a [`format`](StoredTensor::format), [`dequantize`](crate::quant::dequantize) converts these bytes
+    /// to the result of [`read`](TensorSource::read).
     ///
     /// # Errors
     /// If the system refuses.
     ///
     /// # Panics
-    /// If there is no such tensor, or `out` does not have its [`file_bytes`](StoredTensor::file_bytes).
+    /// If the tensor does not exist, or `out` does not have its [`file_bytes`](StoredTensor::file_bytes).
     fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError>;
 }

@@ -1,9 +1,9 @@
-//! The transpose of a matrix: Hugging Face and ONNX store a linear weight as [in, out], in memory it is [out, in].
+//! Transposes matrices: Hugging Face and ONNX store a linear weight as [in, out], in memory it is [out, in].
 
 /// Overwrites `to` [rows, cols] with the transpose of `from` [cols, rows].
 ///
-/// By way of a square on the stack: rows whose distance is a multiple of 4 kB share one set of the first-level cache, and
-/// would evict one another before a line of them is used up.
+/// Copies squares through the stack. Rows at a distance of a multiple of 4 kB share one set of the first-level cache
+/// and would evict each other before a cache line is fully used.
 pub(super) fn transpose<T: Copy + Default>(from: &[T], rows: usize, to: &mut [T]) {
     const SIDE: usize = 32;
     let cols = to.len() / rows.max(1);

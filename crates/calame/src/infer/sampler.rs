@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::rng::{self, Purpose, Sequence};
 use crate::tokenizer::Tokenizer;
 
-/// Sampling settings.
+/// Settings of the sampler: the run section `[sample]` and the command line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplerConfig {
@@ -52,7 +52,7 @@ pub enum SamplerError {
         key: &'static str,
         /// The value it was given.
         value: f32,
-        /// The accepted range.
+        /// The range that is accepted.
         expected: &'static str,
     },
     /// A logit is NaN, or all are −∞.

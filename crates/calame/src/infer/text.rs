@@ -10,7 +10,7 @@ use crate::tokenizer::{Special, StreamDecoder, Tokenizer, TokenizerError};
 /// Settings of a text generation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextOptions {
-    /// Sampling settings.
+    /// How the tokens are drawn.
     pub sampler: SamplerConfig,
     /// Maximum number of tokens added to the prompt.
     pub max_tokens: usize,

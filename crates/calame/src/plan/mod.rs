@@ -1,5 +1,5 @@
-//! What a training will take, known before its first step: memory by kind, steps, operations, disk; time, for whoever has
-//! measured how fast the machine is.
+//! Estimates the resources of a training before its first step: memory by kind, steps, operations and disk space. Time
+//! follows from the measured speed of the machine.
 
 use crate::data::LISTED_WINDOWS;
 use crate::infer::generation_bytes;
@@ -7,30 +7,30 @@ use crate::model::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_m
 use crate::ops::{Isa, Precision};
 use crate::train::{GradientPlan, Rng, RunConfig};
 
-/// What a plan must know of the text.
+/// Properties of the text that a plan needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TextSize {
-    /// Tokens trained on, once.
+    /// Number of tokens in the training split.
     pub n_train_tokens: u64,
-    /// Tokens of validation.
+    /// Number of tokens in the validation split.
     pub n_validation_tokens: u64,
-    /// Samples of an epoch.
+    /// Number of samples per training epoch.
     pub n_windows: u64,
-    /// Samples of validation.
+    /// Number of samples in the validation split.
     pub n_validation_windows: u64,
-    /// Whether the tokens stay in their files.
+    /// Whether the tokens stay on disk.
     pub is_in_files: bool,
-    /// For each token of the vocabulary, whether it stands in the text that is trained on.
+    /// For each token of the vocabulary, whether it occurs in the training split.
     pub is_used: Vec<bool>,
 }
 
 impl TextSize {
-    /// Tokens that are in memory while a training runs.
+    /// Number of tokens held in memory during a training.
     pub fn n_in_memory(&self) -> u64 {
         if self.is_in_files { 0 } else { self.n_train_tokens.saturating_add(self.n_validation_tokens) }
     }
 
-    /// Notes which tokens stand in a piece of the text that is trained on; larger ids than `vocab_size` are passed over.
+    /// Marks the tokens that occur in a piece of the training split; ids of `vocab_size` and more are ignored.
     pub fn use_tokens(&mut self, tokens: &[u32], vocab_size: usize) {
         self.is_used.resize(vocab_size, false);
         for &token in tokens {
@@ -41,52 +41,52 @@ impl TextSize {
     }
 }
 
-/// What a plan must know of the machine.
+/// Properties of the machine that a plan needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// Of the kernels.
+    /// Instruction set of the kernels.
     pub isa: Isa,
-    /// Of the products.
+    /// Precision of matrix products.
     pub precision: Precision,
-    /// Threads.
+    /// Number of threads that compute.
     pub n_threads: usize,
-    /// What the program holds before the model: itself, the tokenizer.
+    /// Bytes used by the program without the model: its own and the tokenizer's.
     pub program_bytes: u64,
 }
 
-/// What memory is for.
+/// The purpose of a block of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryKind {
-    /// The model's parameters.
+    /// The model's parameters, in f32.
     Weights,
-    /// Their gradients.
+    /// Gradients of the parameters, as many as the gradient plan holds at a time.
     Gradients,
-    /// AdamW's two moments of each parameter.
+    /// The two moments that AdamW stores for each parameter.
     Moments,
-    /// What forward keeps for backward.
+    /// Activations that forward saves for backward.
     Activations,
-    /// What evaluations keep.
+    /// Activations of an evaluation.
     Evaluation,
-    /// Work space of forward and backward.
+    /// Scratch memory of forward and backward.
     Scratch,
-    /// Logits.
+    /// Logits of one chunk of the head.
     Logits,
-    /// Packed panels of products and attention's work space.
+    /// Packed panels of matrix products, and attention's work space.
     WorkSpace,
-    /// Stored dropout masks.
+    /// Stored dropout masks of a run that follows PyTorch.
     Masks,
-    /// The text as tokens, and the order of its samples.
+    /// The tokens of the text, and the orders of its samples.
     Text,
-    /// Keys and values of a sample's text.
+    /// Keys and values while a sample is generated.
     Sample,
-    /// A second copy of weights and moments, which checkpoints are written from.
+    /// The copy of weights and moments from which checkpoints are written in the background.
     Copy,
     /// The program itself and its tokenizer.
     Program,
 }
 
 impl MemoryKind {
-    /// Its name, as tables print it.
+    /// The name printed in tables.
     pub fn name(self) -> &'static str {
         match self {
             MemoryKind::Weights => "weights",
@@ -106,79 +106,81 @@ impl MemoryKind {
     }
 }
 
-/// Bytes on the disk.
+/// Disk space in bytes, by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
-    /// The saved model.
+    /// The saved model at the end of the run.
     pub model: u64,
-    /// Checkpoints: weights and both moments each, as many as may stand at a time, one that is being written included.
+    /// Checkpoints with weights and both moments, at their largest number, including one being written.
     pub checkpoints: u64,
-    /// Metrics, event files, samples.
+    /// Metrics, event files and samples.
     pub records: u64,
-    /// The figure in three formats.
+    /// The loss plot in three formats.
     pub plot: u64,
 }
 
 impl Disk {
-    /// All of it.
+    /// Sum of all purposes.
     pub fn total(&self) -> u64 {
         [self.checkpoints, self.records, self.plot].into_iter().fold(self.model, u64::saturating_add)
     }
 }
 
-/// How fast a machine does the parts of a training, as somebody with a clock has measured.
+/// The measured speed of a machine for each part of a training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pace {
-    /// A step.
+    /// Seconds per training step.
     pub step_seconds: f64,
-    /// What the first step takes beyond that, since memory is touched for the first time.
+    /// Additional seconds of the first step, which touches memory for the first time.
     pub first_touch_seconds: f64,
-    /// One evaluation of both splits.
+    /// Seconds per evaluation of both splits.
     pub evaluation_seconds: f64,
-    /// One sample.
+    /// Seconds per generated sample.
     pub sample_seconds: f64,
-    /// Bytes a second to the disk, synced.
+    /// Bytes per second written to the disk, including the sync.
     pub disk_bytes_per_second: f64,
 }
 
-/// What a training will take.
+/// The estimated resources of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Parameters, a tied head counted once.
+    /// Number of parameters; a tied head counts once.
     pub n_parameters: usize,
-    /// Bytes by what they are for; the largest at any time, all of them together.
+    /// Bytes by purpose. The peak memory is their sum.
     pub memory: Vec<(MemoryKind, u64)>,
-    /// Tokens of an epoch's steps.
+    /// Number of tokens in the steps of an epoch.
     pub tokens_per_epoch: u64,
-    /// Tokens of a step.
+    /// Number of tokens per step.
     pub tokens_per_step: u64,
-    /// Steps of an epoch.
+    /// Number of steps per epoch.
     pub steps_per_epoch: u64,
-    /// Steps of the whole training.
+    /// Number of steps of the whole training.
     pub n_steps: u64,
-    /// Steps of it that are done already.
+    /// Number of steps already completed.
     pub n_steps_done: u64,
-    /// Evaluations that are to come.
+    /// Number of evaluations still to be made.
     pub n_evaluations: u64,
-    /// Samples that are to come.
+    /// Number of samples still to be generated.
     pub n_samples: u64,
-    /// Operations of a step, as [`ModelConfig::step_operations`](crate::model::ModelConfig::step_operations) counts them.
+    /// Floating-point operations per step; see
+    /// [`ModelConfig::step_operations`](crate::model::ModelConfig::step_operations).
     pub step_operations: f64,
-    /// Bytes on the disk.
+    /// Disk space in bytes, by purpose.
     pub disk: Disk,
 }
 
-/// Bytes of a step in metrics.jsonl and in TensorBoard's file, of an evaluation, of a sample beside its text; generously.
+/// Upper estimates of the bytes per step in metrics.jsonl and in TensorBoard's file, per evaluation, and per sample
+/// without its text.
 const STEP_RECORD_BYTES: u64 = 330;
 const EVALUATION_RECORD_BYTES: u64 = 320;
 const SAMPLE_RECORD_BYTES: u64 = 600;
-/// The figure's three files.
+/// Bytes of the plot's three files.
 const PLOT_BYTES: u64 = 250_000;
-/// tokenizer.json twice (GPT-2's), config.toml, config.json.
+/// Bytes of tokenizer.json twice (GPT-2's), config.toml and config.json.
 const TOKENIZER_BYTES: u64 = 4_500_000;
 
 impl Plan {
-    /// The plan of a run whose settings are resolved, `n_steps_done` steps of which are done.
+    /// Plans a run with resolved settings, of which `n_steps_done` steps are completed.
     pub fn of(config: &RunConfig, text: &TextSize, machine: &Machine, n_steps_done: u64) -> Plan {
         let data = config.data.resolved();
         let parameters = ParameterBytes::of(&config.model);
@@ -187,7 +189,7 @@ impl Plan {
         let accumulate = (config.train.accumulate as u64).max(1);
         let steps_per_epoch = n_batches.div_ceil(accumulate);
         let n_steps = steps_per_epoch.saturating_mul(config.train.epochs);
-        // After step 0, and then after every so many.
+        // After step 0 and then at regular intervals.
         let evaluations_of = |n_steps: u64| n_steps.div_ceil(config.train.eval_every.max(1));
         let samples_of = |n_steps: u64| n_steps.checked_div(steps_per_epoch).unwrap_or(0);
         let n_samples = match config.sample.max_tokens {
@@ -195,8 +197,8 @@ impl Plan {
             _ => samples_of(n_steps) - samples_of(n_steps_done.min(n_steps)),
         };
         let tokens_per_batch = b * data.window as u64;
-        // The newest ones, and the one that is written before the oldest is removed; best models: one that each of them speaks
-        // of, and the one that is written.
+        // The newest ones, plus the one written before the oldest is removed. Best models: one for each of these
+        // checkpoints, plus the one being written.
         let n_states = config.checkpoint.keep as u64 + 1;
         let n_models = 3 * n_states + if config.early_stopping.is_on() { n_states + 1 } else { 0 };
         let n_evaluations = evaluations_of(n_steps) - evaluations_of(n_steps_done.min(n_steps));
@@ -227,12 +229,12 @@ impl Plan {
         }
     }
 
-    /// Bytes of memory in all.
+    /// Sum of the memory of all purposes, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         self.memory.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add)
     }
 
-    /// Seconds that the steps that are to come take, with evaluations, samples and saving.
+    /// Estimated seconds for the remaining steps, evaluations, samples and saving.
     pub fn seconds(&self, pace: &Pace) -> f64 {
         let n_steps = self.n_steps.saturating_sub(self.n_steps_done) as f64;
         n_steps * pace.step_seconds
@@ -258,8 +260,7 @@ fn memory(
         stores_masks: config.train.rng == Rng::Torch,
     };
     let training = TrainingMemory::of(model, sizes, machine.isa, machine.precision, machine.n_threads);
-    // Rows of an embedding whose tokens do not occur are never touched, unless the head is the same table and gives each a
-    // gradient.
+    // Rows of tokens that do not occur are never touched, unless the head is tied and gives each row a gradient.
     let untouched = if model.tied_head {
         0
     } else {
@@ -274,13 +275,13 @@ fn memory(
     let n_tokens = text.n_in_memory();
     let sample = match config.sample.max_tokens {
         0 => 0,
-        // A token is hardly ever shorter than three bytes.
+        // A token is rarely shorter than three bytes.
         n => generation_bytes(model, config.sample.prompt.len() / 3, n),
     };
     vec![
         (MemoryKind::Weights, parameters.all),
         (MemoryKind::Gradients, gradients - untouched),
-        // Those that are read from a checkpoint are touched as they are read.
+        // Moments read from a checkpoint are touched completely.
         (MemoryKind::Moments, moments - if is_resumed { 0 } else { 2 * untouched }),
         (MemoryKind::Activations, training.saved),
         (MemoryKind::Evaluation, training.saved_evaluation),
@@ -288,8 +289,8 @@ fn memory(
         (MemoryKind::Logits, training.loss),
         (MemoryKind::WorkSpace, training.pool),
         (MemoryKind::Masks, training.masks),
-        // Ids of four bytes; two loaders over the training text and one over validation have an order each, of ids and bits,
-        // and the trainer has one more.
+        // Ids have 4 bytes. Two loaders of the training split and one of the validation split have an order each (ids
+        // and bits), and the trainer has another.
         (MemoryKind::Text, training.batch + 4 * n_tokens + 4 * (n_order + n_train_order) + n_order / 8),
         (MemoryKind::Sample, sample),
         (MemoryKind::Copy, if config.checkpoint.copy { parameters.all.saturating_mul(3) } else { 0 }),
@@ -297,7 +298,7 @@ fn memory(
     ]
 }
 
-/// Bytes that the system hands out for a table of rows of which only some are touched: whole small pages.
+/// Bytes that the system provides for a table of rows of which only some are touched: whole small pages.
 fn touched_bytes(is_touched: &[bool], row_bytes: u64) -> u64 {
     let (table, page) = (row_bytes * is_touched.len() as u64, 4096);
     let (mut n_pages, mut next) = (0, 0);
@@ -334,7 +335,7 @@ mod tests {
         assert_eq!(touched_bytes(&rows, 1024), 4096);
         rows[8] = true;
         assert_eq!(touched_bytes(&rows, 1024), 2 * 4096);
-        // A row over the border of two pages.
+        // A row that crosses a page border.
         assert_eq!(touched_bytes(&[false, true], 6000), 8192);
         assert_eq!(touched_bytes(&[true; 1000], 4096), 4_096_000);
     }
@@ -371,7 +372,7 @@ mod tests {
         config.train.accumulate = 4;
         config.checkpoint.copy = true;
         let plan = Plan::of(&config, &text(), &machine(), 0);
-        // Nine batches.
+        // Nine batches in the epoch.
         assert_eq!((plan.steps_per_epoch, plan.tokens_per_step, plan.tokens_per_epoch), (3, 4096, 9 * 1024));
         assert_eq!(plan.step_operations, 4.0 * plain.step_operations);
         let block = ParameterBytes::of(&config.model).block;
@@ -389,7 +390,7 @@ mod tests {
         let plan = Plan::of(&config, &text(), &machine(), 0);
         let all = 4 * plan.n_parameters as u64;
         let wte = 4 * 50_257 * 768;
-        // Tokens 1 and 2 stand in the pages 0 to 2, 40,000 in one.
+        // Tokens 1 and 2 are in pages 0 to 2, token 40,000 in one more.
         assert_eq!(of(&plan, MemoryKind::Moments) - 2 * (all - wte), 2 * 4 * 4096);
         assert!(of(&plan, MemoryKind::Gradients) < all - wte);
         config.model.tied_head = true;

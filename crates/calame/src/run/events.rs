@@ -1,12 +1,11 @@
-//! TensorBoard's event files: a run's losses, rates and samples, as its reader takes them.
+//! TensorBoard event files with a run's losses, learning rates and samples.
 //!
-//! A file `events.out.tfevents.<seconds>.<host>.calame` is a row of records, each framed as TFRecord has it: the length of
-//! the data (u64), a masked CRC-32C of those eight bytes (u32), the data, a masked CRC-32C of the data (u32), all
-//! little-endian. The data is an `Event` in Protocol Buffers. Sources: tensorflow/core/lib/io/record_writer.h,
+//! A file `events.out.tfevents.<seconds>.<host>.calame` is a sequence of TFRecords: the length of the data (u64), a
+//! masked CRC-32C of these eight bytes (u32), the data, a masked CRC-32C of the data (u32), all little-endian. The data
+//! is an `Event` in Protocol Buffers. Sources: tensorflow/core/lib/io/record_writer.h,
 //! tensorflow/core/util/event.proto.
 //!
-//! A resumed run writes a file of its own; its first event tells TensorBoard that what was written before about this step
-//! and later ones is void.
+//! A resumed run writes a new file. Its first event invalidates all earlier events of its first step and later ones.
 
 mod proto;
 
@@ -24,7 +23,7 @@ use self::proto::{
 use super::metrics::Record;
 use crate::files::FileError;
 
-/// The format's version, which the first event names.
+/// Version of the file format, stored in the first event.
 const FILE_VERSION: &str = "brain.Event:2";
 /// CRC-32C (Castagnoli), a table of 1 kB.
 static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
@@ -32,7 +31,7 @@ static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// Why events cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EventsError {
-    /// The system refused.
+    /// A file operation on the event file or its folder failed.
     #[error("{}: cannot {} it: {}; log.tensorboard = false writes no event files", .0.path.display(), .0.action, .0.source)]
     File(#[from] FileError),
 }
@@ -46,17 +45,18 @@ pub struct EventWriter {
     file_bytes: u64,
 }
 
-/// The CRC as records hold it: turned by 15 bits and added to a constant, so that a CRC of data that holds CRCs is sound.
+/// The masked CRC of a TFRecord: rotated by 15 bits plus a constant, so that the CRC of data that contains CRCs is
+/// reliable.
 fn masked_crc(bytes: &[u8]) -> u32 {
     CRC.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 impl EventWriter {
-    /// Begins a file in `folder`, which is made where it is missing. `wall_time` is the time since 1970, `host` the
-    /// machine's name; a run that goes on after `n_steps_done` steps voids what was written about later ones.
+    /// Creates a file in `folder`, and the folder if necessary. `wall_time` is the time since 1970, `host` the
+    /// machine's name. If the run resumes after `n_steps_done` steps, earlier events of later steps are invalidated.
     ///
     /// # Errors
-    /// If the folder or the file cannot be made or written.
+    /// If the folder or the file cannot be created or written.
     pub fn create(
         folder: &Path,
         wall_time: Duration,
@@ -66,9 +66,9 @@ impl EventWriter {
         fs::create_dir_all(folder).map_err(FileError::new("make", folder))?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         let host: String = host.chars().map(|c| if plain(c) { c } else { '-' }).collect();
-        // Two within a second, as a test or an impatient hand makes them, must not share a file.
+        // Two files within a second, for example in a test, must have different names.
         let name = |seconds| folder.join(format!("events.out.tfevents.{seconds}.{host}.calame"));
-        let path = (wall_time.as_secs()..).map(name).find(|path| !path.exists()).expect("seconds go on");
+        let path = (wall_time.as_secs()..).map(name).find(|path| !path.exists()).expect("seconds are unbounded");
         let file = OpenOptions::new().append(true).create_new(true).open(&path);
         let file = file.map_err(FileError::new("make", &path))?;
         let mut writer = EventWriter { path, file, frame: Vec::new(), file_bytes: 0 };
@@ -79,15 +79,16 @@ impl EventWriter {
         Ok(writer)
     }
 
-    /// The file.
+    /// Path of the event file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends what a record tells, if it tells TensorBoard anything; it is on its way to the disk when this returns.
+    /// Appends the values of a record that TensorBoard can show, if there are any. The data has been passed to the
+    /// system on return.
     ///
     /// # Errors
-    /// If the event cannot be written whole; the file is then cut back to the events before it.
+    /// If the event cannot be written completely; the file is then truncated to the events before it.
     pub fn write(&mut self, record: &Record, wall_time: Duration) -> Result<(), EventsError> {
         let value = match record {
             Record::Step { loss, lr, tokens_per_second, grad_norm, .. } => {
@@ -114,7 +115,8 @@ impl EventWriter {
         self.frame.clear();
         frame(&event.encode_to_vec(), &mut self.frame);
         if let Err(source) = self.file.write_all(&self.frame) {
-            // Half a record would end the file for its reader; should the cut fail too, the first error is the one to tell.
+            // An incomplete record would end the file for readers. If truncating fails too, the first error is the one
+            // to report.
             let _ = self.file.set_len(self.file_bytes);
             return Err(FileError::new("write an event to", &self.path)(source).into());
         }
@@ -123,7 +125,7 @@ impl EventWriter {
     }
 }
 
-/// One record: length, its CRC, the data, its CRC.
+/// Encodes a record: length, its CRC, the data, its CRC.
 fn frame(data: &[u8], to: &mut Vec<u8>) {
     let length = (data.len() as u64).to_le_bytes();
     to.extend_from_slice(&length);
@@ -136,7 +138,7 @@ fn scalar(tag: &str, value: f32) -> Value {
     Value { tag: tag.to_owned(), simple_value: Some(value), tensor: None, metadata: None }
 }
 
-/// A text, as the plugin `text` shows it: a tensor of one string and no dimensions.
+/// A text for the plugin `text`: a tensor of one string without dimensions.
 fn text(tag: &str, words: &str) -> Value {
     let plugin_data = Some(PluginData { plugin_name: "text".to_owned() });
     Value {
@@ -162,12 +164,12 @@ mod tests {
         assert_eq!(CRC.checksum(&[0xff; 32]), 0x62a8_ab43);
         let rising: Vec<u8> = (0..32).collect();
         assert_eq!(CRC.checksum(&rising), 0x46dd_794e);
-        // crc32c.h: the mask of a mask is another number.
+        // From crc32c.h: masking twice gives another number.
         assert_ne!(masked_crc(b"foo"), CRC.checksum(b"foo"));
         assert_eq!(masked_crc(b"foo").wrapping_sub(0xa282_ead8).rotate_left(15), CRC.checksum(b"foo"));
     }
 
-    /// A file byte by byte, from the published layout alone.
+    /// Checks a file byte by byte against the published layout.
     #[test]
     fn a_file_has_the_published_layout() {
         let folder = tempfile::tempdir().unwrap();
@@ -206,7 +208,7 @@ mod tests {
         };
         let summary = [value("loss/train_step", 2.5), value("lr", 0.5), value("tokens_per_second", 8.0)].concat();
         let mut expected = Vec::new();
-        // Field 2 is 300 as a varint; a step of 0 is not written. Field 3 is the version, field 5 the summary.
+        // Field 2 is 300 as a varint; step 0 is omitted. Field 3 is the version, field 5 the summary.
         for data in [event(&[], 0x1a, FILE_VERSION.as_bytes()), event(&[0x10, 0xac, 0x02], 0x2a, &summary)] {
             let length = (data.len() as u64).to_le_bytes();
             expected.extend(length);

@@ -1,4 +1,4 @@
-//! The folder of a run: what it was told, what it measured, what it wrote, the model.
+//! The folder of a run: its settings, metrics, generated texts and model.
 //!
 //! ```text
 //! config.toml         every value of the run, resolved
@@ -25,91 +25,91 @@ use crate::train::RunConfig;
 
 const CONFIG: &str = "config.toml";
 const SAMPLES: &str = "samples.txt";
-/// The tokenizer of a vocabulary of a million tokens has some 100 MB.
+/// Maximum size of a text file in bytes; the tokenizer of a vocabulary of a million tokens has about 100 MB.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
 
-/// Why a run's folder cannot be made, opened or written.
+/// Why a run folder cannot be created, opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RunFolderError {
-    /// The system refused.
+    /// The system refused a file operation.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There is something at this path already.
-    #[error("{} exists already: choose another --run, add --overwrite to replace it, or `--resume {}` to go on with it", .path.display(), .path.display())]
+    /// The path already exists.
+    #[error("{} exists already: choose another --run, add --overwrite to replace it, or `--resume {}` to resume it", .path.display(), .path.display())]
     Exists {
-        /// The folder.
+        /// Path of the existing file or folder.
         path: PathBuf,
     },
-    /// What stands there is no run: it is not removed.
+    /// The path is not a run, so it is not replaced.
     #[error("{} is not a run's folder (it has no config.toml and is not empty): --overwrite only replaces runs", .path.display())]
     NotARun {
-        /// The folder.
+        /// Path of the existing folder.
         path: PathBuf,
     },
-    /// Another program trains in it.
-    #[error("another program is training in {}: wait for it or stop it by Ctrl-C, then go on; or choose another --run", .path.display())]
+    /// Another program is training in the folder.
+    #[error("another program is training in {}: wait for it or stop it with Ctrl-C, then resume; or choose another --run", .path.display())]
     InUse {
-        /// The folder.
+        /// Path of the run folder.
         path: PathBuf,
     },
-    /// No run at this path.
+    /// There is no run at this path.
     #[error("{} holds no run: expected config.toml in it", .path.display())]
     NoRun {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
-    /// A run's file that cannot be understood.
+    /// Settings of a run that cannot be parsed.
     #[error("{}: {source}", .path.display())]
     Toml {
-        /// The file.
+        /// Path of the settings file.
         path: PathBuf,
-        /// Where and why.
+        /// The parser's error, with line and column.
         source: Box<toml::de::Error>,
     },
-    /// A run's file that cannot be written.
+    /// Settings of a run that cannot be serialized.
     #[error("{}: {source}", .path.display())]
     Serialize {
-        /// The file.
+        /// Path of the settings file.
         path: PathBuf,
-        /// Why.
+        /// The error of the serializer.
         source: toml::ser::Error,
     },
 }
 
-/// A run's folder.
+/// The folder of a run, which exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
 }
 
-/// Keeps other programs from training in a run for as long as it lives; the system lets go of it with the program.
+/// Prevents other programs from training in a run as long as it exists; the system releases it when the program ends.
 #[derive(Debug)]
 pub struct RunLock {
-    /// None where the system has no such locks.
+    /// `None` if the system does not support such locks.
     _folder: Option<File>,
 }
 
-/// The text of `config.toml`; `path` names it in errors.
+/// The contents of `config.toml`; `path` names the file in errors.
 fn config_text(config: &RunConfig, path: &Path) -> Result<String, RunFolderError> {
     toml::to_string_pretty(config).map_err(|source| RunFolderError::Serialize { path: path.to_owned(), source })
 }
 
-/// One text of `samples.txt`.
+/// An entry of `samples.txt`.
 fn sample(epoch: u64, text: &str) -> String {
     format!("── epoch {epoch}\n{text}\n\n")
 }
 
 impl RunFolder {
-    /// The file of its tokenizer, beside its settings.
+    /// File name of the tokenizer, next to the settings.
     pub const TOKENIZER: &str = "tokenizer.json";
 
-    /// Makes the folder of a new run.
+    /// Creates the folder of a new run.
     ///
-    /// An empty folder may exist already; another run's is replaced only if `overwrite`, once the new one is complete beside
-    /// it.
+    /// An empty folder may already exist. Another run is replaced only if `overwrite` is set, after the new folder is
+    /// complete.
     ///
     /// # Errors
-    /// If there is something at the path, or the system refuses.
+    /// If the path already exists, or the system refuses.
     pub fn create(
         path: &Path,
         config: &RunConfig,
@@ -123,7 +123,7 @@ impl RunFolder {
         if occupied && !path.join(CONFIG).is_file() {
             return Err(RunFolderError::NotARun { path: path.to_owned() });
         }
-        // Until the new one is in its place.
+        // Held until the new folder is in place.
         let _old = if occupied { Some(RunFolder { path: path.to_owned() }.lock()?) } else { None };
         let text = config_text(config, &path.join(CONFIG))?;
         replace_folder(path, |folder| {
@@ -133,10 +133,10 @@ impl RunFolder {
         Ok(RunFolder { path: path.to_owned() })
     }
 
-    /// Opens the folder of a run and reads its file.
+    /// Opens the folder of a run and reads its settings.
     ///
     /// # Errors
-    /// If there is none, or its file cannot be understood.
+    /// If there is no run, or its settings cannot be parsed.
     pub fn open(path: &Path) -> Result<(RunFolder, RunConfig), RunFolderError> {
         let folder = RunFolder { path: path.to_owned() };
         let file = path.join(CONFIG);
@@ -149,14 +149,14 @@ impl RunFolder {
         Ok((folder, config))
     }
 
-    /// Takes the run for this program.
+    /// Locks the run for this program.
     ///
     /// # Errors
-    /// If another program has it.
+    /// If another program has locked it.
     pub fn lock(&self) -> Result<RunLock, RunFolderError> {
-        // The folder itself, so that no file is left; not every system can open or lock one.
+        // Locks the folder itself, so that no lock file is left; not every system can open or lock a folder.
         let Ok(folder) = File::open(&self.path) else { return Ok(RunLock { _folder: None }) };
-        // A look by `is_in_use` takes microseconds; another training does not end in the meantime.
+        // `is_in_use` holds the lock for microseconds; another training holds it until its end.
         let locked = folder.try_lock().or_else(|_| {
             thread::sleep(Duration::from_millis(20));
             folder.try_lock()
@@ -168,37 +168,37 @@ impl RunFolder {
         }
     }
 
-    /// Whether a program has taken the run by [`lock`](RunFolder::lock); false where the system has no such locks.
+    /// Whether a program holds the [`lock`](RunFolder::lock); false if the system does not support such locks.
     pub fn is_in_use(&self) -> bool {
         File::open(&self.path).is_ok_and(|folder| matches!(folder.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// The folder itself.
+    /// Path of the folder itself.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// `metrics.jsonl`.
+    /// Path of the metrics, `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
-    /// `checkpoints/`.
+    /// Path of the checkpoints, `checkpoints/`.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
     }
 
-    /// `tensorboard/`.
+    /// Path of TensorBoard's event files, `tensorboard/`.
     pub fn tensorboard(&self) -> PathBuf {
         self.path.join("tensorboard")
     }
 
-    /// `model/`.
+    /// Path of the resulting model, `model/`.
     pub fn model(&self) -> PathBuf {
         self.path.join("model")
     }
 
-    /// The text of `tokenizer.json`.
+    /// The contents of `tokenizer.json`.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -206,16 +206,16 @@ impl RunFolder {
         Ok(read_text_at_most(&self.path.join(RunFolder::TOKENIZER), MAX_TEXT_BYTES)?)
     }
 
-    /// Replaces the run's file.
+    /// Replaces the settings of the run.
     ///
     /// # Errors
-    /// If the system refuses; the file that existed before is intact then.
+    /// If the system refuses; the existing file is intact in that case.
     pub fn write_config(&self, config: &RunConfig) -> Result<(), RunFolderError> {
         let path = self.path.join(CONFIG);
         Ok(replace_bytes(&path, config_text(config, &path)?.as_bytes())?)
     }
 
-    /// Adds the text of an epoch to `samples.txt`.
+    /// Appends the sample of an epoch to `samples.txt`.
     ///
     /// # Errors
     /// If the system refuses.
@@ -226,10 +226,11 @@ impl RunFolder {
         Ok(file.write_all(sample(epoch, text).as_bytes()).map_err(FileError::new("write", &path))?)
     }
 
-    /// Writes `samples.txt` anew from a run's records: a killed program may have left a text that is written again.
+    /// Rewrites `samples.txt` from a run's records, since a killed program may have left a sample that will be
+    /// repeated.
     ///
     /// # Errors
-    /// If the system refuses; the file that existed before is intact then.
+    /// If the system refuses; the existing file is intact in that case.
     pub fn rewrite_samples(&self, records: &[Record]) -> Result<(), RunFolderError> {
         let samples = records.iter().filter_map(|record| match record {
             Record::Sample { epoch, text, .. } => Some(sample(*epoch, text)),
@@ -238,7 +239,7 @@ impl RunFolder {
         Ok(replace_bytes(&self.path.join(SAMPLES), samples.collect::<String>().as_bytes())?)
     }
 
-    /// Removes the checkpoints of a finished run.
+    /// Removes the checkpoints of a completed run.
     ///
     /// # Errors
     /// If the system refuses.

@@ -1,36 +1,36 @@
-//! Who follows what a recorder writes.
+//! The trait that receives notice of what a recorder writes.
 
 use super::metrics::Record;
 
 /// Follows a recorder: what it has written, and what it could not write.
 pub trait RunListener {
-    /// A record is in `metrics.jsonl`.
+    /// Called after a record has been written to `metrics.jsonl`.
     fn record(&mut self, record: &Record) {
         let _ = record;
     }
 
-    /// Something is missing from the folder, and the training continues without it; or a step failed.
+    /// Called when something could not be written and the training continues without it, or when a step failed.
     fn warning(&mut self, text: &str);
 
-    /// The training continues from the state after `n_steps` steps; `records` are those that remain.
+    /// Called when the training continues from the state after `n_steps` steps; `records` are the remaining ones.
     fn rolled_back(&mut self, records: &[Record], n_steps: u64) {
         let _ = (records, n_steps);
     }
 
-    /// Whether the training should end after the current step.
+    /// Whether the training should stop after the current step.
     fn stop_requested(&mut self) -> bool {
         false
     }
 }
 
-/// Collects warnings until they are taken; the listener of a recorder that has no other.
+/// Collects warnings; the default listener of a recorder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings {
     texts: Vec<String>,
 }
 
 impl Warnings {
-    /// The warnings in their order; one that was given several times in a row is listed once.
+    /// The warnings in order; one repeated several times in a row is listed once.
     pub fn texts(&self) -> &[String] {
         &self.texts
     }

@@ -1,57 +1,58 @@
-//! How much of a text stands word for word in what was trained on.
+//! Measures how much of a generated text is copied verbatim from the training text.
 //!
-//! A token of the text counts as copied if it lies in a run of at least [`RUN_LENGTH`] consecutive tokens that stands in the
-//! training text too. Shorter runs say little: common turns of phrase are in any two books of one language. N. Carlini et
-//! al., "Quantifying memorization across neural language models", 2023, ask for runs of 50; a sample of a training is no
-//! longer than that in all, so eight, some six words, is the measure here.
+//! A token counts as copied if it is part of a run of at least [`RUN_LENGTH`] consecutive tokens that also occurs in
+//! the training text. Shorter runs say little: two books of the same language share many common phrases. N. Carlini et
+//! al., "Quantifying memorization across neural language models", 2023, use runs of 50 tokens. A training sample has
+//! only about that many tokens, so the length used here is eight (about six words).
 //!
-//! The text's runs of eight stand in a table; the training text passes once, piece by piece, and nothing of it is kept but
-//! its last eight tokens: memory is a matter of the text's length alone.
+//! All runs of eight tokens of the generated text are stored in a table. The training text is read once, piece by
+//! piece, and only its last eight tokens are stored, so memory depends only on the length of the generated text.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-/// Consecutive tokens that make a copy.
+/// Minimum number of consecutive tokens that count as copied.
 pub const RUN_LENGTH: usize = 8;
 
-/// What was found.
+/// How much of a text is memorised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memorised {
-    /// Tokens that the model added.
+    /// Number of generated tokens.
     pub n_tokens: usize,
-    /// Those of them that are copied.
+    /// Number of generated tokens that are copied.
     pub n_copied: usize,
-    /// The longest passage that stands in the training text, as a range of the text's tokens, prompt included; empty where
-    /// none has [`RUN_LENGTH`].
+    /// The longest passage that also occurs in the training text, as a range of the text's tokens including the prompt;
+    /// empty if none reaches [`RUN_LENGTH`].
     pub longest: Range<usize>,
 }
 
 impl Memorised {
-    /// The share of copied tokens among those that the model added; 0 where it added none.
+    /// Share of the generated tokens that are copied; 0 if none were generated.
     pub fn share(&self) -> f64 {
         if self.n_tokens == 0 { 0.0 } else { self.n_copied as f64 / self.n_tokens as f64 }
     }
 }
 
-/// Looks for the passages of a text in another one that passes by.
+/// Searches the passages of a text in a training text that is read piece by piece.
 #[derive(Debug)]
 pub struct CopySearch {
     text: Vec<u32>,
     n_prompt: usize,
-    /// Where each run of eight of the text begins.
+    /// Start positions of each run of eight tokens in the text.
     runs: FxHashMap<[u32; RUN_LENGTH], Vec<usize>>,
-    /// The last tokens that passed.
+    /// The last tokens of the training text read so far.
     passed: VecDeque<u32>,
-    /// The matches that end at the last token: the run's beginning in the text, and the length of the match up to its end.
+    /// Matches that end at the last token read: start of the current run in the text, and length of the match up to the
+    /// run's end.
     ending: Vec<(usize, usize)>,
     is_copied: Vec<bool>,
     longest: Range<usize>,
 }
 
 impl CopySearch {
-    /// For a text of `tokens`, the first `n_prompt` of which the model was given.
+    /// Prepares the search for a text of `tokens`, the first `n_prompt` of which are the prompt.
     pub fn new(tokens: &[u32], n_prompt: usize) -> CopySearch {
         let mut runs: FxHashMap<[u32; RUN_LENGTH], Vec<usize>> = FxHashMap::default();
         for (start, run) in tokens.windows(RUN_LENGTH).enumerate() {
@@ -69,7 +70,7 @@ impl CopySearch {
         }
     }
 
-    /// The next tokens of the training text.
+    /// Reads the next tokens of the training text.
     pub fn pass(&mut self, tokens: &[u32]) {
         let mut run = [0; RUN_LENGTH];
         for &token in tokens {
@@ -86,9 +87,9 @@ impl CopySearch {
                 Some(starts) => {
                     let before = std::mem::take(&mut self.ending);
                     for &start in starts {
-                        // A match that ended one token earlier, one place before, goes on.
-                        let went_on = before.iter().find(|(from, _)| from + 1 == start).map(|(_, length)| length + 1);
-                        let length = went_on.unwrap_or(RUN_LENGTH);
+                        // A match that ended at the previous token, one position earlier, continues.
+                        let continued = before.iter().find(|(from, _)| from + 1 == start).map(|(_, length)| length + 1);
+                        let length = continued.unwrap_or(RUN_LENGTH);
                         let end = start + RUN_LENGTH;
                         self.is_copied[start..end].fill(true);
                         if length > self.longest.len() {
@@ -101,7 +102,7 @@ impl CopySearch {
         }
     }
 
-    /// What has been found so far.
+    /// The result for the training text read so far.
     pub fn found(&self) -> Memorised {
         let added = self.n_prompt..self.text.len();
         let n_copied = self.is_copied[added.clone()].iter().filter(|copied| **copied).count();
@@ -113,7 +114,7 @@ impl CopySearch {
 mod tests {
     use super::*;
 
-    /// By trying every pair of places.
+    /// Reference: tries every pair of positions.
     fn by_hand(text: &[u32], n_prompt: usize, training: &[u32]) -> Memorised {
         let (mut is_copied, mut longest) = (vec![false; text.len()], 0..0);
         for i in 0..text.len() {
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn seven_tokens_are_no_copy() {
+    fn seven_tokens_do_not_count_as_copied() {
         let training: Vec<u32> = (0..100).collect();
         let text = [90, 90, 10, 11, 12, 13, 14, 15, 16, 90];
         assert_eq!(search(&text, 0, &training, 5), Memorised { n_tokens: 10, n_copied: 0, longest: 0..0 });
@@ -166,7 +167,8 @@ mod tests {
 
     #[test]
     fn it_agrees_with_trying_every_place() {
-        // Few different tokens and much repetition: matches overlap, repeat and go on in several places at once.
+        // Few distinct tokens and much repetition, so that matches overlap, repeat and continue in several places at
+        // once.
         let mut state = 9u32;
         let mut draw = |n: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,7 +1,7 @@
-//! The observer that writes a run's folder: metrics, samples, plots, event files, the best model, the result.
+//! The observer that writes a run folder: metrics, samples, plots, event files, the best model, the result.
 //!
-//! A [`Recorder`] never prints and has no clock of its own: the caller passes one, and follows what is written through a
-//! [`RunListener`].
+//! A [`Recorder`] never prints and has no clock of its own: the caller passes a clock and receives notice of everything
+//! written through a [`RunListener`].
 
 use std::error::Error;
 use std::fmt;
@@ -24,28 +24,29 @@ use crate::train::{
     clear_partial, save_best, take_best,
 };
 
-/// The plot is drawn again after an evaluation unless that would take more of the time than one part in so many.
+/// The plot is redrawn after an evaluation unless that would take more than 1/50 of the time. Drawing takes about 13
+/// ms.
 const PLOT_SHARE: u32 = 50;
 
-/// Why a run's folder cannot be written, or a training not continue.
+/// Why a run folder cannot be written, or a training cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
-    /// The folder, its settings, its samples.
+    /// The folder, its settings or its samples.
     #[error(transparent)]
     Folder(#[from] RunFolderError),
-    /// The file `metrics.jsonl`.
+    /// The metrics file, `metrics.jsonl`.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// A checkpoint or the resulting model.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The loss plot.
+    /// The loss plot, in any of its formats.
     #[error(transparent)]
     Plot(#[from] PlotError),
-    /// Tokens of the text that cannot be read any more.
+    /// Tokens of the text that can no longer be read.
     #[error(transparent)]
     Shard(#[from] ShardError),
-    /// The sample after an epoch.
+    /// The sample generated after an epoch.
     #[error(transparent)]
     Sample(Box<dyn Error + Send + Sync>),
 }
@@ -54,14 +55,14 @@ type SampleText = Box<dyn FnMut(&Device, &Gpt, &str) -> Result<String, Box<dyn E
 
 /// Event files for TensorBoard.
 struct Events {
-    /// Time since 1970.
+    /// The time since 1970, for the events' time stamps.
     wall_time: Clock,
     host: String,
-    /// None after an error.
+    /// The current file; `None` after an error.
     writer: Option<EventWriter>,
 }
 
-/// Writes a run's folder while a trainer runs, and its model at the end.
+/// Writes a run folder while a trainer runs, and the model at the end.
 ///
 /// ```no_run
 /// # use calame::train::{Recorder, RunConfig, Splits, Trainer};
@@ -78,26 +79,26 @@ struct Events {
 /// ```
 pub struct Recorder<L = Warnings> {
     folder: RunFolder,
-    /// Keeps other programs from training in the folder.
+    /// Prevents other programs from training in the folder.
     lock: RunLock,
     metrics: MetricsWriter,
     tokenizer: Arc<dyn Tokenizer>,
     clock: Clock,
-    /// Steps that were done when the recorder was made.
+    /// Number of steps completed before the recorder was created.
     n_steps_before: u64,
     samples: Option<(String, SampleText)>,
     events: Option<Events>,
-    /// When the plot was last drawn, and how long that took.
+    /// When the plot was last drawn, and how long drawing took.
     last_plot: (Duration, Duration),
     listener: L,
 }
 
 impl Recorder {
-    /// A recorder of a new run: makes its folder with the settings and the tokenizer. A run that exists there is replaced only
-    /// if `overwrite`. `clock` returns the time since any fixed moment.
+    /// Creates the recorder of a new run and its folder with settings and tokenizer. An existing run is replaced only
+    /// if `overwrite` is set. `clock` returns the time since any fixed moment.
     ///
     /// # Errors
-    /// If there is something at `path`, or the system refuses.
+    /// If `path` already exists, or the system refuses.
     pub fn create(
         path: &Path,
         config: &RunConfig,
@@ -111,8 +112,8 @@ impl Recorder {
         Ok(Recorder::over(folder, lock, metrics, tokenizer, 0, clock))
     }
 
-    /// A recorder of a run that was stopped: restores the trainer from `checkpoint`, writes its settings into the folder, and
-    /// drops records and samples of later steps, which will be made again.
+    /// Creates the recorder of a stopped run: restores the trainer from `checkpoint`, writes its settings into the
+    /// folder, and drops records and samples of later steps, which will be repeated.
     ///
     /// # Errors
     /// If the checkpoint does not fit the trainer, or the system refuses.
@@ -163,8 +164,8 @@ impl<L> Recorder<L> {
         Recorder { folder, lock, metrics, tokenizer, clock, n_steps_before, samples, events, last_plot, listener }
     }
 
-    /// Writes a sample after every epoch: `continue_prompt` returns `prompt` and what the model adds to it, for example by
-    /// `calame::infer::generate_text`.
+    /// Writes a sample after every epoch: `continue_prompt` returns `prompt` with its continuation, for example by
+    /// calling `calame::infer::generate_text`.
     #[must_use]
     pub fn with_samples<E: Into<Box<dyn Error + Send + Sync>>>(
         mut self,
@@ -177,35 +178,35 @@ impl<L> Recorder<L> {
         self
     }
 
-    /// The run's folder.
+    /// Folder of the run being recorded.
     pub fn folder(&self) -> &RunFolder {
         &self.folder
     }
 
-    /// The run's tokenizer.
+    /// Tokenizer of the run being recorded.
     pub fn tokenizer(&self) -> &Arc<dyn Tokenizer> {
         &self.tokenizer
     }
 
-    /// Steps that were done before this recorder was made.
+    /// Number of steps completed before this recorder was created.
     pub fn n_steps_before(&self) -> u64 {
         self.n_steps_before
     }
 
-    /// The listener.
+    /// The listener, for reading what it has collected.
     pub fn listener(&self) -> &L {
         &self.listener
     }
 
-    /// The listener, to change it.
+    /// The listener, for changing it.
     pub fn listener_mut(&mut self) -> &mut L {
         &mut self.listener
     }
 
-    /// Draws the loss plot from what has been measured so far.
+    /// Draws the loss plot from the metrics written so far.
     ///
     /// # Errors
-    /// If there is no evaluation yet, none with a finite loss, or the system refuses.
+    /// If there is no evaluation with a finite loss yet, or the system refuses.
     pub fn draw(&self) -> Result<(), RecorderError> {
         let records = metrics::read(&self.folder.metrics())?;
         plot::draw(&records, None, self.folder.path())?;
@@ -214,8 +215,8 @@ impl<L> Recorder<L> {
 }
 
 impl<L: RunListener> Recorder<L> {
-    /// Trains to the end and writes the result, or, where the listener requests a stop, the state to resume from. A training
-    /// that diverges leaves its last checkpoint and a record of the step that failed.
+    /// Trains to the end and writes the result; if the listener requests a stop, writes the state to resume from
+    /// instead. A training that diverges leaves its last checkpoint and a record of the failed step.
     ///
     /// # Errors
     /// If the folder cannot be written.
@@ -225,7 +226,7 @@ impl<L: RunListener> Recorder<L> {
         match &outcome {
             Outcome::Finished | Outcome::StoppedEarly => {
                 if let Err(error) = checkpoints.wait() {
-                    // The result is about to be saved, and needs no checkpoint.
+                    // The result is saved next, so no checkpoint is needed.
                     self.checkpoint_failed(&error);
                 }
                 self.finish(trainer)?;
@@ -238,11 +239,11 @@ impl<L: RunListener> Recorder<L> {
         Ok(outcome)
     }
 
-    /// Writes the result of a training that has ended, the last record and the plot, and removes the checkpoints.
-    /// Returns the evaluation of the model where it is not the last one.
+    /// Writes the result of a completed training, the last record and the plot, and removes the checkpoints. Returns
+    /// the evaluation of the saved model if it is not the last one.
     ///
     /// # Errors
-    /// If the folder cannot be written; the checkpoints remain then.
+    /// If the folder cannot be written; the checkpoints are kept in that case.
     pub fn finish(&mut self, trainer: &Trainer<'_>) -> Result<Option<Best>, RecorderError> {
         let total_seconds = self.seconds();
         let best = self.save_result(trainer)?;
@@ -255,8 +256,8 @@ impl<L: RunListener> Recorder<L> {
         Ok(best)
     }
 
-    /// Saves the model that the run results in: that of the best evaluation, which is returned, where early stopping is on,
-    /// else the last.
+    /// Saves the resulting model: with early stopping that of the best evaluation, which is returned, otherwise the
+    /// last.
     ///
     /// # Errors
     /// If the model cannot be written.
@@ -270,8 +271,8 @@ impl<L: RunListener> Recorder<L> {
         Ok(best)
     }
 
-    /// Writes the record of the run's end. `best` is the evaluation that its model was made of, where it is not the last one;
-    /// `total_seconds` is the time that the training took.
+    /// Writes the record of the run's end. `best` is the evaluation of the saved model if it is not the last one;
+    /// `total_seconds` is the duration of the training.
     ///
     /// # Errors
     /// If the record cannot be written.
@@ -282,12 +283,12 @@ impl<L: RunListener> Recorder<L> {
         self.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss })
     }
 
-    /// Saves the state of a training that was asked to stop, and waits until it is complete.
+    /// Saves the state of a stopped training and waits until it is complete.
     ///
     /// # Errors
-    /// If it cannot be written; the checkpoints before it remain.
+    /// If it cannot be written; earlier checkpoints are intact.
     pub fn save_state(&mut self, trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<(), RecorderError> {
-        // What became of the one before is of no interest once this one is complete.
+        // The result of the previous checkpoint no longer matters once this one is complete.
         if let Err(error) = checkpoints.wait() {
             self.checkpoint_failed(&error);
         }
@@ -296,20 +297,20 @@ impl<L: RunListener> Recorder<L> {
         Ok(self.metrics.sync()?)
     }
 
-    /// Writes the record of the step that ended the training.
+    /// Writes the record of the failed step that ended the training.
     ///
     /// # Errors
     /// If the record cannot be written.
     pub fn ended_by(&mut self, trainer: &Trainer<'_>, step: u64, fault: StepFault) -> Result<(), RecorderError> {
         let (epoch, remedy) = (trainer.progress().epoch + 1, "the training ended".to_owned());
-        self.record(&Record::Trouble { step, epoch, what: fault.to_string(), remedy })?;
+        self.record(&Record::StepFault { step, epoch, what: fault.to_string(), remedy })?;
         Ok(self.metrics.sync()?)
     }
 
-    /// Writes a record into the run's metrics and event files.
+    /// Writes a record to the metrics and event files.
     ///
     /// # Errors
-    /// If the metrics cannot be written; event files that cannot be written are a warning.
+    /// If the metrics cannot be written; a failure of the event files is only a warning.
     pub fn record(&mut self, record: &Record) -> Result<(), RecorderError> {
         self.metrics.write(record)?;
         if let Some(Events { wall_time, writer, .. }) = &mut self.events
@@ -317,13 +318,13 @@ impl<L: RunListener> Recorder<L> {
             && let Err(error) = events.write(record, wall_time())
         {
             *writer = None;
-            self.listener.warning(&format!("{error}; no more events are written, the training goes on"));
+            self.listener.warning(&format!("{error}; no more events are written; the training continues"));
         }
         self.listener.record(record);
         Ok(())
     }
 
-    /// Writes the text of an epoch (from 1) that ended with `step`, which begins with `prompt`.
+    /// Writes the sample of an epoch (from 1) that ended with `step`; `text` starts with `prompt`.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -332,36 +333,36 @@ impl<L: RunListener> Recorder<L> {
         self.record(&Record::Sample { step, epoch, prompt: prompt.to_owned(), text })
     }
 
-    /// Writes event files for TensorBoard from now on. `wall_time` returns the time since 1970; `host` is the machine's name,
-    /// as TensorBoard shows it. Files that cannot be written are a warning.
+    /// Starts writing event files for TensorBoard. `wall_time` returns the time since 1970; `host` is the machine name
+    /// that TensorBoard shows. A failure is only a warning.
     pub fn write_events(&mut self, wall_time: Clock, host: &str) {
         self.events = Some(Events { wall_time, host: host.to_owned(), writer: None });
         self.begin_events(self.n_steps_before);
     }
 
-    /// Begins a new event file; what older ones hold of later steps is void.
+    /// Starts a new event file, which invalidates events of later steps in older files.
     fn begin_events(&mut self, n_steps: u64) {
         let Some(Events { wall_time, host, writer }) = &mut self.events else { return };
         match EventWriter::create(&self.folder.tensorboard(), wall_time(), host, n_steps) {
             Ok(events) => *writer = Some(events),
-            Err(error) => self.listener.warning(&format!("{error}; the training goes on")),
+            Err(error) => self.listener.warning(&format!("{error}; the training continues")),
         }
     }
 
-    /// Seconds by the clock.
+    /// Seconds on the recorder's clock.
     pub fn seconds(&self) -> f64 {
         (self.clock)().as_secs_f64()
     }
 
-    /// Writes the record of a step that failed.
+    /// Writes the record of a failed step.
     fn record_fault(&mut self, report: &StepReport, remedy: &str) -> Result<(), RecorderError> {
         let StepReport { step, epoch, fault, .. } = *report;
         let what = fault.map(|fault| fault.to_string()).unwrap_or_default();
         self.listener.warning(&format!("step {step}: {what}; {remedy}"));
-        self.record(&Record::Trouble { step, epoch, what, remedy: remedy.to_owned() })
+        self.record(&Record::StepFault { step, epoch, what, remedy: remedy.to_owned() })
     }
 
-    /// Draws the plot again, unless that has just been done. A plot that cannot be drawn is a warning.
+    /// Redraws the plot unless this was done recently. A failure is only a warning.
     fn refresh_plot(&mut self) {
         let (last, cost) = self.last_plot;
         let start = (self.clock)();
@@ -373,7 +374,7 @@ impl<L: RunListener> Recorder<L> {
         self.last_plot = (end, end.saturating_sub(start));
         match drawn {
             Err(error) if !is_nothing_to_draw(&error) => {
-                self.listener.warning(&format!("{error}; the training goes on"));
+                self.listener.warning(&format!("{error}; the training continues"));
             }
             _ => {}
         }
@@ -393,7 +394,7 @@ impl<L: RunListener> Observer for Recorder<L> {
 
     fn step(&mut self, report: &StepReport) -> Result<(), RecorderError> {
         let StepReport { step, epoch, loss, lr, grad_norm, n_tokens, n_tokens_seen, step_seconds, .. } = *report;
-        // A clock may be too coarse for a short step; JSON has no infinity.
+        // A clock may be too coarse for a short step, and JSON has no infinity.
         let tokens_per_second = if step_seconds > 0.0 { n_tokens as f64 / step_seconds } else { 0.0 };
         self.record(&Record::Step { step, epoch, loss, lr, grad_norm, n_tokens_seen, step_seconds, tokens_per_second })
     }
@@ -413,11 +414,11 @@ impl<L: RunListener> Observer for Recorder<L> {
     }
 
     fn skipped(&mut self, report: &StepReport) -> Result<(), RecorderError> {
-        self.record_fault(report, "its batch is passed over")
+        self.record_fault(report, "its batch is skipped")
     }
 
-    fn went_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<(), RecorderError> {
-        // What was measured after the checkpoint is measured again.
+    fn rolled_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<(), RecorderError> {
+        // What was measured after the checkpoint will be measured again.
         self.metrics = MetricsWriter::open_at_step(&self.folder.metrics(), progress)?;
         let records = metrics::read(&self.folder.metrics())?;
         self.folder.rewrite_samples(&records)?;
@@ -425,14 +426,14 @@ impl<L: RunListener> Observer for Recorder<L> {
         if self.events.as_ref().is_some_and(|events| events.writer.is_some()) {
             self.begin_events(progress.n_steps);
         }
-        self.record_fault(report, &format!("going on from {} with a smaller learning rate", folder.display()))
+        self.record_fault(report, &format!("resuming from {} with a smaller learning rate", folder.display()))
     }
 
     fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool, RecorderError> {
         let saved = save_best(&self.folder.checkpoints(), gpt, self.tokenizer.as_ref(), report.step);
         if let Err(error) = &saved {
             self.listener.warning(&format!(
-                "{error}; this best model is not kept, the one before it stands, the training goes on"
+                "{error}; this best model is not saved, the previous one is kept; the training continues"
             ));
         }
         Ok(saved.is_ok())
@@ -440,7 +441,7 @@ impl<L: RunListener> Observer for Recorder<L> {
 
     fn checkpoint_failed(&mut self, error: &CheckpointError) {
         self.listener
-            .warning(&format!("{error}; no checkpoint was written, those before it stand, the training goes on"));
+            .warning(&format!("{error}; no checkpoint was written, earlier ones are kept; the training continues"));
     }
 }
 
@@ -450,7 +451,7 @@ impl<L> fmt::Debug for Recorder<L> {
     }
 }
 
-/// Whether a plot was not drawn because of what it would show, rather than because the system refused to write it.
+/// Whether the plot was not drawn for lack of data, rather than because of an error.
 fn is_nothing_to_draw(error: &RecorderError) -> bool {
     matches!(error, RecorderError::Plot(error) if !matches!(error, PlotError::Io { .. }))
 }

@@ -1,23 +1,23 @@
-//! When a run's checkpoints are written, and how many are kept.
+//! When a run writes checkpoints and how many it keeps.
 
 use serde::{Deserialize, Serialize};
 
 use super::config_error::TrainConfigError;
 
-/// Section `[checkpoint]`: what a stopped or killed run goes on from.
+/// Section `[checkpoint]`: the training states from which a stopped or killed run resumes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {
-    /// Steps from one to the next; 0 counts no steps.
+    /// Steps between checkpoints; 0 disables this rule.
     pub every_steps: u64,
-    /// Minutes from one to the next; 0 looks at no clock.
+    /// Minutes between checkpoints; 0 disables this rule.
     pub every_minutes: f64,
-    /// Whether one is written at the end of an epoch, if the last is more than half of `every_minutes` old.
+    /// Whether a checkpoint is written at the end of an epoch if the last one is more than half of `every_minutes` old.
     pub every_epoch: bool,
-    /// The newest ones that are kept.
+    /// Number of checkpoints to keep, the newest ones.
     pub keep: usize,
-    /// Whether the state is copied in memory and written while the training goes on: it costs as much memory again as
-    /// weights and moments take, and a checkpoint the time of the copy.
+    /// Whether the state is copied in memory and written in the background. This takes as much additional memory as
+    /// weights and moments, but a checkpoint then delays the training only for the time of the copy.
     pub copy: bool,
 }
 
@@ -28,10 +28,10 @@ impl Default for CheckpointConfig {
 }
 
 impl CheckpointConfig {
-    /// Whether a training can have these values.
+    /// Checks that the values are within their ranges.
     ///
     /// # Errors
-    /// The first that it cannot, with what it may be.
+    /// Returns the first invalid value and the accepted ones.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         if !(self.every_minutes >= 0.0 && self.every_minutes <= 1e6) {
             let (key, value) = ("checkpoint.every_minutes", self.every_minutes.to_string());
@@ -39,7 +39,7 @@ impl CheckpointConfig {
         }
         if self.keep == 0 {
             let (key, value) = ("checkpoint.keep", self.keep.to_string());
-            return Err(TrainConfigError { key, value, expected: "at least 1; 2 keep the one before it too" });
+            return Err(TrainConfigError { key, value, expected: "at least 1; 2 keeps the previous one too" });
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! When checkpoints are written, and by whom.
+//! Decides when checkpoints are written, and writes them directly or in the background.
 
 mod folder;
 
@@ -22,34 +22,34 @@ pub use self::folder::{
     verify_checkpoint,
 };
 
-/// What a checkpoint is written from.
+/// Everything a checkpoint is written from.
 #[derive(Debug)]
 pub struct Savable<'a> {
-    /// The run's settings.
+    /// Settings of the run, saved with the state.
     pub config: &'a RunConfig,
     /// Weights, moments and progress.
     pub state: TrainingState<'a>,
-    /// What is trained: moments of the rest are absent.
+    /// The trainable parameters; the others have no moments.
     pub trainable: Trainable,
 }
 
-/// A run's checkpoints: when the next is due, and who writes it.
+/// The checkpoints of a run: decides when the next one is due and writes it.
 #[derive(Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
     config: CheckpointConfig,
-    /// Steps done at the last one, and when that was.
+    /// Completed steps at the last checkpoint, and its time.
     last: Option<(u64, Duration)>,
     background: Option<Background>,
 }
 
 impl Checkpoints {
-    /// Checkpoints in a run's folder `checkpoints`, which need not exist.
+    /// Checkpoints in the folder `checkpoints` of a run, which need not exist yet.
     pub fn new(folder: &Path, config: &CheckpointConfig) -> Checkpoints {
         Checkpoints { folder: folder.to_owned(), config: config.clone(), last: None, background: None }
     }
 
-    /// Writes a checkpoint if one is due. An error is reported to the observer; earlier checkpoints stay.
+    /// Writes a checkpoint if one is due. An error is reported to the observer; earlier checkpoints are kept.
     pub(super) fn save_if_due<'t, O: Observer>(
         &mut self,
         n_steps: u64,
@@ -59,7 +59,7 @@ impl Checkpoints {
     ) {
         let now = observer.now();
         let Some(last) = self.last else {
-            // The state that the training began with needs no checkpoint; memory for copies is touched while it runs.
+            // The state at the start of the training needs no checkpoint. Memory for copies is touched in the meantime.
             self.last = Some((n_steps, now));
             if self.config.copy
                 && let Err(error) = self.background(&savable())
@@ -74,7 +74,7 @@ impl Checkpoints {
         if let Err(error) = self.save(&savable()) {
             observer.checkpoint_failed(&error);
         }
-        // After a failure too: a disk that is full now will be after the next step.
+        // Also after a failure: a disk that is full now is still full after the next step.
         self.last = Some((n_steps, observer.now()));
     }
 
@@ -87,10 +87,10 @@ impl Checkpoints {
                 || every_epoch && ends_epoch && minutes >= every_minutes / 2.0)
     }
 
-    /// Writes a checkpoint now, or has it written while the training goes on.
+    /// Writes a checkpoint now, directly or in the background as configured.
     ///
     /// # Errors
-    /// What the system says, of this one or of the one that was being written; those before it stand.
+    /// Returns the system's error for this checkpoint or for the one in progress; earlier checkpoints are intact.
     pub fn save(&mut self, savable: &Savable<'_>) -> Result<(), CheckpointError> {
         let (state, config) = (&savable.state, savable.config.to_toml(&self.folder)?);
         if !self.config.copy {
@@ -99,7 +99,7 @@ impl Checkpoints {
         self.background(savable)?.save(state, config)
     }
 
-    /// The thread that writes copies, which is started when it is first wanted.
+    /// The thread that writes copies, started at its first use.
     fn background(&mut self, savable: &Savable<'_>) -> Result<&mut Background, CheckpointError> {
         Ok(match &mut self.background {
             Some(background) => background,
@@ -107,25 +107,25 @@ impl Checkpoints {
         })
     }
 
-    /// Waits until the one that is being written is complete.
+    /// Waits until the checkpoint in progress is complete.
     ///
     /// # Errors
-    /// What the system said; those before it stand.
+    /// Returns the system's error for that checkpoint; earlier checkpoints are intact.
     pub fn wait(&mut self) -> Result<(), CheckpointError> {
         self.background.as_mut().map_or(Ok(()), Background::wait)
     }
 
-    /// The newest one that is whole; None where there is none.
+    /// The newest undamaged checkpoint, or `None`.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the system's error.
     pub(super) fn newest(&mut self) -> Result<Option<PathBuf>, CheckpointError> {
         self.wait()?;
         Ok(sound_checkpoint(&self.folder)?.0)
     }
 }
 
-/// A second copy of a training's state, in this machine's memory.
+/// A second copy of a training's state, in host memory.
 #[derive(Debug)]
 struct Snapshot {
     trees: [Gpt; 3],
@@ -135,7 +135,7 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Memory for a state; the system has not handed out its pages yet.
+    /// Allocates memory for a state, without touching its pages.
     fn like(savable: &Savable<'_>, host: &Device) -> Snapshot {
         let alloc = &mut Alloc::on(host);
         let (gpt, trainable) = (savable.state.trees[0], savable.trainable);
@@ -144,13 +144,13 @@ impl Snapshot {
         Snapshot { trees, own_heads, progress: Progress::default(), config: String::new() }
     }
 
-    /// Writes zeros, so that the system hands out every page now.
+    /// Overwrites the memory with zeros, so that the system provides its pages now.
     fn touch(&mut self, host: &Device) {
         let heads = self.own_heads.iter_mut().flatten().flat_map(Head::tensors_mut);
         self.trees.iter_mut().flat_map(Gpt::tensors_mut).chain(heads).for_each(|(_, x)| ops::fill(host, 0.0, x));
     }
 
-    /// Takes a state from its device.
+    /// Copies a state from its device.
     fn copy_from(&mut self, state: &TrainingState<'_>, config: String) {
         let dev = state.dev;
         for (from, to) in state.trees.iter().zip(&mut self.trees) {
@@ -173,12 +173,12 @@ impl Snapshot {
     }
 }
 
-/// A thread that writes copies.
+/// The thread that writes copies in the background.
 #[derive(Debug)]
 struct Background {
-    /// Absent while it is being written.
+    /// The copy, unless it is being written.
     copy: Option<Box<Snapshot>>,
-    /// Absent once the thread is to end.
+    /// The channel to the thread; dropping it ends the thread.
     to_write: Option<SyncSender<Box<Snapshot>>>,
     written: Receiver<(Box<Snapshot>, Result<(), CheckpointError>)>,
     thread: Option<JoinHandle<()>>,
@@ -191,7 +191,7 @@ impl Background {
         let host = Device::cpu(1, Isa::Portable, Precision::F32);
         let (path, mut first) = (folder.to_owned(), Box::new(Snapshot::like(savable, &host)));
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || {
-            // Here, so that the training does not wait while gigabytes are touched for the first time.
+            // Allocated here, so that the training does not wait while gigabytes are touched for the first time.
             first.touch(&host);
             if done.send((first, Ok(()))).is_err() {
                 return;
@@ -211,7 +211,7 @@ impl Background {
         let outcome = self.wait();
         if let (Some(mut copy), Some(to_write)) = (self.copy.take(), &self.to_write) {
             copy.copy_from(state, config);
-            // It takes orders as long as this half of the channel lives.
+            // The thread receives as long as this end of the channel exists.
             to_write.send(copy).expect("the thread that writes checkpoints runs");
         }
         outcome
@@ -231,7 +231,7 @@ impl Drop for Background {
     fn drop(&mut self) {
         self.to_write = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in it has been printed; a checkpoint that was not complete has left nothing.
+            // A panic of the thread has been printed; its incomplete checkpoint has left nothing behind.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! A run's file: every value of every component, one section each.
+//! The settings of a run, `config.toml`: one section per component.
 
 use std::path::Path;
 
@@ -17,70 +17,70 @@ use crate::formats::CheckpointError;
 use crate::model::{Init, ModelConfig, Preset};
 use crate::tokenizer::TokenizerConfig;
 
-/// Where a run's random numbers come from.
+/// The source of a run's random numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rng {
-    /// Each is a function of the seed and of what it is for: nothing that is drawn moves anything else.
+    /// Every number is a function of the seed and its purpose; drawing for one purpose does not affect another.
     #[default]
     Calame,
-    /// All come from one generator, in the order in which the report's PyTorch script draws them on a CPU.
+    /// One generator, used in the order in which the report's PyTorch script draws on a CPU.
     Torch,
 }
 
-/// What a step's loss is the mean of.
+/// How the loss of a step is averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossAverage {
-    /// All tokens of the step: the loss and gradient of one large batch, however it is cut.
+    /// Mean over all tokens of the step: loss and gradient equal those of one large batch, however it is divided.
     #[default]
     Token,
-    /// The batches' means, as the book has it: a batch that is not full counts as much as the others.
+    /// Mean over the batches' means, as in the book: a batch that is not full has the same weight as the others.
     Book,
 }
 
-/// Which parameters weight decay takes from.
+/// The parameters that weight decay applies to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decayed {
-    /// Every one: the report's.
+    /// All parameters, as in the report.
     #[default]
     All,
-    /// Embeddings and the weights of linear layers, but neither biases nor layer normalisations: GPT-2's.
+    /// Embeddings and linear weights, but neither biases nor layer normalisations, as in GPT-2.
     Matrices,
 }
 
-/// How to train: section `[train]`. The defaults are the report's.
+/// Section `[train]`: how to train. The defaults are the report's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Passes over the training text.
+    /// Number of passes over the training text.
     pub epochs: u64,
-    /// Learning rate.
+    /// Peak learning rate; section `[schedule]` multiplies it by a factor for each step.
     pub lr: f64,
-    /// Share of every parameter taken away in a step, before `lr`.
+    /// Weight decay: the share subtracted from every decayed parameter per step, multiplied by the learning rate.
     pub weight_decay: f64,
-    /// Decay of AdamW's running mean of gradients.
+    /// β₁ of AdamW, the decay of the running mean of gradients.
     pub beta1: f64,
-    /// Decay of its running mean of squared gradients.
+    /// β₂ of AdamW, the decay of the running mean of squared gradients.
     pub beta2: f64,
-    /// Its ε.
+    /// ε of AdamW, added to the root of the second moment.
     pub eps: f64,
-    /// Steps from one evaluation to the next, the first after step 0.
+    /// Steps between evaluations; the first is made after step 0.
     pub eval_every: u64,
-    /// Batches of each split that an evaluation takes.
+    /// Number of batches per split in an evaluation.
     pub eval_batches: usize,
-    /// Seed of initial weights, order and dropout; of PyTorch's generator the low 32 bits count.
+    /// Seed of initial weights, sample order and dropout. PyTorch's generator uses its low 32 bits.
     pub seed: u64,
-    /// Where random numbers come from.
+    /// Source of random numbers: `calame` or `torch`.
     pub rng: Rng,
-    /// Batches whose gradients are summed up before a step.
+    /// Number of batches whose gradients are accumulated for one step.
     pub accumulate: usize,
-    /// What a step's loss is the mean of: `token` or `book`.
+    /// How the loss of a step is averaged: `token` or `book`.
     pub loss_average: LossAverage,
-    /// The norm that a step's gradient is cut to where it is larger; 0 cuts none.
+    /// Maximum norm of a step's gradient; larger gradients are scaled down to it. 0 disables clipping.
     pub clip_norm: f64,
-    /// Which parameters `weight_decay` takes from: `all` or `matrices`.
+    /// The parameters that `weight_decay` applies to: `all` or `matrices`.
     pub decayed: Decayed,
 }
 
@@ -105,13 +105,13 @@ impl Default for TrainConfig {
     }
 }
 
-/// The text written after every epoch: section `[sample]`.
+/// Section `[sample]`: the text generated after every epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SampleConfig {
-    /// What it begins with.
+    /// The prompt that is continued.
     pub prompt: String,
-    /// Tokens added, greedily; 0 writes none.
+    /// Number of tokens generated, greedily; 0 disables samples.
     pub max_tokens: usize,
 }
 
@@ -121,47 +121,47 @@ impl Default for SampleConfig {
     }
 }
 
-/// Everything that a run needs to be run again.
+/// All settings of a run, sufficient to repeat it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// The version of calame that resolved it.
+    /// Version of calame that resolved the settings.
     pub version: String,
-    /// The preset that the model's shape and a few defaults came from.
+    /// The preset that determined the model's shape and some defaults.
     pub preset: String,
-    /// The recipe that further defaults came from.
+    /// The recipe that determined further defaults.
     #[serde(default = "default_recipe")]
     pub recipe: String,
-    /// The model that the weights came from; empty for fresh ones.
+    /// Path of the model that provided the initial weights; empty for new weights.
     pub init_from: String,
-    /// SHA-256 of the text, once it is loaded: a resume notices that it has changed.
+    /// SHA-256 of the text once it is loaded. A resumed run detects by it that the text has changed.
     pub text_sha256: String,
-    /// The shape.
+    /// Section `[model]`: the model's shape.
     pub model: ModelConfig,
-    /// The text.
+    /// Section `[data]`: the text and its batches.
     pub data: DataConfig,
-    /// The tokenizer.
+    /// Section `[tokenizer]`: which tokenizer is used.
     pub tokenizer: TokenizerConfig,
-    /// The training.
+    /// Section `[train]`: optimizer, loss and evaluations.
     pub train: TrainConfig,
-    /// The learning rate over the steps.
+    /// Section `[schedule]`: the learning rate over the steps.
     #[serde(default)]
     pub schedule: ScheduleConfig,
-    /// When to end before the last epoch.
+    /// Section `[early_stopping]`: when to end before the last epoch.
     #[serde(default)]
     pub early_stopping: EarlyStoppingConfig,
-    /// Steps that go bad.
+    /// Section `[guard]`: how failed steps are handled.
     #[serde(default)]
     pub guard: GuardConfig,
-    /// What a stopped or killed run goes on from.
+    /// Section `[checkpoint]`: when training states are saved.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,
-    /// The text after every epoch.
+    /// Section `[sample]`: the text generated after every epoch.
     pub sample: SampleConfig,
-    /// What is written for other programs to watch it by.
+    /// Section `[log]`: files for other programs to follow the run.
     #[serde(default)]
     pub log: LogConfig,
-    /// Device and numbers.
+    /// Section `[device]`: device, threads and precision.
     pub device: DeviceConfig,
 }
 
@@ -170,7 +170,7 @@ fn default_recipe() -> String {
 }
 
 impl RunConfig {
-    /// A preset's defaults: the report's, but for `small` and `tiny`, whose models learn at larger rates.
+    /// The defaults of a preset: the report's, except for the higher learning rates of `small` and `tiny`.
     pub fn of_preset(preset: Preset) -> RunConfig {
         let mut config = RunConfig {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -193,7 +193,7 @@ impl RunConfig {
         match preset {
             Preset::Small => {
                 config.train.lr = 1e-3;
-                // Its steps are short, and a book has thousands: at every fifth, evaluations would take a third of the time.
+                // Steps are short and a book has thousands: evaluating every fifth step would take a third of the time.
                 config.train.eval_every = 25;
             }
             Preset::Tiny => {
@@ -207,7 +207,7 @@ impl RunConfig {
         config
     }
 
-    /// The run's file; `path` names it in errors.
+    /// The contents of `config.toml`; `path` names the file in errors.
     pub(super) fn to_toml(&self, path: &Path) -> Result<String, CheckpointError> {
         toml::to_string_pretty(self).map_err(|error| CheckpointError::Config {
             path: path.to_owned(),
@@ -217,10 +217,11 @@ impl RunConfig {
         })
     }
 
-    /// Whether fresh weights of this shape can come from `train.rng`: PyTorch's generator follows the book's GPTModel.
+    /// Checks that new weights of this shape can be drawn by `train.rng`: PyTorch's generator follows the book's
+    /// GPTModel.
     ///
     /// # Errors
-    /// The value of the shape that the book's model cannot have.
+    /// Returns the first model setting that the book's model does not have.
     pub fn validate_fresh_weights(&self) -> Result<(), TrainConfigError> {
         let error = |key, value: &str, expected| Err(TrainConfigError { key, value: value.to_owned(), expected });
         if self.train.rng == Rng::Calame {
@@ -241,10 +242,10 @@ impl RunConfig {
 }
 
 impl TrainConfig {
-    /// Whether a training can have these values.
+    /// Checks that the values are within their ranges.
     ///
     /// # Errors
-    /// The first that it cannot, with what it may be.
+    /// Returns the first invalid value and the accepted ones.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         let share = |x: f64| (0.0..1.0).contains(&x);
         let checks: [(&'static str, String, bool, &'static str); 10] = [

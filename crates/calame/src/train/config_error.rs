@@ -1,13 +1,13 @@
-//! The error of every section of a run's file.
+//! The common error of a run's settings.
 
-/// A value that a run cannot have.
+/// A setting with an invalid value.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 #[error("{key} is {value}: expected {expected}")]
 pub struct TrainConfigError {
-    /// The key with its section.
+    /// The key with its section, such as `train.lr`.
     pub key: &'static str,
-    /// What it is.
+    /// The value it was given.
     pub value: String,
-    /// What it may be.
+    /// The values that are accepted.
     pub expected: &'static str,
 }

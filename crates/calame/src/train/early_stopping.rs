@@ -1,41 +1,41 @@
-//! Which evaluation was the best, and when to give up hope of a better one.
+//! Tracks the best evaluation and decides when to stop.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Best, TrainConfigError};
 
-/// Section `[early_stopping]`: a training ends when validation has stopped getting better, and its result is the model of
-/// the best evaluation.
+/// Section `[early_stopping]`: ends a training when validation no longer improves; the result is the model of the best
+/// evaluation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EarlyStoppingConfig {
-    /// Evaluations in a row without a new best after which the training ends; 0 never ends it early.
+    /// Number of consecutive evaluations without improvement after which the training ends; 0 disables early stopping.
     pub patience: u64,
-    /// How much lower than the best a validation loss must be to be a new best, in nats a token.
+    /// Minimum improvement of the validation loss to count as a new best, in nats per token.
     pub min_change: f64,
 }
 
 impl EarlyStoppingConfig {
-    /// Whether a training may end early, with its best model as the result.
+    /// Whether early stopping is enabled, so that the result is the best model.
     pub fn is_on(&self) -> bool {
         self.patience > 0
     }
 
-    /// Whether a training can have these values.
+    /// Checks that the values are within their ranges.
     ///
     /// # Errors
-    /// The first that it cannot, with what it may be.
+    /// Returns the first invalid value and the accepted ones.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         if self.min_change >= 0.0 && self.min_change.is_finite() {
             return Ok(());
         }
         let (key, value) = ("early_stopping.min_change", self.min_change.to_string());
-        Err(TrainConfigError { key, value, expected: "0 or more, in nats a token (0.001 is usual)" })
+        Err(TrainConfigError { key, value, expected: "0 or more, in nats per token (0.001 is usual)" })
     }
 }
 
-/// The best evaluation after one of `val_loss` after `step`, and whether it is this one. A loss that is not a number is never
-/// the best.
+/// Updates the best evaluation with one of `val_loss` after `step`; also returns whether it is the new best. NaN never
+/// is.
 pub(super) fn best_after(best: Option<Best>, step: u64, val_loss: f32, min_change: f64) -> (Option<Best>, bool) {
     let is_new =
         !val_loss.is_nan() && best.is_none_or(|best| f64::from(val_loss) < f64::from(best.val_loss) - min_change);

@@ -1,27 +1,29 @@
-//! How well a model predicts a whole text.
+//! Measures how well a model predicts a whole text.
 
 use crate::model::{Batch, BatchSlices, Gpt, Saved, Scratch};
 use crate::ops::{self, Device};
 use crate::tensor::Alloc;
 
-/// Tokens of the windows that go through the model together.
+/// Number of tokens passed through the model at a time, in as many windows as they fill; bounds the memory of
+/// activations.
 const TOKENS_AT_ONCE: usize = 2048;
 
-/// A text's loss.
+/// The summed loss of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TextLoss {
-    /// Sum over the counted tokens, in nats.
+    /// Sum of the losses of all counted tokens, in nats.
     pub sum: f64,
-    /// Tokens counted: all but the first.
+    /// Number of counted tokens: all except the first.
     pub n_tokens: usize,
 }
 
 /// The loss of `tokens` in windows of `window` tokens that start `stride` apart.
 ///
-/// Every token but the first is counted once: in the first window that reaches it. `progress` is told how many are done.
+/// Every token except the first is counted once, in the first window that contains it as a target. `progress` receives
+/// the number of tokens done.
 ///
 /// # Panics
-/// If there are fewer than two tokens, or not 1 ≤ stride ≤ window ≤ the model's context.
+/// If there are fewer than two tokens, or unless 1 ≤ stride ≤ window ≤ the model's context.
 pub fn text_loss(
     dev: &Device,
     gpt: &Gpt,
@@ -45,7 +47,7 @@ pub fn text_loss(
     let mut tensors = Batch::new(n_rows, alloc);
     let (mut inputs, mut targets, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let mut total = TextLoss::default();
-    // (start, tokens) of the windows in hand; all but the last of the text are full.
+    // (start, tokens) of the windows in the current batch; only the text's last one may not be full.
     let mut batch: Vec<(usize, usize)> = Vec::new();
     let mut start = 0;
     while total.n_tokens < n_targets {

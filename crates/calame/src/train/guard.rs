@@ -1,4 +1,4 @@
-//! Steps that went bad: numbers that are not finite, and losses or gradients far from those of the steps before.
+//! Detects failed steps: non-finite numbers, and losses or gradients far from those of the previous steps.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 use super::{TrainConfigError, Usual};
 use crate::model::params::ParamName;
 
-/// Steps that a new one is compared with.
+/// Number of previous steps that a new one is compared with.
 const N_COMPARED: usize = 100;
-/// Fewer say nothing about what is usual.
+/// Minimum number of previous steps for a meaningful comparison.
 const FEWEST_COMPARED: usize = 20;
 
-/// What is done about a step that went bad.
+/// What to do about a failed step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Remedy {
-    /// The training ends, its state before the step saved. The loss alone is looked at, before backward: gradients go to the
-    /// optimizer layer by layer.
+    /// End the training and save its state before the step. Only the loss is checked, before backward, because
+    /// gradients go to the optimizer layer by layer.
     #[default]
     Stop,
-    /// The batch is passed over without an update.
+    /// Skip the batch without an update.
     Skip,
-    /// The last checkpoint is taken up again with a smaller learning rate.
+    /// Roll back to the last checkpoint and continue with a smaller learning rate.
     Back,
 }
 
-/// Section `[guard]`: what becomes of a step whose loss or gradient is not finite, or an outlier.
+/// Section `[guard]`: how to handle a step whose loss or gradient is not finite, or an outlier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
-    /// `stop`, `skip` or `back`.
+    /// The remedy for a failed step: `stop`, `skip` or `back`.
     pub remedy: Remedy,
-    /// Standard deviations above the mean of the last hundred steps from which a loss or a gradient's norm is bad; 0 looks
-    /// for no outliers.
+    /// A loss or gradient norm this many standard deviations above the mean of the last 100 steps is an outlier; 0
+    /// disables the check.
     pub z_score: f64,
-    /// What the learning rate is multiplied by when the training goes back.
+    /// Factor by which the learning rate is multiplied after each rollback.
     pub lr_factor: f64,
 }
 
@@ -47,21 +47,21 @@ impl Default for GuardConfig {
 }
 
 impl GuardConfig {
-    /// Whether a training can have these values.
+    /// Checks that the values are within their ranges.
     ///
     /// # Errors
-    /// The first that it cannot, with what it may be.
+    /// Returns the first invalid value and the accepted ones.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         let error = |key, value: f64, expected| Err(TrainConfigError { key, value: value.to_string(), expected });
         if !(self.z_score == 0.0 || (3.0..1e6).contains(&self.z_score)) {
             return error(
                 "guard.z_score",
                 self.z_score,
-                "0, or at least 3 (6 is usual): less meets steps that are fine",
+                "0, or at least 3 (6 is usual): smaller values affect normal steps",
             );
         }
         if self.z_score > 0.0 && self.remedy == Remedy::Stop {
-            return error("guard.z_score", self.z_score, "0 where guard.remedy is stop: set it to skip or back");
+            return error("guard.z_score", self.z_score, "0, since guard.remedy is stop: set it to skip or back");
         }
         if !(0.0..1.0).contains(&self.lr_factor) || self.lr_factor == 0.0 {
             return error("guard.lr_factor", self.lr_factor, "above 0 and below 1");
@@ -70,25 +70,25 @@ impl GuardConfig {
     }
 }
 
-/// What was wrong with a step that was not made.
+/// Why a step failed; no update was made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepFault {
-    /// The loss is not finite.
+    /// The loss is NaN or infinite.
     Loss(f32),
-    /// A gradient is not finite; the first one, in the model's order.
+    /// A gradient is not finite; holds the first such parameter in model order.
     Gradient(ParamName),
-    /// The loss is an outlier.
+    /// The loss is unusually large.
     LossOutlier {
-        /// The loss.
+        /// Loss of the failed step.
         found: f32,
-        /// How many standard deviations it is above the mean of the steps before.
+        /// Number of standard deviations above the mean of the previous steps.
         z: f32,
     },
-    /// The norm of the gradient is an outlier.
+    /// The norm of the gradient is unusually large.
     NormOutlier {
-        /// The norm.
+        /// Norm of the failed step's gradient.
         found: f32,
-        /// How many standard deviations it is above the mean of the steps before.
+        /// Number of standard deviations above the mean of the previous steps.
         z: f32,
     },
 }
@@ -99,19 +99,19 @@ impl fmt::Display for StepFault {
             StepFault::Loss(loss) => write!(f, "the loss is {loss}"),
             StepFault::Gradient(name) => write!(f, "the gradient of {name} is not finite"),
             StepFault::LossOutlier { found, z } => {
-                write!(f, "the loss is {found:.3}, {z:.1} standard deviations above that of the steps before")
+                write!(f, "the loss is {found:.3}, {z:.1} standard deviations above the mean of the previous steps")
             }
             StepFault::NormOutlier { found, z } => {
                 write!(
                     f,
-                    "the gradient's norm is {found:.3}, {z:.1} standard deviations above that of the steps before"
+                    "the gradient's norm is {found:.3}, {z:.1} standard deviations above the mean of the previous steps"
                 )
             }
         }
     }
 }
 
-/// Takes a step that was made among those that new ones are compared with. Allocates nothing after the first.
+/// Adds a successful step to those that new ones are compared with. Allocates only at the first call.
 pub(super) fn remember(usual: &mut Usual, loss: f32, norm: f32) {
     for (kept, x) in [(&mut usual.losses, loss), (&mut usual.norms, norm)] {
         kept.reserve(N_COMPARED.saturating_sub(kept.len()));
@@ -122,7 +122,7 @@ pub(super) fn remember(usual: &mut Usual, loss: f32, norm: f32) {
     }
 }
 
-/// What is unusual about a step, at `z_score` standard deviations.
+/// Returns the outlier of a step, if it has one at `z_score` standard deviations.
 pub(super) fn outlier(usual: &Usual, loss: f32, norm: f32, z_score: f64) -> Option<StepFault> {
     if z_score == 0.0 {
         return None;
@@ -137,7 +137,7 @@ pub(super) fn outlier(usual: &Usual, loss: f32, norm: f32, z_score: f64) -> Opti
     }
 }
 
-/// How many standard deviations `x` is above the mean; 0 where there are too few to tell.
+/// Number of standard deviations of `x` above the mean; 0 if there are too few values to tell.
 fn z(kept: &VecDeque<f32>, x: f32) -> f64 {
     if kept.len() < FEWEST_COMPARED {
         return 0.0;
@@ -145,7 +145,7 @@ fn z(kept: &VecDeque<f32>, x: f32) -> f64 {
     let n = kept.len() as f64;
     let mean = kept.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
     let variance = kept.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
-    // Losses that hardly move must not make every step an outlier.
+    // If losses hardly vary, tiny differences must not be outliers.
     (f64::from(x) - mean) / variance.sqrt().max(1e-3 * mean.abs()).max(f64::MIN_POSITIVE)
 }
 
@@ -164,10 +164,10 @@ mod tests {
         let usual = usual(250);
         assert_eq!(usual.losses.len(), N_COMPARED);
         assert_eq!(outlier(&usual, 5.3, 1.0, 6.0), None);
-        assert_eq!(outlier(&usual, 1.0, 0.1, 6.0), None, "less is no trouble");
+        assert_eq!(outlier(&usual, 1.0, 0.1, 6.0), None, "a smaller value is not an outlier");
         assert!(matches!(outlier(&usual, 9.0, 1.0, 6.0), Some(StepFault::LossOutlier { found: 9.0, z }) if z > 40.0));
         assert!(matches!(outlier(&usual, 5.1, 2.0, 6.0), Some(StepFault::NormOutlier { found: 2.0, .. })));
-        assert_eq!(outlier(&usual, 9.0, 9.0, 0.0), None, "0 looks for none");
+        assert_eq!(outlier(&usual, 9.0, 9.0, 0.0), None, "0 disables the check");
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_cannot_be_are_told() {
+    fn invalid_values_are_reported() {
         let key = |config: GuardConfig| config.validate().unwrap_err().key;
         let skip = || GuardConfig { remedy: Remedy::Skip, ..GuardConfig::default() };
         assert_eq!(GuardConfig::default().validate(), Ok(()));

@@ -1,25 +1,24 @@
-//! The names of recipes: sets of settings that belong together.
+//! Names of recipes: predefined sets of settings.
 
 use std::str::FromStr;
 
-/// A set of settings, which any flag or file may still change.
+/// A set of settings, each of which flags and files can override.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipe {
-    /// The report's, and the defaults: ten epochs at a constant rate.
+    /// The report's settings, which are also the defaults: ten epochs at a constant learning rate.
     Book,
-    /// A text of less than a megabyte: ends when validation has stopped getting better, and gives the model that it was best
-    /// with.
+    /// For texts below 1 MB: ends when validation no longer improves and keeps the best model.
     SmallData,
-    /// A text that is gone through once or a few times: GPT-2's warm-up, cosine, clipping and decay; steps that go bad are
-    /// passed over.
+    /// For texts that are read once or a few times: GPT-2's warm-up, cosine decay, clipping and weight decay; failed
+    /// steps are skipped.
     Long,
 }
 
 impl Recipe {
-    /// All of them.
+    /// All recipes, in the order of the documentation.
     pub const ALL: [Recipe; 3] = [Recipe::Book, Recipe::SmallData, Recipe::Long];
 
-    /// Its name on the command line and in a run's file.
+    /// The name on the command line and in a run's `config.toml`.
     pub fn name(self) -> &'static str {
         match self {
             Recipe::Book => "book",
@@ -29,11 +28,11 @@ impl Recipe {
     }
 }
 
-/// A name that no recipe has.
+/// A name that is not a recipe.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("there is no recipe {name}: expected book, small-data or long")]
 pub struct UnknownRecipe {
-    /// The name.
+    /// The name that was given.
     pub name: String,
 }
 

@@ -1,4 +1,4 @@
-//! What each recipe sets, section by section.
+//! The settings of each recipe, by section.
 
 use super::config::{Decayed, RunConfig};
 use super::guard::Remedy;
@@ -6,7 +6,7 @@ use super::recipe::Recipe;
 use super::schedule::Decay;
 
 impl Recipe {
-    /// Sets what the recipe sets, over a preset's defaults.
+    /// Applies the recipe's settings over a preset's defaults.
     pub fn apply(self, config: &mut RunConfig) {
         config.recipe = self.name().to_owned();
         match self {
@@ -30,7 +30,7 @@ impl Recipe {
                 config.schedule.warmup_fraction = 0.02;
                 config.guard.remedy = Remedy::Skip;
                 config.guard.z_score = 8.0;
-                // Windows that share no token: one pass sees each once.
+                // Windows without overlap, so that one pass sees each token once.
                 config.data.stride = config.data.window;
             }
         }
@@ -43,7 +43,7 @@ mod tests {
     use crate::model::Preset;
 
     #[test]
-    fn every_recipe_gives_settings_that_can_be() {
+    fn every_recipe_gives_valid_settings() {
         for preset in Preset::ALL {
             for recipe in Recipe::ALL {
                 assert_eq!(recipe.name().parse(), Ok(recipe));

@@ -1,4 +1,4 @@
-//! What a training tells of itself, and to whom.
+//! What a trainer reports, and the trait that receives it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,122 +10,124 @@ use crate::formats::CheckpointError;
 use crate::model::Gpt;
 use crate::ops::Device;
 
-/// What one step gave.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
-    /// The step, from 0.
+    /// Step number, from 0.
     pub step: u64,
-    /// The epoch, from 1.
+    /// Epoch number, from 1.
     pub epoch: u64,
-    /// Its loss before the update: the mean over its tokens, or as `train.loss_average` says.
+    /// Loss before the update, in nats per token, averaged according to `train.loss_average`.
     pub loss: f32,
-    /// The learning rate.
+    /// Learning rate of the step.
     pub lr: f64,
-    /// The norm of the whole gradient, before clipping; None where the optimizer takes it layer by layer.
+    /// Norm of the whole gradient before clipping; `None` if the optimizer updates layer by layer.
     pub grad_norm: Option<f32>,
-    /// What was wrong with it, if no update was made.
+    /// Why the step failed, if no update was made.
     pub fault: Option<StepFault>,
-    /// Tokens of the step.
+    /// Number of tokens in the step.
     pub n_tokens: usize,
-    /// Tokens trained on so far.
+    /// Number of tokens trained on so far.
     pub n_tokens_seen: u64,
-    /// How long it took.
+    /// Duration of the step in seconds.
     pub step_seconds: f64,
 }
 
-/// Losses over some batches of both splits, nothing dropped.
+/// Losses over some batches of both splits, without dropout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvaluationReport {
     /// The step after which it was made, from 0.
     pub step: u64,
-    /// The epoch, from 1.
+    /// Epoch number, from 1.
     pub epoch: u64,
-    /// Mean of the training batches' means.
+    /// Mean of the training batches' mean losses, in nats per token.
     pub train_loss: f32,
-    /// Mean of the validation batches' means.
+    /// Mean of the validation batches' mean losses, in nats per token.
     pub val_loss: f32,
-    /// Tokens trained on so far.
+    /// Number of tokens trained on so far.
     pub n_tokens_seen: u64,
-    /// How long it took.
+    /// Duration of the evaluation in seconds.
     pub seconds: f64,
 }
 
 /// How a training ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// All epochs are done.
+    /// All epochs have been completed.
     Finished,
-    /// Validation had not got better for as many evaluations as `early_stopping.patience`.
+    /// Validation has not improved for `early_stopping.patience` evaluations.
     StoppedEarly,
-    /// It was asked to stop; its state is whole.
+    /// The observer requested a stop; the state is complete.
     Stopped,
-    /// A step went bad, and nothing could be done about it; the weights are those before it.
+    /// A step failed without a remedy; the weights are those before it.
     Diverged {
-        /// The step, from 0.
+        /// Number of the failed step, from 0.
         step: u64,
-        /// What was wrong with it.
+        /// Why the step failed.
         fault: StepFault,
     },
-    /// A step went bad, and the checkpoint to go back to could not be read to its end: weights and moments are of no use.
+    /// A step failed, and the checkpoint to roll back to could not be read completely; weights and moments are invalid.
     Lost {
-        /// The step, from 0.
+        /// Number of the failed step, from 0.
         step: u64,
-        /// What was wrong with it.
+        /// Why the step failed.
         fault: StepFault,
-        /// What is wrong with the checkpoint.
+        /// Why the checkpoint could not be read.
         reason: String,
     },
 }
 
-/// Who follows a training: tells the time, asks it to stop, writes things down, samples.
+/// Follows a training: provides the time, requests stops, records reports and generates samples.
 pub trait Observer {
-    /// What its methods may fail with, and what a training becomes whose tokens cannot be read any more.
+    /// The error of its methods; also returned if a token file can no longer be read.
     type Error: From<ShardError>;
     /// Time since some fixed moment.
     fn now(&mut self) -> Duration;
-    /// Whether the training should end after the step under way.
+    /// Whether the training should stop after the current step.
     fn stop_requested(&mut self) -> bool;
-    /// A step was made.
+    /// Called after a successful step.
     ///
     /// # Errors
-    /// Ends the training.
+    /// An error ends the training.
     fn step(&mut self, report: &StepReport) -> Result<(), Self::Error>;
-    /// An evaluation was made.
+    /// Called after an evaluation.
     ///
     /// # Errors
-    /// Ends the training.
+    /// An error ends the training.
     fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), Self::Error>;
-    /// An epoch (from 1) is done after `step`.
+    /// Called at the end of an epoch (from 1), after `step`.
     ///
     /// # Errors
-    /// Ends the training.
+    /// An error ends the training.
     fn epoch_end(&mut self, dev: &Device, gpt: &Gpt, epoch: u64, step: u64) -> Result<(), Self::Error>;
-    /// A step went bad and its batch was passed over: the report says why.
+    /// Called when a step has failed and its batch was skipped; the report contains the fault.
     ///
     /// # Errors
-    /// Ends the training.
+    /// An error ends the training.
     fn skipped(&mut self, report: &StepReport) -> Result<(), Self::Error> {
         let _ = report;
         Ok(())
     }
-    /// A step went bad, and the training stands again where the checkpoint in `folder` was made.
+    /// Called when a step has failed and the training was rolled back to the checkpoint in `folder`, at position
+    /// `progress`.
     ///
     /// # Errors
-    /// Ends the training.
-    fn went_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<(), Self::Error> {
+    /// An error ends the training.
+    fn rolled_back(&mut self, report: &StepReport, folder: &Path, progress: &Progress) -> Result<(), Self::Error> {
         let _ = (report, folder, progress);
         Ok(())
     }
-    /// The validation loss of the evaluation just reported is the lowest so far, and early stopping is on. The model is in
-    /// this machine's memory. Whether it is kept: if it is not, as on a full disk, the best stays the one before.
+    /// Called with early stopping when the evaluation just reported has the lowest validation loss so far. The model is
+    /// in host memory. Returns whether the model was saved; if not, for example because the disk is full, the previous
+    /// best is kept.
     ///
     /// # Errors
-    /// Ends the training.
+    /// An error ends the training.
     fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool, Self::Error> {
         let _ = (gpt, report);
         Ok(true)
     }
-    /// A checkpoint could not be written, or not be read when the training had to go back; those before it stand.
+    /// Called when a checkpoint could not be written, or could not be read for a rollback; earlier ones are intact.
     fn checkpoint_failed(&mut self, error: &CheckpointError) {
         let _ = error;
     }

@@ -1,22 +1,22 @@
-//! The learning rate of each step.
+//! Computes the learning rate of each step.
 
 use serde::{Deserialize, Serialize};
 
 use super::TrainConfigError;
 
-/// How the learning rate falls once it has been warmed up.
+/// The shape of the learning rate after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
-    /// It does not: the report's.
+    /// No decay, as in the report.
     #[default]
     Constant,
-    /// In a straight line.
+    /// Linear decay to the end.
     Linear,
-    /// Along half a cosine (I. Loshchilov and F. Hutter, "SGDR", 2017, equation 5, without restarts).
+    /// Half a cosine (I. Loshchilov and F. Hutter, "SGDR", 2017, equation 5, without restarts).
     Cosine,
-    /// Stays for most of the training, then falls in a straight line: warm-up, stable, decay (S. Hu et al., "MiniCPM",
-    /// 2024, section 4).
+    /// Warm-up, stable, decay: constant for most of the training, then linear (S. Hu et al., "MiniCPM", 2024, section
+    /// 4).
     Wsd,
 }
 
@@ -24,15 +24,15 @@ pub enum Decay {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// `constant`, `linear`, `cosine` or `wsd`.
+    /// Shape after warm-up: `constant`, `linear`, `cosine` or `wsd`.
     pub decay: Decay,
-    /// Steps in which the rate rises in a straight line to `train.lr`; 0 for none.
+    /// Number of steps over which the rate rises linearly to `train.lr`; 0 for no warm-up.
     pub warmup_steps: u64,
-    /// The same as a share of all steps; only one of the two may be set.
+    /// Warm-up as a share of all steps; at most one of the two may be set.
     pub warmup_fraction: f64,
-    /// What is left of `train.lr` at the end.
+    /// Learning rate of the last step as a share of `train.lr`.
     pub final_factor: f64,
-    /// Share of all steps in which `wsd` falls.
+    /// Share of all steps over which `wsd` decays.
     pub wsd_fraction: f64,
 }
 
@@ -49,10 +49,10 @@ impl Default for ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// Whether a training can have these values.
+    /// Checks that the values are within their ranges.
     ///
     /// # Errors
-    /// The first that it cannot, with what it may be.
+    /// Returns the first invalid value and the accepted ones.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         let share = |x: f64| (0.0..=1.0).contains(&x);
         let error = |key, value: f64, expected| Err(TrainConfigError { key, value: value.to_string(), expected });
@@ -60,7 +60,7 @@ impl ScheduleConfig {
             return error("schedule.warmup_fraction", self.warmup_fraction, "a share of all steps, from 0 to 1");
         }
         if self.warmup_steps > 0 && self.warmup_fraction > 0.0 {
-            let expected = "0 where schedule.warmup_steps is set: the two say the same thing";
+            let expected = "0, since schedule.warmup_steps is set and means the same";
             return error("schedule.warmup_fraction", self.warmup_fraction, expected);
         }
         if !share(self.final_factor) {
@@ -72,14 +72,14 @@ impl ScheduleConfig {
         Ok(())
     }
 
-    /// Steps of warm-up in a training of `n_steps`.
+    /// Number of warm-up steps in a training of `n_steps`.
     fn n_warmup(&self, n_steps: u64) -> u64 {
         let of_fraction = (self.warmup_fraction * n_steps as f64).round() as u64;
         self.warmup_steps.max(of_fraction).min(n_steps)
     }
 
-    /// The factor of `train.lr` at step `step` (from 0) of `n_steps`: (step + 1) / warm-up while it warms up, 1 right after
-    /// it, `final_factor` at the last step.
+    /// The factor of `train.lr` at step `step` (from 0) of `n_steps`: (step + 1) / warm-up steps during warm-up, 1
+    /// right after it, `final_factor` at the last step.
     pub fn factor(&self, step: u64, n_steps: u64) -> f64 {
         let n_warmup = self.n_warmup(n_steps);
         if step < n_warmup {
@@ -98,7 +98,7 @@ impl ScheduleConfig {
     }
 }
 
-/// How far `step` is on the way from `first` to the last of `n_steps`: 0 before and at the first, 1 at the last.
+/// Relative position of `step` between `first` and the last of `n_steps`: 0 up to the first, 1 at the last.
 fn share_of_way(step: u64, first: u64, n_steps: u64) -> f64 {
     let n = n_steps.saturating_sub(1).saturating_sub(first);
     if n == 0 { 0.0 } else { (step.saturating_sub(first) as f64 / n as f64).min(1.0) }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_cannot_be_are_told() {
+    fn invalid_values_are_reported() {
         let key = |config: ScheduleConfig| config.validate().unwrap_err().key;
         let default = ScheduleConfig::default;
         assert_eq!(default().validate(), Ok(()));

@@ -57,7 +57,7 @@ impl Trainer<'_> {
 
     /// The learning rate of the next step.
     fn lr(&self) -> f64 {
-        let (n_steps, n_rollbacks) = (self.progress.n_steps, self.progress.n_backs);
+        let (n_steps, n_rollbacks) = (self.progress.n_steps, self.progress.n_rollbacks);
         let lr = self.config.train.lr * self.config.schedule.factor(n_steps, self.n_steps_total());
         // No multiplication without a rollback: the rate is the configured one to the bit.
         if n_rollbacks == 0 { lr } else { lr * self.config.guard.lr_factor.powi(n_rollbacks as i32) }

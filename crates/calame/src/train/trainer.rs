@@ -323,9 +323,9 @@ impl<'a> Trainer<'a> {
                 observer.skipped(report)?;
                 Ok(None)
             }
-            Remedy::Back if self.progress.n_backs < MOST_REMEDIES => {
+            Remedy::Back if self.progress.n_rollbacks < MOST_REMEDIES => {
                 let Some(checkpoints) = checkpoints else { return Ok(Some(diverged)) };
-                let n_backs = self.progress.n_backs + 1;
+                let n_rollbacks = self.progress.n_rollbacks + 1;
                 let folder = match checkpoints.newest() {
                     Ok(Some(folder)) => folder,
                     Ok(None) => return Ok(Some(diverged)),
@@ -337,8 +337,8 @@ impl<'a> Trainer<'a> {
                 if let Err(error) = self.resume(&folder) {
                     return Ok(Some(Outcome::Lost { step, fault, reason: error.to_string() }));
                 }
-                self.progress.n_backs = n_backs;
-                observer.went_back(report, &folder, &self.progress)?;
+                self.progress.n_rollbacks = n_rollbacks;
+                observer.rolled_back(report, &folder, &self.progress)?;
                 Ok(None)
             }
             _ => {

@@ -1,4 +1,4 @@
-//! Whether a run can have its settings: every section, and the sections together.
+//! Validates the settings of a run, by section and together.
 
 use super::config::RunConfig;
 use super::config_error::TrainConfigError;
@@ -7,72 +7,72 @@ use crate::device::DeviceConfigError;
 use crate::model;
 use crate::tokenizer::{Special, Tokenizer, TokenizerError};
 
-/// Settings that a run cannot have.
+/// Invalid settings of a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunConfigError {
-    /// A shape that no model has.
+    /// An invalid value in `[model]`.
     #[error(transparent)]
     Model(#[from] model::ConfigError),
-    /// A value of `[data]`.
+    /// An invalid value in `[data]`.
     #[error(transparent)]
     Data(#[from] DataConfigError),
-    /// A value of the sections that say how to train.
+    /// An invalid value in `[train]` or another section about training.
     #[error(transparent)]
     Train(#[from] TrainConfigError),
-    /// A value of `[device]`.
+    /// An invalid value in `[device]`.
     #[error(transparent)]
     Device(#[from] DeviceConfigError),
-    /// Windows that are longer than the model's context.
+    /// A window longer than the model's context.
     #[error("data.window is {window}, the model's context (model.n_positions) is {n_positions}")]
     Window {
-        /// Tokens of a window (T).
+        /// Number of tokens per window (T).
         window: usize,
-        /// Positions of the model.
+        /// Number of positions in the model's context.
         n_positions: usize,
     },
     /// More steps than can be counted.
     #[error("train.epochs is {epochs}: expected at most {most}")]
     Steps {
-        /// The value found.
+        /// The number of epochs in the settings.
         epochs: u64,
-        /// The most epochs of this text.
+        /// The maximum number of epochs for this text.
         most: u64,
     },
-    /// A tokenizer with ids that the model does not have.
+    /// A tokenizer with ids outside the model's vocabulary.
     #[error("the tokenizer has {n_tokens} tokens, model.vocab_size is {vocab_size}")]
     Vocabulary {
-        /// Ids of the tokenizer.
+        /// Number of token ids in the tokenizer.
         n_tokens: usize,
-        /// V of the model.
+        /// V, the model's vocabulary size.
         vocab_size: usize,
     },
-    /// A prompt of the samples that the tokenizer cannot encode.
+    /// The sample prompt cannot be encoded by the tokenizer.
     #[error("the prompt of the samples, {prompt:?}: {source}")]
     Prompt {
-        /// `sample.prompt`.
+        /// The prompt in `sample.prompt`.
         prompt: String,
-        /// What cannot be encoded.
+        /// The error that the tokenizer returned.
         source: TokenizerError,
     },
-    /// A prompt of the samples that is empty or longer than the model's context.
+    /// The sample prompt is empty or exceeds the model's context.
     #[error("the prompt of the samples has {n_tokens} tokens, the model's context is {n_positions}")]
     PromptLength {
-        /// Tokens of the prompt.
+        /// Number of tokens in the prompt.
         n_tokens: usize,
-        /// Positions of the model.
+        /// Number of positions in the model's context.
         n_positions: usize,
     },
 }
 
 impl RunConfig {
-    /// Checks the values of every section, and those that depend on each other: windows fit the model's context, fresh weights
-    /// can come from `train.rng`.
+    /// Checks the values of every section, and those that depend on each other: windows must fit the model's context,
+    /// and new weights must be possible with `train.rng`.
     ///
-    /// What depends on the tokenizer and on the length of the text is checked by [`validate_tokenizer`](Self::validate_tokenizer)
-    /// and [`Splits::from_text`].
+    /// [`validate_tokenizer`](Self::validate_tokenizer) and [`Splits::from_text`] check what depends on the tokenizer
+    /// and the length of the text.
     ///
     /// # Errors
-    /// The first value that a run cannot have, with what it may be.
+    /// Returns the first invalid value and the accepted ones.
     pub fn validate(&self) -> Result<(), RunConfigError> {
         self.model.validate()?;
         self.data.validate()?;
@@ -92,11 +92,11 @@ impl RunConfig {
         Ok(self.device.validate()?)
     }
 
-    /// Checks that the model has every id of the tokenizer, and that the tokenizer and the model's context take the prompt of
-    /// the samples.
+    /// Checks that the model has every id of the tokenizer, and that the sample prompt can be encoded and fits the
+    /// context.
     ///
     /// # Errors
-    /// What does not fit, with the sizes found.
+    /// Describes the mismatch, with the sizes found.
     pub fn validate_tokenizer(&self, tokenizer: &dyn Tokenizer) -> Result<(), RunConfigError> {
         let (n_tokens, vocab_size) = (tokenizer.n_vocab(), self.model.vocab_size);
         if n_tokens > vocab_size {
@@ -115,11 +115,11 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Reduces batches that are larger than the text has windows to what it has: the batches are the same, and the model
-    /// allocates memory for the size in the settings.
+    /// Reduces batch sizes that exceed the number of windows in the text. The batches stay the same, but less memory is
+    /// allocated, which depends on the size in the settings.
     ///
     /// # Errors
-    /// If the steps of all epochs are more than can be counted.
+    /// If the steps of all epochs are too many to be counted.
     pub fn fit_batches(&mut self, splits: &Splits) -> Result<(), RunConfigError> {
         self.data = self.data.resolved();
         let data = &mut self.data;
@@ -132,7 +132,7 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Checks the sections that say how to train.
+    /// Checks the sections about training.
     pub(super) fn validate_training(&self) -> Result<(), TrainConfigError> {
         self.train.validate()?;
         self.schedule.validate()?;
@@ -148,7 +148,7 @@ mod tests {
     use crate::model::Preset;
     use crate::tokenizer::SimpleTokenizer;
 
-    /// The message of the settings of `tiny` after a change.
+    /// The error message after a change to the settings of `tiny`.
     fn message(change: impl FnOnce(&mut RunConfig)) -> String {
         let mut config = RunConfig::of_preset(Preset::Tiny);
         change(&mut config);

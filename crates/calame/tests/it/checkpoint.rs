@@ -321,7 +321,7 @@ fn headers_that_lie_are_an_error() {
     }
     // Well-formed, and of another model altogether.
     with_header(&path, &format!("{{{}}}", tensor("a", "[20000]", 0, 80_000)), 80_000);
-    assert!(refused(&folder, WEIGHTS).contains("speaks of"));
+    assert!(refused(&folder, WEIGHTS).contains("describes"));
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn sizes_that_the_weights_do_not_have_are_an_error() {
     ] {
         fs::write(folder.join("config.json"), &good).unwrap();
         change_config(&folder, |config| sizes.iter().for_each(|(key, value)| config[*key] = json!(value)));
-        assert!(refused(&folder, WEIGHTS).contains("speaks of"), "{sizes:?}");
+        assert!(refused(&folder, WEIGHTS).contains("describes"), "{sizes:?}");
     }
     // A file of some size does not buy a memory of blocks: this one would pass by its bytes alone.
     fs::write(folder.join("config.json"), &good).unwrap();

@@ -72,7 +72,7 @@ fn the_book_with_masks_and_optimizer() {
     let config = file.config().clone();
     assert!(!config.tied_head && !config.qkv_bias);
     assert_eq!(config.n_head, 1, "nothing tells the heads: one for 64 channels");
-    assert!(file.notes()[0].contains("does not tell the number of heads"), "{:?}", file.notes());
+    assert!(file.notes()[0].contains("does not state the number of heads"), "{:?}", file.notes());
     agrees(&read(&path), |name, x| if name == "lm_head.weight" { x + 1.0 } else { x });
 }
 
@@ -141,7 +141,10 @@ fn changed_index(change: impl FnOnce(&mut Value)) -> (tempfile::TempDir, String)
 fn an_index_that_leads_out_of_the_folder() {
     for name in ["../other.safetensors", "/etc/passwd", "a/b.safetensors", ""] {
         let (_folder, message) = changed_index(|map| map["transformer.wte.weight"] = json!(name));
-        assert!(message.contains("out of the folder") && message.contains("model.safetensors.index.json"), "{message}");
+        assert!(
+            message.contains("outside the folder") && message.contains("model.safetensors.index.json"),
+            "{message}"
+        );
     }
 }
 
@@ -177,7 +180,7 @@ fn a_link_out_of_the_folder_but_for_the_hubs_cache() {
     fs::remove_file(snapshot.join("model.safetensors")).unwrap();
     std::os::unix::fs::symlink(&weights, snapshot.join("model.safetensors")).unwrap();
     let message = load_model(&snapshot).err().unwrap().to_string();
-    assert!(message.contains("out of the folder"), "{message}");
+    assert!(message.contains("outside the folder"), "{message}");
 }
 
 #[test]

@@ -92,17 +92,17 @@ fn another_magic_or_version_is_an_error() {
     for version in [0, 1, 2, 4, 6, u32::MAX] {
         assert_words(&with_number(1, version), &["version", &version.to_string(), "3 (f32) or 5 (bf16)"]);
     }
-    assert_words(&with_number(1, 3), &["100816 bytes, its header speaks of 200608"]);
+    assert_words(&with_number(1, 3), &["100816 bytes, its header describes 200608"]);
 }
 
 #[test]
 fn a_truncated_or_longer_file_is_an_error() {
     for n_bytes in [HEADER_BYTES, HEADER_BYTES + 1, 50_000, 100_815] {
         let message = refused(|bytes| bytes.truncate(n_bytes));
-        assert_words(&message, &[&n_bytes.to_string(), "speaks of 100816"]);
+        assert_words(&message, &[&n_bytes.to_string(), "describes 100816"]);
     }
     assert_words(&refused(|bytes| bytes.truncate(40)), &["40 bytes", "its header alone has 1024"]);
-    assert_words(&refused(|bytes| bytes.push(0)), &["100817 bytes", "speaks of 100816"]);
+    assert_words(&refused(|bytes| bytes.push(0)), &["100817 bytes", "describes 100816"]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn sizes_that_cannot_be_are_errors() {
             bytes[4 * 5..4 * 6].copy_from_slice(&1u32.to_le_bytes());
             bytes[4 * place..4 * place + 4].copy_from_slice(&number.to_le_bytes());
         });
-        assert_words(&message, &["100816 bytes, its header speaks of"]);
+        assert_words(&message, &["100816 bytes, its header describes"]);
     }
     assert_words(&with_number(4, 1 << 24), &["number of blocks", "at most 10,000"]);
     assert_words(&with_number(5, 5), &["n_head", "does not divide"]);

@@ -234,7 +234,7 @@ impl Observer for Notes {
         Ok(())
     }
 
-    fn went_back(&mut self, _: &StepReport, folder: &Path, progress: &Progress) -> Result<(), ShardError> {
+    fn rolled_back(&mut self, _: &StepReport, folder: &Path, progress: &Progress) -> Result<(), ShardError> {
         self.backs.push((folder.file_name().unwrap().into(), progress.n_steps));
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! GGUF files as a source of tensors.
+//! Reads GGUF files as a source of tensors.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,15 +11,15 @@ use crate::formats::opened::{Format, Opened};
 use crate::formats::source::{StoredTensor, TensorSource};
 use crate::quant;
 
-/// An open file whose header has been checked against the file's size.
+/// An open file whose header has been checked against its size.
 struct GgufFile {
     file: PositionedFile,
-    /// Of each tensor.
+    /// Format and position of each tensor, in the order of `tensors`.
     infos: Vec<TensorInfo>,
     tensors: Vec<StoredTensor>,
 }
 
-/// Opens a model.
+/// Opens a GGUF model with its metadata and tokenizer.
 pub(in crate::formats) fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
     let Header { mut values, tensors: infos } = Header::read(path, &mut file)?;
@@ -54,7 +54,7 @@ impl TensorSource for GgufFile {
         if format == quant::NumberFormat::F32 {
             return Ok(self.file.read_exact(start, bytemuck::cast_slice_mut(out))?);
         }
-        // The header's check has it that both are whole numbers of blocks, and as many.
+        // The header check guarantees that both consist of the same number of whole blocks.
         let block = (format.block_bytes(), format.block_len());
         Ok(self.file.read_blocks(start, block, out, |piece, out| quant::dequantize(format, piece, out))?)
     }

@@ -1,9 +1,10 @@
-//! The header of a GGUF file: what stands where.
+//! Reads the header of a GGUF file.
 //!
-//! Numbers are little-endian; a text is its length in bytes (u64) and UTF-8. In order: `GGUF`, version u32, number of
-//! tensors u64, number of values u64; each value as key, type u32 and what the type has; each tensor as name, number of
-//! dimensions u32, dimensions u64 (the innermost first), number of its format u32, offset u64. The tensors' bytes begin at
-//! the next multiple of the alignment, and so does each of them; offsets count from there.
+//! Numbers are little-endian; a string is its length in bytes (u64) followed by UTF-8. The order is: `GGUF`, version
+//! u32, number of tensors u64, number of values u64; for each value its key, type u32 and data; for each tensor its
+//! name, number of dimensions u32, dimensions u64 (the innermost first), number format u32, offset u64. The tensor data
+//! starts at the next multiple of the alignment, and so does each tensor; offsets are relative to the start of the
+//! data.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,13 +15,14 @@ use std::path::Path;
 use crate::formats::CheckpointError;
 use crate::quant::NumberFormat;
 
-/// How every such file begins.
+/// First bytes of every GGUF file.
 pub(in crate::formats) const MAGIC: [u8; 4] = *b"GGUF";
-/// A header is mostly the tokenizer: this holds a vocabulary of a million tokens.
+/// Maximum size of a header in bytes. It consists mostly of the tokenizer; this suffices for a vocabulary of a million
+/// tokens.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
-/// Dimensions that a tensor of ggml's can have.
+/// Maximum number of dimensions of a ggml tensor.
 const MAX_DIMENSIONS: u32 = 4;
-/// Arrays in arrays that are passed over; the format has no limit, and no file has any.
+/// Maximum nesting of arrays that are skipped. The format has no limit, but no known file nests arrays.
 const MAX_DEPTH: u32 = 4;
 pub(super) const ALIGNMENT: &str = "general.alignment";
 pub(super) const DEFAULT_ALIGNMENT: u64 = 32;
@@ -28,22 +30,22 @@ pub(super) const DEFAULT_ALIGNMENT: u64 = 32;
 /// A value of the metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
-    /// A whole number of any width.
+    /// An integer of any width.
     Int(i128),
-    /// f32 or f64.
+    /// An f32 or f64, widened.
     Float(f64),
     Bool(bool),
     Text(String),
     Texts(Vec<String>),
     /// An array of i32 or u32.
     Ints(Vec<i64>),
-    /// An array of another type, passed over.
+    /// An array of another type, whose elements are skipped.
     Array,
 }
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Characters that a message shows.
+        /// Maximum number of characters quoted in a message.
         const SHOWN: usize = 80;
         match self {
             Value::Int(x) => write!(f, "{x}"),
@@ -55,7 +57,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// The numbers that stand for the types of values.
+/// Type numbers of metadata values.
 pub(super) mod kind {
     pub const U8: u32 = 0;
     pub const I8: u32 = 1;
@@ -72,36 +74,36 @@ pub(super) mod kind {
     pub const F64: u32 = 12;
 }
 
-/// Where a tensor stands.
+/// Name, shape, format and position of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TensorInfo {
     pub name: String,
-    /// The outermost dimension first.
+    /// Dimensions, the outermost first.
     pub shape: Vec<usize>,
     pub format: NumberFormat,
-    /// From the file's beginning.
+    /// Byte offset from the beginning of the file.
     pub start: u64,
     pub n_bytes: u64,
 }
 
-/// All that stands before the tensors' bytes; every tensor lies within the file, and none on another.
+/// Everything before the tensor data. Every tensor lies within the file, and no two overlap.
 #[derive(Debug)]
 pub(super) struct Header {
     pub values: HashMap<String, Value>,
     pub tensors: Vec<TensorInfo>,
 }
 
-/// A tensor as the header has it.
+/// A tensor as described in the header, not yet checked.
 struct Claim {
     name: String,
-    /// The innermost first.
+    /// Dimensions, the innermost first.
     dims: Vec<u64>,
     ggml_type: u32,
     offset: u64,
 }
 
 impl Header {
-    /// Reads the header of a file from its beginning.
+    /// Reads the header from the beginning of a file.
     pub fn read(path: &Path, file: &mut File) -> Result<Header, CheckpointError> {
         let file_bytes = file.metadata().map_err(CheckpointError::io("read", path))?.len();
         let mut cursor =
@@ -113,7 +115,7 @@ impl Header {
             let kind = cursor.u32()?;
             let value = cursor.value(kind, &key, 0)?;
             if values.insert(key.clone(), value).is_some() {
-                return Err(cursor.damaged(format!("the key {key:?} stands there twice")));
+                return Err(cursor.damaged(format!("the key {key:?} occurs twice")));
             }
         }
         let mut claims = Vec::new();
@@ -128,7 +130,7 @@ impl Header {
 }
 
 fn alignment(path: &Path, values: &HashMap<String, Value>) -> Result<u64, CheckpointError> {
-    /// Keeps sums of places far from overflow.
+    /// Keeps sums of offsets far from overflow.
     const MAX: i128 = 1 << 30;
     match values.get(ALIGNMENT) {
         None => Ok(DEFAULT_ALIGNMENT),
@@ -142,7 +144,7 @@ fn alignment(path: &Path, values: &HashMap<String, Value>) -> Result<u64, Checkp
     }
 }
 
-/// Finds every tensor's bytes; formats that are unknown come as one list.
+/// Finds the bytes of every tensor; unknown formats are reported in one list.
 fn place(
     path: &Path,
     claims: Vec<Claim>,
@@ -203,12 +205,13 @@ fn check_apart(path: &Path, tensors: &[TensorInfo]) -> Result<(), CheckpointErro
     }
 }
 
-/// Reads the header from the beginning; no length is believed that goes beyond the end.
+/// Reads the header from its beginning. A length that exceeds the rest of the file is rejected before memory is
+/// allocated.
 struct Cursor<'a> {
     path: &'a Path,
     file: BufReader<&'a mut File>,
     at: u64,
-    /// Where the header has to end.
+    /// Position at which the header must have ended.
     end: u64,
     file_bytes: u64,
 }
@@ -218,13 +221,13 @@ impl Cursor<'_> {
         CheckpointError::damaged(self.path, reason)
     }
 
-    /// An error unless `n` more bytes can be there.
+    /// Returns an error if `n` more bytes cannot follow.
     fn check(&self, n: u64, what: &str) -> Result<(), CheckpointError> {
         if n <= self.end - self.at {
             return Ok(());
         }
-        let limit = if self.end < self.file_bytes { "a header may have" } else { "the file has" };
-        Err(self.damaged(format!("{what} at byte {} needs {n} bytes, {limit} {} in all", self.at, self.end)))
+        let limit = if self.end < self.file_bytes { "a header may have at most" } else { "the file has" };
+        Err(self.damaged(format!("{what} at byte {} needs {n} bytes, {limit} {} bytes", self.at, self.end)))
     }
 
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], CheckpointError> {
@@ -252,9 +255,9 @@ impl Cursor<'_> {
         String::from_utf8(bytes).map_err(|_| self.damaged(format!("{what} before byte {} is not UTF-8", self.at)))
     }
 
-    /// The numbers of tensors and of values, after magic and version.
+    /// The numbers of tensors and values, which follow magic and version.
     fn counts(&mut self) -> Result<(u64, u64), CheckpointError> {
-        /// Bytes of the shortest tensor's place, and of the shortest value with its key.
+        /// Minimum size in bytes of a tensor entry, and of a value with its key.
         const LEAST: (u64, u64) = (8 + 4 + 4 + 8, 8 + 4 + 1);
         if self.bytes::<4>()? != MAGIC {
             return Err(self.damaged("it does not begin with \"GGUF\""));
@@ -297,7 +300,7 @@ impl Cursor<'_> {
             kind::U16 | kind::I16 => 2,
             kind::U32 | kind::I32 | kind::F32 => 4,
             kind::U64 | kind::I64 | kind::F64 | kind::TEXT => 8,
-            // Type and number of the inner array's own.
+            // Element type and length of the inner array.
             kind::ARRAY => 12,
             _ => 0,
         };

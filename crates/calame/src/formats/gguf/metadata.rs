@@ -1,4 +1,4 @@
-//! A GPT-2's shape and tokenizer in GGUF's metadata, read and written.
+//! Converts a GPT-2's shape and tokenizer from and to GGUF metadata.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,25 +28,25 @@ const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
-/// Whether there is a qkv bias: the format demands the tensor, which is zero where this is false.
+/// Whether the model has a qkv bias. The format requires the tensor; it is zero if this is false.
 const QKV_BIAS: &str = "calame.qkv_bias";
-/// Whether the head is the token embedding, even if there is an output.weight.
+/// Whether the head is the token embedding, even if the file has an output.weight.
 const TIED_HEAD: &str = "calame.tied_head";
 const DROPOUT: &str = "calame.dropout";
 const INIT: &str = "calame.init";
 const INIT_PYTORCH: &str = "pytorch";
 
-/// GPT-2's way of cutting a text into pieces.
+/// Name of GPT-2's pre-tokenizer.
 const PRE: &str = "gpt-2";
-/// The tokenizer model of a file that has none.
+/// The tokenizer model of a file without a tokenizer.
 const NO_TOKENIZER: &str = "none";
 
-/// What a token is, in `tokenizer.ggml.token_type` (`enum llama_token_type` of llama.h).
+/// Token types in `tokenizer.ggml.token_type` (`enum llama_token_type` in llama.h).
 mod token {
     pub const NORMAL: i64 = 1;
-    /// A special token.
+    /// A special token, such as end of text.
     pub const CONTROL: i64 = 3;
-    /// A place in the vocabulary that no text gets.
+    /// An unused id, which no text is encoded to.
     pub const UNUSED: i64 = 5;
 }
 
@@ -57,7 +57,7 @@ fn wrong(path: &Path, key: &'static str, found: Option<&Value>, expected: impl I
     CheckpointError::Config { path: path.to_owned(), key, found, expected: expected.into() }
 }
 
-/// The shape, as the metadata states it; the vocabulary's size is that of the token embedding.
+/// Reads the model's shape from the metadata; the vocabulary size is that of the token embedding.
 pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> Result<ModelConfig, CheckpointError> {
     let size = |key: &'static str| match values.get(key) {
         Some(Value::Int(n)) => usize::try_from(*n).ok(),
@@ -109,7 +109,7 @@ pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> 
     Ok(config)
 }
 
-/// That it is a GPT-2, whole, with what every GPT-2 has in common.
+/// Checks that the file is a complete GPT-2 and that properties shared by all GPT-2 models hold.
 fn check_family(path: &Path, values: &Values) -> Result<(), CheckpointError> {
     let architecture = values.get(ARCHITECTURE);
     if architecture != Some(&Value::Text(GPT2.to_owned())) {
@@ -125,7 +125,7 @@ fn check_family(path: &Path, values: &Values) -> Result<(), CheckpointError> {
     }
 }
 
-/// The tokenizer, where there is one; its lists are taken out of the values.
+/// Reads the tokenizer if there is one, moving its lists out of the values.
 pub(super) fn tokenizer(
     path: &Path,
     values: &mut Values,
@@ -137,7 +137,7 @@ pub(super) fn tokenizer(
         Some(Value::Text(model)) if model == GPT2 => {}
         found => return Err(wrong(path, TOKENIZER_MODEL, found, "\"gpt2\", a byte-level BPE, or \"none\"")),
     }
-    // Files of 2023 do not have it.
+    // Files from 2023 lack this key.
     match values.get(TOKENIZER_PRE) {
         None => {}
         Some(Value::Text(pre)) if pre == PRE => {}
@@ -175,7 +175,7 @@ fn take_texts(path: &Path, values: &mut Values, key: &'static str) -> Result<Vec
     }
 }
 
-/// The tokens' types in a file that does not tell them: those are special with which texts begin and end.
+/// Token types for a file without them: only the tokens that begin and end texts are special.
 fn types_by_ids(values: &Values, n_tokens: usize) -> Vec<i64> {
     let mut types = vec![token::NORMAL; n_tokens];
     for key in [BOS, EOS] {
@@ -188,7 +188,7 @@ fn types_by_ids(values: &Values, n_tokens: usize) -> Vec<i64> {
     types
 }
 
-/// Keys and values on their way to a file.
+/// Serialized keys and values for a new file.
 #[derive(Default)]
 pub(super) struct Metadata {
     pub n_values: u64,
@@ -196,8 +196,8 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// What llama.cpp's converter writes of a GPT-2, and calame's own; `tokenizer` is a vocabulary and its end-of-text id, the
-    /// model is called `name`.
+    /// The metadata that llama.cpp's converter writes for a GPT-2, and calame's own. `tokenizer` is a vocabulary with
+    /// its end-of-text id; `name` is the model's name.
     pub fn of(config: &ModelConfig, tokenizer: Option<(BpeLists, Option<u32>)>, name: &str) -> Metadata {
         let mut to = Metadata::default();
         to.text(ARCHITECTURE, GPT2);
@@ -233,7 +233,7 @@ impl Metadata {
         let BpeLists { mut tokens, merges, specials } = lists;
         let mut types = vec![token::NORMAL; tokens.len()];
         specials.iter().for_each(|&id| types[id as usize] = token::CONTROL);
-        // llama.cpp wants a token for each row of the embedding.
+        // llama.cpp requires a token for each row of the embedding.
         tokens.extend((tokens.len()..vocab_size).map(|id| format!("[PAD{id}]")));
         types.resize(tokens.len(), token::UNUSED);
         self.text(TOKENIZER_MODEL, GPT2);
@@ -259,7 +259,7 @@ impl Metadata {
         put_text(&mut self.bytes, value);
     }
 
-    /// A model's sizes are below 2³².
+    /// Appends a size, which is always below 2³².
     fn size(&mut self, key: &str, value: usize) {
         self.key(key, kind::U32);
         self.bytes.extend((value as u32).to_le_bytes());
@@ -287,7 +287,7 @@ impl Metadata {
     }
 }
 
-/// A text as GGUF has it.
+/// Appends a string in GGUF's encoding.
 pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend((text.len() as u64).to_le_bytes());
     bytes.extend(text.bytes());

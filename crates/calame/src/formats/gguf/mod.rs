@@ -1,10 +1,10 @@
-//! GGUF, llama.cpp's files: metadata, tokenizer and tensors in one.
+//! GGUF, llama.cpp's format: metadata, tokenizer and tensors in one file.
 //!
-//! A header ([`header`]) of keys with values and of tensors' places, then the tensors' bytes. A GPT-2 is known by
-//! `general.architecture` ([`metadata`] has its keys); linear weights stand as ours, [out, in]. What calame alone knows
-//! stands in keys that begin with `calame.`; whoever does not know them passes over them.
+//! A header ([`header`]) lists keys with values and the tensors with their offsets; the tensor data follows. A GPT-2 is
+//! recognised by `general.architecture` ([`metadata`] lists its keys). Linear weights have our layout, [out, in].
+//! Properties that only calame has are stored under keys that begin with `calame.`; other programs ignore them.
 //!
-//! Source: `docs/gguf.md` of ggml-org/ggml, and `convert_hf_to_gguf.py` of ggml-org/llama.cpp for what a GPT-2 has.
+//! Source: `docs/gguf.md` of ggml-org/ggml, and `convert_hf_to_gguf.py` of ggml-org/llama.cpp for GPT-2's keys.
 
 mod file;
 mod header;

@@ -1,4 +1,4 @@
-//! Writing GGUF, tensor by tensor.
+//! Writes GGUF files, tensor by tensor.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -22,18 +22,18 @@ struct Entry {
     name: ParamName,
     shape: Vec<usize>,
     format: NumberFormat,
-    /// Where it begins among the tensors' bytes.
+    /// Byte offset from the start of the tensor data.
     offset: u64,
 }
 
-/// Writes a model as GGUF that llama.cpp loads; what stood at `path` stands until the new file is complete. What the format
-/// cannot hold is told, a sentence each.
+/// Writes a model as a GGUF file that llama.cpp loads. An existing file at `path` stays intact until the new one is
+/// complete. Returns one sentence for each property that the format cannot hold.
 ///
-/// Every tensor is f32. A tied head is not written, as in the files of llama.cpp's converter; zeros stand in the place of
-/// qkv biases that the model lacks, marked by `calame.qkv_bias` = false. One tensor at a time is in memory.
+/// Every tensor is f32. A tied head is not written, as in files of llama.cpp's converter. If the model lacks qkv
+/// biases, zeros are written and marked by `calame.qkv_bias` = false. At most one tensor is in memory at a time.
 ///
 /// # Errors
-/// What the system says, with the file's name, or what is wrong with the model.
+/// Returns the system's error with the file's name, or what is wrong with the model.
 pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, CheckpointError> {
     model.check_absent_biases()?;
     let config = model.config().clone();
@@ -77,7 +77,7 @@ fn is_qkv_bias(name: &ParamName) -> bool {
     name.path() == "attn.c_attn.bias"
 }
 
-/// Every tensor of the file, each at the first aligned place after the one before.
+/// All tensors of the file, each at the first aligned offset after the previous one.
 fn entries(config: &ModelConfig) -> Vec<Entry> {
     let mut end = 0u64;
     let with_bias = ModelConfig { qkv_bias: true, ..config.clone() };
@@ -94,7 +94,7 @@ fn n_bytes(format: NumberFormat, n_elements: usize) -> u64 {
     (n_elements / format.block_len() * format.block_bytes()) as u64
 }
 
-/// All that stands before the tensors' bytes, up to their alignment.
+/// Everything before the tensor data, padded to its alignment.
 fn header(metadata: &Metadata, entries: &[Entry]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_le_bytes());
@@ -112,7 +112,7 @@ fn header(metadata: &Metadata, entries: &[Entry]) -> Vec<u8> {
     bytes
 }
 
-/// The tensor's bytes, up to the next one's place.
+/// Writes a tensor's bytes, padded up to the next tensor.
 fn write_tensor(file: &mut BufWriter<File>, format: NumberFormat, tensor: &Tensor) -> std::io::Result<()> {
     assert_eq!(format, NumberFormat::F32, "write_gguf: no other format is written");
     file.write_all(bytemuck::cast_slice(tensor.host()))?;

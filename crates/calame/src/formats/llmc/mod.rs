@@ -1,6 +1,7 @@
-//! Checkpoints of llm.c (`gpt2_124M.bin`): a header of 256 numbers, then every parameter without names or gaps.
+//! Reads checkpoints of llm.c (`gpt2_124M.bin`): a header of 256 numbers, then all parameters without names or gaps.
 //!
-//! A GPT-2 always: tied head, qkv bias. The vocabulary is padded to a round number of rows, of which the first are read.
+//! The model is always a GPT-2 with tied head and qkv bias. The vocabulary is padded to a round number of rows; only
+//! its own rows are read.
 //! Source: karpathy/llm.c, `train_gpt2.py` (`write_model`, `write_tensors`) and `train_gpt2.c` (`gpt2_build_from_checkpoint`).
 
 use std::path::Path;
@@ -11,13 +12,13 @@ use crate::files::PositionedFile;
 use crate::model::{ConfigError, Init, ModelConfig};
 use crate::quant::{NumberFormat, dequantize};
 
-/// The first number of the header.
+/// First number of the header.
 pub(super) const MAGIC: u32 = 20_240_326;
 const HEADER_BYTES: u64 = 4 * 256;
-/// Far more than any GPT-2 has: the list of their tensors stays small.
+/// Maximum number of blocks; far more than any GPT-2 has, and few enough that the list of tensors stays small.
 const MAX_BLOCKS: usize = 10_000;
 
-/// The parameters that exist once for each block, in the file's order, with their sizes in multiples of C.
+/// The parameters of a block in file order, with their dimensions in multiples of C.
 const OF_BLOCKS: [(&str, &[usize]); 12] = [
     ("ln_1.weight", &[1]),
     ("ln_1.bias", &[1]),
@@ -33,14 +34,14 @@ const OF_BLOCKS: [(&str, &[usize]); 12] = [
     ("mlp.c_proj.bias", &[1]),
 ];
 
-/// An open checkpoint whose size is what its header says.
+/// An open checkpoint whose size matches its header.
 pub(super) struct LlmcFile {
     file: PositionedFile,
-    /// Of all numbers: F32 or BF16.
+    /// Format of all parameters: F32 or BF16.
     format: NumberFormat,
     config: ModelConfig,
     tensors: Vec<StoredTensor>,
-    /// Where each tensor begins in the file.
+    /// Byte offset of each tensor in the file.
     starts: Vec<u64>,
 }
 
@@ -60,18 +61,18 @@ impl LlmcFile {
         }
         let (format, config, n_padded) = understand(path, header)?;
         let (c, n_layer) = (config.n_embd as u128, config.n_layer as u128);
-        // In 128 bits: four sizes of 2²⁴ multiply to more than 64 hold.
+        // In 128 bits: a product of four sizes of 2²⁴ exceeds 64 bits.
         let n_elements = (n_padded as u128 + config.n_positions as u128 + 2) * c + n_layer * (12 * c * c + 13 * c);
         let expected = u128::from(HEADER_BYTES) + n_elements * format.block_bytes() as u128;
         if u128::from(file_bytes) != expected {
-            let reason = format!("{file_bytes} bytes, its header speaks of {expected} ({config:?})");
+            let reason = format!("{file_bytes} bytes, its header describes {expected} ({config:?})");
             return Err(CheckpointError::damaged(path, reason));
         }
         let (tensors, starts) = layout(&config, n_padded, format);
         Ok(LlmcFile { file, format, config, tensors, starts })
     }
 
-    /// The model's shape; the file does not tell its dropout, llm.c has none.
+    /// The model's shape. The dropout is 0: llm.c has none, and the file does not record it.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -98,7 +99,7 @@ impl TensorSource for LlmcFile {
     }
 }
 
-/// Format, shape and padded vocabulary out of a header that begins as llm.c's does.
+/// Reads format, shape and padded vocabulary from a header with llm.c's magic number.
 fn understand(path: &Path, header: [u32; 8]) -> Result<(NumberFormat, ModelConfig, usize), CheckpointError> {
     let wrong = |key: &'static str, found: String, expected: &str| CheckpointError::Config {
         path: path.to_owned(),
@@ -139,7 +140,7 @@ fn understand(path: &Path, header: [u32; 8]) -> Result<(NumberFormat, ModelConfi
     Ok((format, config, size(n_padded)))
 }
 
-/// Every parameter under our name, with its place in the file.
+/// All parameters under our names, with their offsets in the file.
 fn layout(config: &ModelConfig, n_padded: usize, format: NumberFormat) -> (Vec<StoredTensor>, Vec<u64>) {
     let c = config.n_embd;
     let (mut tensors, mut starts, mut at) = (Vec::new(), Vec::new(), HEADER_BYTES);

@@ -1,4 +1,4 @@
-//! Reads ONNX files whose weights stand in other files of the same folder.
+//! Reads ONNX files whose weights are in other files of the same folder.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,41 +14,41 @@ use crate::formats::inside::file_inside;
 use crate::formats::source::StoredTensor;
 use crate::quant::NumberFormat;
 
-/// The graph of gpt2-xl takes some 230 kB. A message in memory is up to a hundred times what it is in the file, so that a
-/// file of this size can take some hundred MB.
+/// Maximum size of the graph in bytes; that of gpt2-xl takes about 230 kB. A decoded message can take a hundred times
+/// its size, so a file of this size may take several hundred MB.
 const MAX_GRAPH_BYTES: u64 = 4 << 20;
 
-/// An open ONNX file; what it claims of its weights has been compared with the sizes of the files that hold them.
+/// An open ONNX file whose tensors have been checked against the sizes of the files that contain them.
 #[derive(Debug)]
 pub struct OnnxFile {
     path: PathBuf,
     model: ModelProto,
     tensors: Vec<StoredTensor>,
-    /// Of each tensor.
-    places: Vec<Place>,
+    /// File and offset of each tensor, in the order of `tensors`.
+    places: Vec<TensorLocation>,
     files: Vec<DataFile>,
 }
 
-/// Where a tensor's bytes begin.
+/// File and byte offset of a tensor.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct TensorLocation {
     file: usize,
     offset: u64,
 }
 
 #[derive(Debug)]
 struct DataFile {
-    /// As the graph names it.
+    /// The name used in the graph.
     name: String,
     file: PositionedFile,
 }
 
 impl OnnxFile {
-    /// Opens a file and those that it names, which must stand in its folder.
+    /// Opens a file and the files that it names, which must be in its folder.
     ///
     /// # Errors
-    /// Names the file and what is wrong: no ONNX model, a graph above 4 MiB, an initializer of a type that a GPT-2 does not
-    /// need, a file outside the folder, a tensor beyond its file's end or over another one.
+    /// Names the file and what is wrong: not an ONNX model, a graph of more than 4 MiB, an initializer with a type that
+    /// GPT-2 does not need, a file outside the folder, a tensor that exceeds its file or overlaps another.
     pub fn open(path: &Path) -> Result<OnnxFile, CheckpointError> {
         let bytes = read_at_most(path, MAX_GRAPH_BYTES).map_err(|error| match error.source.kind() {
             io::ErrorKind::FileTooLarge => {
@@ -69,7 +69,7 @@ impl OnnxFile {
         empty.filled(model)
     }
 
-    /// The weights, in the graph's order; scalars and shapes inside the graph are none.
+    /// The weights, in graph order; scalars and shapes stored inside the graph are not included.
     pub fn tensors(&self) -> &[StoredTensor] {
         &self.tensors
     }
@@ -79,28 +79,28 @@ impl OnnxFile {
         self.model.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
     }
 
-    /// Reads elements of tensor `index`, row-major from element `first` on, over all of `out`.
+    /// Reads elements of tensor `index` into `out`, overwriting it: row-major, starting at element `first`.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns the system's error with the file's name.
     ///
     /// # Panics
-    /// If there is no such tensor, or it has fewer elements.
+    /// If the tensor does not exist or has too few elements.
     pub fn read(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
         let n_elements = self.tensors[index].file_bytes / 4;
         let end = (first as u64).checked_add(out.len() as u64);
         assert!(end.is_some_and(|end| end <= n_elements), "OnnxFile::read: {first} + {} of {n_elements}", out.len());
-        let Place { file, offset } = self.places[index];
+        let TensorLocation { file, offset } = self.places[index];
         let at = offset + 4 * first as u64;
         Ok(self.files[file].file.read_exact(at, bytemuck::cast_slice_mut(out))?)
     }
 
-    /// The decoded graph.
+    /// The decoded protobuf message.
     pub(super) fn model(&self) -> &ModelProto {
         &self.model
     }
 
-    /// Takes in a model after checking each of its initializers.
+    /// Adds the initializers of a model after checking each.
     fn filled(mut self, model: ModelProto) -> Result<OnnxFile, CheckpointError> {
         let Some(graph) = &model.graph else {
             return Err(self.damaged("it has no graph"));
@@ -120,7 +120,7 @@ impl OnnxFile {
         Ok(OnnxFile { model, ..self })
     }
 
-    /// A tensor whose bytes stand in another file.
+    /// Adds a tensor whose data is in another file.
     fn add_external(&mut self, tensor: &TensorProto) -> Result<(), CheckpointError> {
         let name = &tensor.name;
         let (shape, n_bytes) = self.size(tensor)?;
@@ -140,7 +140,7 @@ impl OnnxFile {
             return Err(self.damaged(format!("{name} {shape:?} has a length of {length} bytes, expected {n_bytes}")));
         }
         let Some(location) = value("location") else {
-            return Err(self.damaged(format!("{name} stands in another file, but not said in which")));
+            return Err(self.damaged(format!("{name} is in another file that is not named")));
         };
         let file = self.file(location)?;
         let data = &self.files[file].file;
@@ -156,11 +156,11 @@ impl OnnxFile {
             is_float: true,
             file_bytes: length,
         });
-        self.places.push(Place { file, offset });
+        self.places.push(TensorLocation { file, offset });
         Ok(())
     }
 
-    /// A tensor inside the graph: a scalar or a shape.
+    /// Checks a tensor stored inside the graph: a scalar or a shape.
     fn check_inline(&self, tensor: &TensorProto) -> Result<(), CheckpointError> {
         let name = &tensor.name;
         let (shape, n_bytes) = self.size(tensor)?;
@@ -171,7 +171,7 @@ impl OnnxFile {
         Ok(())
     }
 
-    /// Dimensions and bytes.
+    /// Dimensions and size in bytes of a tensor.
     fn size(&self, tensor: &TensorProto) -> Result<(Vec<usize>, u64), CheckpointError> {
         let name = &tensor.name;
         let width = match tensor.data_type {
@@ -190,14 +190,14 @@ impl OnnxFile {
         sized.ok_or_else(|| self.damaged(format!("{name} has impossible dimensions {:?}", tensor.dims)))
     }
 
-    /// The number of a file of the folder, opened when it is first named.
+    /// Index of a file in the folder, which is opened at its first use.
     fn file(&mut self, name: &str) -> Result<usize, CheckpointError> {
         if let Some(known) = self.files.iter().position(|file| file.name == name) {
             return Ok(known);
         }
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let path = file_inside(parent.unwrap_or(Path::new(".")), name, &self.path)?;
-        // Opening a pipe would wait for its writer.
+        // Opening a pipe would block until it has a writer.
         if !fs::metadata(&path).map_err(FileError::new("read", &path))?.is_file() {
             return Err(FileError::new("read", &path)(io::ErrorKind::InvalidInput.into()).into());
         }
@@ -205,7 +205,7 @@ impl OnnxFile {
         Ok(self.files.len() - 1)
     }
 
-    /// No byte belongs to two tensors.
+    /// Checks that no byte belongs to two tensors.
     fn check_overlaps(&self) -> Result<(), CheckpointError> {
         let mut order: Vec<usize> = (0..self.tensors.len()).filter(|&i| self.tensors[i].file_bytes > 0).collect();
         order.sort_by_key(|&i| (self.places[i].file, self.places[i].offset));

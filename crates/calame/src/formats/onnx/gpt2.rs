@@ -1,7 +1,7 @@
-//! GPT-2 as a graph over a cache of keys and values.
+//! GPT-2 as an ONNX graph with a cache of keys and values.
 //!
-//! Letters: B sequences, T new positions, P positions in the cache, S = P + T; C, NH, HS, V as everywhere. The cache may be
-//! empty (P = 0). All but the mask is what `model/` computes, node by node.
+//! Letters: B sequences, T new positions, P positions in the cache, S = P + T; C, NH, HS, V as everywhere else. The
+//! cache may be empty (P = 0). Except for the mask, the graph computes the same as `model/`, node by node.
 
 use super::graph::{Dim, Graph, value};
 use super::proto::{AttributeProto, BOOL, FLOAT, GraphProto, INT32, INT64, TensorProto, ValueInfoProto};
@@ -12,10 +12,10 @@ const NEW: Dim<'_> = Dim::Free("sequence_length");
 const PAST: Dim<'_> = Dim::Free("past_sequence_length");
 const ALL: Dim<'_> = Dim::Free("past_sequence_length + sequence_length");
 
-/// In every layer normalisation of GPT-2.
+/// ε of every layer normalisation in GPT-2.
 const EPSILON: f32 = 1e-5;
 
-/// The whole graph; `weights` are its parameters, under our names.
+/// The whole graph; `weights` are its parameters under our names.
 pub(super) fn graph(config: &ModelConfig, weights: Vec<TensorProto>) -> GraphProto {
     let mut gpt = Gpt2 { config, g: Graph::default() };
     gpt.constants();
@@ -52,7 +52,7 @@ fn outputs(config: &ModelConfig) -> Vec<ValueInfoProto> {
     outputs
 }
 
-/// Keys and values of every block: [B, NH, `len`, HS] each.
+/// Keys and values of every block, [B, NH, `len`, HS] each.
 fn cache<'a>(config: &ModelConfig, prefix: &str, len: Dim<'a>) -> impl Iterator<Item = ValueInfoProto> + use<'a> {
     let dims = [BATCH, Dim::Fixed(config.n_head), len, Dim::Fixed(config.head_size())];
     let prefix = prefix.to_owned();
@@ -83,7 +83,7 @@ impl Gpt2<'_> {
         g.int32("position.1", 1);
         g.ints("axis.1", &[1]);
         g.ints("axes.1.2", &[1, 2]);
-        // In a shape, 0 stands for what the input has there and -1 for what is left. (Tract misreads a second 0.)
+        // In a shape, 0 copies the input's dimension and -1 infers it. (Tract misreads a second 0.)
         g.ints("shape.heads", &[0, -1, n_head as i64, head_size as i64]);
         g.ints("shape.merged", &[0, -1, c as i64]);
         g.ints("shape.rows", &[-1, c as i64]);
@@ -98,10 +98,10 @@ impl Gpt2<'_> {
         g.float("query.scale", 1.0 / (head_size as f32).sqrt());
     }
 
-    /// `mask` [B, 1, T, S], added to scores: 0 where the query at P + t sees the key at s, that is where s ≤ P + t and
-    /// attention_mask[s] ≠ 0, else the lowest float.
+    /// `mask` [B, 1, T, S], which is added to the scores: 0 if the query at P + t may see the key at s, that is if s ≤
+    /// P + t and attention_mask[s] ≠ 0; otherwise the lowest float.
     ///
-    /// Positions are counted in 32 bits, because tract has numbers of its own kind for 64-bit sizes, which its Range confuses.
+    /// Positions are 32-bit, because tract uses a symbolic type for 64-bit sizes that its Range does not support.
     fn mask(&mut self) {
         let g = &mut self.g;
         g.add("Shape", &["input_ids"], "new.shape", vec![]);
@@ -121,7 +121,7 @@ impl Gpt2<'_> {
         g.add("Where", &["visible", "float.0", "float.lowest"], "mask", vec![]);
     }
 
-    /// [B, T, C].
+    /// Token plus position embedding, [B, T, C].
     fn embedding(&mut self) -> String {
         let token = self.g.add("Gather", &["wte.weight", "input_ids"], "wte", vec![]);
         let position = self.g.add("Gather", &["wpe.weight", "position_ids"], "wpe", vec![]);
@@ -168,7 +168,7 @@ impl Gpt2<'_> {
             let apart = self.g.add("Reshape", &[&part, "shape.heads"], &format!("{part}.apart"), vec![]);
             self.g.add("Transpose", &[&apart], &format!("{part}.heads"), permuted(&[0, 2, 1, 3]))
         });
-        // [B, NH, S, HS].
+        // Keys and values with the cache prepended, [B, NH, S, HS].
         let [k, v] = [("key", k), ("value", v)].map(|(what, new)| {
             let past = format!("past_key_values.{i}.{what}");
             self.g.add("Concat", &[&past, &new], &format!("present.{i}.{what}"), int("axis", 2))
@@ -191,8 +191,8 @@ impl Gpt2<'_> {
         self.linear(&format!("{name}.c_proj"), &x, true)
     }
 
-    /// ½x·(1 + tanh(√(2/π)·x·(1 + 0.044715·x²))): spelled out, because the operator is only in the opset of 2023; runtimes
-    /// know this form and fuse it.
+    /// ½x·(1 + tanh(√(2/π)·x·(1 + 0.044715·x²))), built from basic operators: the Gelu operator exists only since opset
+    /// 20 (2023), and runtimes recognise and fuse this form.
     fn gelu(&mut self, at: &str, x: &str) -> String {
         let name = |what: &str| format!("{at}.{what}");
         let g = &mut self.g;
@@ -207,7 +207,8 @@ impl Gpt2<'_> {
         g.add("Mul", &[&half, &tanh], at, vec![])
     }
 
-    /// logits [B, T, V]: a matrix product with the transposed [V, C], so that a tied head is the token embedding itself.
+    /// logits [B, T, V]: a matrix product with the transposed [V, C], so that a tied head can use the token embedding
+    /// itself.
     fn head(&mut self, x: &str) {
         let head = if self.config.tied_head { "wte.weight" } else { "lm_head.weight" };
         let x = self.layer_norm("ln_f", x);

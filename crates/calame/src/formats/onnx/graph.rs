@@ -1,4 +1,4 @@
-//! A graph in the making: nodes, and the small numbers that they need.
+//! Builds a graph: its nodes and the constants they use.
 
 use super::proto::{
     AttributeProto, DimensionProto, FLOAT, INT32, INT64, NodeProto, TensorProto, TensorShapeProto, TensorTypeProto,
@@ -8,13 +8,13 @@ use super::proto::{
 /// A dimension of an input or output.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Dim<'a> {
-    /// Always this.
+    /// The same size in every call.
     Fixed(usize),
-    /// As the caller likes, the same wherever it has this name.
+    /// A size chosen by the caller; equal names mean equal sizes.
     Free(&'a str),
 }
 
-/// Nodes in the order in which they run, and constants.
+/// Nodes in execution order, and constants.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     pub nodes: Vec<NodeProto>,
@@ -22,7 +22,7 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Adds a node with one output and gives the output's name, which is the node's too.
+    /// Adds a node with one output and returns the output's name, which is also the node's.
     pub fn add(&mut self, op: &str, inputs: &[&str], output: &str, settings: Vec<AttributeProto>) -> String {
         self.add_several(op, inputs, output, &[output], settings);
         output.to_owned()
@@ -47,22 +47,22 @@ impl Graph {
         });
     }
 
-    /// A float that nodes may use by this name.
+    /// Adds a float constant under this name.
     pub fn float(&mut self, name: &str, x: f32) {
         self.constant(name, FLOAT, &[], x.to_le_bytes().to_vec());
     }
 
-    /// A whole number that nodes may use by this name.
+    /// Adds a 64-bit integer constant under this name.
     pub fn int(&mut self, name: &str, x: i64) {
         self.constant(name, INT64, &[], x.to_le_bytes().to_vec());
     }
 
-    /// A whole number of 32 bits that nodes may use by this name.
+    /// Adds a 32-bit integer constant under this name.
     pub fn int32(&mut self, name: &str, x: i32) {
         self.constant(name, INT32, &[], x.to_le_bytes().to_vec());
     }
 
-    /// A list of whole numbers that nodes may use by this name.
+    /// Adds a constant list of 64-bit integers under this name.
     pub fn ints(&mut self, name: &str, xs: &[i64]) {
         self.constant(name, INT64, &[xs.len() as i64], xs.iter().flat_map(|x| x.to_le_bytes()).collect());
     }
@@ -78,7 +78,7 @@ impl Graph {
     }
 }
 
-/// An input or output.
+/// Declares an input or output of the graph.
 pub(super) fn value(name: &str, elem_type: i32, dims: &[Dim<'_>]) -> ValueInfoProto {
     let dim = dims
         .iter()

@@ -1,8 +1,8 @@
-//! ONNX: a model as a graph of standard operators, with a cache of keys and values as inputs and outputs.
+//! ONNX: the model as a graph of standard operators, with a cache of keys and values as inputs and outputs.
 //!
-//! `model.onnx` is the graph, `model.onnx.data` beside it the weights (a Protocol Buffers message holds 2 GiB at most, so a
-//! large model has to be cut in two; all are, so that there is one kind of export). The inputs and outputs are those of
-//! Hugging Face's exports, so that what runs these runs ours:
+//! `model.onnx` contains the graph and `model.onnx.data` the weights. A Protocol Buffers message is limited to 2 GiB,
+//! so the weights of a large model need a separate file; every export has one, so that there is only one kind. Inputs
+//! and outputs are those of Hugging Face's exports, so that programs that run those can run ours:
 //!
 //! | name | shape | type |
 //! | --- | --- | --- |
@@ -13,8 +13,8 @@
 //! | `logits` | [B, T, V] | f32 |
 //! | `present.{i}.key`, `.value` | [B, NH, P + T, HS], the next call's past | f32 |
 //!
-//! Positions are an input, because with padding on the left they do not follow from P. The graph sees to the causal mask.
-//! What ONNX has no field for stands in the metadata under `calame.`.
+//! Positions are an input, because with padding on the left they cannot be derived from P. The graph applies the causal
+//! mask itself. Properties that ONNX has no field for are stored in the metadata under `calame.`.
 
 mod file;
 mod gpt2;
@@ -37,26 +37,26 @@ use crate::tokenizer::Tokenizer;
 pub use self::file::OnnxFile;
 
 const GRAPH: &str = "model.onnx";
-/// Elements that are compared at a time.
+/// Elements compared at a time: 4 MB per side.
 const PIECE: usize = 1 << 20;
 
-/// What [`verify_onnx`] compared.
+/// Number of nodes and weights that [`verify_onnx`] compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OnnxCheck {
-    /// Operations of the graph.
+    /// Number of operators in the graph.
     pub n_nodes: usize,
-    /// Parameters, a tied head counted once.
+    /// Number of parameters; a tied head counts once.
     pub n_parameters: usize,
 }
 
-/// Writes a model as ONNX, weight by weight: `model.onnx`, `model.onnx.data`, and the config.json and tokenizer files that
-/// runtimes with a tokenizer look for.
+/// Writes a model as ONNX, weight by weight: `model.onnx`, `model.onnx.data`, and the config.json and tokenizer files
+/// that runtimes with a tokenizer expect.
 ///
-/// At most one parameter is in memory at a time, two copies of a linear one. What stood at `folder` stands until the new one
-/// is complete.
+/// At most one parameter is in memory at a time, or two copies of a linear one. An existing folder stays intact until
+/// the new one is complete.
 ///
 /// # Errors
-/// What the system says, with the file's name; what is wrong with the model's tensors.
+/// Returns the system's error with the file's name, or what is wrong with the model's tensors.
 pub fn write_onnx(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
     model.check_absent_biases()?;
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
@@ -68,13 +68,13 @@ pub fn write_onnx(folder: &Path, model: &ModelFile) -> Result<(), CheckpointErro
     })
 }
 
-/// Reads an export back: the graph is the one that belongs to the model, and every weight has the model's bits.
+/// Reads an export back and checks that the graph matches the model and that every weight is equal bit for bit.
 ///
-/// The graph is not run: it depends on the model's shape alone, and `golden/` has two programs that run it, by onnxruntime and
-/// by tract, and compare it with the model.
+/// The graph is not run: it depends only on the model's shape. Two programs in `golden/` run it with onnxruntime and
+/// tract and compare the results with the model.
 ///
 /// # Errors
-/// The first difference, with the file's name; as [`OnnxFile::open`] and [`ModelFile::read`].
+/// Returns the first difference, with the file's name; otherwise as [`OnnxFile::open`] and [`ModelFile::read`].
 pub fn verify_onnx(folder: &Path, model: &ModelFile) -> Result<OnnxCheck, CheckpointError> {
     let path = folder.join(GRAPH);
     let file = OnnxFile::open(&path)?;
@@ -84,7 +84,7 @@ pub fn verify_onnx(folder: &Path, model: &ModelFile) -> Result<OnnxCheck, Checkp
     if (&found.graph, &found.metadata_props) != (&expected.graph, &expected.metadata_props) {
         return Err(CheckpointError::damaged(&path, "its graph is not that of the model"));
     }
-    // The graph is the expected one, so its initializers come in this order.
+    // The graph equals the expected one, so its initializers are in this order.
     for (index, weight) in weights::layout(&config).iter().enumerate() {
         let tensor = weight.read(model)?;
         let mut piece = vec![0.0; PIECE.min(tensor.len())];
@@ -102,7 +102,7 @@ pub fn verify_onnx(folder: &Path, model: &ModelFile) -> Result<OnnxCheck, Checkp
     Ok(OnnxCheck { n_nodes: expected.graph.map_or(0, |graph| graph.node.len()), n_parameters: config.n_parameters() })
 }
 
-/// The whole graph file.
+/// The message of the whole graph file.
 fn model_proto(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> ModelProto {
     let initializers = weights::layout(config).iter().map(weights::Weight::initializer).collect();
     ModelProto {
@@ -115,7 +115,7 @@ fn model_proto(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> Model
     }
 }
 
-/// What neither the graph nor the shapes of its weights say.
+/// Properties that neither the graph nor the shapes of its weights contain.
 fn metadata(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> Vec<StringStringEntryProto> {
     let init = match config.init {
         Init::Pytorch => "pytorch",

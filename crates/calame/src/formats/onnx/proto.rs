@@ -1,33 +1,33 @@
-//! The part of ONNX's file format that a GPT-2 needs, as Protocol Buffers messages.
+//! The part of ONNX's file format that GPT-2 needs, as Protocol Buffers messages.
 //!
-//! Field numbers and values are those of `onnx.proto` of the ONNX specification, which promises never to change them; fields
-//! that are not declared here are passed over. Declared by hand, because the generated types need a compiler of `.proto`
-//! files or a crate of some hundred types.
+//! Field numbers and values are those of `onnx.proto` in the ONNX specification, which guarantees their stability. Fields
+//! not declared here are ignored. The messages are declared by hand, because generating them requires a `.proto` compiler or
+//! a crate with several hundred types.
 
 use prost::Message;
 
-/// The version of the format that goes with [`OPSET`].
+/// The format version that corresponds to [`OPSET`].
 pub(super) const IR_VERSION: i64 = 8;
-/// The version of the operators: the first that has LayerNormalization.
+/// The operator set version: the first one with LayerNormalization.
 pub(super) const OPSET: i64 = 17;
 
-/// `TensorProto.DataType`: 32-bit floats.
+/// `TensorProto.DataType` of 32-bit floats.
 pub(super) const FLOAT: i32 = 1;
-/// `TensorProto.DataType`: 32-bit whole numbers.
+/// `TensorProto.DataType` of 32-bit integers.
 pub(super) const INT32: i32 = 6;
-/// `TensorProto.DataType`: 64-bit whole numbers.
+/// `TensorProto.DataType` of 64-bit integers.
 pub(super) const INT64: i32 = 7;
-/// `TensorProto.DataType`: truth values.
+/// `TensorProto.DataType` of one-byte booleans.
 pub(super) const BOOL: i32 = 9;
-/// `TensorProto.DataLocation`: in a file of its own.
+/// `TensorProto.DataLocation` of data in a separate file.
 pub(super) const EXTERNAL: i32 = 1;
 
-/// `AttributeProto.AttributeType` of a float, a whole number, several of them.
+/// `AttributeProto.AttributeType` of a float, an integer, a list of integers.
 const ATTRIBUTE_FLOAT: i32 = 1;
 const ATTRIBUTE_INT: i32 = 2;
 const ATTRIBUTE_INTS: i32 = 7;
 
-/// A whole file.
+/// The message of a whole `.onnx` file.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelProto {
     #[prost(int64, tag = "1")]
@@ -44,7 +44,7 @@ pub(super) struct ModelProto {
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// Which version of the operators the nodes are of; the standard operators' domain is the empty name.
+/// Version of an operator set; the domain of the standard operators is the empty string.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct OperatorSetIdProto {
     #[prost(string, tag = "1")]
@@ -75,7 +75,7 @@ pub(super) struct GraphProto {
     pub output: Vec<ValueInfoProto>,
 }
 
-/// One operation.
+/// An operator with its inputs, outputs and attributes.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct NodeProto {
     #[prost(string, repeated, tag = "1")]
@@ -90,7 +90,7 @@ pub(super) struct NodeProto {
     pub attribute: Vec<AttributeProto>,
 }
 
-/// One setting of an operation.
+/// An attribute of an operator.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct AttributeProto {
     #[prost(string, tag = "1")]
@@ -120,7 +120,7 @@ impl AttributeProto {
     }
 }
 
-/// Numbers that the graph has from the start: here, or in another file.
+/// A constant tensor, stored in the graph or in another file.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TensorProto {
     #[prost(int64, repeated, packed = "false", tag = "1")]
@@ -129,17 +129,17 @@ pub(super) struct TensorProto {
     pub data_type: i32,
     #[prost(string, tag = "8")]
     pub name: String,
-    /// Little-endian, row-major.
+    /// The elements, little-endian and row-major.
     #[prost(bytes = "vec", optional, tag = "9")]
     pub raw_data: Option<Vec<u8>>,
-    /// `location`, `offset` and `length`, as texts.
+    /// `location`, `offset` and `length`, as strings.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
     #[prost(int32, optional, tag = "14")]
     pub data_location: Option<i32>,
 }
 
-/// The name, type and dimensions of an input or output.
+/// Name, type and dimensions of an input or output.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ValueInfoProto {
     #[prost(string, tag = "1")]
@@ -154,7 +154,7 @@ pub(super) struct TypeProto {
     pub tensor_type: Option<TensorTypeProto>,
 }
 
-/// `TypeProto.Tensor`.
+/// `TypeProto.Tensor`: element type and shape.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TensorTypeProto {
     #[prost(int32, tag = "1")]
@@ -169,7 +169,7 @@ pub(super) struct TensorShapeProto {
     pub dim: Vec<DimensionProto>,
 }
 
-/// `TensorShapeProto.Dimension`: a number or the name of one.
+/// `TensorShapeProto.Dimension`: a number or a symbolic name.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct DimensionProto {
     #[prost(int64, optional, tag = "1")]

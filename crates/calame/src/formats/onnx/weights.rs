@@ -1,4 +1,4 @@
-//! The weights of an exported model: one file beside the graph, which says where in it each one stands.
+//! The weights of an exported model: one file next to the graph, which records the offset of each weight.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -13,23 +13,23 @@ use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
 use crate::tensor::{Alloc, Tensor};
 
-/// The file's name.
+/// File name of the weights, referenced by the graph.
 pub(super) const DATA: &str = "model.onnx.data";
-/// Weights of at least this many bytes start where a memory map can, which is what runtimes bring them in by.
+/// Weights of at least this many bytes are aligned for memory maps, which runtimes use to load them.
 const ALIGNED_FROM: u64 = 1 << 20;
-/// Places of memory maps on every system are multiples of this.
+/// Memory maps can start at a multiple of this on every system.
 const ALIGNMENT: u64 = 64 << 10;
 
-/// A parameter as the file of weights has it: f32, little-endian.
+/// A parameter in the weight file: f32, little-endian.
 pub(super) struct Weight {
     pub name: ParamName,
-    /// Linear weights are [in, out], the transpose of ours.
+    /// Dimensions in the file; linear weights are [in, out], the transpose of ours.
     pub dims: Vec<usize>,
     transposed: bool,
     offset: u64,
 }
 
-/// Where each parameter of a model stands.
+/// The position of each parameter of a model.
 pub(super) fn layout(config: &ModelConfig) -> Vec<Weight> {
     let mut end = 0u64;
     let place = |(name, mut dims): (ParamName, Vec<usize>)| {
@@ -46,7 +46,7 @@ pub(super) fn layout(config: &ModelConfig) -> Vec<Weight> {
 }
 
 impl Weight {
-    /// Its entry in the graph.
+    /// The weight's entry in the graph.
     pub fn initializer(&self) -> TensorProto {
         let bytes = 4 * self.dims.iter().product::<usize>();
         let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
@@ -64,7 +64,7 @@ impl Weight {
         }
     }
 
-    /// Reads it from a model, in the file's layout.
+    /// Reads the weight from a model, in the file's layout.
     pub fn read(&self, model: &ModelFile) -> Result<Tensor, CheckpointError> {
         let zeros = |reversed: bool| match (self.dims.as_slice(), reversed) {
             (&[rows, cols], false) => Alloc::on_host().zeros([rows, cols]),
@@ -82,7 +82,7 @@ impl Weight {
     }
 }
 
-/// Writes the weights one by one.
+/// Writes all weights, one at a time.
 pub(super) fn write(path: &Path, weights: &[Weight], model: &ModelFile) -> Result<(), CheckpointError> {
     let mut file = File::create(path).map_err(CheckpointError::io("create", path))?;
     for weight in weights {

@@ -1,4 +1,4 @@
-//! Reading files of tensors in the safetensors format, by position.
+//! Reads safetensors files by position.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,17 +9,17 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use crate::files::PositionedFile;
 use crate::formats::CheckpointError;
 
-// Elements of f32 are read as they are in memory.
+// Elements of f32 are read without conversion.
 const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
 
-/// A header of the largest model here has some 100 kB.
+/// Maximum size of a header in bytes; that of the largest supported model has about 100 kB.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
-/// An open file of tensors whose header has been checked against the file's size.
+/// An open file of tensors whose header has been checked against its size.
 #[derive(Debug)]
 pub(crate) struct TensorFile {
     file: PositionedFile,
-    /// Where the tensors' bytes begin.
+    /// Byte offset of the tensor data.
     start: u64,
     header: Metadata,
 }
@@ -44,23 +44,23 @@ impl TensorFile {
             .map_err(|e| CheckpointError::damaged(path, format!("its header is no safetensors header ({e})")))?;
         let (start, data) = (8 + header_bytes, header.data_len() as u64);
         if start.checked_add(data) != Some(file_bytes) {
-            let reason = format!("the header speaks of {data} bytes of tensors, {} are there", file_bytes - start);
+            let reason = format!("the header describes {data} bytes of tensors, the file has {}", file_bytes - start);
             return Err(CheckpointError::damaged(path, reason));
         }
         Ok(TensorFile { file, start, header })
     }
 
-    /// Every tensor's key and what the header says of it.
+    /// All tensors of the header, by key.
     pub fn tensors(&self) -> HashMap<String, &TensorInfo> {
         self.header.tensors()
     }
 
-    /// A value of the header's own metadata.
+    /// A value of the header's metadata.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Reads the tensor `key`, rounded to f32, over all of `out`.
+    /// Reads the tensor `key`, converted to f32, into `out`, overwriting it.
     pub fn read(&self, key: &str, out: &mut [f32]) -> Result<(), CheckpointError> {
         let path = self.file.path();
         let info = self.header.info(key).ok_or_else(|| CheckpointError::damaged(path, format!("no {key}")))?;

@@ -1,4 +1,4 @@
-//! Weights in safetensors: one file, or several with an index.
+//! Reads weights in safetensors: one file, or several with an index.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -13,30 +13,30 @@ use crate::formats::json::read_json;
 use crate::formats::source::{StoredTensor, TensorSource};
 use crate::quant::NumberFormat;
 
-/// More files than any model of the family is cut into.
+/// Maximum number of files; no model of the family is divided into more.
 const MAX_FILES: usize = 1000;
 
-/// The part of `….index.json` that matters: which file holds which key.
+/// The relevant part of `….index.json`: the file that contains each key.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Tensors of one or several safetensors files.
+/// The tensors of one or several safetensors files.
 pub(in crate::formats) struct SafetensorsFiles {
     files: Vec<TensorFile>,
     tensors: Vec<StoredTensor>,
-    /// The file of each tensor.
+    /// Index of the file of each tensor.
     file_of: Vec<usize>,
 }
 
 impl SafetensorsFiles {
-    /// A file that stands for itself.
+    /// Opens a single file.
     pub fn one(path: &Path) -> Result<SafetensorsFiles, CheckpointError> {
         SafetensorsFiles::of(vec![TensorFile::open(path)?], |_, _| true)
     }
 
-    /// The files that an index names; keys that it does not give to a file are passed over there.
+    /// Opens the files that an index lists; a file's keys that the index does not assign to it are ignored.
     pub fn sharded(index: &Path) -> Result<SafetensorsFiles, CheckpointError> {
         let map = read_index(index)?;
         let mut names: Vec<&String> = map.values().collect();

@@ -1,4 +1,4 @@
-//! Writing files of tensors in the safetensors format, one tensor in memory at a time.
+//! Writes safetensors files, with one tensor in memory at a time.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,27 +14,27 @@ use crate::formats::CheckpointError;
 use crate::formats::transpose::transpose;
 use crate::tensor::Tensor;
 
-// Elements are written as they are in memory.
+// Elements are written without conversion.
 const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
 
-/// Bytes that are collected before they are written.
+/// Bytes buffered before each write: large enough that system calls cost little next to the disk.
 const BUFFER_BYTES: usize = 1 << 20;
-/// The tensors' bytes begin at a multiple of this.
+/// The tensor data starts at a multiple of this.
 const ALIGNMENT: usize = 8;
 
-/// The elements of a tensor, produced when the tensor is written.
+/// Produces the elements of a tensor when it is written.
 type Elements<'a> = Box<dyn Fn() -> Result<Cow<'a, [f32]>, CheckpointError> + 'a>;
 
 /// A tensor to be written as f32.
 pub(crate) struct Entry<'a> {
     key: String,
-    /// As the file has it.
+    /// Dimensions in the file.
     shape: Vec<usize>,
     elements: Elements<'a>,
 }
 
 impl<'a> Entry<'a> {
-    /// A tensor in this machine's memory; of a matrix the transpose if `transposed`.
+    /// A tensor in host memory, or the transpose of a matrix if `transposed`.
     pub fn of(key: String, tensor: &'a Tensor, transposed: bool) -> Entry<'a> {
         let shape = file_shape(tensor.dims(), transposed);
         let elements = move || {
@@ -44,7 +44,7 @@ impl<'a> Entry<'a> {
         Entry { key, shape, elements: Box::new(elements) }
     }
 
-    /// A tensor of a device, whose elements are copied from there when they are written.
+    /// A tensor on a device; its elements are copied to the host when it is written.
     pub fn on(dev: &'a Device, key: String, tensor: &'a Tensor) -> Entry<'a> {
         let elements = move || Ok(dev.host_elements(tensor));
         Entry { key, shape: tensor.dims().to_vec(), elements: Box::new(elements) }
@@ -55,7 +55,7 @@ impl<'a> Entry<'a> {
         Entry { key, shape: vec![len], elements: Box::new(move || Ok(Cow::Owned(vec![0.0; len]))) }
     }
 
-    /// A tensor of this shape that `read` produces when it is written; of a matrix the transpose if `transposed`.
+    /// A tensor of this shape that `read` produces when it is written, or the transpose of a matrix if `transposed`.
     pub fn read(
         key: String,
         shape: &[usize],
@@ -84,14 +84,14 @@ fn file_shape(shape: &[usize], transposed: bool) -> Vec<usize> {
     shape
 }
 
-/// The transpose of a matrix with rows of `row_len`.
+/// The transpose of a matrix with rows of `row_len` elements.
 fn transposed_elements(elements: &[f32], row_len: usize) -> Cow<'static, [f32]> {
     let mut transposed = vec![0.0; elements.len()];
     transpose(elements, row_len, &mut transposed);
     Cow::Owned(transposed)
 }
 
-/// Writes a file of tensors, in the order of their keys, where it is to remain; it is complete but not synced.
+/// Writes a file of tensors in key order, at its final path. The file is complete but not synced.
 pub(crate) fn write_tensors<'a>(
     path: &Path,
     entries: impl Iterator<Item = Entry<'a>>,
@@ -121,7 +121,7 @@ fn write_to<'a>(
     Ok(())
 }
 
-/// The length of the header in 8 bytes, and the header, filled up with spaces.
+/// The header's length in 8 bytes, followed by the header, padded with spaces.
 fn header(entries: &[Entry<'_>], metadata: &[(&str, &str)]) -> io::Result<Vec<u8>> {
     let metadata: HashMap<String, String> =
         metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -140,10 +140,10 @@ fn header(entries: &[Entry<'_>], metadata: &[(&str, &str)]) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
-/// Writes one tensor under a name, for another program to read.
+/// Writes a single tensor, for use by another program.
 ///
 /// # Errors
-/// If the system refuses; a file that existed before is intact then.
+/// If the system refuses; an existing file is intact in that case.
 pub fn write_tensor(path: &Path, name: &str, tensor: &Tensor) -> Result<(), CheckpointError> {
     let entry = Entry::of(name.to_owned(), tensor, false);
     replace_file(path, |file| write_to(file, path, std::iter::once(entry), &[]))
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::tensor::Alloc;
 
-    /// The crate's own writer, which holds the whole file in memory, is the reference.
+    /// The reference is the crate's own writer, which holds the whole file in memory.
     #[test]
     fn a_file_has_the_bytes_that_the_crate_writes() {
         let folder = tempfile::tempdir().unwrap();
@@ -168,7 +168,7 @@ mod tests {
             tensor.host_mut().fill(-0.5);
             Ok(tensor)
         };
-        // Not in the order of their keys.
+        // Deliberately not in key order.
         let entries = [
             Entry::of("h.10.w".to_owned(), &matrix, true),
             Entry::zeros("h.2.bias".to_owned(), 3),

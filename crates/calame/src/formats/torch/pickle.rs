@@ -1,25 +1,25 @@
-//! Pickles read as data: numbers, strings, containers, and the few names by which PyTorch describes tensors.
+//! Reads pickles as data: numbers, strings, containers, and the few names with which PyTorch describes tensors.
 //!
-//! A pickle is a program for a small machine that may call any Python function. Here the machine has no functions: the
-//! names below are kept as they stand with their arguments, every other name is an error, and nothing is ever run. What
-//! is built takes memory in proportion to the pickle's bytes, because an instruction makes at most one value and
-//! containers are referred to, not copied.
+//! A pickle is a program for a small stack machine that may call any Python function. This machine has no functions:
+//! the names below are stored together with their arguments, any other name is an error, and nothing is ever executed.
+//! Memory is proportional to the size of the pickle, because an instruction creates at most one value and containers
+//! are referenced, not copied.
 //! Source of the instructions: CPython's `Lib/pickletools.py`, protocols 2 to 5.
 
 use std::collections::HashMap;
 
 use super::read::TorchDtype;
 
-/// What a pickle may name.
+/// The names that a pickle may refer to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Known {
-    /// `collections.OrderedDict`: called, it is an empty dict.
+    /// `collections.OrderedDict`; a call creates an empty dict.
     OrderedDict,
-    /// `torch._utils._rebuild_tensor_v2`
+    /// The function `torch._utils._rebuild_tensor_v2`, which creates a view of a storage.
     Tensor,
-    /// `torch._utils._rebuild_parameter`
+    /// The function `torch._utils._rebuild_parameter`, which wraps a tensor.
     Parameter,
-    /// `torch.FloatStorage` and the like.
+    /// A storage type such as `torch.FloatStorage`.
     Storage(TorchDtype),
 }
 
@@ -44,89 +44,89 @@ impl Known {
     }
 }
 
-/// A value; containers are numbers of what `Pickle` holds.
+/// A value; containers are indices into a `Pickle`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value<'a> {
     None,
     Bool(bool),
     Int(i64),
-    /// A whole number beyond 64 bits: two's complement, least byte first.
+    /// An integer beyond 64 bits: two's complement, least significant byte first.
     Long(&'a [u8]),
     Float(f64),
     Str(&'a str),
     Bytes,
-    /// A list or a set.
+    /// A list or set.
     List(usize),
     Tuple(usize),
-    /// A dict or an `OrderedDict`.
+    /// A dict or `OrderedDict`.
     Dict(usize),
     Known(Known),
-    /// A call that was not made: its name, and its arguments' tuple.
+    /// A call that was not executed: the function's name and the tuple of its arguments.
     Call(Known, usize),
-    /// Something outside the pickle, such as a storage.
+    /// A reference to something outside the pickle, such as a storage.
     Persistent(usize),
 }
 
-/// What a pickle describes.
+/// The contents of a pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
     pub root: Value<'a>,
-    /// The pickle's own bytes; more may follow them.
+    /// Size of the pickle in bytes; more data may follow it.
     pub n_bytes: usize,
-    /// Numbers of the sequences that stand for things outside, in the pickle's order.
+    /// Indices of the sequences that identify outside objects, in order.
     pub persistent: Vec<usize>,
     sequences: Vec<Vec<Value<'a>>>,
     dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
 }
 
-/// Why a pickle was not read.
+/// Why a pickle was rejected.
 #[derive(Debug)]
 pub(super) enum PickleError {
-    /// It names what this machine does not have.
+    /// It refers to a name that is not allowed.
     Refused(String),
-    /// It breaks off or is none.
+    /// It is truncated or not a pickle.
     Damaged { at: usize, reason: String },
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads the pickle that `bytes` begin with.
+    /// Reads the pickle at the start of `bytes`.
     pub fn read(bytes: &'a [u8]) -> Result<Pickle<'a>, PickleError> {
         let mut machine = Machine::new(bytes);
         machine.run().map_err(|trouble| match trouble {
-            Trouble::Name(name) => PickleError::Refused(name),
-            Trouble::Reason(reason) => PickleError::Damaged { at: machine.instruction, reason },
+            Rejection::Name(name) => PickleError::Refused(name),
+            Rejection::Reason(reason) => PickleError::Damaged { at: machine.instruction, reason },
         })
     }
 
-    /// The items of a list or a tuple; the arguments of a call; what identifies something outside.
+    /// The items of a list or tuple, the arguments of a call, or the identity of an outside object.
     pub fn items(&self, sequence: usize) -> &[Value<'a>] {
         &self.sequences[sequence]
     }
 
-    /// The entries of a dict in the order in which they were set; a key may stand there twice, the later one holds.
+    /// The entries of a dict in the order in which they were set. A key may occur twice; the later one is valid.
     pub fn entries(&self, dict: usize) -> &[(Value<'a>, Value<'a>)] {
         &self.dicts[dict]
     }
 }
 
-enum Trouble {
+enum Rejection {
     Name(String),
     Reason(String),
 }
 
-type Outcome<T = ()> = Result<T, Trouble>;
+type Outcome<T = ()> = Result<T, Rejection>;
 
 fn wrong<T>(reason: impl Into<String>) -> Outcome<T> {
-    Err(Trouble::Reason(reason.into()))
+    Err(Rejection::Reason(reason.into()))
 }
 
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where the present instruction stands.
+    /// Position of the current instruction.
     instruction: usize,
     stack: Vec<Value<'a>>,
-    /// Heights of the stack, below which nothing is taken until the mark is.
+    /// Stack heights; values below the last mark are not accessible until it is removed.
     marks: Vec<usize>,
     memo: HashMap<usize, Value<'a>>,
     sequences: Vec<Vec<Value<'a>>>,
@@ -195,7 +195,7 @@ impl<'a> Machine<'a> {
                 let top = self.top()?;
                 self.push(top)
             }
-            // A frame only says how many bytes may be read ahead.
+            // A frame only announces how many bytes can be read ahead.
             0x95 => self.length(8).map(drop),
             _ => wrong(format!("instruction {code:#04x} has no place in a file of tensors")),
         }
@@ -206,7 +206,7 @@ impl<'a> Machine<'a> {
     fn take(&mut self, n: usize) -> Outcome<&'a [u8]> {
         let rest = &self.bytes[self.at..];
         let Some(taken) = rest.get(..n) else {
-            return wrong(format!("it breaks off: {n} bytes expected, {} are there", rest.len()));
+            return wrong(format!("it is truncated: {n} bytes expected, {} found", rest.len()));
         };
         self.at += n;
         Ok(taken)
@@ -218,7 +218,7 @@ impl<'a> Machine<'a> {
         Ok(bytes.iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte)))
     }
 
-    /// A length, which is at most that of what follows.
+    /// Reads a length, which must not exceed the remaining bytes.
     fn length(&mut self, width: usize) -> Outcome<usize> {
         let (n, rest) = (self.unsigned(width)?, self.bytes.len() - self.at);
         match usize::try_from(n) {
@@ -266,7 +266,7 @@ impl<'a> Machine<'a> {
     fn pop_to_mark(&mut self) -> Outcome<Vec<Value<'a>>> {
         match self.marks.pop() {
             Some(height) => Ok(self.stack.split_off(height)),
-            None => wrong("it goes back to a mark where there is none"),
+            None => wrong("it refers to a mark that does not exist"),
         }
     }
 
@@ -386,7 +386,7 @@ impl<'a> Machine<'a> {
         match code {
             b'c' | 0x93 => {
                 let (module, name) = if code == b'c' { (self.line()?, self.line()?) } else { self.two_strings()? };
-                let known = Known::of(module, name).ok_or_else(|| Trouble::Name(format!("{module}.{name}")))?;
+                let known = Known::of(module, name).ok_or_else(|| Rejection::Name(format!("{module}.{name}")))?;
                 self.push(Value::Known(known))
             }
             b'Q' => match self.pop()? {
@@ -398,11 +398,11 @@ impl<'a> Machine<'a> {
             },
             b'b' => {
                 self.pop()?;
-                // What is set are attributes beside the entries: a state_dict's `_metadata`.
+                // The state consists of attributes besides the entries, such as a state_dict's `_metadata`.
                 match self.top()? {
                     Value::Dict(_) => Ok(()),
                     Value::Known(known) | Value::Call(known, _) => {
-                        Err(Trouble::Name(format!("__setstate__ of {}", known.name())))
+                        Err(Rejection::Name(format!("__setstate__ of {}", known.name())))
                     }
                     _ => wrong("it sets attributes of what has none"),
                 }
@@ -430,10 +430,10 @@ impl<'a> Machine<'a> {
                 self.dicts.push(Vec::new());
                 self.push(Value::Dict(self.dicts.len() - 1))
             }
-            // Copied arguments could be many times the pickle's bytes; PyTorch sets the entries one by one.
+            // Copied arguments could exceed the pickle's size many times; PyTorch sets the entries one by one.
             Known::OrderedDict => wrong("an OrderedDict made with arguments"),
             Known::Tensor | Known::Parameter => self.push(Value::Call(known, arguments)),
-            Known::Storage(_) => Err(Trouble::Name(known.name().to_owned())),
+            Known::Storage(_) => Err(Rejection::Name(known.name().to_owned())),
         }
     }
 
@@ -446,7 +446,7 @@ impl<'a> Machine<'a> {
         if matches!(code, b'h' | b'j') {
             return match self.memo.get(&place) {
                 Some(value) => self.push(*value),
-                None => wrong(format!("it recalls value {place}, which was not kept")),
+                None => wrong(format!("it recalls value {place}, which was not stored")),
             };
         }
         let top = self.top()?;

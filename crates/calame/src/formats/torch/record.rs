@@ -1,4 +1,4 @@
-//! What a model's state_dict cannot tell, in an entry of its own that PyTorch passes over.
+//! Properties of a model that its state_dict does not contain, stored in a separate entry that PyTorch ignores.
 
 use std::path::Path;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::formats::CheckpointError;
 use crate::model::ModelConfig;
 
-/// The entry's name in the archive's folder.
+/// Name of the entry in the archive's folder.
 pub(super) const ENTRY: &str = "calame.json";
 
-/// The number of heads, dropout, how weights are drawn, whose tokenizer: `calame.json` in a file of PyTorch's.
+/// The entry `calame.json` of a PyTorch file: number of heads, dropout, initialisation, tokenizer hash.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::formats) struct Record {
-    /// Of the program that wrote the file.
+    /// Version of the program that wrote the file.
     version: String,
     pub config: ModelConfig,
-    /// [`Tokenizer::hash`](crate::tokenizer::Tokenizer::hash) of the model's tokenizer, if it has one.
+    /// Hash of the model's tokenizer, if it has one; see [`Tokenizer::hash`](crate::tokenizer::Tokenizer::hash).
     pub tokenizer_sha256: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl Record {
         serde_json::to_vec(self).expect("strings and numbers only")
     }
 
-    /// Reads the record of the file at `path`, and checks that a model can have its shape.
+    /// Reads the record of the file at `path` and checks that its shape is valid.
     pub fn read(path: &Path, json: &[u8]) -> Result<Record, CheckpointError> {
         let wrong = |source| CheckpointError::Json { path: path.to_owned(), what: ENTRY, source };
         let record: Record = serde_json::from_slice(json).map_err(wrong)?;

@@ -1,4 +1,4 @@
-//! PyTorch's files as a source of tensors.
+//! PyTorch files as a source of tensors.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use crate::formats::CheckpointError;
 use crate::formats::source::{StoredTensor, TensorSource};
 use crate::quant::NumberFormat;
 
-/// The float tensors of a PyTorch file; masks and counters of whole numbers or booleans are none of the model's.
+/// The float tensors of a PyTorch file. Masks and counters of integers or booleans are not part of the model and are
+/// left out.
 pub(in crate::formats) struct TorchSource {
     file: TorchFile,
     tensors: Vec<StoredTensor>,
@@ -29,7 +30,7 @@ impl TorchSource {
         Ok(TorchSource { file, tensors })
     }
 
-    /// Whether the head is the token embedding: the two share a storage.
+    /// Whether the two tensors share a storage, as a tied head and the token embedding do.
     pub fn shares(&self, a: usize, b: usize) -> bool {
         let place = |i: usize| {
             let t = &self.file.tensors()[i];
@@ -38,7 +39,7 @@ impl TorchSource {
         place(a) == place(b)
     }
 
-    /// What calame wrote beside the tensors; whether the head is tied is compared with them.
+    /// The record that calame stores with the tensors, after checking that its tied head agrees with them.
     pub fn record(&self, path: &Path) -> Result<Option<Record>, CheckpointError> {
         let Some(json) = self.file.record() else { return Ok(None) };
         let record = Record::read(path, json)?;
@@ -48,14 +49,15 @@ impl TorchSource {
             return Err(CheckpointError::Config {
                 path: path.to_owned(),
                 key: "tied_head in calame.json",
-                found: "true, and out_head.weight is not tok_emb.weight".to_owned(),
-                expected: "what the tensors are: save them with torch.save, which leaves calame.json out".to_owned(),
+                found: "true, but out_head.weight is not tok_emb.weight".to_owned(),
+                expected: "the value that the tensors have: save them with torch.save, which drops calame.json"
+                    .to_owned(),
             });
         }
         Ok(Some(record))
     }
 
-    /// nanoGPT's settings of the model, or others that stand beside the weights.
+    /// The model settings of nanoGPT or similar ones stored with the weights.
     pub fn model_args(&self) -> Option<&PlainValue> {
         let value = |key: &str| self.file.values().iter().find(|(k, _)| k == key).map(|(_, value)| value);
         value("model_args").or_else(|| value("config"))

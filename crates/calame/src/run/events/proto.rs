@@ -1,112 +1,112 @@
 //! The part of TensorFlow's event format that scalars and texts need, as Protocol Buffers messages.
 //!
 //! Field numbers are those of `event.proto`, `summary.proto`, `tensor.proto` and `tensor_shape.proto` in
-//! tensorflow/core/framework and tensorflow/core/util; fields that are not declared here are passed over. Declared by hand,
-//! as ONNX's are (checkpoint/onnx/proto.rs).
+//! tensorflow/core/framework and tensorflow/core/util. Fields not declared here are ignored. The messages are declared
+//! by hand, like those of ONNX.
 
 use prost::{Message, Oneof};
 
-/// `DataType.DT_STRING`.
+/// The value `DT_STRING` of `DataType`.
 pub(super) const STRING: i32 = 7;
-/// `DataClass.DATA_CLASS_TENSOR`.
+/// The value `DATA_CLASS_TENSOR` of `DataClass`.
 pub(super) const TENSOR: i32 = 2;
-/// `SessionLog.SessionStatus.START`: events of this step and later ones, written before, are void.
+/// `SessionLog.SessionStatus.START`: invalidates earlier events of this step and later ones.
 pub(super) const START: i32 = 1;
 
-/// One record of an event file.
+/// A record of an event file.
 #[derive(Clone, PartialEq, Message)]
 pub struct Event {
-    /// Seconds since 1970.
+    /// Time of the event in seconds since 1970.
     #[prost(double, tag = "1")]
     pub wall_time: f64,
-    /// The step.
+    /// Training step of the event, from 0.
     #[prost(int64, tag = "2")]
     pub step: i64,
-    /// What it tells.
+    /// The contents of the event.
     #[prost(oneof = "What", tags = "3, 5, 7")]
     pub what: Option<What>,
 }
 
-/// What an event tells.
+/// The contents of an event.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum What {
-    /// The first record of a file: the format's version.
+    /// The version of the format; always the first record of a file.
     #[prost(string, tag = "3")]
     FileVersion(String),
-    /// Values.
+    /// Values measured at a step.
     #[prost(message, tag = "5")]
     Summary(Summary),
-    /// A start or an end.
+    /// The start or end of a program.
     #[prost(message, tag = "7")]
     SessionLog(SessionLog),
 }
 
-/// Values of one step.
+/// Values measured at one step.
 #[derive(Clone, PartialEq, Message)]
 pub struct Summary {
-    /// One for each tag.
+    /// The values, one per tag.
     #[prost(message, repeated, tag = "1")]
     pub value: Vec<Value>,
 }
 
-/// `Summary.Value`.
+/// `Summary.Value`: a named number or text.
 #[derive(Clone, PartialEq, Message)]
 pub struct Value {
-    /// What it is called.
+    /// Name under which TensorBoard shows the value.
     #[prost(string, tag = "1")]
     pub tag: String,
-    /// A number.
+    /// The value if it is a number.
     #[prost(float, optional, tag = "2")]
     pub simple_value: Option<f32>,
-    /// A text.
+    /// The value if it is a text.
     #[prost(message, optional, tag = "8")]
     pub tensor: Option<TensorProto>,
-    /// Which of TensorBoard's plugins shows it, where it is no number.
+    /// The plugin that shows the value, if it is not a number.
     #[prost(message, optional, tag = "9")]
     pub metadata: Option<SummaryMetadata>,
 }
 
-/// How a value is shown.
+/// How TensorBoard shows a value.
 #[derive(Clone, PartialEq, Message)]
 pub struct SummaryMetadata {
-    /// By which plugin.
+    /// The plugin that shows it.
     #[prost(message, optional, tag = "1")]
     pub plugin_data: Option<PluginData>,
-    /// Of which kind the value is.
+    /// The class of the value, such as [`TENSOR`].
     #[prost(int32, tag = "4")]
     pub data_class: i32,
 }
 
-/// `SummaryMetadata.PluginData`.
+/// `SummaryMetadata.PluginData`: identifies a plugin.
 #[derive(Clone, PartialEq, Message)]
 pub struct PluginData {
-    /// The plugin.
+    /// Name of the plugin, such as `text`.
     #[prost(string, tag = "1")]
     pub plugin_name: String,
 }
 
-/// A tensor; of no dimensions where none are given.
+/// A tensor; it has no dimensions unless some are given.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
-    /// Of which type its elements are.
+    /// Type of the elements, such as [`STRING`].
     #[prost(int32, tag = "1")]
     pub dtype: i32,
-    /// Its dimensions.
+    /// Dimensions of the tensor.
     #[prost(message, optional, tag = "2")]
     pub tensor_shape: Option<TensorShapeProto>,
-    /// Its elements, if they are texts.
+    /// The elements, if they are strings.
     #[prost(bytes = "vec", repeated, tag = "8")]
     pub string_val: Vec<Vec<u8>>,
 }
 
-/// Dimensions: none of ours has any.
+/// Dimensions of a tensor; empty for all tensors written here.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {}
 
-/// A start or an end of a program that writes events.
+/// The start or end of a program that writes events.
 #[derive(Clone, PartialEq, Message)]
 pub struct SessionLog {
-    /// Which.
+    /// Whether it is a start or an end, such as [`START`].
     #[prost(int32, tag = "1")]
     pub status: i32,
 }

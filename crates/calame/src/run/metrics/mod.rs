@@ -1,7 +1,7 @@
-//! What a run measured: `metrics.jsonl`, one JSON object a line.
+//! The measurements of a run: `metrics.jsonl`, with one JSON object per line.
 //!
-//! The file is written while the run goes on and must survive being killed at any byte:
-//! each record is one write of one line, so at worst the last line is torn, and readers drop it.
+//! The file is written during the run and must survive a kill at any byte. Each record is written as one line in a
+//! single call, so at worst the last line is truncated, and readers drop it.
 
 mod error;
 mod read;

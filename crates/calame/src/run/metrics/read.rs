@@ -1,4 +1,4 @@
-//! Reading a metrics file, line by line.
+//! Reads a metrics file line by line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -8,13 +8,13 @@ use super::error::{MAX_LINE_BYTES, MetricsError};
 use super::record::Record;
 use crate::files::FileError;
 
-/// Reads all records of a metrics file, in the order they were written.
+/// Reads all records of a metrics file, in the order in which they were written.
 ///
-/// A last line without its line break that is not a record, as a killed run leaves it, is dropped.
+/// An incomplete last line without a line break, as left by a killed run, is dropped.
 ///
 /// # Errors
 ///
-/// The file cannot be read, or any other line is not a record (with the file and the line's number).
+/// If the file cannot be read, or any other line is not a record; the error contains file and line number.
 pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
     let mut records = Vec::new();
     for_each_line(path, |record, _| records.push(record))?;
@@ -42,7 +42,7 @@ pub(super) fn for_each_line(path: &Path, mut visit: impl FnMut(Record, &[u8])) -
         }
         match serde_json::from_slice(&bytes) {
             Ok(record) => visit(record, &bytes),
-            // Only the last line can lack its line break: the run was killed while it wrote it.
+            // Only the last line can lack a line break: the run was killed while writing it.
             Err(_) if !ended => break,
             Err(source) => {
                 let path = path.to_path_buf();

@@ -1,105 +1,106 @@
-//! One line of a run's metrics.
+//! A line of a run's metrics.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// One line of `metrics.jsonl`.
+/// A record: one line of `metrics.jsonl`.
 ///
 /// Steps count from 0 over the whole run, epochs from 1.
-/// `n_tokens_seen` counts the input tokens of all training steps so far, the record's own step included.
-/// A loss that is not finite is stored as `null` and read back as NaN.
+/// `n_tokens_seen` counts the input tokens of all training steps so far, including the record's own step.
+/// A non-finite loss is stored as `null` and read back as NaN.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Record {
-    /// One optimizer update.
+    /// A completed optimizer step.
     Step {
-        /// The step, from 0.
+        /// Step number, from 0.
         step: u64,
-        /// The epoch, from 1.
+        /// Epoch number, from 1.
         epoch: u64,
-        /// Mean loss of the step's tokens, in nats.
+        /// Mean loss of the step, in nats per token.
         #[serde(deserialize_with = "null_as_nan")]
         loss: f32,
-        /// Learning rate of this update.
+        /// Learning rate of the step.
         lr: f64,
-        /// Norm of the whole gradient before clipping; absent where the optimizer took it layer by layer.
+        /// Norm of the whole gradient before clipping; absent if the optimizer updated layer by layer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         grad_norm: Option<f32>,
-        /// Input tokens trained on so far.
+        /// Number of input tokens trained on so far.
         n_tokens_seen: u64,
-        /// Seconds that the step took.
+        /// Duration of the step in seconds.
         step_seconds: f64,
-        /// Tokens of the step divided by its seconds.
+        /// Tokens of the step divided by its duration.
         tokens_per_second: f64,
     },
-    /// Losses over some batches of each split, dropout off.
+    /// Losses over some batches of each split, without dropout.
     Evaluation {
-        /// The step after which it was taken.
+        /// The step after which it was made, from 0.
         step: u64,
-        /// The epoch, from 1.
+        /// Epoch number, from 1.
         epoch: u64,
-        /// Loss over training batches, in nats a token.
+        /// Loss over training batches, in nats per token.
         #[serde(deserialize_with = "null_as_nan")]
         train_loss: f32,
-        /// Loss over validation batches, in nats a token.
+        /// Loss over validation batches, in nats per token.
         #[serde(deserialize_with = "null_as_nan")]
         val_loss: f32,
-        /// Input tokens trained on so far.
+        /// Number of input tokens trained on so far.
         n_tokens_seen: u64,
-        /// Seconds that the evaluation took.
+        /// Duration of the evaluation in seconds.
         seconds: f64,
     },
-    /// A text that the model wrote at the end of an epoch.
+    /// A text that the model generated at the end of an epoch.
     Sample {
-        /// The last step of the epoch.
+        /// The last step of the epoch, from 0.
         step: u64,
-        /// The epoch, from 1.
+        /// Epoch number, from 1.
         epoch: u64,
-        /// What the model was given.
+        /// The prompt that the model continued.
         prompt: String,
-        /// The prompt and what the model added.
+        /// The prompt with the generated text.
         text: String,
     },
-    /// How much of the last sample stands word for word in the training text; see [`memorisation`](crate::run::memorisation).
+    /// How much of the last sample is copied from the training text; see [`memorisation`](crate::run::memorisation).
     Memorisation {
-        /// The last step.
+        /// The last step of the run, from 0.
         step: u64,
-        /// The last epoch.
+        /// The last epoch of the run, from 1.
         epoch: u64,
-        /// Tokens that the model added to the prompt.
+        /// Number of tokens that the model generated.
         n_tokens: usize,
-        /// Those of them that lie in a copied run.
+        /// Number of generated tokens that are part of a copied run.
         n_copied: usize,
-        /// Tokens of the longest copied passage, the prompt's included.
+        /// Number of tokens in the longest copied passage, including those of the prompt.
         longest: usize,
-        /// That passage.
+        /// Text of the longest copied passage.
         passage: String,
     },
-    /// The run has done all its epochs.
+    /// The run has completed its last epoch.
     End {
-        /// The last step.
+        /// The last step of the run, from 0.
         step: u64,
-        /// The last epoch.
+        /// The last epoch of the run, from 1.
         epoch: u64,
-        /// Input tokens trained on in all.
+        /// Total number of input tokens trained on.
         n_tokens_seen: u64,
-        /// Seconds that the program ran which brought the run to its end: since its start, or its last resume.
+        /// Running time in seconds of the program that completed the run, since its start or last resume.
         total_seconds: f64,
-        /// The step whose evaluation was the best, where the run's model is the one that it was made of.
+        /// The step of the best evaluation, if the run's model is the best one rather than the last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         best_step: Option<u64>,
-        /// Its validation loss, in nats a token.
+        /// Validation loss of the best evaluation, in nats per token.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         best_val_loss: Option<f32>,
     },
-    /// A step that went bad.
-    Trouble {
-        /// The step, from 0.
+    /// A failed step, stored as `"event": "trouble"`.
+    #[serde(rename = "trouble")]
+    StepFault {
+        /// Step number, from 0.
         step: u64,
-        /// The epoch, from 1.
+        /// Epoch number, from 1.
         epoch: u64,
-        /// What was wrong with it.
+        /// Why the step failed, as a sentence without a full stop.
         what: String,
-        /// What was done about it.
+        /// What was done about it, as a phrase.
         remedy: String,
     },
 }
@@ -111,7 +112,7 @@ impl Record {
             Self::Step { step, .. }
             | Self::Evaluation { step, .. }
             | Self::Sample { step, .. }
-            | Self::Trouble { step, .. }
+            | Self::StepFault { step, .. }
             | Self::Memorisation { step, .. }
             | Self::End { step, .. } => step,
         }
@@ -123,24 +124,24 @@ impl Record {
             Self::Step { epoch, .. }
             | Self::Evaluation { epoch, .. }
             | Self::Sample { epoch, .. }
-            | Self::Trouble { epoch, .. }
+            | Self::StepFault { epoch, .. }
             | Self::Memorisation { epoch, .. }
             | Self::End { epoch, .. } => epoch,
         }
     }
 
-    /// Input tokens trained on when the record was written; a sample and what is found in it do not say.
+    /// Number of input tokens trained on when the record was written; `None` for samples and their memorisation.
     pub fn n_tokens_seen(&self) -> Option<u64> {
         match *self {
             Self::Step { n_tokens_seen, .. }
             | Self::Evaluation { n_tokens_seen, .. }
             | Self::End { n_tokens_seen, .. } => Some(n_tokens_seen),
-            Self::Sample { .. } | Self::Memorisation { .. } | Self::Trouble { .. } => None,
+            Self::Sample { .. } | Self::Memorisation { .. } | Self::StepFault { .. } => None,
         }
     }
 }
 
-/// serde_json writes a float that is not finite as `null`; a loss that was there but not finite reads as NaN.
+/// serde_json writes a non-finite float as `null`; a loss that was stored as `null` is read as NaN.
 fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
     Ok(Option::<f32>::deserialize(deserializer)?.unwrap_or(f32::NAN))
 }

@@ -1,4 +1,4 @@
-//! Metrics that are written, killed, damaged and resumed.
+//! Tests of metrics that are written, killed, damaged and resumed.
 
 use std::path::{Path, PathBuf};
 
@@ -134,7 +134,7 @@ fn a_last_line_torn_at_any_byte_is_dropped() {
     let first = whole.iter().position(|b| *b == b'\n').expect("a line") + 1;
     for end in first..whole.len() {
         std::fs::write(&path, &whole[..end]).expect("torn");
-        // With all but its line break the record is whole.
+        // Without its line break the record is complete.
         let expected = 1 + usize::from(end == whole.len() - 1);
         assert_eq!(read(&path).expect("read").len(), expected, "cut at {end}");
     }

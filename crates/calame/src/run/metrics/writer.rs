@@ -1,4 +1,4 @@
-//! Writing a run's metrics, also after a kill.
+//! Writes a run's metrics, including after a kill.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -12,7 +12,7 @@ use crate::train::Progress;
 
 /// Appends records to a run's `metrics.jsonl`.
 ///
-/// Each record is on its way to the disk when [`write`](Self::write) returns; nothing is held back in memory.
+/// Each record has been passed to the system when [`write`](Self::write) returns; nothing is buffered.
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
@@ -26,7 +26,7 @@ impl MetricsWriter {
     ///
     /// # Errors
     ///
-    /// The file is there already, or cannot be made.
+    /// If the file already exists or cannot be created.
     pub fn create(path: &Path) -> Result<Self, MetricsError> {
         match OpenOptions::new().append(true).create_new(true).open(path) {
             Ok(file) => Ok(Self::over(path, file, 0)),
@@ -37,17 +37,17 @@ impl MetricsWriter {
         }
     }
 
-    /// Goes on with the metrics of a run that continues from `progress`.
+    /// Continues the metrics of a run that resumes from `progress`.
     ///
-    /// Records of later steps, and a torn last line, were left by a run that was killed after its last
-    /// checkpoint: they are dropped, since those steps are done again; so are the evaluation and the sample of
-    /// the last step itself where they were not settled when the checkpoint was written.
-    /// The lines before them are kept byte for byte; the file is replaced in one rename, so that a kill at any
-    /// moment leaves the old file or the new one. Where there is no file yet, one is begun.
+    /// Records of later steps and a truncated last line, left by a run that was killed after its last checkpoint, are
+    /// dropped, since those steps are repeated. So are the evaluation and sample of the last step if they were not
+    /// complete when the checkpoint was written. The remaining lines are unchanged. The file is replaced by a rename,
+    /// so that a kill leaves either the old or the new file. If there is no file, a new one is started.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, replaced or opened, or it holds a line that is not a record; it is then unchanged.
+    /// If the file cannot be read, replaced or opened, or contains a line that is not a record; it is unchanged in that
+    /// case.
     pub fn open_at_step(path: &Path, progress: &Progress) -> Result<Self, MetricsError> {
         let old_bytes = match path.metadata() {
             Ok(metadata) => metadata.len(),
@@ -56,7 +56,7 @@ impl MetricsWriter {
         };
         let mut kept = Vec::new();
         for_each_line(path, |record, line| {
-            // What follows the last step is done again where it was not settled.
+            // What follows the last step is repeated if it was not complete.
             let again = !progress.settled && record.step().checked_add(1) == Some(progress.n_steps);
             if record.step() < progress.n_steps && (!again || matches!(record, Record::Step { .. })) {
                 kept.extend_from_slice(line);
@@ -64,7 +64,7 @@ impl MetricsWriter {
             }
         })?;
         let file_bytes = kept.len() as u64;
-        // Lines are only ever dropped, or given the line break they lack: the same length is the same file.
+        // Lines are only removed, or given a missing line break, so the same length means the same file.
         if file_bytes != old_bytes {
             replace_bytes(path, &kept)?;
         }
@@ -76,19 +76,19 @@ impl MetricsWriter {
         Self { path: path.to_path_buf(), file, line: Vec::new(), file_bytes }
     }
 
-    /// Appends one record as one line.
+    /// Appends a record as one line.
     ///
     /// # Errors
     ///
-    /// The line could not be written whole; the file is then cut back to the records before it.
+    /// If the line could not be written completely; the file is then truncated to the records before it.
     pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, record)
             .map_err(|source| FileError::new("write a record to", &self.path)(source.into()))?;
         self.line.push(b'\n');
         if let Err(source) = self.file.write_all(&self.line) {
-            // Half a line left by a full disk would join the next one and spoil the file for readers.
-            // Should the cut fail too, the first error is the one to tell.
+            // Half a line, left by a full disk, would join the next one and spoil the file. If truncating fails too,
+            // the first error is the one to report.
             let _ = self.file.set_len(self.file_bytes);
             return Err(FileError::new("write a record to", &self.path)(source).into());
         }
@@ -96,11 +96,11 @@ impl MetricsWriter {
         Ok(())
     }
 
-    /// Waits until everything written has reached the disk; called where a checkpoint is.
+    /// Waits until everything has reached the disk; called together with a checkpoint.
     ///
     /// # Errors
     ///
-    /// The system could not write it.
+    /// If the system cannot write the data.
     pub fn sync(&self) -> Result<(), MetricsError> {
         Ok(self.file.sync_data().map_err(FileError::new("sync", &self.path))?)
     }

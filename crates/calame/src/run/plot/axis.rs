@@ -1,19 +1,19 @@
 //! Axes with ticks at round values.
 //!
-//! plotters' own ticks know neither whole epochs nor counts with a unit, and would give the two x axes of the
-//! figure ticks of their own choice.
+//! plotters' own ticks support neither whole epochs nor counts with a unit, and would choose the ticks of the figure's
+//! two x axes independently.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-/// An axis of the figure: its range, where its ticks stand and how they are labelled.
+/// An axis of the figure: its range, the positions of its ticks and their labels.
 #[derive(Clone)]
 pub(super) struct Axis {
     range: Range<f64>,
     pub(super) ticks: Vec<f64>,
     step: f64,
-    /// Whether it counts tokens.
+    /// Whether the axis counts tokens.
     is_count: bool,
 }
 
@@ -23,7 +23,7 @@ impl Axis {
     pub(super) fn new(range: Range<f64>, n_ticks: u32, min_step: f64) -> Self {
         let rough = ((range.end - range.start) / f64::from(n_ticks)).max(min_step);
         let power = 10f64.powf(rough.log10().floor());
-        // The power of ten may come out a rounding error too small.
+        // The logarithm may be slightly too small because of rounding.
         let nice = [1.0, 2.0, 5.0, 10.0].map(|m| m * power);
         let is_enough = |step: &f64| *step >= rough * (1.0 - 1e-9);
         let step = nice.into_iter().find(is_enough).unwrap_or(nice[3]);
@@ -36,12 +36,12 @@ impl Axis {
         Self { range, ticks, step, is_count: false }
     }
 
-    /// The same, for a number of tokens.
+    /// An axis from 0 to a number of tokens.
     pub(super) fn counting(end: f64) -> Self {
         Self { is_count: true, ..Self::new(0.0..end, 10, 1.0) }
     }
 
-    /// As many decimals as the step needs.
+    /// A label with as many decimals as the tick distance needs.
     fn decimal_label(&self, value: f64) -> String {
         if value.abs() >= 1e6 {
             return format!("{value:.0e}");
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_stand_at_round_values_within_the_axis() {
+    fn ticks_are_at_round_values_within_the_axis() {
         let epochs = Axis::new(0.0..10.2, 11, 1.0);
         let expected: Vec<f64> = (0..=10).map(f64::from).collect();
         assert_eq!(epochs.ticks, expected);

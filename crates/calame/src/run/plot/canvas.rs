@@ -1,11 +1,11 @@
-//! A drawing surface that plotters draws on once and that is written as PDF, SVG and PNG.
+//! A drawing surface for plotters that can be written as PDF, SVG and PNG.
 //!
-//! No maintained crate writes PDF with a second x axis that agrees with the first, and the program must work where no font
-//! is installed, so plotters draws on a backend of our own.
+//! No maintained crate writes PDF with a second x axis that agrees with the first (kuva 0.6 rounds it by itself), and
+//! the program must work without installed fonts, so plotters draws on a backend of our own.
 //!
-//! plotters' own backends for vector and raster measure text differently and need a font on the machine or in
-//! the viewer. Here text becomes outlines of the embedded DejaVu Sans as it is drawn, so that the three files
-//! show the same figure on any machine.
+//! plotters' own vector and raster backends measure text differently and need a font on the machine or in the viewer.
+//! Here text is drawn as outlines of the embedded DejaVu Sans, so that the three files show the same figure on any
+//! machine.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -19,12 +19,12 @@ use plotters_backend::{
 use tiny_skia::{Color, FillRule, LineJoin, Paint, Path, PathBuilder, PathSegment, Pixmap, Stroke, Transform};
 use ttf_parser::{Face, GlyphId};
 
-/// Canvas units in an inch: a tenth of a typographic point, because plotters places everything on whole units.
+/// Canvas units per inch. A unit is a tenth of a typographic point, because plotters uses integer coordinates.
 pub(super) const UNITS_PER_INCH: u32 = 720;
 
 type Drawn = Result<(), DrawingErrorKind<Infallible>>;
 
-/// What was drawn, in order, in canvas units from the upper left corner.
+/// The drawn shapes in order, in canvas units from the upper left corner.
 pub(super) struct Canvas {
     size: (u32, u32),
     face: Face<'static>,
@@ -33,7 +33,7 @@ pub(super) struct Canvas {
 
 struct Shape {
     path: Path,
-    /// Width of the line, or none for a filled shape.
+    /// Width of the line; `None` for a filled shape.
     stroke_width: Option<u32>,
     rgb: [u8; 3],
 }
@@ -45,12 +45,12 @@ impl Canvas {
         Self { size, face, shapes: Vec::new() }
     }
 
-    /// Adds a shape; a path of less than two points, of which there is nothing to draw, is left out.
+    /// Adds a shape; a path of less than two points is skipped.
     fn push(&mut self, path: PathBuilder, stroke_width: Option<u32>, color: BackendColor) -> Drawn {
         if color.alpha > 0.0
             && let Some(path) = path.finish()
         {
-            // The page is white and shapes do not lie over each other, so a translucent colour has an opaque equal.
+            // The page is white and shapes do not overlap, so a translucent colour equals an opaque one.
             let blend = |c: u8| (f64::from(c) * color.alpha + 255.0 * (1.0 - color.alpha)) as u8;
             let (r, g, b) = color.rgb;
             self.shapes.push(Shape { path, stroke_width, rgb: [blend(r), blend(g), blend(b)] });
@@ -64,7 +64,7 @@ impl Canvas {
     }
 
     fn glyphs(&self, text: &str) -> impl Iterator<Item = GlyphId> {
-        // Glyph 0 is the font's box for a character that it lacks.
+        // Glyph 0 is the font's box for missing characters.
         text.chars().map(|c| self.face.glyph_index(c).unwrap_or(GlyphId(0)))
     }
 
@@ -72,9 +72,9 @@ impl Canvas {
         self.glyphs(text).map(|g| self.advance(g, em)).sum()
     }
 
-    /// Height of capitals and digits, by which text is centred.
+    /// Height of capitals and digits, used to centre text vertically.
     fn capital_height(&self, em: f32) -> f32 {
-        // The font's own field for it is empty.
+        // The font's own field for this height is empty.
         let capital = self.face.glyph_index('H');
         let bounds = capital.and_then(|glyph| self.face.glyph_bounding_box(glyph));
         let units = bounds.map_or(0, |bounds| bounds.y_max);
@@ -82,7 +82,7 @@ impl Canvas {
     }
 }
 
-// For a borrowed canvas, because plotters keeps the backend it is given and the drawing is wanted back.
+// Implemented for a borrowed canvas, because plotters consumes the backend and the drawing is needed afterwards.
 impl DrawingBackend for &mut Canvas {
     type ErrorType = Infallible;
 
@@ -162,7 +162,7 @@ impl DrawingBackend for &mut Canvas {
             quarter_turns,
         };
         for glyph in self.glyphs(text) {
-            // A glyph without an outline, such as the space, only moves the pen.
+            // A glyph without an outline, such as the space, only advances the pen.
             self.face.outline_glyph(glyph, &mut outlines);
             outlines.pen.0 += self.advance(glyph, em);
         }
@@ -183,7 +183,7 @@ impl DrawingBackend for &mut Canvas {
 fn polyline(points: impl IntoIterator<Item = BackendCoord>, closed: bool) -> PathBuilder {
     let mut path = PathBuilder::new();
     for (x, y) in points {
-        // The builder takes a line without a start for a start.
+        // The builder turns a line without a start into a start.
         if path.is_empty() {
             path.move_to(x as f32, y as f32);
         } else {
@@ -196,13 +196,13 @@ fn polyline(points: impl IntoIterator<Item = BackendCoord>, closed: bool) -> Pat
     path
 }
 
-/// Collects glyph outlines, from font units with y upwards to canvas units with y downwards.
+/// Collects glyph outlines, converting from font units (y upwards) to canvas units (y downwards).
 struct Outlines {
     path: PathBuilder,
     pen: (f32, f32),
     scale: f32,
     origin: (f32, f32),
-    /// Clockwise, about the origin.
+    /// Clockwise quarter turns about the origin.
     quarter_turns: u8,
 }
 
@@ -215,7 +215,7 @@ impl Outlines {
             2 => (-x, -y),
             _ => (y, -x),
         };
-        // A hundredth of a point is finer than any printer, and short numbers keep the files small.
+        // A hundredth of a point is finer than any printer's resolution, and short numbers keep the files small.
         let tenth = |v: f32| (v * 10.0).round() / 10.0;
         (tenth(self.origin.0 + x), tenth(self.origin.1 + y))
     }
@@ -248,7 +248,7 @@ impl ttf_parser::OutlineBuilder for Outlines {
 }
 
 impl Canvas {
-    /// The figure as SVG; it names no font.
+    /// The figure as SVG, which refers to no font.
     pub(super) fn to_svg(&self, title: &str) -> String {
         let (width, height) = self.size;
         let inches = |units: u32| f64::from(units) / f64::from(UNITS_PER_INCH);
@@ -307,11 +307,11 @@ impl Canvas {
         pdf.finish()
     }
 
-    /// The figure as PNG, `pixels_per_inch` dense.
+    /// The figure as PNG with a resolution of `pixels_per_inch`.
     ///
     /// # Errors
     ///
-    /// What the encoder says; it writes to memory and has nothing to fail on but memory itself.
+    /// Returns the encoder's error; writing to memory can only fail for lack of memory.
     pub(super) fn to_png(&self, pixels_per_inch: u32) -> Result<Vec<u8>, String> {
         let pixels = |units: u32| units * pixels_per_inch / UNITS_PER_INCH;
         let mut pixmap =
@@ -365,7 +365,7 @@ fn pdf_path(content: &mut Content, path: &Path) {
                 at = p;
             }
             PathSegment::QuadTo(c, p) => {
-                // PDF has cubic curves only; these are the same curve's two control points.
+                // PDF only has cubic curves; these are the control points of the same curve.
                 let toward = |a: f32, c: f32| a + (c - a) * 2.0 / 3.0;
                 content.cubic_to(toward(at.x, c.x), toward(at.y, c.y), toward(p.x, c.x), toward(p.y, c.y), p.x, p.y);
                 at = p;
@@ -388,7 +388,7 @@ fn escape_xml(text: &str) -> String {
         match c {
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
-            // XML has no way to write these.
+            // XML cannot represent these characters.
             c if c.is_control() => escaped.push(' '),
             c => escaped.push(c),
         }

@@ -1,4 +1,4 @@
-//! The curves of several runs in one figure: a colour for each run, training solid, validation dash-dotted.
+//! Draws the curves of several runs in one figure: a colour per run, training solid, validation dash-dotted.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::run::metrics::Record;
 
 /// Width and height of the figure in inches.
 const INCHES: (u32, u32) = (8, 4);
-/// Colours that differ for most eyes, on white; a ninth run has the first one again.
+/// Distinguishable colours on white; a ninth run has the first one again.
 const COLORS: [RGBColor; 8] = [
     RGBColor(0x1f, 0x77, 0xb4),
     RGBColor(0xd9, 0x5f, 0x02),
@@ -27,27 +27,28 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(0x6b, 0x6b, 0x6b),
 ];
 const GRAY: RGBColor = RGBColor(0x50, 0x50, 0x50);
-/// A longer name loses its beginning: runs differ in their ends.
+/// Maximum length of a name; the beginning of a longer one is cut, since runs usually differ at the end.
 const MAX_NAME_CHARS: usize = 26;
 
 const SAMPLE_WIDTH: i32 = 230;
 const LINE_HEIGHT: i32 = 130;
 const PADDING: i32 = 60;
 
-/// A run in the figure.
+/// A run in the figure: its name and its metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct ComparedRun<'a> {
-    /// As the legend calls it.
+    /// The name in the legend.
     pub name: &'a str,
-    /// Its metrics.
+    /// The records of the run's metrics.
     pub records: &'a [Record],
 }
 
-/// Draws the losses of several runs over the tokens that they have seen, and writes the figure to `path` in the format that
-/// its ending names: `.svg`, `.png` or `.pdf`. The file is written beside its place and renamed.
+/// Draws the losses of several runs over their tokens and writes the figure to `path`, in the format of its extension:
+/// `.svg`, `.png` or `.pdf`. The file is replaced atomically.
 ///
 /// # Errors
-/// Another ending; no run; a run without an evaluation, or without a finite loss; a file that cannot be written.
+/// If the extension is another one, there is no run, a run has no evaluation or no finite loss, or the file cannot be
+/// written.
 pub fn compare(runs: &[ComparedRun<'_>], path: &Path) -> Result<(), PlotError> {
     let curves: Vec<(String, Curves)> = runs
         .iter()
@@ -63,7 +64,7 @@ pub fn compare(runs: &[ComparedRun<'_>], path: &Path) -> Result<(), PlotError> {
     write_canvas(&canvas, "Losses of several runs", path)
 }
 
-/// A name as the legend has room for.
+/// A name shortened for the legend.
 fn shown(name: &str) -> String {
     let n_chars = name.chars().count();
     if n_chars <= MAX_NAME_CHARS {
@@ -72,12 +73,12 @@ fn shown(name: &str) -> String {
     std::iter::once('…').chain(name.chars().skip(n_chars - MAX_NAME_CHARS + 1)).collect()
 }
 
-/// Lowest and highest finite loss of all, with a margin.
+/// An axis from the lowest to the highest finite loss of all runs, with a margin.
 fn loss_axis(curves: &[(String, Curves)]) -> Axis {
     let low = curves.iter().map(|(_, c)| c.losses.0).fold(f64::INFINITY, f64::min);
     let high = curves.iter().map(|(_, c)| c.losses.1).fold(f64::NEG_INFINITY, f64::max);
     let margin = match (high - low) / 20.0 {
-        // All losses are the same: an axis must have a length, however large they are.
+        // If all losses are equal, the axis must still have a length, whatever their magnitude.
         0.0 => high.abs() / 20.0 + 0.1,
         margin => margin,
     };
@@ -115,9 +116,9 @@ fn paint(root: &Area<'_>, curves: &[(String, Curves)]) -> Drawn {
     legend.paint(root)
 }
 
-/// Names to the right of the plot: no curve can run beneath them.
+/// The legend, to the right of the plot, where no curve can cross it.
 struct Legend {
-    /// Text, colour, whether dash-dotted.
+    /// Text and colour of each line, and whether it is dash-dotted.
     lines: Vec<(String, RGBColor, bool)>,
     text_width: i32,
 }
@@ -147,7 +148,7 @@ impl Legend {
         let left = width as i32 - self.width() - PADDING / 2;
         let n_runs = self.lines.len() - 2;
         for (i, (label, color, dashed)) in self.lines.iter().enumerate() {
-            // What the strokes mean stands a little apart from what the colours mean.
+            // The lines that explain the strokes are set apart from those that explain the colours.
             let gap = if i >= n_runs { LINE_HEIGHT / 2 } else { 0 };
             let y = 160 + LINE_HEIGHT * i as i32 + gap;
             let points = vec![(left, y), (left + SAMPLE_WIDTH, y)];

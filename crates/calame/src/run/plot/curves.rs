@@ -1,19 +1,19 @@
-//! What a run's figure shows, out of its records.
+//! Extracts a run's curves from its records.
 
 use super::axis::Axis;
 use super::error::PlotError;
 use crate::run::metrics::Record;
 
-/// What the figure shows, in tokens and nats.
+/// The data of a figure, in tokens and nats per token.
 #[derive(Debug)]
 pub(super) struct Curves {
     /// (tokens seen, loss) of each evaluation; the loss may be NaN.
     pub train: Vec<(f64, f64)>,
     pub val: Vec<(f64, f64)>,
-    /// Right end of the axes, a little beyond the tokens of the last record.
+    /// Right end of the axes, slightly more than the tokens of the last record.
     pub n_tokens: f64,
     pub tokens_per_epoch: Option<f64>,
-    /// Lowest and highest finite loss.
+    /// The lowest and highest finite loss.
     pub losses: (f64, f64),
 }
 
@@ -40,8 +40,8 @@ impl Curves {
         Ok(Self {
             train,
             val,
-            // A file may claim that nothing was seen yet; an axis must have a length. The bit more keeps the last
-            // point off the frame.
+            // A file may claim that no tokens were seen, but an axis must have a length. The margin separates the last
+            // point from the frame.
             n_tokens: n_tokens.unwrap_or(0).max(1) as f64 * 1.02,
             tokens_per_epoch: tokens_per_epoch(records),
             losses,
@@ -49,17 +49,17 @@ impl Curves {
     }
 }
 
-/// Where the legend begins, as a share of the axis from the left, and where it ends, as a share from below.
+/// Left edge of the legend as a share of the axis from the left, and its lower edge as a share from below.
 const LEGEND_LEFT: f64 = 0.65;
 const LEGEND_BOTTOM: f64 = 0.75;
 
 impl Curves {
-    /// The loss axis: a twentieth longer than the curves at both ends, and at the top as much longer as keeps the
-    /// legend off them.
+    /// The loss axis: a twentieth longer than the curves at both ends, and longer at the top if needed to separate the
+    /// legend from the curves.
     pub fn loss_axis(&self) -> Axis {
         let (low, high) = self.losses;
         let margin = match (high - low) / 20.0 {
-            // All losses are the same: an axis must have a length, however large they are.
+            // If all losses are equal, the axis must still have a length, whatever their magnitude.
             0.0 => high.abs() / 20.0 + 0.1,
             margin => margin,
         };
@@ -71,7 +71,7 @@ impl Curves {
     }
 }
 
-/// The highest finite loss from `left` on, counting the point where the curve enters; −∞ where there is none.
+/// The highest finite loss from `left` on, including the point at which the curve enters; −∞ if there is none.
 fn highest_from(points: &[(f64, f64)], left: f64) -> f64 {
     let entering = points.windows(2).filter_map(|pair| {
         let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
@@ -81,10 +81,9 @@ fn highest_from(points: &[(f64, f64)], left: f64) -> f64 {
     entering.chain(inside).filter(|loss| loss.is_finite()).fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// Tokens of one epoch, where the records tell them: every epoch has the same.
+/// Number of tokens per epoch, which is equal for all epochs, if the records determine it.
 ///
-/// The end of a run tells them, or an epoch whose last step is known to be its last because the next step is of
-/// the next epoch.
+/// It is known from the end of a run, or from an epoch whose last step is followed by a step of the next epoch.
 fn tokens_per_epoch(records: &[Record]) -> Option<f64> {
     let end = |record: &&Record| matches!(record, Record::End { .. });
     if let Some(end) = records.iter().rfind(end) {
@@ -127,13 +126,13 @@ mod tests {
     #[test]
     fn the_tokens_of_an_epoch_come_from_an_epoch_that_ended() {
         let mut records: Vec<Record> = (0..7).map(|i| step(i, i / 3 + 1)).collect();
-        // Three steps an epoch; the third epoch has only begun.
+        // Three steps per epoch; the third epoch has only started.
         assert_eq!(tokens_per_epoch(&records), Some(300.0));
         assert_eq!(tokens_per_epoch(&records[..6]), Some(300.0));
-        // Within the first epoch nobody knows.
+        // Unknown within the first epoch.
         assert_eq!(tokens_per_epoch(&records[..3]), None);
         assert_eq!(tokens_per_epoch(&[]), None);
-        // The last step of an epoch is not among the records: it may have gone on.
+        // The last step of the epoch is missing from the records, so it may have been longer.
         assert_eq!(tokens_per_epoch(&[step(0, 1), step(4, 2)]), None);
         records.truncate(6);
         records.push(Record::End {
@@ -145,7 +144,7 @@ mod tests {
             best_val_loss: None,
         });
         assert_eq!(tokens_per_epoch(&records[3..]), Some(300.0));
-        // The run was given more epochs and is within one of them.
+        // The run was extended by more epochs and is within one of them.
         records.push(step(9, 4));
         assert_eq!(tokens_per_epoch(&records), Some(300.0));
     }

@@ -1,49 +1,49 @@
-//! Why a figure cannot be drawn or written.
+//! Errors of drawing and writing figures.
 
 use std::path::PathBuf;
 
-/// Why there is no figure.
+/// Why a figure cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PlotError {
-    /// The records hold no evaluation.
+    /// The records contain no evaluation.
     #[error(
         "expected at least one evaluation to plot, found none among {n_records} records; \
          the run was stopped before its first one"
     )]
     NoEvaluation {
-        /// Records looked at.
+        /// Number of records read.
         n_records: usize,
     },
     /// All losses are NaN or infinite.
     #[error("expected a finite loss to plot, found none in {n_evaluations} evaluations; the run has diverged")]
     NoFiniteLoss {
-        /// Evaluations looked at.
+        /// Number of evaluations found.
         n_evaluations: usize,
     },
-    /// A figure of another kind was asked for.
+    /// The file's extension is not a supported format.
     #[error("{}: a figure ends in .svg, .png or .pdf", path.display())]
     Format {
-        /// The file.
+        /// Path of the requested file.
         path: PathBuf,
     },
-    /// A file could not be written; the one that existed before is intact.
+    /// A file could not be written; an existing one is intact.
     #[error("{}: cannot write it: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error that the system returned.
         source: std::io::Error,
     },
     /// The figure could not be laid out.
     #[error("the loss plot: cannot draw it: {reason}")]
     Drawing {
-        /// What the plotting library said.
+        /// The error message of the plotting library.
         reason: String,
     },
-    /// The picture could not be encoded.
+    /// The PNG image could not be encoded.
     #[error("loss-plot.png: cannot encode it: {reason}")]
     Png {
-        /// What the encoder said.
+        /// The error message of the encoder.
         reason: String,
     },
 }

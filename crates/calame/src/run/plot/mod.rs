@@ -1,8 +1,8 @@
-//! The figure of a run: losses over epochs, with the tokens seen on a second axis.
+//! Draws the losses of a run over epochs, with the tokens seen on a second axis.
 //!
-//! Five inches by three, as the report's and as chapter 5 of Raschka, *Build a Large Language Model (From
-//! Scratch)*, draws it. The book spaces its evaluations evenly over the epochs; here an evaluation stands where
-//! it was taken, at its tokens divided by the tokens of an epoch, so that both axes are true.
+//! The size is five by three inches, as in the report and in chapter 5 of Raschka, *Build a Large Language Model (From
+//! Scratch)*. The book spaces its evaluations evenly over the epochs; here each is at its true position, its tokens
+//! divided by the tokens per epoch, so that both axes are correct.
 
 mod axis;
 mod canvas;

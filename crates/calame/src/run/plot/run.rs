@@ -1,4 +1,4 @@
-//! The figure of one run.
+//! Draws the figure of one run.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::strokes::{Area, Drawn, FRAME_WIDTH, LABEL_EM, Piece, TICK_EM, paint_f
 use super::write::write_canvas;
 use crate::run::metrics::Record;
 
-/// Names of the files that [`draw`] writes.
+/// Names of the files written by [`draw`].
 pub const FILE_NAMES: [&str; 3] = ["loss-plot.pdf", "loss-plot.svg", "loss-plot.png"];
 
 /// Width and height of the figure in inches.
@@ -21,21 +21,21 @@ const INCHES: (u32, u32) = (5, 3);
 const TRAIN_COLOR: RGBColor = RGBColor(0x1f, 0x77, 0xb4);
 const VAL_COLOR: RGBColor = RGBColor(0xd9, 0x5f, 0x02);
 
-/// A longer title is cut: it would run out of the figure.
+/// Maximum length of a title; a longer one is cut, since it would exceed the figure.
 const MAX_TITLE_CHARS: usize = 60;
 
 /// Draws the losses of `records` and writes `loss-plot.pdf`, `loss-plot.svg` and `loss-plot.png` to `folder`.
 ///
-/// Training loss is a solid line, validation loss a dash-dotted one; where a loss is not finite the line has a
-/// gap, and a point with gaps on both sides is a dot. The tokens of an epoch are taken from the records; while
-/// no epoch has ended they are not known, and the figure then has tokens as its only x axis.
+/// Training loss is a solid line, validation loss a dash-dotted one. A non-finite loss leaves a gap, and a point
+/// between two gaps is a dot. The number of tokens per epoch comes from the records; until the first epoch has ended it
+/// is unknown, and tokens are the only x axis.
 ///
-/// Each file is replaced atomically: the one that exists stays intact until the new one is complete.
+/// Each file is replaced atomically: an existing one stays intact until the new one is complete.
 /// Returns the paths in the order of [`FILE_NAMES`].
 ///
 /// # Errors
 ///
-/// No evaluation, no finite loss, or a file that cannot be written.
+/// If there is no evaluation or no finite loss, or a file cannot be written.
 pub fn draw(records: &[Record], title: Option<&str>, folder: &Path) -> Result<[PathBuf; 3], PlotError> {
     let curves = Curves::from_records(records)?;
     let title = title.map(shorten);
@@ -57,7 +57,7 @@ fn shorten(title: &str) -> String {
     short
 }
 
-/// The drawing itself.
+/// Draws the figure on a new canvas.
 fn paint(curves: &Curves, title: Option<&str>) -> Result<Canvas, PlotError> {
     let mut canvas = Canvas::new((INCHES.0 * UNITS_PER_INCH, INCHES.1 * UNITS_PER_INCH));
     let root = (&mut canvas).into_drawing_area();
@@ -77,7 +77,7 @@ fn paint_chart(root: &Area<'_>, curves: &Curves, title: Option<&str>) -> Drawn {
     let (unit, below, name) = match curves.tokens_per_epoch {
         Some(unit) => {
             let n_epochs = curves.n_tokens / unit;
-            // Epochs are counted in whole ones, unless not even one was seen.
+            // Epochs are counted in whole numbers, unless not even one has been seen.
             let min_step = if n_epochs >= 1.0 { 1.0 } else { 0.0 };
             (unit, Axis::new(0.0..n_epochs, 11, min_step), "Epochs")
         }
@@ -122,7 +122,7 @@ fn paint_chart(root: &Area<'_>, curves: &Curves, title: Option<&str>) -> Drawn {
     paint_legend(&inside)
 }
 
-/// The legend in the upper right corner. plotters' own measures text by a guess, not by the font.
+/// Draws the legend in the upper right corner. plotters' own estimates text widths instead of using the font.
 fn paint_legend(inside: &Area<'_>) -> Drawn {
     const MARGIN: i32 = 60;
     const PADDING: i32 = 50;

@@ -1,4 +1,4 @@
-//! What all figures are made of: sizes, lettering, frames, and the strokes of curves.
+//! Elements shared by all figures: sizes, lettering, frames, and strokes of curves.
 
 use std::convert::Infallible;
 
@@ -10,7 +10,7 @@ use plotters_backend::{BackendCoord, DrawingErrorKind};
 use super::axis::Axis;
 use super::canvas::Canvas;
 
-/// Lengths and sizes of type below are in canvas units, tenths of a point.
+/// Lengths and font sizes below are in canvas units, tenths of a point.
 pub(super) const LABEL_EM: i32 = 95;
 pub(super) const TICK_EM: i32 = 80;
 pub(super) const LINE_WIDTH: u32 = 10;
@@ -19,7 +19,7 @@ pub(super) const FRAME_WIDTH: u32 = 7;
 pub(super) type Area<'a> = DrawingArea<&'a mut Canvas, plotters::coord::Shift>;
 pub(super) type Drawn = Result<(), DrawingAreaErrorKind<Infallible>>;
 
-/// Width of the axis's widest tick label in canvas units.
+/// Width of the axis's widest tick label, in canvas units.
 pub(super) fn widest_label(root: &Area<'_>, axis: &Axis) -> Result<u32, DrawingAreaErrorKind<Infallible>> {
     let mut widest = 0;
     for tick in &axis.ticks {
@@ -39,7 +39,7 @@ pub(super) fn paint_frame(inside: &Area<'_>) -> Drawn {
     inside.draw(&Rectangle::new(corners, BLACK.stroke_width(FRAME_WIDTH)))
 }
 
-/// The unbroken pieces of a curve: what lies between losses that are not finite. x is divided by `unit`.
+/// The continuous parts of a curve, separated by non-finite losses. x is divided by `unit`.
 pub(super) fn pieces(
     points: &[(f64, f64)],
     unit: f64,
@@ -53,7 +53,7 @@ pub(super) fn pieces(
     })
 }
 
-/// An unbroken piece of a curve, solid or dash-dotted; a dot where it is a single point.
+/// A continuous part of a curve, solid or dash-dotted; a dot if it is a single point.
 pub(super) struct Piece<Coord> {
     pub points: Vec<Coord>,
     pub color: RGBColor,
@@ -86,9 +86,9 @@ impl<Coord, DB: DrawingBackend> Drawable<DB> for Piece<Coord> {
     }
 }
 
-/// Cuts a line into dashes and dots along its length; plotters has dashes of one length only.
+/// Divides a line into dashes and dots along its length; plotters supports only dashes of one length.
 fn dash_dot(points: &[BackendCoord]) -> Vec<Vec<BackendCoord>> {
-    // Dash, gap, dot, gap, as matplotlib's "-.": 6.4, 1.6, 1 and 1.6 line widths.
+    // Dash, gap, dot, gap as in matplotlib's "-.": 6.4, 1.6, 1 and 1.6 line widths.
     let lengths = [6.4, 1.6, 1.0, 1.6].map(|n| n * f64::from(LINE_WIDTH));
     let (mut phase, mut left) = (0, lengths[0]);
     let mut dashes = Vec::new();

@@ -1,4 +1,4 @@
-//! Figures as files.
+//! Writes figures to files.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::files::replace_bytes;
 
 const PIXELS_PER_INCH: u32 = 200;
 
-/// Writes a figure in the format that the path's ending names.
+/// Writes a figure in the format of the path's extension.
 pub(super) fn write_canvas(canvas: &Canvas, title: &str, path: &Path) -> Result<(), PlotError> {
     let bytes = match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
         Some("pdf") => canvas.to_pdf(title),

@@ -1,15 +1,16 @@
-//! A training checkpoint: weights, both moments, and the progress of the training.
+//! Training checkpoints: weights, both moments, and the progress of a training.
 //!
-//! A folder `checkpoints/step-000040` of `weights.safetensors`, `m.safetensors`, `v.safetensors` under the parameters' own
-//! names and shapes, `state.json`, the run's `config.toml` as it was, and `checksums.json` with the size and the CRC-32 of
-//! each. Random streams are functions of seed and step, so the step is their state; a run that follows a PyTorch script
-//! keeps its generator's.
+//! A checkpoint is a folder `checkpoints/step-000040` with `weights.safetensors`, `m.safetensors`, `v.safetensors`
+//! (under the parameters' own names and shapes), `state.json`, the run's `config.toml` at that time, and
+//! `checksums.json` with the size and CRC-32 of each file. Random streams are functions of seed and step, so the step
+//! is their state; a run that follows a PyTorch script also stores its generator.
 //!
-//! The checksums are CRC-32, not SHA-256: they detect damage, not malice, and 2 GB are summed in 250 ms. They are computed
-//! from the files after they are written.
+//! The checksums are CRC-32, not SHA-256: they detect damage, not malice, and 2 GB are checked in 250 ms. They are
+//! computed from the files after they have been written.
 //!
-//! With early stopping, `checkpoints/best-000035` holds the model of the best evaluation, a saved model of its own, written
-//! at the evaluation that found it: at the end of the run it is renamed, and no second copy of the weights is in memory.
+//! With early stopping, `checkpoints/best-000035` holds the model of the best evaluation. It is a saved model, written
+//! at the evaluation that found it. At the end of the run it is only renamed, so no second copy of the weights has to
+//! be in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,13 +38,13 @@ const CHECKSUMS: &str = "checksums.json";
 const TENSORS: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
 const STEP_KEY: &str = "calame.n_steps";
 
-/// Every parameter of a tree that is present, and of the head that belongs to it.
+/// The parameters of a tree that are present, followed by those of its own head.
 fn present<'a>(gpt: &'a Gpt, own_head: Option<&'a Head>) -> impl Iterator<Item = (ParamName, &'a Tensor)> {
     let all = gpt.tensors().chain(own_head.into_iter().flat_map(Head::tensors));
     all.filter(|(_, tensor)| !tensor.is_empty())
 }
 
-/// What a file must be.
+/// Expected size and checksum of a file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Checksum {
@@ -51,12 +52,12 @@ struct Checksum {
     crc32: String,
 }
 
-/// Writes a checkpoint, with the run's settings (TOML) beside the tensors, into a run's folder; returns its folder.
+/// Writes a checkpoint into a run's `checkpoints` folder, including the run's settings (TOML), and returns its folder.
 ///
-/// Of the checkpoints there the newest `n_kept` stay, this one among them, and the best models that they speak of.
+/// Keeps the newest `n_kept` checkpoints, including this one, and the best models that they refer to.
 ///
 /// # Errors
-/// What the system says, with the file's name; the checkpoints before it are untouched then.
+/// Returns the system's error with the file's name; earlier checkpoints are unchanged in that case.
 pub fn save_training(
     checkpoints: &Path,
     state: &TrainingState<'_>,
@@ -89,32 +90,33 @@ fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Resul
     Ok(write_new_file(path, &json)?)
 }
 
-/// Removes what is older than the newest `n_kept`, and what a killed program has left.
+/// Removes all but the newest `n_kept` checkpoints, and leftovers of killed programs.
 fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), CheckpointError> {
     let mut all = list(checkpoints, "step-", "")?;
     all.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));
-    // A later step than this one's belongs to a course that the training has left.
+    // A later step belongs to a course of training that was rolled back.
     let n_left = all.iter().take_while(|(step, _)| *step > newest.n_steps).count();
     all.rotate_left(n_left);
     let n_kept = n_kept.max(1).min(all.len() - n_left);
     let mut best: BTreeSet<u64> = newest.best.iter().map(|best| best.step).collect();
-    // One whose state cannot be read speaks of no best model; that it is damaged is told when it is to be taken.
+    // An unreadable state refers to no best model; the damage is reported when the checkpoint is used.
     let kept = all[..n_kept].iter().filter_map(|(_, path)| read_progress(path).ok());
     best.extend(kept.filter_map(|progress| progress.best).map(|best| best.step));
-    // A state that is written while its training goes on does not know of models that were written since.
+    // A state that is written in the background does not know about best models written since.
     let is_past = |(step, _): &(u64, PathBuf)| *step < newest.n_steps;
     let models = list(checkpoints, "best-", "")?.into_iter().filter(|(step, _)| !best.contains(step)).filter(is_past);
-    // A program that is killed while it writes leaves a folder under a name that no later step has.
+    // A program killed while writing leaves a folder under a name that no later step uses.
     let states = list(checkpoints, ".step-", ".partial")?.into_iter();
     let partial = states.chain(list(checkpoints, ".best-", ".partial")?.into_iter().filter(is_past));
     let removed = all[n_kept..].iter().cloned().chain(models).chain(partial);
     removed.into_iter().try_for_each(|(_, path)| Ok(remove_folder_if_exists(&path)?))
 }
 
-/// Removes what a killed program has left half written in a run's folder `checkpoints`, into which nobody else writes now.
+/// Removes incomplete folders of killed programs from a run's `checkpoints` folder. No other program may be writing to
+/// it.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the system's error.
 pub fn clear_partial(checkpoints: &Path) -> Result<(), CheckpointError> {
     let (states, models) = (list(checkpoints, ".step-", ".partial")?, list(checkpoints, ".best-", ".partial")?);
     states.into_iter().chain(models).try_for_each(|(_, path)| Ok(remove_folder_if_exists(&path)?))
@@ -125,10 +127,10 @@ fn checksum(path: &Path) -> Result<Checksum, CheckpointError> {
     Ok(Checksum { file_bytes, crc32: format!("{crc32:08x}") })
 }
 
-/// Compares every file of a checkpoint with its checksum.
+/// Compares the files of a checkpoint with their checksums.
 ///
 /// # Errors
-/// Names the first file that is not what was written.
+/// Names the first file that differs from what was written.
 pub fn verify_checkpoint(folder: &Path) -> Result<(), CheckpointError> {
     let path = folder.join(CHECKSUMS);
     let expected: BTreeMap<String, Checksum> = read_json(&path, "list of checksums")?;
@@ -147,7 +149,7 @@ pub fn verify_checkpoint(folder: &Path) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// The newest checkpoint of a run's folder `checkpoints`; None where there is none.
+/// The newest checkpoint in a run's `checkpoints` folder, or `None`.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -155,8 +157,7 @@ pub fn latest_checkpoint(checkpoints: &Path) -> Result<Option<PathBuf>, Checkpoi
     Ok(list(checkpoints, "step-", "")?.into_iter().max().map(|(_, path)| path))
 }
 
-/// The newest checkpoint whose files are all as they were written, None where there is none; and what is wrong with each
-/// newer one.
+/// The newest undamaged checkpoint, or `None`, and the errors of all newer ones.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -173,7 +174,7 @@ pub fn sound_checkpoint(checkpoints: &Path) -> Result<(Option<PathBuf>, Vec<Chec
     Ok((None, damaged))
 }
 
-/// The folders named by a step between `start` and `end`.
+/// The folders whose names consist of `start`, a step and `end`.
 fn list(checkpoints: &Path, start: &str, end: &str) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     let entries = match fs::read_dir(checkpoints) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -192,22 +193,22 @@ fn best_folder(checkpoints: &Path, step: u64) -> PathBuf {
     checkpoints.join(format!("best-{step:06}"))
 }
 
-/// Writes the model of the best evaluation, that after `step`, into a run's folder `checkpoints`; as [`save_model`] it takes
-/// a model in this machine's memory. Earlier ones go that no
-/// checkpoint speaks of, but for the last: a checkpoint that is about to be written may.
+/// Writes the model of the best evaluation, made after `step`, into a run's `checkpoints` folder. Like [`save_model`]
+/// it requires a model in host memory. Removes earlier best models that no checkpoint refers to, except the latest: a
+/// checkpoint that is about to be written may refer to it.
 ///
 /// # Errors
-/// What the system says, with the file's name.
+/// Returns the system's error with the file's name.
 pub fn save_best(checkpoints: &Path, gpt: &Gpt, tokenizer: &dyn Tokenizer, step: u64) -> Result<(), CheckpointError> {
     fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
     save_model(&best_folder(checkpoints, step), gpt, Some(tokenizer))?;
-    // The model is there; what cannot be removed now is tried again after the next one.
+    // The model has been written; files that cannot be removed now are tried again after the next one.
     let _ = prune_best(checkpoints, step);
     Ok(())
 }
 
 fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
-    // A state that is being written may speak of any.
+    // A state that is being written may refer to any of them.
     if !list(checkpoints, ".step-", ".partial")?.is_empty() {
         return Ok(());
     }
@@ -218,18 +219,18 @@ fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
     earlier.retain(|(of, _)| *of < step);
     earlier.sort_unstable();
     earlier.pop();
-    // Whoever writes states may remove the same ones now.
+    // A thread that writes checkpoints may be removing the same folders.
     earlier
         .iter()
         .filter(|(of, _)| !spoken_of.contains(of))
         .try_for_each(|(_, path)| Ok(remove_folder_if_exists(path)?))
 }
 
-/// Puts the model of the best evaluation, that after `step`, at `model`; where a program was killed right after it had done
-/// so, it stands there.
+/// Moves the best model, found after `step`, to `model`. If a program was killed right after this, the model is already
+/// there.
 ///
 /// # Errors
-/// What the system says: it may have been removed.
+/// Returns the system's error, for example if the best model has been removed.
 pub fn take_best(checkpoints: &Path, step: u64, model: &Path) -> Result<(), CheckpointError> {
     if !best_folder(checkpoints, step).exists() && model.is_dir() {
         return Ok(());
@@ -244,7 +245,7 @@ fn read_progress(folder: &Path) -> Result<Progress, CheckpointError> {
 /// Reads a checkpoint into trees of the run's shape, on their device.
 ///
 /// # Errors
-/// Names the file and what is wrong with it; the trees hold a part of it then.
+/// Names the file and what is wrong with it; the trees may be partly overwritten.
 pub fn load_training(
     dev: &Device,
     folder: &Path,

@@ -1,11 +1,11 @@
-//! A file's bytes by position.
+//! Reads a file by position, with errors of this format.
 
 use std::path::Path;
 
 use super::error::TorchFileError;
 use crate::files::PositionedFile;
 
-/// An open file and its size.
+/// An open file with its size.
 #[derive(Debug)]
 pub(super) struct Source(PositionedFile);
 
@@ -26,14 +26,14 @@ impl Source {
         Ok(self.0.read_exact(at, bytes)?)
     }
 
-    /// Reads bytes that the caller has compared with the file's size.
+    /// Reads bytes whose number the caller has compared with the file's size.
     pub fn read(&self, at: u64, n_bytes: u64) -> Result<Vec<u8>, TorchFileError> {
         let mut bytes = vec![0; n_bytes as usize];
         self.read_into(at, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// At most `limit` bytes from the start.
+    /// Reads at most `limit` bytes from the start.
     pub fn read_start(&self, limit: u64) -> Result<Vec<u8>, TorchFileError> {
         self.read(0, self.n_bytes().min(limit))
     }

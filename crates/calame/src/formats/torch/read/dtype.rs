@@ -4,37 +4,37 @@ use std::fmt;
 
 use half::f16;
 
-/// The format of a tensor's elements.
+/// Number format of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TorchDtype {
-    /// 32-bit float.
+    /// 32-bit float, PyTorch's `float32`.
     F32,
-    /// 64-bit float.
+    /// 64-bit float, PyTorch's `float64`.
     F64,
-    /// 16-bit float of IEEE 754.
+    /// 16-bit IEEE 754 float, PyTorch's `float16`.
     F16,
-    /// The upper half of a 32-bit float.
+    /// The upper half of a 32-bit float, PyTorch's `bfloat16`.
     Bf16,
-    /// Signed, 64 bits.
+    /// Signed 64-bit integer, PyTorch's `int64`.
     I64,
-    /// Signed, 32 bits.
+    /// Signed 32-bit integer, PyTorch's `int32`.
     I32,
-    /// Signed, 16 bits.
+    /// Signed 16-bit integer, PyTorch's `int16`.
     I16,
-    /// Signed, 8 bits.
+    /// Signed 8-bit integer, PyTorch's `int8`.
     I8,
-    /// Unsigned, 8 bits.
+    /// Unsigned 8-bit integer, PyTorch's `uint8`.
     U8,
-    /// One byte, 0 or 1.
+    /// Boolean in one byte, 0 or 1.
     Bool,
-    /// Two 32-bit floats.
+    /// Complex number of two 32-bit floats.
     C64,
-    /// Two 64-bit floats.
+    /// Complex number of two 64-bit floats.
     C128,
 }
 
 impl TorchDtype {
-    /// The format of PyTorch's storage type of this name; None for what is no such type.
+    /// The format of PyTorch's storage type with this name; `None` for other names.
     pub(in crate::formats) fn of_storage(name: &str) -> Option<TorchDtype> {
         Some(match name {
             "FloatStorage" => TorchDtype::F32,
@@ -53,7 +53,7 @@ impl TorchDtype {
         })
     }
 
-    /// Bytes of one element.
+    /// Size of one element in bytes.
     pub fn n_bytes(self) -> usize {
         match self {
             TorchDtype::I8 | TorchDtype::U8 | TorchDtype::Bool => 1,
@@ -64,12 +64,12 @@ impl TorchDtype {
         }
     }
 
-    /// Whether it can be read as f32.
+    /// Whether the format can be converted to f32.
     pub fn is_float(self) -> bool {
         matches!(self, TorchDtype::F32 | TorchDtype::F64 | TorchDtype::F16 | TorchDtype::Bf16)
     }
 
-    /// One element, little-endian, rounded to f32; zero where the format is no float.
+    /// Converts one little-endian element to f32; zero if the format is not a float.
     pub(super) fn decode(self, bytes: &[u8]) -> f32 {
         match (self, bytes) {
             (TorchDtype::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
@@ -82,7 +82,7 @@ impl TorchDtype {
 }
 
 impl fmt::Display for TorchDtype {
-    /// PyTorch's own name.
+    /// Writes the name that PyTorch uses, such as `float32`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             TorchDtype::F32 => "float32",

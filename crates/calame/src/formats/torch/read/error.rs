@@ -1,4 +1,4 @@
-//! What can be wrong with a file of PyTorch's.
+//! Errors of reading PyTorch files.
 
 use std::path::{Path, PathBuf};
 
@@ -6,60 +6,60 @@ use super::dtype::TorchDtype;
 use crate::files::FileError;
 use crate::formats::torch::pickle::PickleError;
 
-/// Why a file of PyTorch's cannot be read.
+/// Why a PyTorch file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchFileError {
-    /// The system refused: not found, not allowed, shorter than it was.
+    /// The system refused: missing file, permission, a file that became shorter.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file of another kind.
+    /// The file was not written by torch.save.
     #[error("{}: expected a file written by torch.save, found {found}", .path.display())]
     Foreign {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it begins with.
+        /// A description of the file's first bytes.
         found: String,
     },
-    /// The file would have Python run something.
-    #[error("{}: it calls {name}: refused, nothing was run; expected tensors, numbers, strings, lists and dicts only: save the weights by themselves, torch.save(model.state_dict(), …)", .path.display())]
+    /// The file requires Python to call a function.
+    #[error("{}: it calls {name}, which is refused (nothing was executed); expected only tensors, numbers, strings, lists and dicts: save only the weights, torch.save(model.state_dict(), …)", .path.display())]
     Refused {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it names, with its module.
+        /// The requested name, with its module.
         name: String,
     },
-    /// Written on another kind of machine.
+    /// The file was written on a big-endian machine.
     #[error("{}: its numbers are big-endian, expected little-endian: save it again on an ordinary machine", .path.display())]
     BigEndian {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A part that is not what it should be.
+    /// The file contains an invalid part.
     #[error("{}: {part}: {reason}; the file is damaged, incomplete or not as torch.save writes it: copy or save it again", .path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The archive's entry, the storage, the tensor, or the place in the pickle.
+        /// The archive entry, storage, tensor or pickle position.
         part: String,
-        /// What is wrong there.
+        /// What is wrong with that part.
         reason: String,
     },
-    /// An object without tensors where a model's are looked for.
+    /// The saved object contains no model.
     #[error("{}: no model in it: expected a dict of tensors, by itself or under model_state_dict, model or state_dict, found {found}", .path.display())]
     NoModel {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What it holds.
+        /// Description of the saved object.
         found: String,
     },
-    /// A tensor of whole numbers was asked for as floats.
+    /// Floats were requested from a tensor with another number format.
     #[error("{}: {name} is {dtype}, expected float32, float64, float16 or bfloat16", .path.display())]
     NotFloat {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The tensor.
+        /// Name of the tensor.
         name: String,
-        /// Its format.
+        /// Number format of its elements.
         dtype: TorchDtype,
     },
 }
@@ -69,7 +69,7 @@ impl TorchFileError {
         TorchFileError::Damaged { path: path.to_owned(), part: part.into(), reason: reason.into() }
     }
 
-    /// `part` is what the pickle is.
+    /// `part` describes the pickle.
     pub(super) fn pickle<'a>(path: &'a Path, part: &'a str) -> impl FnOnce(PickleError) -> TorchFileError + 'a {
         move |error| match error {
             PickleError::Refused(name) => TorchFileError::Refused { path: path.to_owned(), name: shown(&name) },
@@ -78,7 +78,7 @@ impl TorchFileError {
     }
 }
 
-/// A name out of the file, fit for a message.
+/// A name from the file, escaped and truncated for a message.
 pub(super) fn shown(name: &str) -> String {
     const SHOWN: usize = 100;
     let plain = |c: char| if matches!(c, '\'' | '"') { c.to_string() } else { c.escape_debug().to_string() };

@@ -1,4 +1,4 @@
-//! An open file of PyTorch's: its tensors, and the values beside them.
+//! An open PyTorch file: its tensors and the values stored with them.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,89 +14,89 @@ use super::{archive, legacy};
 use crate::formats::torch::pickle::Pickle;
 use crate::formats::torch::record::ENTRY;
 
-// Elements of f32 are read as they are in memory.
+// Elements of f32 are read without conversion.
 const _: () = assert!(cfg!(target_endian = "little"), "files of tensors are little-endian");
 
-/// What calame writes beside the tensors has some 300 bytes.
+/// Maximum size in bytes of calame's own record in the file, which takes about 300 bytes.
 const MAX_RECORD_BYTES: u64 = 64 << 10;
-/// Bytes that are read at a time.
+/// Bytes read at a time. Large reads are fast, and small pieces bound the memory: 702 MB are read with 4 MB.
 const PIECE_BYTES: usize = 4 << 20;
 
-/// A tensor of the model, as the file holds it.
+/// A tensor of the model, as the file stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TorchTensor {
-    /// Its key in the state_dict, as it stands there.
+    /// Name of the tensor in the state_dict, unchanged.
     pub name: String,
-    /// The format of its elements.
+    /// Number format of the elements.
     pub dtype: TorchDtype,
-    /// Its dimensions; a scalar has none.
+    /// Dimensions; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Elements of the storage from one index to the next, for each dimension.
+    /// Distance in the storage, in elements, between neighbours along each dimension.
     pub strides: Vec<usize>,
-    /// The number of its storage; tensors that share one, as tied weights do, have the same.
+    /// Index of the storage. Tensors that share a storage, such as tied weights, have the same index.
     pub storage: usize,
-    /// Where in the storage its first element stands, in elements.
+    /// Index of the first element in the storage.
     pub storage_offset: usize,
 }
 
 impl TorchTensor {
-    /// The number of its elements.
+    /// Number of elements in the tensor.
     pub fn len(&self) -> usize {
         if self.is_empty() { 0 } else { self.shape.iter().product() }
     }
 
-    /// Whether it has no elements.
+    /// Whether the tensor has no elements.
     pub fn is_empty(&self) -> bool {
         self.shape.contains(&0)
     }
 }
 
-/// An open file of PyTorch's whose every claim about the model has been compared with its size.
+/// An open PyTorch file whose description of the model has been checked against its size.
 #[derive(Debug)]
 pub struct TorchFile {
     source: Source,
     tensors: Vec<TorchTensor>,
     values: Vec<(String, PlainValue)>,
-    /// Where each storage stands in the file.
+    /// Byte range of each storage in the file.
     storages: Vec<Range<u64>>,
-    /// What calame wrote beside the tensors.
+    /// The record that calame stores with the tensors.
     record: Option<Vec<u8>>,
 }
 
 impl TorchFile {
-    /// Opens a file and finds the model's state_dict in it: the saved dict itself, or the one that it holds under
+    /// Opens a file and finds the model's state_dict: the saved dict itself, or the one that it contains under
     /// `model_state_dict`, `model` or `state_dict`.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it. A file that would have Python call a function is refused.
+    /// Names the file and what is wrong with it. A file that requires Python to call a function is refused.
     pub fn open(path: &Path) -> Result<TorchFile, TorchFileError> {
         let source = Source::open(path)?;
         let start = source.read_start(4)?;
         if archive::is_archive(&start) { open_archive(source) } else { open_legacy(source) }
     }
 
-    /// The model's tensors in the file's order, whole numbers and masks among them.
+    /// The model's tensors in file order, including integers and masks.
     pub fn tensors(&self) -> &[TorchTensor] {
         &self.tensors
     }
 
-    /// What stands beside the model's tensors, by its key in the saved dict.
+    /// The values stored next to the model's tensors, by their key in the saved dict.
     pub fn values(&self) -> &[(String, PlainValue)] {
         &self.values
     }
 
-    /// The entry `calame.json` of an archive that calame wrote.
+    /// The entry `calame.json` of an archive written by calame.
     pub(in crate::formats) fn record(&self) -> Option<&[u8]> {
         self.record.as_deref()
     }
 
-    /// Reads the tensor of this index, row-major and rounded to f32, over all of `out`.
+    /// Reads the tensor with this index into `out`, overwriting it: row-major, converted to f32.
     ///
     /// # Errors
-    /// If the tensor's elements are no floats, or the system refuses.
+    /// If the elements are not floats, or the system refuses.
     ///
     /// # Panics
-    /// If there is no such tensor, or `out` has not its number of elements.
+    /// If the tensor does not exist, or `out` has another number of elements.
     pub fn read(&self, index: usize, out: &mut [f32]) -> Result<(), TorchFileError> {
         let tensor = &self.tensors[index];
         assert_eq!(out.len(), tensor.len(), "TorchFile::read: {} is {:?}", tensor.name, tensor.shape);
@@ -116,13 +116,13 @@ impl TorchFile {
         }
     }
 
-    /// Reads the elements of the tensor of this index as the file stores them, row-major, over all of `out`.
+    /// Reads the tensor with this index into `out`, overwriting it: row-major, in the file's own number format.
     ///
     /// # Errors
     /// If the system refuses.
     ///
     /// # Panics
-    /// If there is no such tensor, or `out` does not have the bytes of its elements.
+    /// If the tensor does not exist, or `out` does not have the size of its elements.
     pub fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), TorchFileError> {
         let tensor = &self.tensors[index];
         let width = tensor.dtype.n_bytes();
@@ -139,22 +139,22 @@ impl TorchFile {
         }
     }
 
-    /// Where the tensor's first element is in the file.
+    /// Byte offset of the tensor's first element.
     fn start_of(&self, tensor: &TorchTensor) -> u64 {
         self.storages[tensor.storage].start + (tensor.dtype.n_bytes() * tensor.storage_offset) as u64
     }
 }
 
-/// A piece of a storage that moves onwards.
+/// A sliding window over a storage.
 struct Window<'a> {
     source: &'a Source,
-    /// Where the tensor's first element is in the file.
+    /// Byte offset of the tensor's first element.
     at: u64,
-    /// Bytes of an element.
+    /// Number of bytes per element.
     width: usize,
-    /// The elements from the tensor's first to its last.
+    /// Number of elements from the tensor's first to its last.
     n_elements: usize,
-    /// The first element that is in memory.
+    /// Index of the first element in memory.
     first: usize,
     bytes: Vec<u8>,
 }
@@ -165,7 +165,7 @@ impl<'a> Window<'a> {
         Window { source, at, width, n_elements, first: 0, bytes: Vec::new() }
     }
 
-    /// Visits the elements, which `axes` meet in the storage's order: the index in the row-major tensor, and the bytes.
+    /// Visits the elements in storage order, as `axes` describes: index in the row-major tensor, and bytes.
     fn for_each(mut self, axes: &[Axis], mut visit: impl FnMut(usize, &[u8])) -> Result<(), TorchFileError> {
         let [outer @ .., inner] = axes else { return Ok(()) };
         for (from, to) in strided::starts(outer) {
@@ -237,7 +237,7 @@ fn open_legacy(source: Source) -> Result<TorchFile, TorchFileError> {
     Ok(TorchFile { source, tensors, values, storages, record: None })
 }
 
-/// Compares what the pickle says of each tensor with where the storages stand.
+/// Checks the pickle's description of each tensor against the positions of the storages.
 fn settle(
     source: &Source,
     claims: &[TensorClaim<'_>],
@@ -259,7 +259,7 @@ fn settle(
         };
         let n_bytes = storages[number].end - storages[number].start;
         let width = storage.dtype.n_bytes() as u64;
-        // Of the same bytes in a wider format, a rest may be left over.
+        // The storage's bytes in another format may be longer than its elements.
         if n_bytes / width != storage.n_elements {
             let claimed = format!("{} elements of {}", storage.n_elements, storage.dtype);
             let reason = format!("{n_bytes} bytes, {} speaks of {claimed}", shown(name));

@@ -1,5 +1,5 @@
-//! The layout of torch.save before 1.6: five pickles (magic number, protocol, machine, object, keys of the storages),
-//! then the storages in the keys' order, each behind its number of elements.
+//! The file layout of torch.save before version 1.6: five pickles (magic number, protocol, machine, object, storage
+//! keys), followed by the storages in key order, each preceded by its number of elements.
 //!
 //! Source: PyTorch's `torch/serialization.py`, `_legacy_save`.
 
@@ -11,19 +11,19 @@ use super::error::{TorchFileError, shown};
 use super::objects::{self, MAX_PICKLE_BYTES, StorageClaim};
 use crate::formats::torch::pickle::{Pickle, Value};
 
-/// 0x1950a86a20f9469cfc6c, as a pickle holds it.
+/// 0x1950a86a20f9469cfc6c in the encoding of a pickle.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const PROTOCOL: i64 = 1001;
 
-/// Where the storages stand, by their keys.
+/// Byte range of each storage, by key.
 pub(super) type Storages = HashMap<String, Range<u64>>;
 
-/// The bytes that a file's pickles are looked for in.
+/// Reads the start of a file, which contains its pickles.
 pub(super) fn read_start(source: &Source) -> Result<Vec<u8>, TorchFileError> {
     source.read_start(MAX_PICKLE_BYTES)
 }
 
-/// The object's pickle and where the storages stand; `start` is what the file begins with.
+/// Reads the object's pickle and locates the storages; `start` is the start of the file.
 pub(super) fn open<'a>(source: &Source, start: &'a [u8]) -> Result<(Pickle<'a>, Storages), TorchFileError> {
     let mut at = 0;
     let mut next = |source: &Source, what: &str| {
@@ -40,7 +40,7 @@ pub(super) fn open<'a>(source: &Source, start: &'a [u8]) -> Result<(Pickle<'a>, 
     };
     match next(source, "the first pickle") {
         Ok(Pickle { root: Value::Long(magic), .. }) if magic == MAGIC => {}
-        // A bare pickle, which would have been run.
+        // A bare pickle, which Python would have executed.
         Err(refused @ TorchFileError::Refused { .. }) => return Err(refused),
         _ => return Err(foreign(source)),
     }
@@ -84,7 +84,7 @@ fn locate(
         source.read_into(at, &mut length)?;
         let n_elements = u64::from_le_bytes(length);
         if n_elements != claim.n_elements {
-            let reason = format!("{n_elements} elements, the object speaks of {}", claim.n_elements);
+            let reason = format!("{n_elements} elements, the object describes {}", claim.n_elements);
             return Err(source.damaged(part(), reason));
         }
         let start = at + 8;
@@ -97,7 +97,7 @@ fn locate(
             }
         };
         if storages.insert(key.to_owned(), start..at).is_some() {
-            return Err(source.damaged(part(), "it stands there twice"));
+            return Err(source.damaged(part(), "it occurs twice"));
         }
     }
     match source.n_bytes() - at {

@@ -1,7 +1,9 @@
-//! Files that torch.save writes (`.pt`, `.pth`, `pytorch_model.bin`), read without Python and without running anything.
+//! Reads files written by torch.save (`.pt`, `.pth`, `pytorch_model.bin`) without Python and without executing
+//! anything.
 //!
-//! Both layouts are read: zip archives, and what PyTorch wrote before 1.6. The object in the file is a pickle, which is
-//! read as data (`pickle.rs`); its tensors are views of storages, which are read by position, a piece at a time.
+//! Both layouts are supported: zip archives, and the layout of PyTorch before version 1.6. The saved object is a
+//! pickle, which is read as data (`pickle.rs`). Its tensors are views of storages, which are read by position, piece by
+//! piece.
 //! Source: PyTorch's `torch/serialization.py` and `torch/_utils.py`.
 
 mod archive;

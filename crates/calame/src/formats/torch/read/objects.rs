@@ -1,4 +1,4 @@
-//! What a saved object means: which of its dicts is the model's, what its tensors are, what stands beside them.
+//! Interprets a saved object: which of its dicts is the model's, its tensors, and the other values.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -8,17 +8,18 @@ use super::error::{TorchFileError, shown};
 use super::plain::PlainValue;
 use crate::formats::torch::pickle::{Known, Pickle, Value};
 
-/// The pickle of the largest GPT-2 with its optimizer has some 500 kB. A hostile one may cost a hundred times its bytes.
+/// Maximum size of a pickle in bytes. That of the largest GPT-2 with its optimizer has about 500 kB; a hostile one may
+/// cost a hundred times its size in memory.
 pub(super) const MAX_PICKLE_BYTES: u64 = 4 << 20;
-/// Keys under which training programs put the model's state_dict, the likeliest first.
+/// Keys under which training programs store the model's state_dict, the most likely first.
 const MODEL_KEYS: [&str; 3] = ["model_state_dict", "model", "state_dict"];
-/// A tensor of a GPT has at most four.
+/// Maximum number of dimensions; tensors of a GPT have at most four.
 const MAX_DIMS: usize = 8;
 const MAX_DEPTH: usize = 32;
-/// Memory that a byte of the pickle may cost as plain values: the least value, None, has one byte there.
+/// Memory that plain values may cost per byte of the pickle: the smallest value, None, takes one byte there.
 const BYTES_PER_BYTE: usize = 2 * size_of::<PlainValue>();
 
-/// A tensor as the pickle describes it; nothing has been compared with the file.
+/// A tensor as the pickle describes it, not yet checked against the file.
 #[derive(Debug)]
 pub(super) struct TensorClaim<'a> {
     pub name: &'a str,
@@ -36,7 +37,7 @@ pub(super) struct StorageClaim<'a> {
     pub n_elements: u64,
 }
 
-/// The model's tensors and the values beside them, in the file's order.
+/// The model's tensors and the other values of the saved object, in file order.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
     pub tensors: Vec<TensorClaim<'a>>,
@@ -80,7 +81,7 @@ pub(super) fn find<'a>(path: &Path, pickle: &Pickle<'a>) -> Result<Found<'a>, To
     Ok(Found { tensors, values: values.values })
 }
 
-/// Every storage that the object refers to, the optimizer's too.
+/// All storages that the object refers to, including the optimizer's.
 pub(super) fn storages<'a>(
     path: &Path,
     pickle: &Pickle<'a>,
@@ -93,14 +94,14 @@ pub(super) fn storages<'a>(
     Ok(claims)
 }
 
-/// A dict's entries whose keys are strings, each once.
+/// The entries of a dict whose keys are strings; duplicates are an error.
 fn named<'a>(path: &Path, pickle: &Pickle<'a>, dict: usize) -> Result<Vec<(&'a str, Value<'a>)>, TorchFileError> {
     let mut seen = HashSet::new();
     let mut entries = Vec::new();
     for (key, value) in pickle.entries(dict) {
         let Value::Str(name) = *key else { continue };
         if !seen.insert(name) {
-            return Err(TorchFileError::damaged(path, format!("key {}", shown(name)), "it stands there twice"));
+            return Err(TorchFileError::damaged(path, format!("key {}", shown(name)), "it occurs twice"));
         }
         entries.push((name, *value));
     }
@@ -133,7 +134,7 @@ fn kind(value: &Value<'_>) -> &'static str {
 fn tensor<'a>(pickle: &Pickle<'a>, name: &'a str, value: &Value<'a>) -> Result<TensorClaim<'a>, String> {
     let arguments = match *value {
         Value::Call(Known::Tensor, arguments) => pickle.items(arguments),
-        // A parameter is called with its tensor, which is no parameter itself.
+        // A parameter is a call with a tensor as argument; that tensor must not be a parameter itself.
         Value::Call(Known::Parameter, arguments) => match pickle.items(arguments) {
             [Value::Call(Known::Tensor, arguments), ..] => pickle.items(*arguments),
             _ => return Err("a parameter that is made from no tensor".to_owned()),
@@ -165,7 +166,7 @@ fn sizes(items: &[Value<'_>], what: &str) -> Result<Vec<usize>, String> {
     items.iter().map(size).collect()
 }
 
-/// `('storage', type, key, device, number of elements)`; the legacy layout adds None or the view that the storage is.
+/// Reads `('storage', type, key, device, number of elements)`; the legacy layout appends None or a view description.
 fn storage<'a>(pickle: &Pickle<'a>, identity: usize) -> Result<StorageClaim<'a>, String> {
     match *pickle.items(identity) {
         [
@@ -187,12 +188,12 @@ fn storage<'a>(pickle: &Pickle<'a>, identity: usize) -> Result<StorageClaim<'a>,
     }
 }
 
-/// Values beside the model's tensors, on their way out of the pickle.
+/// Copies the values next to the model's tensors out of the pickle.
 ///
-/// A pickle may refer to a container from many places and from inside itself: what is copied is counted.
+/// A pickle may refer to a container from many places, even from within itself, so the copied bytes are limited.
 struct Plain<'p, 'a> {
     pickle: &'p Pickle<'a>,
-    /// Bytes of memory that may still be filled.
+    /// Bytes of memory that may still be used.
     left: usize,
     values: Vec<(String, PlainValue)>,
 }

@@ -1,31 +1,31 @@
-//! Values beside a model's tensors.
+//! Values stored next to a model's tensors.
 
-/// A value that stands beside a model's tensors, such as a training's settings.
+/// A value stored next to a model's tensors, such as a training setting.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PlainValue {
-    /// Python's None.
+    /// Python's `None`, which has no value.
     None,
-    /// True or False.
+    /// Python's `True` or `False`.
     Bool(bool),
-    /// A whole number of at most 64 bits.
+    /// An integer of at most 64 bits.
     Int(i64),
-    /// A float.
+    /// Python's `float`, 64 bits.
     Float(f64),
-    /// A string.
+    /// A string, decoded from UTF-8.
     Str(String),
-    /// A list, a tuple or a set.
+    /// A list, tuple or set.
     List(Vec<PlainValue>),
     /// A dict, in the order in which its keys were set.
     Dict(Vec<(PlainValue, PlainValue)>),
-    /// What is none of these, by its kind: a tensor, bytes, a larger number.
+    /// The kind of any other value: a tensor, bytes, a larger number.
     Other(&'static str),
 }
 
 impl PlainValue {
-    /// The value of a string's key in a dict; None where it is no dict or lacks the key.
+    /// Looks up a string key in a dict; `None` if this is not a dict or lacks the key.
     pub fn get(&self, key: &str) -> Option<&PlainValue> {
         let PlainValue::Dict(entries) = self else { return None };
-        // As in Python, what was set later holds.
+        // As in Python, the entry set last is valid.
         entries.iter().rev().find(|(k, _)| matches!(k, PlainValue::Str(k) if k == key)).map(|(_, value)| value)
     }
 }

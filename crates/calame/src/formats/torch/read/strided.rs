@@ -1,9 +1,9 @@
-//! Tensors that are views of a storage: which elements they take, and in which order a file gives them.
+//! Tensors as views of a storage: which elements they use, and in which order the file contains them.
 
-/// The elements of a storage that a tensor takes.
+/// Checks that a tensor's elements are inside the storage and distinct.
 ///
 /// # Errors
-/// If they reach outside the storage, or one of them is taken twice.
+/// If an element is outside the storage, or used twice.
 pub(super) fn check(shape: &[usize], strides: &[usize], offset: usize, n_storage: u64) -> Result<(), String> {
     if shape.len() != strides.len() {
         return Err(format!("{} sizes and {} strides", shape.len(), strides.len()));
@@ -20,10 +20,10 @@ pub(super) fn check(shape: &[usize], strides: &[usize], offset: usize, n_storage
     axes.sort_unstable();
     let mut reach = 1usize;
     for &(stride, n) in axes.iter().filter(|(_, n)| *n > 1) {
-        // Read by position, elements that lie upon each other would cost far more than the file's size.
+        // Elements that share a position could cost far more memory than the file's size.
         if stride < reach {
             return Err(format!(
-                "shape {shape:?} and strides {strides:?} take an element twice: expected no such view"
+                "shape {shape:?} and strides {strides:?} use an element twice, which is not supported"
             ));
         }
         reach = (n - 1).checked_mul(stride).and_then(|more| reach.checked_add(more)).ok_or_else(outside)?;
@@ -34,7 +34,8 @@ pub(super) fn check(shape: &[usize], strides: &[usize], offset: usize, n_storage
     }
 }
 
-/// One dimension of a walk through a storage: `n` steps of `from` in the storage and of `to` in the row-major tensor.
+/// A dimension of a walk through a storage: `n` steps of `from` elements in the storage and `to` elements in the
+/// row-major tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Axis {
     pub n: usize,
@@ -42,9 +43,9 @@ pub(super) struct Axis {
     pub to: usize,
 }
 
-/// The walk that meets a tensor's elements in the storage's order; the last axis is the innermost, there is at least one.
+/// The walk that visits a tensor's elements in storage order. The last axis is the innermost; there is at least one.
 ///
-/// The tensor has been checked and has elements.
+/// The tensor must have passed [`check`] and have elements.
 pub(super) fn walk(shape: &[usize], strides: &[usize]) -> Vec<Axis> {
     let mut axes = Vec::new();
     let mut to = 1;
@@ -69,7 +70,7 @@ pub(super) fn walk(shape: &[usize], strides: &[usize]) -> Vec<Axis> {
     merged
 }
 
-/// The places (storage, tensor) where the innermost axis begins, in the storage's order.
+/// Positions (storage, tensor) at which the innermost axis starts, in storage order.
 pub(super) fn starts(outer: &[Axis]) -> impl Iterator<Item = (usize, usize)> {
     let n = outer.iter().map(|axis| axis.n).product();
     (0..n).map(move |mut i| {

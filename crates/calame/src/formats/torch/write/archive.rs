@@ -1,29 +1,29 @@
-//! Zip archives as PyTorch writes them: stored entries whose bytes begin at multiples of 64.
+//! Writes zip archives like PyTorch's: stored entries whose data starts at multiples of 64 bytes.
 //!
-//! Written from the first byte to the last, so sizes and checksums stand in front of the bytes: an entry that is not in
-//! memory is made twice. Sizes and places beyond 32 bits go into their 64-bit fields.
+//! An archive is written from start to end, so sizes and checksums precede the data, and an entry that is not in memory
+//! is produced twice. Sizes and offsets beyond 32 bits go into the 64-bit fields.
 //! Source: PKWARE's APPNOTE.TXT, 4.3 and 4.5; PyTorch's `caffe2/serialize/inline_container.cc`.
 
 use std::io::{self, Write};
 
 use crate::files::Crc32;
 
-/// PyTorch maps storages from files, where vector loads like whole cache lines.
+/// PyTorch maps storages from files, and vector loads are fastest on whole cache lines.
 pub(super) const ALIGNMENT: u64 = 64;
 const LOCAL_HEADER_BYTES: u64 = 30;
 const WIDE: u64 = 0xffff_ffff;
-/// The extra fields of 64-bit sizes, and of PyTorch's padding.
+/// Extra field of 64-bit sizes, and the one that PyTorch uses for padding.
 const WIDE_FIELD: u64 = 1;
 const PADDING_FIELD: u64 = u16::from_le_bytes(*b"FB") as u64;
-/// Version 4.5 of the format: the first that knows 64-bit fields.
+/// Version 4.5 of the zip format, the first with 64-bit fields.
 const VERSION: u64 = 45;
-/// Names are UTF-8.
+/// General purpose flag: names are UTF-8.
 const FLAGS: u64 = 0x800;
 
-/// An archive on its way to `W`.
+/// An archive being written to `W`.
 pub(super) struct Archive<'a, W> {
     to: &'a mut W,
-    /// Where the next byte goes.
+    /// Offset of the next byte.
     at: u64,
     entries: Vec<Entry>,
 }
@@ -36,17 +36,17 @@ struct Entry {
 }
 
 impl<'a, W: Write> Archive<'a, W> {
-    /// An archive whose first byte is the file's `at`-th: 0 but in tests.
+    /// Starts an archive at offset `at` of the file, which is 0 except in tests.
     pub fn new(to: &'a mut W, at: u64) -> Archive<'a, W> {
         Archive { to, at, entries: Vec::new() }
     }
 
-    /// Writes an entry that is in memory.
+    /// Writes an entry whose data is in memory.
     pub fn add(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.add_pieces(name, || std::iter::once(bytes))
     }
 
-    /// Writes an entry whose pieces `make` makes twice, alike: for its size and checksum, and for the file.
+    /// Writes an entry whose pieces `make` produces twice, identically: once for size and checksum, once for the file.
     pub fn add_pieces<P, I>(&mut self, name: &str, make: impl Fn() -> I) -> io::Result<()>
     where
         P: AsRef<[u8]>,
@@ -61,7 +61,7 @@ impl<'a, W: Write> Archive<'a, W> {
         make().try_for_each(|piece| self.put(piece.as_ref()))
     }
 
-    /// The header in front of an entry's bytes.
+    /// Writes the header that precedes an entry's data.
     fn begin(&mut self, entry: Entry) -> io::Result<()> {
         let mut extra = Vec::new();
         let narrow = entry.n_bytes.min(WIDE);
@@ -73,7 +73,7 @@ impl<'a, W: Write> Archive<'a, W> {
         fields(&mut extra, &[(PADDING_FIELD, 2), (padding, 2)]);
         extra.resize(extra.len() + padding as usize, b'Z');
         let mut header = b"PK\x03\x04".to_vec();
-        // No compression, no time.
+        // No compression, no time stamp.
         fields(&mut header, &[(VERSION, 2), (FLAGS, 2), (0, 2), (0, 4), (u64::from(entry.crc), 4)]);
         fields(&mut header, &[(narrow, 4), (narrow, 4), (entry.name.len() as u64, 2), (extra.len() as u64, 2)]);
         header.extend(entry.name.bytes());
@@ -82,7 +82,7 @@ impl<'a, W: Write> Archive<'a, W> {
         self.put(&header)
     }
 
-    /// Writes the directory.
+    /// Writes the directory, which completes the archive.
     pub fn finish(mut self) -> io::Result<()> {
         let (at, n_entries) = (self.at, self.entries.len() as u64);
         let directory: Vec<u8> = self.entries.iter().flat_map(directory_entry).collect();
@@ -110,7 +110,7 @@ impl<'a, W: Write> Archive<'a, W> {
     }
 }
 
-/// An entry's header in the directory.
+/// An entry's record in the directory.
 fn directory_entry(entry: &Entry) -> Vec<u8> {
     let mut extra = Vec::new();
     let (n_bytes, at) = (entry.n_bytes.min(WIDE), entry.at.min(WIDE));
@@ -128,14 +128,14 @@ fn directory_entry(entry: &Entry) -> Vec<u8> {
     let mut header = b"PK\x01\x02".to_vec();
     fields(&mut header, &[(VERSION, 2), (VERSION, 2), (FLAGS, 2), (0, 2), (0, 4), (u64::from(entry.crc), 4)]);
     fields(&mut header, &[(n_bytes, 4), (n_bytes, 4), (entry.name.len() as u64, 2), (extra.len() as u64, 2)]);
-    // No comment, the first disk, no attributes.
+    // No comment, first disk, no attributes.
     fields(&mut header, &[(0, 2), (0, 2), (0, 2), (0, 4), (at, 4)]);
     header.extend(entry.name.bytes());
     header.extend(extra);
     header
 }
 
-/// Appends numbers of the given widths, little-endian.
+/// Appends little-endian numbers of the given widths.
 fn fields(to: &mut Vec<u8>, numbers: &[(u64, usize)]) {
     for (number, width) in numbers {
         to.extend(&number.to_le_bytes()[..*width]);

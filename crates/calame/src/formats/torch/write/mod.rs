@@ -1,8 +1,9 @@
-//! PyTorch's file of a model: a state_dict under the book's names, as `torch.save` would write it.
+//! Writes a model as a PyTorch file: a state_dict with the book's names, as `torch.save` would write it.
 //!
-//! `torch.load(path, weights_only=True)` and the book's `GPTModel.load_state_dict` take it strictly. That class keeps causal
-//! masks as buffers, so they are written too: one storage for all blocks. It has a head of its own always: a tied one is a
-//! second view of the token embedding's storage. What neither can tell stands in [`Record`].
+//! `torch.load(path, weights_only=True)` and the book's `GPTModel.load_state_dict` accept it in strict mode. That class
+//! has causal masks as buffers, so they are written too, with one storage for all blocks. It always has a head of its
+//! own: a tied head is written as a second view of the token embedding's storage. Other properties are stored in
+//! [`Record`].
 
 mod archive;
 mod pickle;
@@ -23,31 +24,32 @@ use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
 use crate::tensor::Alloc;
 
-/// The folder that holds everything in the archive; PyTorch takes the file's name or this.
+/// The folder that contains everything in the archive; PyTorch uses the file's name or this.
 const FOLDER: &str = "archive";
-/// The storages of the masks and of the token embedding, the first of the parameters.
+/// Indices of the masks' storage and of the token embedding's, the first parameter.
 const MASK: usize = 0;
 const WTE: usize = 1;
 
-/// A parameter and its storages: one, or those of queries, keys and values.
+/// A parameter and its storages: a single one, or those of queries, keys and values.
 struct Stored {
     name: ParamName,
     shape: Vec<usize>,
     storages: Range<usize>,
 }
 
-/// What the file will hold.
+/// The contents of the file to be written.
 struct Plan {
     views: Vec<View>,
     stored: Vec<Stored>,
-    /// The number of elements of each storage.
+    /// Number of elements in each storage.
     storages: Vec<usize>,
 }
 
-/// Writes a model for PyTorch, tensor by tensor; what stood at `path` stands until the new file is complete.
+/// Writes a model as a PyTorch file, tensor by tensor. An existing file at `path` stays intact until the new one is
+/// complete.
 ///
 /// # Errors
-/// What is wrong with the tensors that are read; what the system says, with the file's name.
+/// Returns an error of reading a tensor, or the system's error with the file's name.
 pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
     model.check_absent_biases()?;
     let config = model.config().clone();
@@ -60,7 +62,7 @@ pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError
         write_head(&mut archive, &plan, &record).map_err(write())?;
         write_mask(&mut archive, config.n_positions).map_err(write())?;
         for Stored { name, shape, storages } in &plan.stored {
-            // Its rows follow one another in queries, keys and values.
+            // The rows are those of queries, keys and values, in this order.
             let mut tensor = Alloc::on_host().zeros([shape[0], shape[1..].iter().product()]);
             model.read(*name, &mut tensor)?;
             let thirds = tensor.host().chunks_exact(tensor.len() / storages.len());
@@ -68,7 +70,7 @@ pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError
                 archive.add(&entry(storage), bytemuck::cast_slice(third)).map_err(write())?;
             }
         }
-        // The version of the format, by which a reader knows whether it is too new.
+        // Version of the archive format, by which a reader recognises files that are too new.
         archive.add(&in_folder("version"), b"3\n").map_err(write())?;
         archive.finish().map_err(write())
     })
@@ -101,7 +103,7 @@ impl Plan {
     }
 }
 
-/// What stands in front of the storages.
+/// Writes the entries that precede the storages.
 fn write_head(archive: &mut Archive<'_, BufWriter<File>>, plan: &Plan, record: &Record) -> io::Result<()> {
     archive.add(&in_folder("data.pkl"), &pickle::state_dict(&plan.views, &plan.storages))?;
     archive.add(&in_folder(".format_version"), b"1")?;
@@ -110,7 +112,7 @@ fn write_head(archive: &mut Archive<'_, BufWriter<File>>, plan: &Plan, record: &
     archive.add(&in_folder(record::ENTRY), &record.to_json())
 }
 
-/// The causal mask [T, T]: one where a key stands behind the query and is hidden.
+/// Writes the causal mask [T, T]: 1 where the key follows the query and is hidden.
 fn write_mask(archive: &mut Archive<'_, BufWriter<File>>, n_positions: usize) -> io::Result<()> {
     let row = move |query| {
         let hidden = (0..n_positions).flat_map(move |key| f32::from(u8::from(key > query)).to_le_bytes());
@@ -134,7 +136,8 @@ mod tests {
     use super::*;
     use crate::formats::TorchFile;
 
-    /// An archive behind a hole of 5 GiB: its places need 64 bits. An archive of that size by itself has one entry more.
+    /// An archive that starts after a hole of 5 GiB, so that its offsets need 64 bits. A real archive of that size has
+    /// one more entry.
     #[test]
     fn places_beyond_32_bits_go_into_their_wide_fields() {
         const HOLE: u64 = 5 << 30;

@@ -1,17 +1,18 @@
-//! The pickle of a state_dict: an OrderedDict of tensors, as `torch.save` pickles one.
+//! Writes the pickle of a state_dict: an OrderedDict of tensors, as `torch.save` pickles it.
 //!
-//! Protocol 2, without a memo. Source: Python's `pickletools.py`; PyTorch's `torch/_utils.py`, `_rebuild_tensor_v2`.
+//! Uses protocol 2 without a memo. Source: Python's `pickletools.py`; PyTorch's `torch/_utils.py`,
+//! `_rebuild_tensor_v2`.
 
 const ORDERED_DICT: &[u8] = b"ccollections\nOrderedDict\n)R";
 
-/// A tensor of the state_dict: all of a storage.
+/// A tensor of the state_dict, which covers a whole storage.
 pub(super) struct View {
     pub key: String,
     pub shape: Vec<usize>,
     pub storage: usize,
 }
 
-/// The pickle of `views`, which are f32 and row-major; `storages[i]` is the number of elements of storage i.
+/// The pickle of `views`, which are f32 and row-major; `storages[i]` is the number of elements in storage i.
 pub(super) fn state_dict(views: &[View], storages: &[usize]) -> Vec<u8> {
     let mut to = b"\x80\x02".to_vec();
     to.extend(ORDERED_DICT);
@@ -36,7 +37,7 @@ fn tensor(to: &mut Vec<u8>, view: &View, n_elements: usize) {
     int(to, 0);
     ints(to, &view.shape);
     ints(to, &strides(&view.shape));
-    // False: it is no parameter, it needs no gradient.
+    // False: the tensor is not a parameter and requires no gradient.
     to.push(0x89);
     to.extend(ORDERED_DICT);
     to.extend(b"tR");
@@ -58,7 +59,7 @@ fn int(to: &mut Vec<u8>, n: usize) {
             to.push(b'J');
             to.extend(n.to_le_bytes());
         }
-        // No file has 2⁶³ elements: the sign's bit is free.
+        // No file has 2⁶³ elements, so the sign bit is free.
         Err(_) => {
             to.extend([0x8a, 8]);
             to.extend((n as i64).to_le_bytes());
