@@ -13,7 +13,7 @@
 //!
 //! # let folder = tempfile::tempdir()?;
 //! # let run = folder.path().join("run");
-//! let text = "A reed pen writes what the hand decides. ".repeat(60);
+//! let text = "A reed pen writes what the hand decides. ".repeat(80);
 //! let mut config = RunConfig::of_preset(Preset::Tiny);
 //! config.tokenizer.kind = "simple-v2".to_owned();
 //! config.train.epochs = 1;
