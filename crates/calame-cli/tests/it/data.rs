@@ -1,4 +1,5 @@
-//! `calame data` and `calame tokenizer`: text is prepared, trained on, and its preparation resumed; wrong arguments are refused.
+//! `calame data` and `calame tokenizer`: text is prepared, trained on, and its preparation resumed; wrong arguments are
+//! refused.
 
 use serde_json::Value;
 

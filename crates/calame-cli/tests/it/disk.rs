@@ -89,8 +89,9 @@ fn standard_output_on_a_full_disk() {
     assert_eq!(place.read("other/model/model.safetensors"), place.read("run/model/model.safetensors"));
 }
 
-/// Runs `calame train --config tiny.toml` with `args` where `disk/` is a small disk, which only this command sees. `before` is run first,
-/// and the files that are on the disk at the end are copied to `after/`. None, with a message, where such disks cannot be mounted.
+/// Runs `calame train --config tiny.toml` with `args` where `disk/` is a small disk, which only this command sees.
+/// `before` is run first, and the files that are on the disk at the end are copied to `after/`. None, with a message,
+/// where such disks cannot be mounted.
 #[cfg(target_os = "linux")]
 fn on_a_disk(place: &Place, options: &str, before: &str, args: &[&str]) -> Option<Outcome> {
     let script = format!(

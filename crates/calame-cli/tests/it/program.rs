@@ -159,8 +159,8 @@ impl Outcome {
         Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// Checks that the program failed with `code`, one line `error: …`, at most one `hint: …`, each of `parts` in these lines, and
-    /// no panic.
+    /// Checks that the program failed with `code`, one line `error: …`, at most one `hint: …`, each of `parts` in these
+    /// lines, and no panic.
     #[track_caller]
     pub fn is_error(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:#?}");

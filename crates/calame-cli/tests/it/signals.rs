@@ -1,7 +1,7 @@
 //! SIGINT, SIGTERM and SIGKILL during a training.
 //!
-//! A training blocks when the pipe of its output is full and nobody reads it. So a signal reaches it in the middle, however busy the
-//! machine is.
+//! A training blocks when the pipe of its output is full and nobody reads it. So a signal reaches it in the middle,
+//! however busy the machine is.
 
 use std::fs;
 use std::io::{PipeReader, Read, Write};
@@ -303,7 +303,7 @@ fn events_that_cannot_be_written() {
     let outcome = place.succeeds(&["train", "--resume", "run"]);
     let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     let [warning] = warnings[..] else { panic!("{outcome:?}") };
-    assert!(warning.contains("run/tensorboard") && warning.ends_with("the training goes on"), "{warning}");
+    assert!(warning.contains("run/tensorboard") && warning.ends_with("the training continues"), "{warning}");
     assert_as_uninterrupted(&place);
 }
 
