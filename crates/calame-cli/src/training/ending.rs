@@ -206,11 +206,13 @@ fn memorised(
 fn print_memorised(follower: &mut Follower, record: &Record) {
     let Record::Memorisation { n_tokens, n_copied, longest, passage, .. } = record else { return };
     let found = match *longest {
-        0 => format!("no passage of {RUN_LENGTH} tokens or more of the last sample occurs in the training text"),
+        0 => {
+            format!("nothing: no passage of {RUN_LENGTH} tokens or more of the last sample occurs in the training text")
+        }
         n => {
             let passage = passage.replace('\n', " ");
             format!(
-                "{n_copied} of the {n_tokens} tokens of the last sample are in passages of {RUN_LENGTH} tokens or more that occur \
+                "{n_copied} of the {n_tokens} tokens of the last sample, in passages of {RUN_LENGTH} tokens or more that occur \
                  in the training text; the longest has {n}: \"{}\"",
                 passage.trim()
             )

@@ -79,7 +79,8 @@ pub fn estimate(config: &RunConfig, text: &TextSize, machine: &Machine, plan: &P
     Ok(Rehearsal { pace: pace_at(peak, config, text, plan), peak })
 }
 
-/// The pace of a run on a machine that does `peak` operations per second in registers, if steps reach the usual share of them.
+/// The pace of a run whose steps reach the usual share of `peak`, the operations per second that the machine reaches in
+/// registers.
 fn pace_at(peak: f64, config: &RunConfig, text: &TextSize, plan: &Plan) -> Pace {
     let data = config.data.resolved();
     // Forward is a third of forward and backward.
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!((small.data.batch_size, scale.rows), (1, 4.0));
     }
 
-    /// What each phase of a step has to do, in the place of its time.
+    /// The phases of a step with their work, bytes and operations, in place of their time.
     fn work_of_a_step(config: &RunConfig) -> Vec<(Phase, PhaseTotal)> {
         let dev = Device::cpu(1, Isa::Portable, Precision::F32).profiled(Box::new(|| Duration::ZERO));
         let mut trainer = Trainer::new(&dev, config, Gpt::fresh(&dev, &config.model, 1), splits(config).unwrap());
@@ -283,7 +284,8 @@ mod tests {
         dev.take_profile().into_iter().map(|(phase, total)| (phase, work(total))).collect()
     }
 
-    /// A step of the whole model and one of a part of it are both counted: scaled up, the part is the whole.
+    /// The work of a step is counted for the whole model and for a part of it; scaled up, the part has the work of the
+    /// whole.
     #[test]
     fn phases_of_a_part_scale_to_those_of_the_whole_model() {
         let mut whole = RunConfig::of_preset(Preset::Tiny);
@@ -313,7 +315,7 @@ mod tests {
             }
         }
         let is_wrong = |(phase, ratio): &(Phase, f64)| match phase {
-            // What lies outside of the blocks is taken as often as what lies in them.
+            // These phases are scaled by the number of blocks, although some of their work is outside the blocks.
             Phase::LayerNorm | Phase::Dropout => !(1.0..2.0).contains(ratio),
             _ => (ratio - 1.0).abs() > 0.01,
         };
@@ -334,10 +336,10 @@ mod tests {
         assert_eq!(rehearse(&config, &text, &machine).unwrap().pace.sample_seconds, 0.0);
     }
 
-    /// The report's training as LOG.md has it from a Zen 4 machine: steps of 4 × 256 at 233 (f32) and 468 GFLOP/s (bf16),
-    /// 120 s for 16 evaluations and 10 s for 10 samples and saving.
+    /// The report's training as measured on a Zen 4 machine (LOG.md): steps of 4 × 256 at 233 (f32) and 468 GFLOP/s
+    /// (bf16), 120 s for 16 evaluations and 10 s for 10 samples and saving.
     #[test]
-    fn a_long_training_is_estimated_as_it_was_measured() {
+    fn the_estimate_of_a_long_training_is_close_to_its_measurement() {
         let config = RunConfig::of_preset(Preset::Book);
         let text = TextSize { n_windows: 35, n_validation_windows: 3, ..TextSize::default() };
         let machine = Machine { isa: Isa::Portable, precision: Precision::F32, n_threads: 2, program_bytes: 0 };
@@ -350,7 +352,7 @@ mod tests {
         let ratio = pace.evaluation_seconds / (120.0 / 16.0);
         assert!((ratio - 1.0).abs() < 0.15, "{ratio} of an evaluation");
         assert!((0.5..2.0).contains(&pace.sample_seconds), "{} s for a sample", pace.sample_seconds);
-        // Evaluated in batches of one sequence it takes as long.
+        // Batches of one sequence take as long.
         let mut one_by_one = config;
         (one_by_one.data.eval_batch_size, one_by_one.train.eval_batches) = (1, 20);
         let seconds = pace_at(233e9, &one_by_one, &text, &plan).evaluation_seconds;
@@ -368,7 +370,7 @@ mod tests {
             plan.step_operations / pace.step_seconds / peak
         };
         assert!((estimated(&RunConfig::of_preset(Preset::Book)) - USUAL_SHARE).abs() < 1e-9);
-        // A step of a few operations spends its time elsewhere, which only a rehearsal finds.
+        // A step of few operations spends most of its time on other things, which only a rehearsal measures.
         let mut tiny = RunConfig::of_preset(Preset::Tiny);
         (tiny.model.vocab_size, tiny.data.window) = (101, 16);
         let share = estimated(&tiny);

@@ -1,4 +1,4 @@
-//! Saved models that are missing, damaged, or of something else.
+//! Saved models that are missing, damaged, or not models at all.
 
 use crate::program::{Outcome, Place};
 
@@ -13,8 +13,8 @@ fn refused(place: &Place, model: &str, parts: &[&str]) {
     place.fails(&["train", "--init-from", model, "--data", "story.txt", "--run", "new"], 1, parts);
 }
 
-/// Puts `bits` in the place of the last element of the weights' file.
-fn put_last_element(place: &Place, bits: u32) {
+/// Replaces the last element of the weights' file by `bits`.
+fn replace_last_element(place: &Place, bits: u32) {
     let mut bytes = place.read(WEIGHTS);
     let at = bytes.len() - 4;
     bytes[at..].copy_from_slice(&bits.to_le_bytes());
@@ -57,7 +57,7 @@ fn missing_files() {
 fn truncated_weights() {
     let place = Place::with_run();
     let whole = place.read(WEIGHTS);
-    // Within the length, the header, the tensors; and one byte short.
+    // Cut within the length, the header and the tensors, and one byte short.
     for n in [0, 4, 8, 100, whole.len() / 2, whole.len() - 1] {
         place.write(WEIGHTS, &whole[..n]);
         refused(
@@ -77,12 +77,12 @@ fn foreign_weights() {
     let place = Place::with_run();
     place.write(WEIGHTS, "PK\u{3}\u{4}".repeat(1000));
     refused(&place, "run", &[WEIGHTS, "damaged, incomplete or of another format"]);
-    // A header that claims more than any machine holds.
+    // A header that claims more memory than any machine has.
     let claim =
         r#"{"wte.weight":{"dtype":"F32","shape":[4000000000,4000000000],"data_offsets":[0,64000000000000000000]}}"#;
     place.write(WEIGHTS, [&(claim.len() as u64).to_le_bytes()[..], claim.as_bytes()].concat());
     refused(&place, "run", &[WEIGHTS, "damaged, incomplete or of another format"]);
-    // A whole safetensors file of something else.
+    // A complete safetensors file that is not a GPT model.
     let other = r#"{"bert.weight":{"dtype":"F32","shape":[4000],"data_offsets":[0,16000]}}"#;
     let bytes = [&(other.len() as u64).to_le_bytes()[..], other.as_bytes(), &[0; 16000]].concat();
     place.write(WEIGHTS, bytes);
@@ -92,7 +92,7 @@ fn foreign_weights() {
 }
 
 #[test]
-fn a_config_of_another_model() {
+fn a_config_of_a_different_model() {
     let place = Place::with_run();
     let config = place.text(CONFIG);
     let with = |from: &str, to: &str| {
@@ -116,10 +116,10 @@ fn a_config_of_another_model() {
 }
 
 #[test]
-fn weights_that_are_no_numbers() {
+fn weights_that_are_not_finite() {
     for bits in [f32::NAN.to_bits(), f32::INFINITY.to_bits(), f32::NEG_INFINITY.to_bits()] {
         let place = Place::with_run();
-        put_last_element(&place, bits);
+        replace_last_element(&place, bits);
         let last = header(&place).as_object().unwrap().iter().filter(|(key, _)| *key != "__metadata__").fold(
             (0, String::new()),
             |best, (key, info)| {
@@ -136,7 +136,7 @@ fn weights_that_are_no_numbers() {
     }
 }
 
-/// Weights that are numbers, but so large that the first loss is none.
+/// Weights that are finite, but so large that the first loss is not.
 #[test]
 fn a_training_that_diverges() {
     let place = Place::with_run();
@@ -151,48 +151,53 @@ fn a_training_that_diverges() {
     let outcome = place.run(&[&args[..], &["--stride", "8", "--threads", "1"]].concat());
     outcome.is_error(
         1,
-        &[
-            "step 0: the loss is ",
-            "diverged",
-            "nothing was learnt yet",
-            "hint: start again with a smaller learning rate",
-        ],
+        &["step 0: the loss is ", "diverged", "no step was done yet", "hint: start again with a smaller learning rate"],
     );
     let after = place.files();
     assert!(before.iter().all(|(path, content)| after.get(path) == Some(content)));
     assert!(!place.exists("new/model") && !place.exists("new/checkpoints"));
-    // The same weights give no token either.
+    // The same weights cannot generate either.
     place.fails(&["generate", "--model", "run"], 1, &["logits are not finite", "weights are damaged"]);
 }
 
-/// A step that goes bad after others went well: weights and moments before it are there to go on from.
+/// A step that fails after others that succeeded: the training can be resumed from the weights and moments before it.
 #[test]
-fn a_training_that_goes_bad_later() {
+fn a_training_that_fails_later() {
     let place = Place::with_run();
     let same = "The reed is cut, the reed is cut again. ";
     place.write("odd.txt", [&same.repeat(200), " Quartz jocks vex BDFGH 0123456789! ", &same.repeat(60)].concat());
     let args = ["train", "--config", "tiny.toml", "--run", "new", "--data", "odd.txt", "--set", "data.shuffle=false"];
     let outcome =
         place.run(&[&args[..], &["--set", "guard.z_score=6", "--set", "guard.remedy=back", "--epochs", "1"]].concat());
-    let expected =
-        ["standard deviations above", "diverged", "state before it is saved", "config.toml", "train --resume new"];
+    let expected = [
+        "standard deviations above",
+        "diverged",
+        "the state before the step is saved",
+        "config.toml",
+        "train --resume new",
+    ];
     outcome.is_error(1, &expected);
     assert!(place.exists("new/checkpoints") && !place.exists("new/model"));
     let metrics = String::from_utf8(place.read("new/metrics.jsonl")).unwrap();
     assert!(metrics.lines().last().unwrap().contains("the training ended"), "{metrics}");
-    // What the hint says.
+    // Do what the hint says.
     let config = String::from_utf8(place.read("new/config.toml")).unwrap();
     place.write("new/config.toml", config.replace("remedy = \"back\"", "remedy = \"skip\""));
     place.succeeds(&["train", "--resume", "new"]);
     assert!(place.exists("new/model/model.safetensors"));
 
-    // Where a checkpoint stands, that is the one to go on from: the state before the step would fail there again.
+    // If there is a checkpoint, the training is resumed from it: from the state before the step, it would fail again.
     let args = [&args[..], &["--overwrite", "--set", "guard.z_score=6", "--set", "guard.remedy=back", "--epochs", "1"]]
         .concat();
     let outcome = place.run(&[&args[..], &["--set", "checkpoint.every_steps=7"]].concat());
     outcome.is_error(
         1,
-        &["standard deviations above", "new/checkpoints/step-0", "stands", "smaller train.lr", "train --resume new"],
+        &[
+            "standard deviations above",
+            "the last checkpoint is new/checkpoints/step-0",
+            "smaller train.lr",
+            "train --resume new",
+        ],
     );
     let kept = std::fs::read_dir(place.path("new/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
     let steps: Vec<u64> = kept.filter_map(|name| name.to_str().unwrap().strip_prefix("step-")?.parse().ok()).collect();
@@ -200,7 +205,7 @@ fn a_training_that_goes_bad_later() {
 }
 
 #[test]
-fn another_tokenizer() {
+fn a_different_tokenizer() {
     let place = Place::with_run();
     let own = place.read("run/model/tokenizer.json");
     place.write("other.txt", "Some other words, in some other order. ".repeat(20));
@@ -245,7 +250,7 @@ fn a_prompt_longer_than_the_context() {
 }
 
 #[test]
-fn a_word_that_the_model_has_not() {
+fn a_word_that_the_vocabulary_lacks() {
     let place = Place::new();
     let args = crate::program::train(&["--set", "tokenizer.kind=simple-v1", "--epochs", "1"]);
     place.succeeds(&args);
@@ -265,7 +270,7 @@ fn windows_that_a_model_cannot_have() {
     place.fails(&eval(&["--stride", "0"]), 2, &["--stride is 0", "hint: it may be 1 to 16"]);
 }
 
-/// An interrupted run has no model yet, and says what makes it one.
+/// An interrupted run has no model yet. The error says how to finish it.
 #[test]
 fn a_run_that_is_not_finished() {
     let place = Place::new();

@@ -1,8 +1,8 @@
-//! Settings that no run can have.
+//! Settings that are refused.
 
 use crate::program::{Place, train};
 
-/// A training with `more` that must fail before it has made anything.
+/// A training with `more` that must fail before it writes a file.
 #[track_caller]
 fn refused(more: &[&str], code: i32, parts: &[&str]) {
     Place::new().fails(&train(more), code, parts);
@@ -44,7 +44,7 @@ fn a_config_that_cannot_be_read() {
 #[test]
 fn what_torch_does_not_draw() {
     refused(&["--rng", "numpy"], 2, &["--rng: ", "unknown variant `numpy`", "`calame` or `torch`"]);
-    // The preset tiny is of OpenAI's shapes.
+    // The preset tiny has the kind of shape that OpenAI's models have.
     refused(&["--rng", "torch"], 2, &["model.init is gpt2: expected pytorch", "set model.init=pytorch"]);
     refused(
         &["--rng", "torch", "--set", "model.init=pytorch"],
@@ -161,7 +161,7 @@ fn a_vocabulary_that_the_tokenizer_exceeds() {
     refused(&["--set", "model.vocab_size=10"], 1, &["model.vocab_size is 10", "hint: --set model.vocab_size="]);
 }
 
-/// A batch of a billion windows is as large as the text has windows, and takes no more memory.
+/// A batch of a billion windows is cut to the windows of the text, and takes no more memory.
 #[test]
 fn batches_beyond_the_text() {
     let place = Place::new();
@@ -169,7 +169,7 @@ fn batches_beyond_the_text() {
     place.succeeds(&train(&[&set[..], &["--batch-size", "1000000000"]].concat()));
     let steps = place.text("run/metrics.jsonl").lines().filter(|line| line.contains(r#""event":"step""#)).count();
     assert_eq!(steps, 1);
-    // Where a batch that is not full is left out, there is none.
+    // If incomplete batches are dropped, there is none.
     refused(&["--batch-size", "1000000000"], 1, &["the training part", "set --batch-size to at most", "drop_last"]);
 }
 

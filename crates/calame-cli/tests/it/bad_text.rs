@@ -1,4 +1,4 @@
-//! Texts that are none, or too short.
+//! Inputs that are not texts, and texts that are too short.
 
 use std::net::TcpListener;
 
@@ -20,7 +20,7 @@ fn inputs_that_give_no_text() {
     place.write("folder/image.png", "no text");
     let data = |input: &str, parts: &[&str]| {
         refused(&place, &["--data", input], parts);
-        // The same text in the middle of others, and for another verb.
+        // The same text between others.
         refused(&place, &["--data", "story.txt", input, "--data", "story.txt"], parts);
     };
     data("empty.txt", &["empty.txt", "empty file", "give another one, or leave it out"]);
@@ -45,7 +45,7 @@ fn eval_refuses_the_same_texts() {
     let eval = |input| ["eval", "--model", "run", "--data", input];
     place.fails(&eval("empty.txt"), 1, &["empty.txt", "empty file", "give another one"]);
     place.fails(&eval("missing.txt"), 1, &["missing.txt", "no such file or folder", "check the path"]);
-    place.fails(&eval("word.txt"), 1, &["the text has 1 token", "hint: at least two are needed"]);
+    place.fails(&eval("word.txt"), 1, &["the text has 1 token", "hint: give at least two"]);
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn a_text_that_has_no_words() {
     refused(&place, &["--data", "marks.txt"], &["the training part has", "give more text"]);
 }
 
-/// The name of the report's text, where nothing can be downloaded: the error says which file to put where.
+/// The name of the report's text without a network: the error says where to put which file.
 #[test]
 fn a_named_text_without_a_network() {
-    // A port that was free a moment ago, with nobody behind it.
+    // A port that was free a moment ago, so nothing listens on it.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let place = Place::with_run();
     let before = place.files();

@@ -1,4 +1,4 @@
-//! `calame bench`: what programs read from it, and what it refuses.
+//! `calame bench`: its JSON, and the arguments that it refuses.
 
 use crate::program::Place;
 
@@ -16,7 +16,7 @@ fn positive(value: &serde_json::Value, keys: &[&str]) {
 }
 
 #[test]
-fn a_step_is_told_in_one_line() {
+fn a_step_is_reported_in_one_line() {
     let shape = ["--preset", "tiny", "--batch-size", "2", "--window", "16", "--steps", "2"];
     for precision in ["f32", "bf16"] {
         let step = json(&[&["train"], &shape[..], &["--precision", precision]].concat());
@@ -28,8 +28,8 @@ fn a_step_is_told_in_one_line() {
         // The phases are parts of the step.
         let phases = step["phases"].as_array().unwrap();
         let sum: f64 = phases.iter().map(|phase| phase["ms"].as_f64().unwrap()).sum();
-        let most = step["step_ms_max"].as_f64().unwrap();
-        assert!(phases.len() > 10 && sum > 0.0 && sum <= most * 1.01, "{sum} of {most}: {phases:?}");
+        let max = step["step_ms_max"].as_f64().unwrap();
+        assert!(phases.len() > 10 && sum > 0.0 && sum <= max * 1.01, "{sum} of {max}: {phases:?}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! `calame data` and `calame tokenizer`: text prepared, trained on, gone on with; and what is refused.
+//! `calame data` and `calame tokenizer`: text is prepared, trained on, and its preparation resumed; wrong arguments are
+//! refused.
 
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ fn prepare<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["data", "prepare", "--out", "prepared"], more].concat()
 }
 
-/// The tests' training on `data`, which brings its own tokenizer.
+/// The tests' training on `data`, with the tokenizer of `data`.
 fn train_on<'a>(data: &'a str, run: &'a str) -> Vec<&'a str> {
     vec!["train", "--config", "shards.toml", "--run", run, "--data", data]
 }
@@ -27,10 +28,10 @@ fn json(outcome: &Outcome) -> Value {
 }
 
 #[test]
-fn a_prepared_text_is_trained_on_as_the_text_is() {
+fn training_on_a_prepared_text_equals_training_on_the_text() {
     let place = place();
     let outcome = place.succeeds(&prepare(&["story.txt", "--end-of-text", "false"]));
-    for part in ["1 documents of 1 files", "in 1 file", "bytes a token", "next      calame train --data prepared"] {
+    for part in ["1 documents of 1 files", "in 1 file", "bytes per token", "next      calame train --data prepared"] {
         assert!(outcome.stdout.contains(part), "{part:?} in {outcome:#?}");
     }
     let of_shards = place.succeeds(&train_on("prepared", "a"));
@@ -38,12 +39,12 @@ fn a_prepared_text_is_trained_on_as_the_text_is() {
     place.succeeds(&train_on("story.txt", "b"));
     let weights = |run: &str| place.read(&format!("{run}/model/model.safetensors"));
     assert!(weights("a") == weights("b"));
-    // The run knows its text by the manifest.
+    // The run identifies its text by the manifest.
     let config: toml::Table = place.text("a/config.toml").parse().unwrap();
     let info = json(&place.succeeds(&["data", "info", "prepared", "--check", "--json"]));
     assert_eq!(config["text_sha256"].as_str(), info["sha256"].as_str());
     assert_eq!(config["data"]["inputs"].as_array().unwrap()[0].as_str(), Some("prepared"));
-    // The manifest itself does as well as its folder.
+    // The manifest can be given instead of its folder.
     place.succeeds(&train_on("prepared/manifest.json", "c"));
     assert!(weights("c") == weights("a"));
     place.fails(
@@ -54,7 +55,7 @@ fn a_prepared_text_is_trained_on_as_the_text_is() {
 }
 
 #[test]
-fn prepared_twice_is_prepared_once() {
+fn preparing_twice_does_the_work_once() {
     let place = place();
     let first = place.succeeds(&prepare(&["story.txt", "--json"]));
     let result = json(&first);
@@ -84,7 +85,7 @@ fn lines_and_nanogpts_files() {
     assert!(place.exists("prepared/train.bin") && place.exists("prepared/val.bin"));
     place.succeeds(&train_on("prepared", "run"));
     let shown = place.succeeds(&["data", "info", "prepared", "--check"]);
-    assert!(shown.stdout.contains("shard     val.bin, ") && shown.stdout.contains("every shard is what it was"));
+    assert!(shown.stdout.contains("shard     val.bin, ") && shown.stdout.contains("every shard matches its checksum"));
     let mut bytes = place.read("prepared/val.bin");
     bytes[4] ^= 1;
     place.write("prepared/val.bin", bytes);
@@ -98,7 +99,7 @@ fn lines_and_nanogpts_files() {
 }
 
 #[test]
-fn another_tokenizer_is_refused() {
+fn a_different_tokenizer_is_refused() {
     let place = Place::with_run();
     place.succeeds(&prepare(&["story.txt"]));
     place.fails(
@@ -108,7 +109,7 @@ fn another_tokenizer_is_refused() {
             .chain(["--run", "new", "--data", "prepared"])
             .collect::<Vec<_>>(),
         2,
-        &["tokenizer.kind is 'simple-v2', prepared was prepared with 'gpt2'", "brings its tokenizer along"],
+        &["tokenizer.kind is 'simple-v2', prepared was prepared with 'gpt2'", "a prepared text has its own tokenizer"],
     );
     let from = [
         "train",
@@ -133,7 +134,7 @@ fn another_tokenizer_is_refused() {
     // With the model's own tokenizer it is a text like any other.
     place.succeeds(&["data", "prepare", "story.txt", "--tokenizer", "run", "--out", "own"]);
     place.succeeds(&from.map(|arg| if arg == "prepared" { "own" } else { arg }));
-    // A tokenizer that was changed beside its manifest.
+    // A tokenizer that was changed after its manifest was written.
     let other = place.text("run/tokenizer.json");
     place.write("prepared/tokenizer.json", other);
     let place_settings = place.text("tiny.toml").replace("[tokenizer]\nkind = \"simple-v2\"\n", "");
@@ -142,7 +143,7 @@ fn another_tokenizer_is_refused() {
 }
 
 #[test]
-fn a_part_without_tokens_is_told() {
+fn a_part_without_tokens_is_reported() {
     let place = place();
     let outcome = place.succeeds(&prepare(&["story.txt", "--split", "documents", "--val-fraction", "0.001"]));
     assert!(outcome.stderr.contains("warning: no document was drawn for validation"), "{outcome:#?}");
@@ -177,18 +178,18 @@ fn what_cannot_be_prepared() {
 }
 
 #[test]
-fn a_tokenizer_is_learnt_and_used() {
+fn a_tokenizer_is_trained_and_used() {
     let place = place();
-    let learn = ["tokenizer", "train", "story.txt", "--vocab-size", "300", "--out", "tokenizer.json"];
-    let outcome = place.succeeds(&learn);
+    let train_tokenizer = ["tokenizer", "train", "story.txt", "--vocab-size", "300", "--out", "tokenizer.json"];
+    let outcome = place.succeeds(&train_tokenizer);
     assert!(outcome.stdout.contains("tokenizer tokenizer.json, 300 tokens"), "{outcome:#?}");
-    assert!(outcome.stdout.contains("a token on this text; GPT-2's 50,257 tokens: "), "{outcome:#?}");
-    place.fails(&learn, 1, &["tokenizer.json exists already", "--overwrite"]);
-    let result = json(&place.succeeds(&[&learn[..], &["--overwrite", "--json"]].concat()));
+    assert!(outcome.stdout.contains(" per token on this text; GPT-2's 50,257 tokens: "), "{outcome:#?}");
+    place.fails(&train_tokenizer, 1, &["tokenizer.json exists already", "--overwrite"]);
+    let result = json(&place.succeeds(&[&train_tokenizer[..], &["--overwrite", "--json"]].concat()));
     assert!(result["bytes_a_token"].as_f64().unwrap() < result["gpt2_bytes_a_token"].as_f64().unwrap());
     place.fails(&["tokenizer", "train", "story.txt", "--vocab-size", "9", "--out", "x.json"], 1, &["257"]);
     let count = place.succeeds(&["tokenize", "--tokenizer", "tokenizer.json", "--count", "--file", "story.txt"]);
-    assert!(count.stdout.contains("bytes a token"));
+    assert!(count.stdout.contains("bytes per token"));
     place.succeeds(&prepare(&["story.txt", "--tokenizer", "tokenizer.json"]));
     place.succeeds(&train_on("prepared", "a"));
     place.succeeds(&[&train_on("story.txt", "b")[..], &["--set", "tokenizer.kind=tokenizer.json"]].concat());
@@ -198,15 +199,15 @@ fn a_tokenizer_is_learnt_and_used() {
         assert_eq!(config["model"]["vocab_size"].as_integer(), Some(300));
         place.succeeds(&["generate", "--model", run, "--context", "The lamp", "--tokens", "3"]);
     }
-    // A run's own file names its tokenizer by kind; it stands beside the file.
+    // A run's own settings name its tokenizer by kind; it is read from the run's folder.
     place.succeeds(&["train", "--config", "b/config.toml", "--run", "c"]);
     assert_eq!(place.text("c/tokenizer.json"), place.text("b/tokenizer.json"));
 }
 
-/// Stopped by a signal in the middle, and gone on with.
+/// A preparation that a signal stops is resumed.
 #[cfg(unix)]
 #[test]
-fn a_signal_saves_what_is_done() {
+fn a_signal_saves_the_progress() {
     use std::io::Write;
     let place = place();
     let text = place.text("story.txt");
@@ -221,10 +222,10 @@ fn a_signal_saves_what_is_done() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let outcome = Outcome::of(child.wait_with_output().unwrap());
     assert_eq!(outcome.code, Some(143), "{outcome:#?}");
-    assert!(outcome.stderr.contains("the same command goes on"), "{outcome:#?}");
+    assert!(outcome.stderr.contains("the same command resumes it"), "{outcome:#?}");
     assert!(!place.exists("prepared/manifest.json"));
     let outcome = place.succeeds(&args);
-    assert!(outcome.stderr.contains("going on with what was begun here"), "{outcome:#?}");
+    assert!(outcome.stderr.contains("resuming the preparation in this folder"), "{outcome:#?}");
     place.succeeds(&[&args[..2], &["--out", "whole"], &args[4..]].concat());
     for file in std::fs::read_dir(place.path("whole")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();

@@ -1,4 +1,4 @@
-//! Places that cannot be written, or are taken; full and read-only disks. What stood there stands afterwards.
+//! Folders that cannot be written or exist already; full and read-only disks. Existing files stay as they were.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ fn train_into<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_run_that_is_there_is_not_replaced_unasked() {
+fn an_existing_run_is_only_replaced_with_overwrite() {
     let place = Place::with_run();
     place.fails(&train(&[]), 1, &["run exists already", "hint: choose another --run", "--overwrite"]);
     let before = place.files();
     place.succeeds(&train(&["--overwrite", "--seed", "9"]));
     let after = place.files();
-    // The name of an event file tells when it was begun.
+    // The name of an event file contains the time of its creation.
     let names = |files: &BTreeMap<PathBuf, Vec<u8>>| {
         let name = |path: &PathBuf| match path.parent() {
             Some(folder) if folder.ends_with("tensorboard") => folder.join("events"),
@@ -26,7 +26,7 @@ fn a_run_that_is_there_is_not_replaced_unasked() {
     };
     assert_eq!(names(&before), names(&after));
     assert_ne!(place.read("run/model/model.safetensors"), before[std::path::Path::new("run/model/model.safetensors")]);
-    // A new run that cannot begin leaves the old one.
+    // A new run that cannot start leaves the old one.
     for wrong in [&["--set", "model.n_head=3"][..], &["--data", "missing.txt"], &["--init-from", "nowhere"]] {
         let code = if wrong[0] == "--set" { 2 } else { 1 };
         place.fails(&train(&[&["--overwrite"], wrong].concat()), code, &[]);
@@ -36,15 +36,15 @@ fn a_run_that_is_there_is_not_replaced_unasked() {
 }
 
 #[test]
-fn what_is_no_run_is_not_replaced() {
+fn what_is_not_a_run_is_not_replaced() {
     let place = Place::new();
     place.write("letters/dear.txt", "Dear Ada,");
     for run in ["letters", "story.txt"] {
-        let parts = [run, "exists already and is no run", "hint: choose another --run"];
+        let parts = [run, "exists already and is not a run", "hint: choose another --run"];
         place.fails(&train_into(run, &[]), 1, &parts);
         place.fails(&train_into(run, &["--overwrite"]), 1, &parts);
     }
-    // An empty folder is taken.
+    // An empty folder is used.
     std::fs::create_dir(place.path("empty")).unwrap();
     place.succeeds(&train_into("empty", &["--epochs", "1"]));
     assert!(place.exists("empty/model/model.safetensors"));
@@ -52,16 +52,20 @@ fn what_is_no_run_is_not_replaced() {
 
 #[cfg(unix)]
 #[test]
-fn a_device_is_no_folder() {
+fn a_device_is_not_a_folder() {
     let place = Place::new();
-    place.fails(&train_into("/dev/full", &["--overwrite"]), 1, &["/dev/full", "is no run", "hint: "]);
+    place.fails(&train_into("/dev/full", &["--overwrite"]), 1, &["/dev/full", "is not a run", "hint: "]);
     assert!(!std::path::Path::new("/dev/.full.partial").exists());
 }
 
 #[test]
 fn folders_that_cannot_be_made() {
     let place = Place::new();
-    place.fails(&train_into("story.txt/run", &[]), 1, &["story.txt/", "hint: check the path: a part of it is a file"]);
+    place.fails(
+        &train_into("story.txt/run", &[]),
+        1,
+        &["story.txt/", "hint: check the path: one of its folders is a file"],
+    );
     if cfg!(target_os = "linux") {
         place.fails(&train_into("/proc/run", &[]), 1, &["/proc/", "hint: "]);
     }
@@ -78,16 +82,16 @@ fn standard_output_on_a_full_disk() {
         let outcome = place.command(args).stdout(full()).output().unwrap();
         Outcome::of(outcome).is_error(1, &parts);
     }
-    // A training has its folder: it goes on, and says that nobody saw it.
+    // A training continues, since its folder has everything, and warns once that its output was lost.
     let outcome = Outcome::of(place.command(&train_into("other", &[])).stdout(full()).output().unwrap());
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_eq!(outcome.stderr.matches("warning: cannot write to standard output").count(), 1, "{outcome:?}");
     assert_eq!(place.read("other/model/model.safetensors"), place.read("run/model/model.safetensors"));
 }
 
-/// Runs `calame train --config tiny.toml` with `args` where `disk/` is a small disk of its own, which no other process sees
-/// and which ends with the command; `before` is run first, and what then stands on the disk is copied to `after/`.
-/// None, with a message, where such disks cannot be made.
+/// Runs `calame train --config tiny.toml` with `args` where `disk/` is a small disk, which only this command sees.
+/// `before` is run first, and the files that are on the disk at the end are copied to `after/`. None, with a message,
+/// where such disks cannot be mounted.
 #[cfg(target_os = "linux")]
 fn on_a_disk(place: &Place, options: &str, before: &str, args: &[&str]) -> Option<Outcome> {
     let script = format!(
@@ -107,7 +111,7 @@ fn on_a_disk(place: &Place, options: &str, before: &str, args: &[&str]) -> Optio
             return None;
         }
     };
-    // unshare itself ends with 1 where it is not allowed, before the script has said anything.
+    // If unshare is not allowed, it exits with 1 before the script prints anything.
     if outcome.code == Some(99) || outcome.stderr.starts_with("unshare: ") {
         eprintln!("skipped: no small disk can be mounted here ({})", outcome.stderr.trim());
         return None;
@@ -133,7 +137,7 @@ fn a_disk_too_small_for_the_model() {
 #[test]
 fn a_disk_too_small_for_a_stop() {
     let place = Place::new();
-    // 500 000 parameters: 2 MB the model, 6 MB the state of a stop.
+    // 500 000 parameters: the model has 2 MB, a checkpoint 6 MB.
     let args = ["--run", "disk/run", "--epochs", "1", "--set", "model.n_positions=31250"];
     let Some(outcome) = on_a_disk(&place, "size=20m", ":", &args) else { return };
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
@@ -141,12 +145,12 @@ fn a_disk_too_small_for_a_stop() {
     assert!(place.exists("after/run/model/model.safetensors"));
 }
 
-/// A checkpoint that finds the disk full leaves the one before it, and the training goes on.
+/// A checkpoint that does not fit on the disk leaves the one before it, and the training continues.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_too_small_for_another_checkpoint() {
     let place = Place::new();
-    // 9 MB a checkpoint, 3 MB the model: there is room for two checkpoints and the model.
+    // A checkpoint has 9 MB and the model 3 MB: two checkpoints and the model fit.
     let settings =
         ["--set", "model.n_positions=47000", "--set", "checkpoint.every_steps=2", "--set", "train.eval_every=100"];
     let args = [&["--run", "disk/run", "--epochs", "6"], &settings[..]].concat();
@@ -159,12 +163,12 @@ fn a_disk_too_small_for_another_checkpoint() {
     assert!(place.read("after/run/model/model.safetensors") == place.read("run/model/model.safetensors"));
 }
 
-/// A disk that has no place for another file, at every moment of a run: at its start, at a sample, at a plot, at the model.
+/// A disk that cannot hold another file, at every point of a run: at its start, at a sample, at a plot, at the model.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_fills_up() {
     let place = Place::with_run();
-    // A run beside it takes 15 of the files; a whole new one takes as many, and one more while its model is written.
+    // An existing run has 15 files; a complete new one has as many, and one more while its model is written.
     for n_files in 17..=30 {
         let options = format!("size=64m,nr_inodes={n_files}");
         let Some(outcome) = on_a_disk(&place, &options, "cp -r run disk/old", &["--run", "disk/run"]) else { return };
@@ -174,7 +178,7 @@ fn a_disk_that_fills_up() {
             let copy = std::path::Path::new("after/old").join(path.strip_prefix("run").unwrap());
             assert_eq!(files.get(&copy), Some(content), "{copy:?}");
         }
-        // A model is there whole or not at all.
+        // A model is either complete or absent.
         assert!(!place.exists("after/run/model"), "{outcome:?}");
         std::fs::remove_dir_all(place.path("after")).unwrap();
     }
@@ -182,7 +186,7 @@ fn a_disk_that_fills_up() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_disk_that_can_only_be_read() {
+fn a_read_only_disk() {
     let place = Place::with_run();
     let before = "cp -r run disk/run; mount -o remount,ro disk";
     for args in [&["--run", "disk/new"][..], &["--run", "disk/run", "--overwrite"]] {

@@ -1,4 +1,4 @@
-//! `calame eval`: what it counts and what it says.
+//! `calame eval`: the tokens that it counts, and its output.
 
 use serde_json::Value;
 
@@ -39,12 +39,12 @@ fn the_defaults_are_whole_windows_of_the_context() {
     assert_eq!(value, explicit);
     let plain = place.succeeds(&["eval", "--model", "run", "--data", "story.txt"]).stdout;
     let (loss, perplexity) = (value["loss"].as_f64().unwrap(), value["perplexity"].as_f64().unwrap());
-    assert!(plain.contains(&format!("loss        {loss:.4} a token\n")), "{plain}");
+    assert!(plain.contains(&format!("loss        {loss:.4} per token\n")), "{plain}");
     assert!(plain.contains(&format!("perplexity  {perplexity:.2}\n")), "{plain}");
     assert!(plain.contains(&format!("{} counted, windows of 16 every 16", n_tokens(&place) - 1)), "{plain}");
 }
 
-/// A model that has seen the text expects it; one that has seen a step of it knows no better than chance.
+/// A model that was trained on the text predicts it; one that was hardly trained is close to chance.
 #[test]
 fn training_lowers_the_loss() {
     let place = Place::new();

@@ -1,10 +1,10 @@
-//! `calame export` and `calame inspect`: out by one door, in by the other.
+//! `calame export` and `calame inspect`: what one writes, the other reads.
 
 use serde_json::Value;
 
 use crate::program::Place;
 
-/// The format's name and what the program calls the result.
+/// The format's name, and the default path of the result.
 const FORMATS: [(&str, &str); 3] = [("safetensors", "run-safetensors"), ("pt", "run.pt"), ("gguf", "run.gguf")];
 
 #[test]
@@ -27,16 +27,16 @@ fn every_format_is_read_back_and_gives_the_same_logits() {
 fn a_graph_has_the_models_bits() {
     let place = Place::with_run();
     let outcome = place.succeeds(&["export", "run", "--to", "onnx"]);
-    assert!(outcome.stdout.contains("ok       read back: the model's graph"), "{outcome:#?}");
+    assert!(outcome.stdout.contains("ok       read back: the graph has the model's"), "{outcome:#?}");
     assert!(place.exists("run-onnx/model.onnx") && place.exists("run-onnx/model.onnx.data"));
 }
 
 #[test]
-fn what_stands_there_is_kept() {
+fn existing_files_are_kept() {
     let place = Place::with_run();
     place.write("there/notes.txt", "mine");
     let export = ["export", "run", "--to", "safetensors", "--out", "there"];
-    place.fails(&export, 1, &["there exists", "hint: give another --out, or --force"]);
+    place.fails(&export, 1, &["there exists", "hint: choose another --out, or replace it with --force"]);
     assert_eq!(place.text("there/notes.txt"), "mine");
     place.succeeds(&[&export[..], &["--force"]].concat());
     assert!(place.exists("there/model.safetensors"));
@@ -57,7 +57,7 @@ fn json() {
 }
 
 #[test]
-fn what_is_no_model() {
+fn what_is_not_a_model() {
     let place = Place::new();
     place.fails(&["inspect", "story.txt"], 1, &["story.txt holds no model"]);
     place.fails(&["export", "nowhere", "--to", "safetensors"], 1, &["there is no such file or folder"]);

@@ -1,4 +1,4 @@
-//! Models by their name on the model hub, from a server of our own.
+//! Models by their name on the model hub, tested with a server on this machine.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,16 +17,16 @@ const NAME: &str = "tests/tiny";
 const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 const WEIGHTS: &str = "model.safetensors";
 
-/// How the server deals with requests for the weights' bytes.
+/// How the server answers requests for the weights.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mood {
-    Sound,
+enum Behaviour {
+    Correct,
     /// The first transfer ends in the middle.
-    CutsOnce,
-    /// Every byte is another.
-    Lies,
-    /// Names the file by a path out of the cache.
-    Escapes,
+    CutOffOnce,
+    /// Every byte is wrong.
+    Corrupts,
+    /// The file's name is a path that leads out of the cache.
+    EscapesCache,
 }
 
 /// A hub with one model.
@@ -37,18 +37,18 @@ struct Hub {
 }
 
 impl Hub {
-    fn serve(files: BTreeMap<String, Vec<u8>>, mood: Mood) -> Hub {
+    fn serve(files: BTreeMap<String, Vec<u8>>, behaviour: Behaviour) -> Hub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
-        // It ends with the tests.
+        // The thread ends with the test program.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let request = read_request(&stream);
                 seen.lock().unwrap().push(request.to_lowercase());
                 let n_before = seen.lock().unwrap().iter().filter(|r| is_transfer(r)).count();
-                answer(stream, &request, &files, mood, n_before == 1);
+                answer(stream, &request, &files, behaviour, n_before == 1);
             }
         });
         Hub { address, requests }
@@ -61,7 +61,7 @@ impl Hub {
     }
 }
 
-/// Whether it asks for the weights themselves, not for their first byte, which tells their size.
+/// Whether a request is for the weights, and not only for their first byte, which is requested to learn their size.
 fn is_transfer(request: &str) -> bool {
     request.contains(&format!("/{WEIGHTS} ")) && !request.contains("bytes=0-0")
 }
@@ -71,7 +71,7 @@ fn read_request(stream: &TcpStream) -> String {
     lines.map(|line| line + "\n").collect()
 }
 
-fn answer(mut stream: TcpStream, request: &str, files: &BTreeMap<String, Vec<u8>>, mood: Mood, first: bool) {
+fn answer(mut stream: TcpStream, request: &str, files: &BTreeMap<String, Vec<u8>>, behaviour: Behaviour, first: bool) {
     let path = request.split(' ').nth(1).unwrap_or_default();
     let not_found = || "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into();
     let listing = format!("/api/models/{NAME}/revision/main");
@@ -86,12 +86,12 @@ fn answer(mut stream: TcpStream, request: &str, files: &BTreeMap<String, Vec<u8>
         let from: usize = from.parse().unwrap();
         let end = to.parse::<usize>().map_or(content.len(), |to| to + 1);
         let is_weights = name == WEIGHTS;
-        let etag = match mood {
-            Mood::Escapes if is_weights => "../../../escaped".to_owned(),
+        let etag = match behaviour {
+            Behaviour::EscapesCache if is_weights => "../../../escaped".to_owned(),
             _ => Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect(),
         };
         let mut body = content[from..end].to_vec();
-        if is_weights && mood == Mood::Lies {
+        if is_weights && behaviour == Behaviour::Corrupts {
             body.iter_mut().for_each(|byte| *byte ^= 1);
         }
         let head = format!(
@@ -100,7 +100,7 @@ fn answer(mut stream: TcpStream, request: &str, files: &BTreeMap<String, Vec<u8>
             content.len(),
             body.len()
         );
-        if mood == Mood::CutsOnce && first && is_transfer(&request.to_lowercase()) {
+        if behaviour == Behaviour::CutOffOnce && first && is_transfer(&request.to_lowercase()) {
             body.truncate(body.len() / 2);
         }
         [head.into_bytes(), body].concat()
@@ -128,15 +128,15 @@ fn in_cache(name: &str) -> String {
     format!("hf/hub/models--tests--tiny/{name}")
 }
 
-/// An address where nobody answers: a port that was free a moment ago.
-fn nobody() -> String {
+/// An address without a server: its port was free a moment ago.
+fn unused_address() -> String {
     format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
 }
 
 #[test]
-fn a_model_is_fetched_once_and_shared_with_other_programs() {
+fn a_model_is_downloaded_once_and_shared_with_other_programs() {
     let place = Place::with_run();
-    let hub = Hub::serve(model_files(&place), Mood::Sound);
+    let hub = Hub::serve(model_files(&place), Behaviour::Correct);
     let local = place.succeeds(&["logits", "run", "--ids", "1,2,3", "--json"]);
     let fetched = run(&place, &hub.address, &LOGITS);
     assert_eq!((fetched.code, &fetched.stdout), (Some(0), &local.stdout), "{fetched:?}");
@@ -152,8 +152,9 @@ fn a_model_is_fetched_once_and_shared_with_other_programs() {
     // From now on no network is needed, by any verb.
     assert_eq!(run(&place, &hub.address, &LOGITS).stdout, local.stdout);
     assert_eq!(hub.requests(&[]).len(), n_requests);
-    assert_eq!(run(&place, &nobody(), &LOGITS).stdout, local.stdout);
-    let generated = run(&place, &nobody(), &["generate", "--model", NAME, "--context", "The lamp", "--tokens", "3"]);
+    assert_eq!(run(&place, &unused_address(), &LOGITS).stdout, local.stdout);
+    let generated =
+        run(&place, &unused_address(), &["generate", "--model", NAME, "--context", "The lamp", "--tokens", "3"]);
     assert_eq!(generated.code, Some(0), "{generated:?}");
     let train = [
         "train",
@@ -170,18 +171,18 @@ fn a_model_is_fetched_once_and_shared_with_other_programs() {
         "--epochs",
         "1",
     ];
-    let trained = run(&place, &nobody(), &train);
+    let trained = run(&place, &unused_address(), &train);
     assert_eq!(trained.code, Some(0), "{trained:?}");
     let config: toml::Table = place.text("new/config.toml").parse().unwrap();
     assert_eq!(config["init_from"].as_str(), Some(NAME));
 }
 
 #[test]
-fn a_transfer_that_breaks_off_is_gone_on_with() {
+fn a_broken_transfer_is_resumed() {
     let place = Place::with_run();
     let files = model_files(&place);
     let n_bytes = files[WEIGHTS].len();
-    let hub = Hub::serve(files.clone(), Mood::CutsOnce);
+    let hub = Hub::serve(files.clone(), Behaviour::CutOffOnce);
     let outcome = run(&place, &hub.address, &LOGITS);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_eq!(hub.requests(&[WEIGHTS, &format!("range: bytes={}-", n_bytes / 2)]).len(), 1);
@@ -192,34 +193,34 @@ fn a_transfer_that_breaks_off_is_gone_on_with() {
 }
 
 #[test]
-fn another_file_than_the_hub_names_is_refused() {
+fn a_file_with_a_wrong_checksum_is_refused() {
     let place = Place::with_run();
-    let hub = Hub::serve(model_files(&place), Mood::Lies);
+    let hub = Hub::serve(model_files(&place), Behaviour::Corrupts);
     let outcome = run(&place, &hub.address, &LOGITS);
-    outcome.is_error(1, &[NAME, WEIGHTS, "what came is another file", "put the model's config.json"]);
+    outcome.is_error(1, &[NAME, WEIGHTS, "the file received is a different one", "put the model's config.json"]);
     assert!(!place.exists(&in_cache(&format!("snapshots/{SHA}/{WEIGHTS}"))) && !place.exists(&in_cache("refs/main")));
-    // A sound hub's files take its place.
-    let sound = Hub::serve(model_files(&place), Mood::Sound);
-    assert_eq!(run(&place, &sound.address, &LOGITS).code, Some(0));
+    // A correct server's files replace it.
+    let correct = Hub::serve(model_files(&place), Behaviour::Correct);
+    assert_eq!(run(&place, &correct.address, &LOGITS).code, Some(0));
 }
 
 #[test]
-fn a_hub_that_names_a_path_is_refused() {
+fn a_path_for_a_file_name_is_refused() {
     let place = Place::with_run();
-    let hub = Hub::serve(model_files(&place), Mood::Escapes);
+    let hub = Hub::serve(model_files(&place), Behaviour::EscapesCache);
     let outcome = run(&place, &hub.address, &LOGITS);
-    outcome.is_error(1, &["the hub names the file \"../../../escaped\""]);
+    outcome.is_error(1, &["the hub gives the file the name \"../../../escaped\""]);
     assert!(!place.exists("hf/escaped") && !place.exists("hf/hub/escaped"));
     let files = BTreeMap::from([
         ("config.json".to_owned(), place.read("run/model/config.json")),
         ("model.safetensors.index.json".to_owned(), br#"{"weight_map": {"wte.weight": "../x"}}"#.to_vec()),
     ]);
-    let outcome = run(&Place::new(), &Hub::serve(files, Mood::Sound).address, &LOGITS);
-    outcome.is_error(1, &["names what is no file beside it"]);
+    let outcome = run(&Place::new(), &Hub::serve(files, Behaviour::Correct).address, &LOGITS);
+    outcome.is_error(1, &["lists a name that is not a file in its folder"]);
 }
 
 #[test]
-fn shards_come_with_their_index() {
+fn shards_are_downloaded_with_their_index() {
     let place = Place::with_run();
     let mut files = model_files(&place);
     let weights = files.remove(WEIGHTS).unwrap();
@@ -230,45 +231,45 @@ fn shards_come_with_their_index() {
     files.insert("model.safetensors.index.json".to_owned(), json!({ "weight_map": map }).to_string().into());
     files.insert("model-00001-of-00001.safetensors".to_owned(), weights);
     let local = place.succeeds(&["logits", "run", "--ids", "1,2,3", "--json"]);
-    let hub = Hub::serve(files, Mood::Sound);
-    for address in [&hub.address, &nobody()] {
+    let hub = Hub::serve(files, Behaviour::Correct);
+    for address in [&hub.address, &unused_address()] {
         let outcome = run(&place, address, &LOGITS);
         assert_eq!((outcome.code, &outcome.stdout), (Some(0), &local.stdout), "{outcome:?}");
     }
 }
 
 #[test]
-fn without_a_network_the_error_says_what_to_place_where() {
+fn without_a_network_the_error_says_where_to_put_which_files() {
     let place = Place::new();
     let folder = place.path("hf/hub/models--tests--tiny");
     let parts = [
-        "tests/tiny is no file or folder, and as a model of the hub it cannot be fetched",
-        "put the model's config.json, model.safetensors and tokenizer.json into a folder and give that",
+        "tests/tiny is not a file or folder, and cannot be downloaded as a model of the hub",
+        "put the model's config.json, model.safetensors and tokenizer.json into a folder and give that folder",
         folder.to_str().unwrap(),
     ];
-    run(&place, &nobody(), &LOGITS).is_error(1, &[&parts[..], &["is there a network?"]].concat());
-    let hub = Hub::serve(BTreeMap::new(), Mood::Sound);
+    run(&place, &unused_address(), &LOGITS).is_error(1, &[&parts[..], &["is there a network?"]].concat());
+    let hub = Hub::serve(BTreeMap::new(), Behaviour::Correct);
     let offline = place.command(&LOGITS).env("HF_ENDPOINT", &hub.address).env("HF_HUB_OFFLINE", "1").output().unwrap();
     Outcome::of(offline).is_error(1, &[&parts[..], &["HF_HUB_OFFLINE is set"]].concat());
     assert_eq!(hub.requests(&[]), [""; 0]);
     run(&place, &hub.address, &LOGITS).is_error(1, &["it has none of model.safetensors"]);
     let unknown = ["logits", "tests/unknown", "--ids", "1", "--json"];
     run(&place, &hub.address, &unknown).is_error(1, &["the hub has no such model"]);
-    // Below a folder that is there, a path has a mistake.
+    // Below an existing folder it is a path, with a mistake in it.
     place.write("tests/other", "");
     run(&place, &hub.address, &LOGITS).is_error(1, &["tests/tiny holds no model", "there is no such file or folder"]);
 }
 
-/// Where the cache lacks only the tokenizer, the model can be used without a network.
+/// If the cache lacks only the tokenizer, the model can be used without a network.
 #[test]
-fn a_cache_without_tokenizer_does_as_it_can() {
+fn a_cached_model_without_a_tokenizer_is_used() {
     let place = Place::with_run();
     let mut files = model_files(&place);
     files.remove("tokenizer.json");
-    let hub = Hub::serve(files, Mood::Sound);
+    let hub = Hub::serve(files, Behaviour::Correct);
     let first = run(&place, &hub.address, &LOGITS);
     assert_eq!(first.code, Some(0), "{first:?}");
-    let again = run(&place, &nobody(), &LOGITS);
+    let again = run(&place, &unused_address(), &LOGITS);
     assert_eq!((again.code, &again.stdout), (Some(0), &first.stdout));
     assert!(again.stderr.contains("tests/tiny has no tokenizer.json in the cache"), "{again:?}");
 }
@@ -276,7 +277,7 @@ fn a_cache_without_tokenizer_does_as_it_can() {
 #[test]
 fn the_token_goes_to_the_hub() {
     let place = Place::with_run();
-    let hub = Hub::serve(model_files(&place), Mood::Sound);
+    let hub = Hub::serve(model_files(&place), Behaviour::Correct);
     let outcome = place.command(&LOGITS).env("HF_ENDPOINT", &hub.address).env("HF_TOKEN", "hf_test").output().unwrap();
     assert_eq!(outcome.status.code(), Some(0));
     assert_eq!(hub.requests(&["authorization: bearer hf_test"]).len(), hub.requests(&[]).len());

@@ -1,4 +1,4 @@
-//! `--init-from`: a training that goes on with a saved model, and the same training on any number of threads.
+//! `--init-from`: a training that starts from a saved model; and the same training on any number of threads.
 
 use serde_json::Value;
 
@@ -7,17 +7,17 @@ use crate::program::{Place, train};
 const WEIGHTS: &str = "model/model.safetensors";
 
 /// `calame train --init-from run` into `new`.
-fn go_on<'a>(more: &[&'a str]) -> Vec<&'a str> {
+fn train_from<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let start =
         ["train", "--init-from", "run", "--run", "new", "--data", "story.txt", "--window", "8", "--stride", "8"];
     [&start[..], &["--threads", "1", "--epochs", "1"], more].concat()
 }
 
 #[test]
-fn weights_and_tokenizer_are_taken_over() {
+fn weights_and_tokenizer_are_those_of_the_model() {
     let place = Place::with_run();
-    // A rate so small that no weight moves: what is saved is what was loaded.
-    let outcome = place.succeeds(&go_on(&["--lr", "1e-30"]));
+    // The rate is so small that no weight changes: the saved weights are those that were loaded.
+    let outcome = place.succeeds(&train_from(&["--lr", "1e-30"]));
     assert!(outcome.stdout.contains(", from run,"), "{outcome:?}");
     assert!(place.read(&format!("new/{WEIGHTS}")) == place.read(&format!("run/{WEIGHTS}")));
     assert_eq!(place.text("new/model/tokenizer.json"), place.text("run/model/tokenizer.json"));
@@ -27,9 +27,9 @@ fn weights_and_tokenizer_are_taken_over() {
     let config: toml::Table = place.text("new/config.toml").parse().unwrap();
     assert_eq!(config["init_from"].as_str(), Some("run"));
     assert_eq!(config["tokenizer"]["kind"].as_str(), Some("simple-v2"));
-    // With a rate that is one, they move; the model that was begun with stays.
+    // With a usual rate they change, and the model that was loaded does not.
     let before = place.read(&format!("run/{WEIGHTS}"));
-    place.succeeds(&go_on(&["--overwrite", "--lr", "0.01"]));
+    place.succeeds(&train_from(&["--overwrite", "--lr", "0.01"]));
     assert!(place.read(&format!("new/{WEIGHTS}")) != before);
     assert!(place.read(&format!("run/{WEIGHTS}")) == before);
 }
@@ -38,11 +38,11 @@ fn weights_and_tokenizer_are_taken_over() {
 fn another_text_keeps_the_vocabulary() {
     let place = Place::with_run();
     place.write("other.txt", "The zebra in the harbour said: nothing is late, nothing is early. ".repeat(12));
-    let mut args = go_on(&[]);
+    let mut args = train_from(&[]);
     args[6] = "other.txt";
     place.succeeds(&args);
     assert_eq!(place.text("new/model/tokenizer.json"), place.text("run/model/tokenizer.json"));
-    // The model's folder does as well as its run's.
+    // The model's folder can be given instead of its run's.
     args[2] = "run/model";
     args[4] = "again";
     place.succeeds(&args);
@@ -64,11 +64,11 @@ fn the_shape_cannot_be_set() {
     ] {
         let set = format!("model.{key}={value}");
         let parts = [format!("model.{key} is "), "in the model given by --init-from: it cannot be set".to_owned()];
-        place.fails(&go_on(&["--set", &set]), 2, &[&parts[0], &parts[1]]);
+        place.fails(&train_from(&["--set", &set]), 2, &[&parts[0], &parts[1]]);
     }
     let parts = ["tokenizer.kind is that of the model given by --init-from"];
-    place.fails(&go_on(&["--set", "tokenizer.kind=gpt2"]), 2, &parts);
-    place.succeeds(&go_on(&["--set", "model.dropout=0.3"]));
+    place.fails(&train_from(&["--set", "tokenizer.kind=gpt2"]), 2, &parts);
+    place.succeeds(&train_from(&["--set", "model.dropout=0.3"]));
     let config: toml::Table = place.text("new/config.toml").parse().unwrap();
     assert_eq!(config["model"]["dropout"].as_float().map(|x| x as f32), Some(0.3));
 }
@@ -97,7 +97,7 @@ fn any_number_of_threads_gives_the_same_bytes() {
     };
     assert_eq!(sample("1"), sample("2"));
     assert_eq!(sample("1"), sample("3"));
-    // Another seed is another training.
+    // A different seed gives a different training.
     place.succeeds(&train(&["--seed", "7"]));
     assert!(place.read(&format!("run/{WEIGHTS}")) != place.read(&format!("a/{WEIGHTS}")));
 }

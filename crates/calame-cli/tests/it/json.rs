@@ -1,4 +1,4 @@
-//! `--json`: every line of standard output is an object with the documented fields, and there is nothing else.
+//! `--json`: every line of standard output is an object with the documented fields, and nothing else is printed.
 
 use serde_json::Value;
 
@@ -54,7 +54,7 @@ fn a_training() {
         };
         assert_fields(value, &[&common, own].concat());
     }
-    // All but the result is what metrics.jsonl holds, word for word.
+    // All lines but the result are also in metrics.jsonl.
     let (result, records) = values.split_last().unwrap();
     assert_eq!((&result["run"], &result["model"]), (&"run".into(), &"run/model".into()));
     assert_eq!(records, lines(&place.text("run/metrics.jsonl")));
@@ -112,7 +112,7 @@ fn a_plot() {
     assert_eq!(value["files"], serde_json::json!(["run/loss-plot.pdf", "run/loss-plot.svg", "run/loss-plot.png"]));
 }
 
-/// Errors are told on standard error, never among the objects.
+/// Errors are printed on standard error, never among the objects.
 #[test]
 fn errors_print_no_objects() {
     let place = Place::with_run();

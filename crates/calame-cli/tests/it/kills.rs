@@ -1,4 +1,4 @@
-//! A training that is killed at any moment and gone on with.
+//! A training that is killed at any moment and resumed.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::program::{Place, metrics_without_times, train, wait_until};
 
-/// A checkpoint after every step, and more steps than twenty kills cost.
+/// A checkpoint after every step, and more steps than twenty kills need.
 const SETTINGS: [&str; 8] = [
     "--epochs",
     "40",
@@ -22,7 +22,7 @@ fn start(place: &Place, args: &[&str]) -> Child {
     place.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts")
 }
 
-/// The newest step that a checkpoint was completed of.
+/// The step of the newest complete checkpoint.
 fn newest(place: &Place) -> u64 {
     let entries = fs::read_dir(place.path("run/checkpoints")).into_iter().flatten().flatten();
     let step = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok();
@@ -35,7 +35,7 @@ fn is_writing(place: &Place) -> bool {
 }
 
 #[test]
-fn killed_at_twenty_moments_it_ends_with_the_bits_of_an_unbroken_run() {
+fn killed_at_twenty_moments_it_ends_with_the_bits_of_an_uninterrupted_run() {
     let place = Place::new();
     place.succeeds(&[&["train", "--config", "tiny.toml", "--run", "whole"], &SETTINGS[..]].concat());
     let mut n_while_writing = 0;
@@ -45,7 +45,7 @@ fn killed_at_twenty_moments_it_ends_with_the_bits_of_an_unbroken_run() {
             if resumes { vec!["train", "--resume", "run"] } else { train(&[&SETTINGS[..], &["--overwrite"]].concat()) };
         let mut child = start(&place, &args);
         let before = newest(&place);
-        // Some step further, then: in the middle of a checkpoint, or some fraction of a step later.
+        // At least one step later, and then either during a checkpoint or a fraction of a step later.
         wait_until("a checkpoint more", || newest(&place) > before || child.try_wait().unwrap().is_some());
         if kill % 2 == 0 {
             wait_until("a checkpoint under way", || is_writing(&place) || child.try_wait().unwrap().is_some());
@@ -53,11 +53,11 @@ fn killed_at_twenty_moments_it_ends_with_the_bits_of_an_unbroken_run() {
             std::thread::sleep(Duration::from_micros(kill * kill * 7919 % 5000));
         }
         n_while_writing += u64::from(is_writing(&place));
-        assert_eq!(child.try_wait().unwrap(), None, "kill {kill}: it has ended before; give it more steps");
+        assert_eq!(child.try_wait().unwrap(), None, "kill {kill}: it has ended; give it more steps");
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    assert!(n_while_writing > 0, "no kill met a checkpoint that was being written");
+    assert!(n_while_writing > 0, "no kill came while a checkpoint was being written");
     let outcome = place.succeeds(&["train", "--resume", "run"]);
     assert_eq!(outcome.stderr, "");
     for file in ["model/model.safetensors", "model/config.json", "model/tokenizer.json", "samples.txt", "config.toml"] {
@@ -68,7 +68,7 @@ fn killed_at_twenty_moments_it_ends_with_the_bits_of_an_unbroken_run() {
     assert!(!place.exists("run/checkpoints"), "a finished run needs no checkpoints");
 }
 
-/// The newest checkpoint, which a bad disk has changed, is named and the one before it taken.
+/// If the disk has damaged the newest checkpoint, it is reported and the one before it used.
 #[test]
 fn a_flipped_byte_costs_the_steps_since_the_checkpoint_before() {
     let place = Place::new();
@@ -85,6 +85,6 @@ fn a_flipped_byte_costs_the_steps_since_the_checkpoint_before() {
     let outcome = place.succeeds(&["train", "--resume", "run"]);
     let first = outcome.stderr.lines().next().unwrap_or_default();
     assert!(first.starts_with("warning: ") && first.contains(&file), "{outcome:#?}");
-    assert!(first.ends_with("; the checkpoint before it is taken"), "{outcome:#?}");
+    assert!(first.ends_with("; using the checkpoint before it"), "{outcome:#?}");
     assert!(place.read("run/model/model.safetensors") == place.read("whole/model/model.safetensors"));
 }

@@ -1,15 +1,15 @@
-//! Readers that leave early: `calame … | head -1`.
+//! Readers that close the pipe early: `calame … | head -1`.
 
 use std::process::Stdio;
 
 use crate::program::{Outcome, Place, train};
 
-/// A pipe that nobody reads.
+/// A pipe without a reader.
 fn unread() -> std::io::PipeWriter {
     std::io::pipe().expect("a pipe").1
 }
 
-/// Runs a command whose output, and in a second round also whose errors, nobody reads.
+/// Runs a command twice: with nobody reading its output, and with nobody reading its errors either.
 fn run_unread(place: &Place, args: &[&str]) -> [Outcome; 2] {
     let first = place.command(args).stdout(unread()).output().unwrap();
     let second = place.command(args).stdout(unread()).stderr(unread()).output().unwrap();
@@ -37,14 +37,14 @@ fn a_closed_pipe_is_success() {
     }
 }
 
-/// Errors that nobody reads have their code all the same.
+/// The exit code does not depend on whether the error is read.
 #[test]
 fn an_unread_error_is_an_error() {
     let place = Place::new();
     for outcome in run_unread(&place, &["generate", "--model", "nowhere"]) {
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
     }
-    // Only the errors are unread: what is said beside the text must not end the command.
+    // Only standard error is unread: a remark there must not end the command.
     let place = Place::with_run();
     let args = ["generate", "--model", "run", "--tokens", "3"];
     let outcome = Outcome::of(place.command(&args).stderr(unread()).output().unwrap());
@@ -53,7 +53,7 @@ fn an_unread_error_is_an_error() {
 }
 
 #[test]
-fn a_training_without_a_reader_goes_on() {
+fn a_training_without_a_reader_continues() {
     let place = Place::with_run();
     for (run, json) in [("plain", false), ("json", true)] {
         let args = ["train", "--config", "tiny.toml", "--run", run, "--json"];

@@ -1,4 +1,4 @@
-//! `calame plot`: the run's figure again.
+//! `calame plot`: draws the figure of a run again.
 
 use crate::program::Place;
 
@@ -35,7 +35,7 @@ fn what_cannot_be_drawn() {
     place.fails(&["plot", "empty"], 1, &["cannot draw empty", "expected at least one evaluation"]);
     place.write("empty/metrics.jsonl", "{\"event\":\"step\"}\n{\"event\":\"what\"}\n");
     place.fails(&["plot", "empty"], 1, &["empty/metrics.jsonl:1", "expected a record", "remove the line"]);
-    // The last line of a killed run may be torn.
+    // The last line of a killed run may be incomplete.
     let metrics = place.read("run/metrics.jsonl");
     place.write("run/metrics.jsonl", &metrics[..metrics.len() - 9]);
     place.succeeds(&["plot", "run"]);

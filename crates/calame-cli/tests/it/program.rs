@@ -1,4 +1,4 @@
-//! How the tests run the program, and what they expect of every failure.
+//! Runs the program in a folder of its own, and checks what every failure must print.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A text of some 1,200 characters: an epoch of it are a few steps.
+/// A text of about 1,200 characters: an epoch has a few steps.
 const STORY: &str = include_str!("story.txt");
 
-/// The settings of the tests' trainings, which take a tenth of a second: one block of 16 channels over words.
+/// The settings of the tests' trainings, which take 100 ms: one block of 16 channels over words.
 const SETTINGS: &str = r#"
 preset = "tiny"
 [model]
@@ -40,7 +40,7 @@ max_tokens = 6
 threads = 1
 "#;
 
-/// Nothing here takes longer, on however busy a machine.
+/// The longest that any test waits for a program, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder to work in, with a text and settings.
@@ -48,7 +48,7 @@ pub struct Place {
     folder: TempDir,
 }
 
-/// What a program left behind.
+/// The result of a program: its exit code and output.
 #[derive(Debug)]
 pub struct Outcome {
     /// None if a signal ended it.
@@ -58,7 +58,7 @@ pub struct Outcome {
 }
 
 impl Place {
-    /// `story.txt` and `tiny.toml`.
+    /// A folder with `story.txt` and `tiny.toml`.
     pub fn new() -> Place {
         let place = Place { folder: tempfile::tempdir().expect("a temporary folder") };
         place.write("story.txt", STORY);
@@ -66,7 +66,7 @@ impl Place {
         place
     }
 
-    /// As [`new`](Self::new), with a finished run in `run`.
+    /// Like [`new`](Self::new), with a finished run in `run`.
     pub fn with_run() -> Place {
         static TRAINED: OnceLock<Place> = OnceLock::new();
         let trained = TRAINED.get_or_init(|| {
@@ -101,26 +101,26 @@ impl Place {
         self.path(name).exists()
     }
 
-    /// Copies a folder with all that is in it to `name`.
+    /// Copies a folder with all its contents to `name`.
     pub fn copy(&self, from: &Path, name: &str) {
         for (path, content) in files_below(from) {
             self.write(&format!("{name}/{}", path.display()), content);
         }
     }
 
-    /// Every file here, by its path.
+    /// Every file in the folder, by its path.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         files_below(self.folder.path())
     }
 
-    /// The program in this folder, cut off from what the machine or the user has set.
+    /// The program in this folder, independent of the settings of machine and user.
     pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_calame"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
         for name in ["COLUMNS", "http_proxy", "https_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
             command.env_remove(name);
         }
-        // The same instructions on every processor give the same figures; a backtrace would be seen.
+        // The same instructions on every processor give the same figures. A backtrace would show in the output.
         command.env("CALAME_INSTRUCTION_SET", "portable").env("RUST_BACKTRACE", "1");
         command.env("CALAME_CACHE", self.path("cache"));
         for name in ["HF_ENDPOINT", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN", "HF_TOKEN_PATH"] {
@@ -142,7 +142,7 @@ impl Place {
         outcome
     }
 
-    /// Runs a command that must fail as a command should: see [`Outcome::is_error`]; and every file is as it was.
+    /// Runs a command that must fail as described at [`Outcome::is_error`] and leave every file as it was.
     #[track_caller]
     pub fn fails<A: AsRef<OsStr>>(&self, args: &[A], code: i32, parts: &[&str]) -> Outcome {
         let before = self.files();
@@ -159,8 +159,8 @@ impl Outcome {
         Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
-    /// An error as people get it: the code, one line `error: …`, at most one `hint: …`, each of `parts` in the two, no
-    /// panic.
+    /// Checks that the program failed with `code`, one line `error: …`, at most one `hint: …`, each of `parts` in these
+    /// lines, and no panic.
     #[track_caller]
     pub fn is_error(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:#?}");
@@ -198,7 +198,7 @@ fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// Waits until `holds`, which it must within [`PATIENCE`].
+/// Waits until `holds` returns true, at most [`PATIENCE`].
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -208,7 +208,7 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The lines of a run's metrics as JSON, without those figures that depend on the clock.
+/// The lines of a run's metrics as JSON, without the figures that depend on the clock.
 pub fn metrics_without_times(text: &str) -> Vec<serde_json::Value> {
     let line = |line: &str| {
         let mut value: serde_json::Value = serde_json::from_str(line).expect("JSON");

@@ -1,4 +1,4 @@
-//! `calame reproduce`, as far as it goes without the report's text and minutes, and runs that follow PyTorch.
+//! `calame reproduce`, as far as it can be tested without the report's text, and runs that follow PyTorch.
 
 use crate::program::{Place, metrics_without_times, train};
 
@@ -12,8 +12,8 @@ fn another_text_is_refused() {
     place.fails(&["reproduce", "--epochs", "11"], 2, &["--epochs", "1..=10"]);
 }
 
-/// A training with PyTorch's numbers: f32 where nothing else is asked for, another course than calame's own, the same each
-/// time.
+/// A training with PyTorch's random numbers: it uses f32 by default, gives the same figures each time, and differs from
+/// one with calame's own numbers.
 #[test]
 fn a_run_that_follows_torch() {
     let following = ["--rng", "torch", "--set", "model.init=pytorch", "--set", "model.tied_head=false"];

@@ -1,4 +1,4 @@
-//! `--resume` of what cannot be gone on with. Stopped runs are in signals.rs.
+//! `--resume` of runs that cannot be resumed. The tests of stopped runs are in signals.rs.
 
 use crate::program::Place;
 
@@ -13,7 +13,7 @@ fn a_finished_run() {
 }
 
 #[test]
-fn no_run() {
+fn a_folder_without_a_run() {
     let place = Place::new();
     place.fails(
         &["train", "--resume", "nowhere"],
@@ -25,7 +25,7 @@ fn no_run() {
 }
 
 #[test]
-fn a_run_whose_config_is_none() {
+fn a_run_with_a_damaged_config() {
     let place = Place::with_run();
     let config = place.text("run/config.toml");
     place.write("run/config.toml", &config[..config.len() / 2]);

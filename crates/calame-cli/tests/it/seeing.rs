@@ -1,4 +1,4 @@
-//! Watching a training: its plan, its event files, the list of runs, runs side by side.
+//! The plan of a training, its event files, its report on memorisation, the list of runs, and runs side by side.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
 }
 
-/// A second run in `other`, which another rate and dropout made.
+/// A place with a second run in `other`, with a different rate and dropout.
 fn with_two_runs() -> Place {
     let place = Place::with_run();
     let settings = ["--set", "train.lr=0.003", "--set", "model.dropout=0"];
@@ -19,7 +19,7 @@ fn with_two_runs() -> Place {
 }
 
 #[test]
-fn a_plan_says_what_a_training_then_does() {
+fn a_training_does_what_its_plan_says() {
     let place = Place::new();
     let before = place.files();
     let outcome = place.succeeds(&["plan", "--config", "tiny.toml", "--json"]);
@@ -46,9 +46,9 @@ fn a_plan_says_what_a_training_then_does() {
 }
 
 #[test]
-fn a_plan_of_a_stopped_run_is_of_what_is_left() {
+fn a_plan_of_a_stopped_run_covers_the_rest() {
     let place = Place::with_run();
-    // A checkpoint's name tells its step; a plan reads no tensors, but a checkpoint must be whole.
+    // The step is in the checkpoint's name. A plan reads no tensors, but the checkpoint must be complete.
     let mut sums = serde_json::Map::new();
     for file in ["weights.safetensors", "m.safetensors", "v.safetensors", "state.json", "config.toml"] {
         let bytes = if file == "config.toml" { place.read("run/config.toml") } else { Vec::new() };
@@ -72,19 +72,19 @@ fn a_training_that_no_memory_holds_is_planned_and_refused() {
     place.fails(&args, 1, &["hint: "]);
     let outcome = place.run(&[&["plan"], &args[1..]].concat());
     outcome.is_error(1, &["the training needs ", " of memory, ", "hint: a smaller model would fit: --preset"]);
-    assert!(outcome.stdout.contains("in all") && !outcome.stdout.contains("time "), "{outcome:?}");
+    assert!(outcome.stdout.contains("total") && !outcome.stdout.contains("time "), "{outcome:?}");
 }
 
 #[test]
 fn a_dashboard_needs_a_terminal() {
     let place = Place::new();
-    let parts = ["--tui needs a terminal: standard input is none", "hint: leave --tui out"];
+    let parts = ["--tui needs a terminal: standard input is not one", "hint: leave --tui out"];
     place.fails(&train(&["--tui"]), 2, &parts);
     let outcome = place.run(&train(&["--tui", "--json"]));
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
 }
 
-/// The records of an event file: their data, framed as TFRecord has it.
+/// The data of the records of an event file, which have the framing of TFRecord.
 fn events(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut rest, mut events) = (bytes, Vec::new());
     while !rest.is_empty() {
@@ -109,16 +109,16 @@ fn event_files_are_written_unless_they_are_not_wanted() {
     let events = events(&bytes);
     // The version, 16 steps, 4 evaluations, 2 samples.
     assert_eq!(events.len(), 1 + 16 + 4 + 2);
-    let tells = |event: &[u8], tag: &str| event.windows(tag.len()).any(|part| part == tag.as_bytes());
-    assert!(tells(&events[0], "brain.Event:2"));
+    let contains = |event: &[u8], tag: &str| event.windows(tag.len()).any(|part| part == tag.as_bytes());
+    assert!(contains(&events[0], "brain.Event:2"));
     for (tag, n) in [("loss/train_step", 16), ("loss/validation", 4), ("sample", 2), ("lr", 16)] {
-        assert_eq!(events.iter().filter(|event| tells(event, tag)).count(), n, "{tag}");
+        assert_eq!(events.iter().filter(|event| contains(event, tag)).count(), n, "{tag}");
     }
     place.succeeds(&["train", "--config", "tiny.toml", "--run", "silent", "--set", "log.tensorboard=false"]);
     assert!(!place.exists("silent/tensorboard"));
 }
 
-/// A run's file from before the section `[log]` existed.
+/// The settings of a run from before the section `[log]` existed.
 #[test]
 fn a_run_without_the_section_of_logs_is_read() {
     let place = Place::with_run();
@@ -130,14 +130,14 @@ fn a_run_without_the_section_of_logs_is_read() {
 }
 
 #[test]
-fn a_training_tells_how_much_it_copies() {
+fn a_training_reports_how_much_it_copies() {
     let place = Place::with_run();
     let records = json_lines(&place.text("run/metrics.jsonl"));
     let found: Vec<&Value> = records.iter().filter(|record| record["event"] == "memorisation").collect();
     assert_eq!(found.len(), 1);
     assert_eq!((&found[0]["n_tokens"], &found[0]["step"]), (&6.into(), &15.into()));
     assert!(found[0]["n_copied"].as_u64().unwrap() <= 6);
-    // The record stands before the end's.
+    // The record comes before that of the end.
     assert_eq!(records.last().unwrap()["event"], "end");
 }
 
@@ -171,7 +171,7 @@ fn runs_are_listed() {
     assert!(best <= runs[1]["last_val_loss"].as_f64().unwrap() && runs[1]["file_bytes"].as_u64().unwrap() > 20_000);
     #[cfg(unix)]
     {
-        // As a program that trains it holds it.
+        // Lock the folder as a program that trains in it does.
         let training = fs::File::open(place.path("runs/other")).unwrap();
         training.lock().unwrap();
         let outcome = place.succeeds(&["runs"]);

@@ -1,7 +1,7 @@
-//! Ctrl-C and its relatives.
+//! SIGINT, SIGTERM and SIGKILL during a training.
 //!
-//! A training whose output nobody reads stands still once the pipe is full: so a signal comes in the middle of it, however
-//! busy the machine is.
+//! A training blocks when the pipe of its output is full and nobody reads it. So a signal reaches it in the middle,
+//! however busy the machine is.
 
 use std::fs;
 use std::io::{PipeReader, Read, Write};
@@ -13,18 +13,18 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program::{Outcome, PATIENCE, Place, metrics_without_times, train, wait_until};
 
-/// More evaluations than the smallest pipe holds lines: 20 epochs of some steps each.
+/// More evaluations than the smallest pipe can hold lines: 20 epochs of a few steps each.
 const LONG: [&str; 4] = ["--epochs", "20", "--set", "train.eval_every=1"];
 
-/// A training that is held up by its output.
-struct Held {
+/// A training that is blocked by its output.
+struct Blocked {
     child: Child,
     output: PipeReader,
 }
 
-impl Held {
-    /// Starts a command; `full` holds it up at its first line, else it comes as far as a page of lines.
-    fn start(place: &Place, args: &[&str], full: bool) -> Held {
+impl Blocked {
+    /// Starts a command. With `full` it blocks at its first line, otherwise after a page of lines.
+    fn start(place: &Place, args: &[&str], full: bool) -> Blocked {
         let (output, mut pipe) = std::io::pipe().unwrap();
         #[cfg(target_os = "linux")]
         rustix::pipe::fcntl_setpipe_size(&pipe, 4096).unwrap();
@@ -35,14 +35,14 @@ impl Held {
             pipe.write_all(&[b'\n'; 65536]).unwrap();
         }
         let child = place.command(args).stdout(pipe).stderr(Stdio::piped()).spawn().unwrap();
-        Held { child, output }
+        Blocked { child, output }
     }
 
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the program is running");
     }
 
-    /// Reads on, so that the command can end.
+    /// Reads the output to its end, so that the command can finish.
     fn end(mut self) -> Outcome {
         let mut stdout = String::new();
         self.output.read_to_string(&mut stdout).unwrap();
@@ -56,22 +56,22 @@ fn n_lines(place: &Place, file: &str) -> usize {
     fs::read_to_string(place.path(file)).unwrap_or_default().matches('\n').count()
 }
 
-/// A training in `run` that `signal` has stopped after some steps.
+/// Starts a training in `run` and stops it by `signal` after a few steps.
 fn stopped(place: &Place, signal: Signal) -> Outcome {
-    let held = Held::start(place, &train(&LONG), false);
+    let blocked = Blocked::start(place, &train(&LONG), false);
     wait_until("a step in metrics.jsonl", || n_lines(place, "run/metrics.jsonl") > 0);
-    held.signal(signal);
-    held.end()
+    blocked.signal(signal);
+    blocked.end()
 }
 
-/// The files of an unbroken run of the same settings, in `whole`.
-fn unbroken(place: &Place) {
+/// Trains an uninterrupted run with the same settings in `whole`.
+fn train_uninterrupted(place: &Place) {
     let args = [&["train", "--config", "tiny.toml", "--run", "whole"], &LONG[..]].concat();
     place.succeeds(&args);
 }
 
 #[track_caller]
-fn assert_as_unbroken(place: &Place) {
+fn assert_as_uninterrupted(place: &Place) {
     for file in ["model/model.safetensors", "model/config.json", "model/tokenizer.json", "samples.txt", "config.toml"] {
         assert!(place.read(&format!("run/{file}")) == place.read(&format!("whole/{file}")), "{file} differs");
     }
@@ -81,36 +81,36 @@ fn assert_as_unbroken(place: &Place) {
 }
 
 #[test]
-fn an_interrupted_training_goes_on_to_the_same_bits() {
+fn an_interrupted_training_resumes_to_the_same_bits() {
     let place = Place::new();
-    unbroken(&place);
+    train_uninterrupted(&place);
     let outcome = stopped(&place, Signal::INT);
     assert_eq!(outcome.code, Some(130), "{outcome:?}");
-    assert!(outcome.stdout.contains("everything is saved. To go on:\n  calame train --resume run\n"), "{outcome:?}");
+    assert!(outcome.stdout.contains("the state is saved. To resume:\n  calame train --resume run\n"), "{outcome:?}");
     assert_eq!(outcome.stderr, "");
     assert!(!place.exists("run/model"));
-    // Once more in the middle of the resumed run.
-    let held = Held::start(&place, &["train", "--resume", "run"], false);
+    // Stop once more in the middle of the resumed run.
+    let blocked = Blocked::start(&place, &["train", "--resume", "run"], false);
     let n = n_lines(&place, "run/metrics.jsonl");
     wait_until("a step of the resumed run", || n_lines(&place, "run/metrics.jsonl") > n + 3);
-    held.signal(Signal::INT);
-    let outcome = held.end();
+    blocked.signal(Signal::INT);
+    let outcome = blocked.end();
     assert_eq!(outcome.code, Some(130), "{outcome:?}");
-    assert!(outcome.stdout.contains("going on after step "), "{outcome:?}");
+    assert!(outcome.stdout.contains("resuming after step "), "{outcome:?}");
     let outcome = place.succeeds(&["train", "--resume", "run"]);
-    assert!(outcome.stdout.contains("going on after step "), "{outcome:?}");
-    assert_as_unbroken(&place);
+    assert!(outcome.stdout.contains("resuming after step "), "{outcome:?}");
+    assert_as_uninterrupted(&place);
 }
 
 #[test]
-fn a_training_in_bf16_goes_on_in_bf16() {
+fn a_training_in_bf16_is_resumed_in_bf16() {
     let place = Place::new();
     // The settings end with their section [device].
     place.write("tiny.toml", format!("{}precision = \"bf16\"\n", place.text("tiny.toml")));
-    unbroken(&place);
+    train_uninterrupted(&place);
     stopped(&place, Signal::INT);
     place.succeeds(&["train", "--resume", "run"]);
-    assert_as_unbroken(&place);
+    assert_as_uninterrupted(&place);
     assert!(place.text("run/config.toml").contains("precision = \"bf16\""));
     place.succeeds(&["generate", "--model", "run", "--precision", "bf16", "--context", "The boy", "--tokens", "3"]);
 }
@@ -125,12 +125,12 @@ fn a_terminated_training_is_saved_too() {
 }
 
 #[test]
-fn a_stop_is_told_to_programs() {
+fn a_stop_is_reported_to_programs() {
     let place = Place::new();
-    let held = Held::start(&place, &train(&[&LONG[..], &["--json"]].concat()), false);
+    let blocked = Blocked::start(&place, &train(&[&LONG[..], &["--json"]].concat()), false);
     wait_until("a step in metrics.jsonl", || n_lines(&place, "run/metrics.jsonl") > 0);
-    held.signal(Signal::INT);
-    let outcome = held.end();
+    blocked.signal(Signal::INT);
+    let outcome = blocked.end();
     assert_eq!(outcome.code, Some(130), "{outcome:?}");
     let last: serde_json::Value = serde_json::from_str(outcome.stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&last["event"], &last["run"]), (&"stopped".into(), &"run".into()));
@@ -139,22 +139,22 @@ fn a_stop_is_told_to_programs() {
     assert!(place.exists(&format!("run/checkpoints/step-{n_steps:06}/state.json")));
 }
 
-/// The first signal waits for a step that cannot end here; the second does not wait.
+/// After the first signal the program waits for a step that cannot end here; at the second it does not wait.
 #[test]
 fn a_second_signal_ends_it_at_once() {
     for second in [Signal::INT, Signal::TERM] {
         let place = Place::with_run();
         let old = place.files();
         let args = [&["train", "--config", "tiny.toml", "--run", "new"], &LONG[..]].concat();
-        let mut held = Held::start(&place, &args, true);
+        let mut blocked = Blocked::start(&place, &args, true);
         wait_until("the run's folder", || place.exists("new/metrics.jsonl"));
-        held.signal(Signal::INT);
+        blocked.signal(Signal::INT);
         std::thread::sleep(Duration::from_millis(300));
-        assert_eq!(held.child.try_wait().unwrap(), None, "the first signal is a request");
-        held.signal(second);
+        assert_eq!(blocked.child.try_wait().unwrap(), None, "the first signal is a request");
+        blocked.signal(second);
         let start = std::time::Instant::now();
         let status = loop {
-            if let Some(status) = held.child.try_wait().unwrap() {
+            if let Some(status) = blocked.child.try_wait().unwrap() {
                 break status;
             }
             assert!(start.elapsed() < PATIENCE, "the second signal did not end it");
@@ -169,17 +169,17 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn a_killed_training_damages_nothing() {
     let place = Place::new();
-    unbroken(&place);
+    train_uninterrupted(&place);
     stopped(&place, Signal::INT);
     let old = place.files();
     for _ in 0..3 {
         let n = n_lines(&place, "run/metrics.jsonl");
-        let held = Held::start(&place, &["train", "--resume", "run"], false);
+        let blocked = Blocked::start(&place, &["train", "--resume", "run"], false);
         wait_until("a step of the resumed run", || n_lines(&place, "run/metrics.jsonl") > n.min(20));
-        held.signal(Signal::KILL);
-        let outcome = held.end();
+        blocked.signal(Signal::KILL);
+        let outcome = blocked.end();
         assert_eq!(outcome.code, None, "{outcome:?}");
-        // All that stood before stands: the metrics and samples have only grown, the plot is whole.
+        // All earlier files are intact: metrics and samples have only grown, plots are complete.
         let new = place.files();
         for (path, content) in &old {
             let kept = match new.get(path) {
@@ -199,7 +199,7 @@ fn a_killed_training_damages_nothing() {
     for file in ["model/model.safetensors", "model/config.json", "model/tokenizer.json"] {
         assert!(place.read(&format!("run/{file}")) == place.read(&format!("whole/{file}")), "{file} differs");
     }
-    // Steps that were done twice are told once.
+    // Steps that were done twice are recorded once.
     let steps = |run: &str| {
         let records = metrics_without_times(&place.text(&format!("{run}/metrics.jsonl")));
         records.into_iter().filter(|record| record["event"] == "step").collect::<Vec<_>>()
@@ -207,14 +207,14 @@ fn a_killed_training_damages_nothing() {
     assert_eq!(steps("run"), steps("whole"));
 }
 
-/// A training whose first step has not come: killed, it can be started again.
+/// A training that is killed before its first step can be started again.
 #[test]
 fn a_run_killed_at_its_start() {
     let place = Place::new();
-    let held = Held::start(&place, &train(&LONG), true);
+    let blocked = Blocked::start(&place, &train(&LONG), true);
     wait_until("the run's folder", || place.exists("run/metrics.jsonl"));
-    held.signal(Signal::KILL);
-    assert_eq!(held.end().code, None);
+    blocked.signal(Signal::KILL);
+    assert_eq!(blocked.end().code, None);
     place.fails(
         &["train", "--resume", "run"],
         1,
@@ -227,17 +227,17 @@ fn a_run_killed_at_its_start() {
 #[test]
 fn a_text_that_has_changed_is_noticed() {
     let place = Place::new();
-    unbroken(&place);
+    train_uninterrupted(&place);
     stopped(&place, Signal::INT);
     let story = place.read("story.txt");
     place.write("story.txt", [&story[..], b"And so to bed.\n"].concat());
     let resume = ["train", "--resume", "run"];
-    place.fails(&resume, 1, &["not the one that run was trained on", "SHA-256", "hint: put the text back as it was"]);
+    place.fails(&resume, 1, &["not the one that run was trained on", "SHA-256", "hint: restore the text"]);
     fs::remove_file(place.path("story.txt")).unwrap();
     place.fails(&resume, 1, &["story.txt", "no such file or folder"]);
     place.write("story.txt", story);
     place.succeeds(&resume);
-    assert_as_unbroken(&place);
+    assert_as_uninterrupted(&place);
 }
 
 #[test]
@@ -254,21 +254,21 @@ fn a_damaged_checkpoint_is_refused() {
         place.fails(&["train", "--resume", "run"], 1, &[&file(name), "hint: check the path"]);
         place.write(&file(name), whole);
     }
-    place.fails(&train(&[]), 1, &["run exists already", "hint: `calame train --resume run` goes on with it"]);
+    place.fails(&train(&[]), 1, &["run exists already", "hint: `calame train --resume run` resumes it"]);
     place.succeeds(&["train", "--resume", "run"]);
 }
 
-/// A training that cannot write something of its run keeps what it has learnt.
+/// A training that cannot write a file of its run saves its state.
 #[test]
 fn an_error_in_the_middle_loses_nothing() {
     let place = Place::new();
-    unbroken(&place);
-    let held = Held::start(&place, &train(&LONG), true);
+    train_uninterrupted(&place);
+    let blocked = Blocked::start(&place, &train(&LONG), true);
     wait_until("the run's folder", || place.exists("run/metrics.jsonl"));
-    // Where the first sample will be wanted.
+    // A folder where the first sample will be written.
     fs::create_dir(place.path("run/samples.txt")).unwrap();
-    let outcome = held.end();
-    outcome.is_error(1, &["run/samples.txt", "hint: the training's state after step ", "calame train --resume run"]);
+    let outcome = blocked.end();
+    outcome.is_error(1, &["run/samples.txt", "hint: the state after step ", "calame train --resume run"]);
     place.fails(&["train", "--resume", "run", "--threads", "x"], 2, &["--threads"]);
     fs::remove_dir(place.path("run/samples.txt")).unwrap();
     place.succeeds(&["train", "--resume", "run"]);
@@ -276,11 +276,11 @@ fn an_error_in_the_middle_loses_nothing() {
     assert_eq!(place.read("run/samples.txt"), place.read("whole/samples.txt"));
 }
 
-/// A plot that cannot be drawn ends no training; at its end, when the model is saved, it is told.
+/// A plot that cannot be drawn stops no training. It is an error at the end, when the model is saved.
 #[test]
 fn a_plot_that_cannot_be_drawn() {
     let place = Place::new();
-    unbroken(&place);
+    train_uninterrupted(&place);
     stopped(&place, Signal::INT);
     let _ = fs::remove_file(place.path("run/loss-plot.svg"));
     fs::create_dir(place.path("run/loss-plot.svg")).unwrap();
@@ -292,22 +292,22 @@ fn a_plot_that_cannot_be_drawn() {
     }
 }
 
-/// Event files that cannot be written end no training.
+/// Event files that cannot be written stop no training.
 #[test]
 fn events_that_cannot_be_written() {
     let place = Place::new();
-    unbroken(&place);
+    train_uninterrupted(&place);
     stopped(&place, Signal::INT);
     fs::remove_dir_all(place.path("run/tensorboard")).unwrap();
     place.write("run/tensorboard", "a file");
     let outcome = place.succeeds(&["train", "--resume", "run"]);
     let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     let [warning] = warnings[..] else { panic!("{outcome:?}") };
-    assert!(warning.contains("run/tensorboard") && warning.ends_with("the training goes on"), "{warning}");
-    assert_as_unbroken(&place);
+    assert!(warning.contains("run/tensorboard") && warning.ends_with("the training continues"), "{warning}");
+    assert_as_uninterrupted(&place);
 }
 
-/// What the widest instruction set of the machine is plays no part: the run goes on with its own.
+/// A resumed run uses its own instruction set, whatever the widest one of the machine is.
 #[test]
 fn a_resumed_run_keeps_its_instruction_set() {
     let place = Place::new();
@@ -315,10 +315,10 @@ fn a_resumed_run_keeps_its_instruction_set() {
     let mut command = place.command(&["train", "--resume", "run"]);
     let outcome = Outcome::of(command.env_remove("CALAME_INSTRUCTION_SET").output().unwrap());
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert_eq!(outcome.stderr, "", "no warning of other bits");
+    assert_eq!(outcome.stderr, "", "no warning about different bits");
     assert!(outcome.stdout.contains("(portable)"), "{outcome:?}");
-    unbroken(&place);
-    assert_as_unbroken(&place);
+    train_uninterrupted(&place);
+    assert_as_uninterrupted(&place);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_shape_that_was_changed_meanwhile_is_refused() {
         let outcome = place.run(&["train", "--resume", "run"]);
         outcome.is_error(
             1,
-            &["[model], train.seed or train.rng in run/config.toml is not what it was", "hint: put it back"],
+            &["[model], train.seed or train.rng in run/config.toml was changed", "hint: restore the values of"],
         );
     }
 }

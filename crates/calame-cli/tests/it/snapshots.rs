@@ -1,12 +1,12 @@
-//! Whole commands and all that they print, beside this file in `snapshots/`.
+//! The complete output of commands, compared with the files in `snapshots/`.
 //!
-//! When a change of the output is meant: `INSTA_UPDATE=always cargo test -p calame-cli`, then read the difference.
+//! To accept an intended change: `INSTA_UPDATE=always cargo test -p calame-cli`, then read the difference.
 
 use insta::{assert_snapshot, with_settings};
 
 use crate::program::{Outcome, Place, train};
 
-/// Both streams, times and speeds left out.
+/// The exit code and both streams.
 fn shown(outcome: &Outcome) -> String {
     format!("code {:?}\n--- stdout\n{}--- stderr\n{}", outcome.code, outcome.stdout, outcome.stderr)
 }
@@ -73,7 +73,7 @@ fn a_sample() {
 }
 
 #[test]
-fn what_a_model_is() {
+fn an_inspected_model() {
     check("inspect", &Place::with_run().run(&["inspect", "run"]));
 }
 
@@ -83,7 +83,7 @@ fn an_evaluation() {
     check("eval", &place.run(&["eval", "--model", "run", "--data", "story.txt", "--stride", "4"]));
 }
 
-/// Without --run and without --model: a folder named by date and preset, and the newest of them.
+/// Without --run a training makes a folder named by date and preset; without --model the newest of them is used.
 #[test]
 fn the_newest_run_is_found() {
     let place = Place::new();

@@ -45,12 +45,12 @@ fn counts() {
     let place = Place::new();
     assert_eq!(
         place.succeeds(&["tokenize", "--count", "Hello, I am"]).stdout,
-        "4 tokens, 11 characters, 2.75 bytes a token\n"
+        "4 tokens, 11 characters, 2.75 bytes per token\n"
     );
     let input = "naïve ".repeat(1000);
     let outcome = with_input(&place, &["tokenize", "--count"], input.as_bytes());
     assert!(outcome.stdout.contains(" tokens, 6,000 characters, "), "{outcome:?}");
-    assert_eq!(place.succeeds(&["tokenize", "--count", ""]).stdout, "0 tokens, 0 characters, 0.00 bytes a token\n");
+    assert_eq!(place.succeeds(&["tokenize", "--count", ""]).stdout, "0 tokens, 0 characters, 0.00 bytes per token\n");
 }
 
 #[test]
@@ -66,12 +66,12 @@ fn special_tokens_must_be_allowed() {
 }
 
 #[test]
-fn what_is_no_id() {
+fn words_that_are_not_ids() {
     let place = Place::new();
     let decode = |ids| ["tokenize", "--decode", ids];
-    place.fails(&decode("1 2 three"), 2, &["'three' is no token id", "15496 11 466"]);
-    place.fails(&decode("-5"), 2, &["'-5' is no token id"]);
-    place.fails(&decode("4294967296"), 2, &["'4294967296' is no token id"]);
+    place.fails(&decode("1 2 three"), 2, &["'three' is not a token id", "15496 11 466"]);
+    place.fails(&decode("-5"), 2, &["'-5' is not a token id"]);
+    place.fails(&decode("4294967296"), 2, &["'4294967296' is not a token id"]);
     place.fails(&decode("50257"), 1, &["token id 50257 is not in the vocabulary", "0 to 50256"]);
 }
 
@@ -84,7 +84,7 @@ fn what_cannot_be_read() {
     place.fails(&["tokenize", "--file", "latin.txt"], 1, &["latin.txt is not UTF-8 (at byte 3)", "hint: convert it"]);
     with_input(&place, &["tokenize"], b"caf\xe9").is_error(1, &["standard input is not UTF-8", "hint: convert it"]);
     place.fails(&["tokenize", "--tokenizer", "gpt5", "a"], 1, &["no tokenizer at 'gpt5'", "hint: give gpt2"]);
-    let parts = ["story.txt: expected a tokenizer.json", "hint: the file is damaged or another one"];
+    let parts = ["story.txt: expected a tokenizer.json", "hint: the file is damaged or not the expected one"];
     place.fails(&["tokenize", "--tokenizer", "story.txt", "a"], 1, &parts);
 }
 
