@@ -1,7 +1,7 @@
-//! What must hold of any bytes that a parser of the library is given.
+//! Properties that must hold for arbitrary input to the library's parsers.
 //!
-//! A check panics where it does not hold, and says whether the bytes were valid. The fuzz targets beside this file run
-//! the checks on what libFuzzer finds; `crates/calame/tests/it/foreign.rs` runs them on stable.
+//! A check panics if a property is violated, and returns whether the bytes were valid. The fuzz targets next to this
+//! file run the checks on libFuzzer's inputs; `crates/calame/tests/it/foreign.rs` runs them on a stable compiler.
 
 use std::fmt::{Debug, Display};
 use std::fs;
@@ -21,7 +21,7 @@ use calame::tensor::Alloc;
 use calame::tokenizer::{self, Special};
 use calame::train::{Progress, RunConfig, load_training};
 
-/// The shape that a training checkpoint is read into: every kind of parameter, a few hundred bytes.
+/// The shape of the training checkpoints: every kind of parameter in a few hundred bytes.
 pub fn tiny_model() -> ModelConfig {
     ModelConfig {
         vocab_size: 3,
@@ -36,18 +36,18 @@ pub fn tiny_model() -> ModelConfig {
     }
 }
 
-/// Where numbers that were read are looked at.
+/// The device on which the numbers read are examined.
 fn host() -> Device {
     Device::cpu(1, Isa::Portable, Precision::F32)
 }
 
-/// What stands before the first zero byte, and after it: text in JSON has none.
+/// The bytes before and after the first zero byte, which JSON never contains.
 pub fn split(data: &[u8]) -> (&[u8], &[u8]) {
     let middle = data.iter().position(|&byte| byte == 0).unwrap_or(data.len());
     (&data[..middle], data.get(middle + 1..).unwrap_or_default())
 }
 
-/// `config.json`, a zero byte, `model.safetensors`.
+/// A saved model: `config.json`, a zero byte, `model.safetensors`.
 pub fn saved_model(data: &[u8]) -> bool {
     let (config, weights) = split(data);
     in_folder(|folder| {
@@ -66,7 +66,7 @@ pub fn saved_model(data: &[u8]) -> bool {
     })
 }
 
-/// `state.json`, a zero byte, the file of tensors that stands for weights and both moments.
+/// A training checkpoint: `state.json`, a zero byte, the file used for weights and both moments.
 pub fn training_checkpoint(data: &[u8]) -> bool {
     let (state, tensors) = split(data);
     in_folder(|folder| {
@@ -85,7 +85,7 @@ pub fn training_checkpoint(data: &[u8]) -> bool {
     })
 }
 
-/// `tokenizer.json`.
+/// A tokenizer: `tokenizer.json`.
 pub fn tokenizer_json(data: &[u8]) -> bool {
     const TEXT: &str = "The <|endoftext|>\u{a0}the\n\n  reed -- \"pen\", it's\u{301} \u{1f58b} 1908!\t";
     let path = Path::new("models/odd/tokenizer.json");
@@ -94,7 +94,7 @@ pub fn tokenizer_json(data: &[u8]) -> bool {
         Ok(tokenizer) => tokenizer,
         Err(error) => return names(&error, path),
     };
-    // What stands in the file itself has the words and the special tokens of its vocabulary.
+    // The file's own text contains the words and special tokens of its vocabulary.
     let own: String = text.chars().take(300).collect();
     for text in [TEXT, &own] {
         for special in [Special::Forbid, Special::Allow, Special::AsText] {
@@ -112,7 +112,7 @@ pub fn tokenizer_json(data: &[u8]) -> bool {
     true
 }
 
-/// `metrics.jsonl`: it is read, its run gone on with, and its figure drawn.
+/// Metrics: reads `metrics.jsonl`, resumes its run and draws its figure.
 pub fn metrics(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join("metrics.jsonl");
@@ -138,7 +138,7 @@ pub fn metrics(data: &[u8]) -> bool {
     })
 }
 
-/// A run's `config.toml`.
+/// Settings of a run: `config.toml`.
 pub fn run_config(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join("config.toml");
@@ -147,7 +147,7 @@ pub fn run_config(data: &[u8]) -> bool {
             Ok((_, config)) => config,
             Err(error) => return names(&error, &path),
         };
-        // Each says what is wrong or nothing; neither is a fault of the file's form.
+        // Either may report an invalid value, which does not make the file malformed.
         let _ = (config.model.validate(), config.data.validate(), config.train.validate());
         let written = toml::to_string_pretty(&config).expect("a configuration that was read can be written");
         assert_same(&toml::from_str::<RunConfig>(&written).expect("what was written can be read"), &config);
@@ -155,7 +155,7 @@ pub fn run_config(data: &[u8]) -> bool {
     })
 }
 
-/// A text to train on.
+/// A text to train on, in a single file.
 pub fn corpus(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join("a [text]*.txt");
@@ -176,7 +176,7 @@ pub fn corpus(data: &[u8]) -> bool {
     })
 }
 
-/// A folder's `manifest.json`.
+/// The `manifest.json` of a prepared folder.
 pub fn manifest(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join("manifest.json");
@@ -186,7 +186,7 @@ pub fn manifest(data: &[u8]) -> bool {
             Err(error) => return names(&error, &path),
         };
         for part in [Split::Train, Split::Val] {
-            // None of the shards is there.
+            // None of the shards exists.
             let has_shards = manifest.shards.iter().any(|shard| shard.split == part);
             assert_eq!(ShardSet::open(folder, &manifest, part).is_err(), has_shards);
         }
@@ -197,7 +197,7 @@ pub fn manifest(data: &[u8]) -> bool {
     })
 }
 
-/// Documents: the first byte says in which kind of file.
+/// Documents; the first byte selects the kind of file.
 pub fn documents(data: &[u8]) -> bool {
     const NAMES: [&str; 6] = ["a.txt", "a.txt.gz", "a.txt.zst", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst"];
     let Some((kind, data)) = data.split_first() else { return false };
@@ -217,7 +217,7 @@ pub fn documents(data: &[u8]) -> bool {
                 Ok(None) => return n_texts > 0,
                 Err(error) => return names(&error, &path),
             }
-            // A few bytes may stand for gigabytes; these are read in pieces as any others.
+            // A few bytes may decompress to gigabytes, which are read in pieces like any others.
             if n_texts > 64 {
                 return true;
             }
@@ -225,7 +225,7 @@ pub fn documents(data: &[u8]) -> bool {
     })
 }
 
-/// A file of PyTorch's.
+/// A PyTorch file, in either layout.
 pub fn torch_file(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join("model.pt");
@@ -245,7 +245,7 @@ pub fn torch_file(data: &[u8]) -> bool {
             let mut raw = vec![0; tensor.len() * tensor.dtype.n_bytes()];
             file.read_raw(i, &mut raw).expect("compared with the file");
         }
-        // Few are models; what calame wrote beside the tensors is read for any of them.
+        // Few inputs are models; calame's record is read for any of them.
         if let Err(error) = load_model(&path) {
             names(&error, &path);
         }
@@ -274,7 +274,7 @@ pub fn llmc(data: &[u8]) -> bool {
     })
 }
 
-/// A file of llama.cpp's: what is read of it is written again, and read.
+/// A GGUF file: a model that can be read is written again and read back.
 pub fn gguf(data: &[u8]) -> bool {
     in_folder(|folder| {
         let (path, again) = (folder.join("model.gguf"), folder.join("again.gguf"));
@@ -297,7 +297,7 @@ pub fn gguf(data: &[u8]) -> bool {
         }
         match write_gguf(&again, &model) {
             Ok(_) => {}
-            // Numbers that are not finite, or not zero where a bias should not be.
+            // The numbers are not finite, or not zero where the model has no bias.
             Err(error) => return names(&error, &path),
         }
         let (tokenizer, saved) = (model.tokenizer().cloned(), model.load().expect("read before"));
@@ -309,7 +309,7 @@ pub fn gguf(data: &[u8]) -> bool {
     })
 }
 
-/// How long `model.onnx` is as two bytes, then that file, then `model.onnx.data`.
+/// An ONNX export: the length of `model.onnx` in two bytes, that file, then `model.onnx.data`.
 pub fn onnx(data: &[u8]) -> bool {
     let (len, rest) = data.split_first_chunk().unwrap_or((&[0, 0], data));
     let (graph, weights) = rest.split_at(usize::from(u16::from_le_bytes(*len)).min(rest.len()));
@@ -332,7 +332,7 @@ pub fn onnx(data: &[u8]) -> bool {
     })
 }
 
-/// Runs `check` on a new folder, which is gone after it.
+/// Runs `check` in a new folder, which is removed afterwards.
 fn in_folder(check: impl FnOnce(&Path) -> bool) -> bool {
     let folder = tempfile::tempdir().expect("a temporary folder");
     check(folder.path())
@@ -342,14 +342,14 @@ fn write(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).expect("the temporary folder can be written");
 }
 
-/// Bytes that are not valid: the message must say where they stand.
+/// For invalid bytes: the message must name their file.
 fn names(error: &impl Display, path: &Path) -> bool {
     let message = error.to_string();
     assert!(message.contains(&path.display().to_string()), "no {} in: {message}", path.display());
     false
 }
 
-/// Equal as they are shown: NaN is NaN.
+/// Compares the formatted values, so that NaN equals NaN.
 fn assert_same(a: &impl Debug, b: &impl Debug) {
     assert_eq!(format!("{a:?}"), format!("{b:?}"));
 }

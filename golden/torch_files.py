@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes golden/torch/: files as torch.save writes them, and what stands in them, for calame's tests.
+"""Makes golden/torch/: files as torch.save writes them, and their contents, for calame's tests.
 
   NAME.pt            one saved object each: both layouts, wrapped and not, tied, transposed, in every float format
   NAME.safetensors   the model's tensors of NAME.pt and legacy-NAME.pt as f32, row-major; whole numbers

@@ -49,7 +49,7 @@ def words(n):
 
 
 def dropout(shape, rate, permute=None):
-    """The mask as it lies in memory, and the factor of what is kept."""
+    """the mask in memory order, and the factor applied to kept elements."""
     x = torch.ones(shape)
     x = x if permute is None else x.permute(permute)
     y = nn.functional.dropout(x, rate)

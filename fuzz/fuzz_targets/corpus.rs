@@ -1,4 +1,4 @@
-//! A text to train on, whole.
+//! Fuzzes a text to train on.
 #![no_main]
 #![forbid(unsafe_code)]
 

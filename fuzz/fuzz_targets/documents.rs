@@ -1,4 +1,4 @@
-//! Documents, in the kind of file that the first byte says.
+//! Fuzzes documents, in the kind of file that the first byte selects.
 #![no_main]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A file of llama.cpp's.
+//! Fuzzes GGUF files of llama.cpp.
 #![no_main]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A checkpoint of llm.c.
+//! Fuzzes checkpoints of llm.c.
 #![no_main]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A folder's manifest.json.
+//! Fuzzes the manifest.json of a prepared folder.
 #![no_main]
 #![forbid(unsafe_code)]
 

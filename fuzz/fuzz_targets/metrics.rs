@@ -1,4 +1,4 @@
-//! `metrics.jsonl`, whole, and the figure drawn of it.
+//! Fuzzes `metrics.jsonl` and the figure drawn from it.
 #![no_main]
 #![forbid(unsafe_code)]
 

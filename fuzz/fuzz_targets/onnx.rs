@@ -1,4 +1,4 @@
-//! An ONNX graph and the file of its weights.
+//! Fuzzes an ONNX graph and its weight file.
 #![no_main]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A run's `config.toml`, whole.
+//! Fuzzes a run's `config.toml`.
 #![no_main]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A saved model: `config.json`, a zero byte, `model.safetensors`.
+//! Fuzzes saved models: `config.json`, a zero byte, `model.safetensors`.
 #![no_main]
 #![forbid(unsafe_code)]
 

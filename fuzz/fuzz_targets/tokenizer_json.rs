@@ -1,4 +1,4 @@
-//! `tokenizer.json`, whole.
+//! Fuzzes `tokenizer.json` files.
 #![no_main]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A file of PyTorch's: a zip archive, or the layout before 1.6.
+//! Fuzzes PyTorch files: zip archives, or the layout before version 1.6.
 #![no_main]
 #![forbid(unsafe_code)]
 

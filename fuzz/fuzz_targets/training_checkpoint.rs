@@ -1,4 +1,4 @@
-//! A training checkpoint: `state.json`, a zero byte, the file of tensors that stands for all three.
+//! Fuzzes training checkpoints: `state.json`, a zero byte, the file used for weights and both moments.
 #![no_main]
 #![forbid(unsafe_code)]
 

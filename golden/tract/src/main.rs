@@ -1,7 +1,8 @@
-//! Runs an ONNX export of calame's by tract and compares its logits, of a prompt at once and token by token over the cache,
-//! with those of `calame logits`.
+//! Runs an ONNX export of calame with tract and compares the logits of a prompt, in one pass and token by token through
+//! the cache, with those of `calame logits`.
 //!
-//! `cargo run -- EXPORT/model.onnx 15496,11,466 logits.safetensors`. Exit code 0: both agree within 1e-3; else an error.
+//! `cargo run -- EXPORT/model.onnx 15496,11,466 logits.safetensors`. Exit code 0: both agree within 1e-3; otherwise an
+//! error.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -13,7 +14,7 @@ use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::{DimLike, TractErrorContext, bail, ensure};
 
 const TOLERANCE: f32 = 1e-3;
-/// Inputs before those of the cache: ids, mask, positions.
+/// Number of inputs before those of the cache: ids, mask, positions.
 const N_FIRST: usize = 3;
 
 fn main() -> TractResult<()> {
@@ -34,7 +35,7 @@ fn main() -> TractResult<()> {
     for (what, found) in [("at once", at_once), ("token by token", one_by_one)] {
         ensure!(found.len() == expected.len(), "{what}: expected {} logits, found {}", expected.len(), found.len());
         let gaps = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
-        // A NaN is a difference too.
+        // A NaN counts as a difference.
         let gap = gaps.fold(0.0, |most: f32, gap| if gap > most || gap.is_nan() { gap } else { most });
         println!("{what}: max |a - b| = {gap:.2e}, allowed {TOLERANCE:.0e}");
         ensure!(gap <= TOLERANCE, "{what}: logits differ by {gap}");
@@ -43,7 +44,7 @@ fn main() -> TractResult<()> {
     Ok(())
 }
 
-/// Keys and values of no position, [1, NH, 0, HS] each.
+/// Keys and values without any position, [1, NH, 0, HS] each.
 fn empty_cache(path: &Path) -> TractResult<Vec<Tensor>> {
     let model = load(path)?;
     let mut cache = Vec::new();
@@ -58,9 +59,9 @@ fn empty_cache(path: &Path) -> TractResult<Vec<Tensor>> {
     Ok(cache)
 }
 
-/// The logits [T, V] of new tokens, and the longer cache.
+/// Returns the logits [T, V] of new tokens and the extended cache.
 ///
-/// The graph is prepared anew for each shape: with sizes that are free, tract 0.22 does not take it.
+/// The graph is prepared anew for each shape, because tract 0.22 does not accept it with symbolic sizes.
 fn run(path: &Path, ids: &[i64], cache: Vec<Tensor>) -> TractResult<(Vec<f32>, Vec<Tensor>)> {
     let (n_new, n_past) = (ids.len(), cache[0].shape()[2]);
     let positions: Vec<i64> = (n_past..n_past + n_new).map(|position| position as i64).collect();
@@ -82,7 +83,7 @@ fn run(path: &Path, ids: &[i64], cache: Vec<Tensor>) -> TractResult<(Vec<f32>, V
 }
 
 fn load(path: &Path) -> TractResult<InferenceModel> {
-    // The outputs' sizes are named by letters, which tract would compare with the numbers of this run.
+    // The outputs' sizes are symbolic, and tract would compare the symbols with the numbers of this run.
     tract_onnx::onnx().with_ignore_output_shapes(true).model_for_path(path)
 }
 

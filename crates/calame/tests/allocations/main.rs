@@ -1,8 +1,8 @@
-//! Memory, counted: neither training nor decoding allocates after the first step, a plan is what is taken, and files that lie
-//! cost no memory.
+//! Counts allocations: neither training nor decoding allocates after the first step, a plan equals what is allocated,
+//! and malformed files cost no memory.
 //!
-//! A binary of its own for its allocator, and without the test harness, because the allocator counts for all threads: a test
-//! beside this one, or the harness's own thread, would be counted too.
+//! This is a separate binary because of its allocator, and has no test harness because the allocator counts for all
+//! threads: other tests and the harness's own thread would be counted too.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,11 +31,11 @@ fn count(bytes: usize) {
     }
 }
 
-// SAFETY: every method hands its arguments to the system's allocator unchanged.
+// SAFETY: every method passes its arguments to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller's promises are those that `System` asks for.
+        // SAFETY: the caller guarantees what `System` requires.
         unsafe { System.alloc(layout) }
     }
 
@@ -60,7 +60,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What was asked of the allocator, by any thread.
+/// Bytes and allocations requested by any thread.
 #[derive(Debug, PartialEq)]
 struct Counted {
     n_calls: usize,
@@ -88,7 +88,7 @@ fn splits(config: &RunConfig, n_windows: usize) -> Splits {
     Splits { train, train_evaluated: in_order(), validation: in_order() }
 }
 
-/// Trains two epochs and a step; after `n_first` steps nothing may be allocated.
+/// Trains for two epochs and a step; nothing may be allocated after `n_first` steps.
 fn training_allocates_nothing(config: &RunConfig, n_windows: usize, n_threads: usize, n_first: u64) {
     let dev = Device::cpu(n_threads, Isa::detect(), Precision::F32);
     let gpt = Gpt::fresh(&dev, &config.model, 1);
@@ -129,11 +129,11 @@ fn a_step_allocates_nothing_after_the_first() {
         for n_threads in [1, 2, 3] {
             training_allocates_nothing(&run_config(tied_head), 23, n_threads, 1);
         }
-        // One sequence of one head: most threads find no task in the first step.
+        // One sequence with one head, so that most threads have no task in the first step.
         let mut narrow = run_config(tied_head);
         (narrow.model.n_head, narrow.data.batch_size) = (1, 1);
         training_allocates_nothing(&narrow, 6, 4, 1);
-        // With a last batch that is not full, a step of either size comes in the first epoch.
+        // The last batch is not full, so that steps of both sizes occur in the first epoch.
         let mut uneven = run_config(tied_head);
         uneven.data.drop_last = false;
         training_allocates_nothing(&uneven, 9, 2, 3);
@@ -143,7 +143,7 @@ fn a_step_allocates_nothing_after_the_first() {
     }
 }
 
-/// Steps after an evaluation and after a save are no exception.
+/// Steps after an evaluation and after a save do not allocate either.
 fn neither_evaluation_nor_save_costs_a_step_anything() {
     let (config, dev) = (run_config(true), Device::cpu(2, Isa::detect(), Precision::F32));
     let folder = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ fn neither_evaluation_nor_save_costs_a_step_anything() {
     }
 }
 
-/// The plan counts what a training then asks the allocator for, to the bytes that alignment and small lists take.
+/// The plan equals what a training requests from the allocator, except for alignment and small lists.
 fn a_plan_counts_what_a_training_takes() {
     for (tied_head, n_threads) in [(true, 1), (false, 2)] {
         let mut config = run_config(tied_head);
@@ -186,15 +186,16 @@ fn a_plan_counts_what_a_training_takes() {
         let (mut trainer, seen) = counted(|| Trainer::new(&dev, &config, gpt, splits));
         let kinds = [Gradients, Moments, Activations, Evaluation, Scratch, Logits];
         near("training", planned(&kinds), seen.n_bytes);
-        // The pool grows by and by, and what it grew out of is counted too.
+        // The pool grows gradually, and the memory it grew out of is counted too.
         let (_, seen) = counted(|| trainer.step());
         let pool = planned(&[WorkSpace]);
         assert!(pool <= seen.n_bytes && seen.largest <= pool, "{pool} planned, {seen:?}");
     }
 }
 
-/// A generation takes what is planned, and after the first token nothing: neither within the context nor past it, where the
-/// tokens that are left go through the model again. On a device whose work space has grown, not even the first does.
+/// A generation allocates what is planned and nothing after the first token, neither within the context nor past it,
+/// where the remaining tokens are computed again. On a device whose work space has already grown, not even the first
+/// token allocates.
 fn decoding_allocates_nothing_after_the_first_token() {
     let n_positions = run_config(true).model.n_positions;
     for (tied_head, n_threads) in [(true, 1), (false, 2), (true, 3)] {
@@ -203,7 +204,7 @@ fn decoding_allocates_nothing_after_the_first_token() {
             let dev = Device::cpu(n_threads, isa, Precision::F32);
             let gpt = Gpt::fresh(&dev, &config, 1);
             for (n_prompt, max_tokens, temperature) in [(5, 40, 0.0), (5, 59, 1.5), (60, 40, 0.0), (5, 80, 0.0)] {
-                // A short prompt lets the work space grow to its size; past the context comes a larger one.
+                // A short prompt lets the work space grow; past the context a larger one is needed.
                 let grows_later = n_prompt < n_positions / 2 && n_prompt + max_tokens > n_positions;
                 for is_second in [false, true] {
                     let n_first = if is_second && temperature == 0.0 {
@@ -222,7 +223,7 @@ fn decoding_allocates_nothing_after_the_first_token() {
     }
 }
 
-/// Generates all tokens; from number `n_first` on nothing may be allocated.
+/// Generates all tokens; nothing may be allocated from token number `n_first` on.
 fn generation_allocates_nothing(
     dev: &Device,
     gpt: &Gpt,
@@ -236,7 +237,7 @@ fn generation_allocates_nothing(
     let sampler = Sampler::new(sampler, 0).unwrap();
     let limits = GenerationLimits { max_tokens, slide: 9 };
     let (generation, seen) = counted(|| Generation::new(dev, gpt, &prompt, sampler, limits));
-    // The text itself comes on top.
+    // The text itself is extra.
     let planned = generation_bytes(&gpt.config, n_prompt, max_tokens) as usize;
     let (least, most) = (planned + 4 * (n_prompt + max_tokens), planned + planned / 50 + 4096);
     assert!(least <= seen.n_bytes && seen.n_bytes <= most, "{what}: {planned} planned, {seen:?}");
@@ -248,7 +249,7 @@ fn generation_allocates_nothing(
     }
 }
 
-fn files_that_lie_cost_no_memory() {
+fn files_with_false_sizes_cost_no_memory() {
     let folder = tempfile::tempdir().unwrap();
     let config = ModelConfig { vocab_size: 101, n_positions: 64, n_embd: 48, n_head: 3, ..Preset::Tiny.config() };
     let gpt = Gpt::zeros(&config, &mut Alloc::on_host());
@@ -292,7 +293,7 @@ fn main() {
     neither_evaluation_nor_save_costs_a_step_anything();
     a_plan_counts_what_a_training_takes();
     decoding_allocates_nothing_after_the_first_token();
-    files_that_lie_cost_no_memory();
+    files_with_false_sizes_cost_no_memory();
     println!(
         "allocations: neither training nor decoding allocates after the first step, files that lie cost no memory"
     );

@@ -1,4 +1,4 @@
-//! Saved models and training states: what is written comes back to the bit, and nothing damaged or foreign gets in.
+//! Saved models and training states: they survive a round trip bit for bit, and damaged or foreign files are rejected.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub fn config() -> ModelConfig {
     ModelConfig { vocab_size: 67, n_positions: 24, n_embd: 24, n_head: 3, n_layer: 2, ..Preset::Tiny.config() }
 }
 
-/// A model whose every parameter, gains and biases too, has values of its own.
+/// A model in which every parameter, including gains and biases, has distinct values.
 pub fn model(config: &ModelConfig) -> Gpt {
     let mut gpt = Gpt::fresh(&Device::cpu(1, Isa::detect(), Precision::F32), config, 3);
     for (i, (_, tensor)) in gpt.tensors_mut().enumerate() {
@@ -35,7 +35,7 @@ pub fn model(config: &ModelConfig) -> Gpt {
     gpt
 }
 
-/// A folder of the test with a model in `model`.
+/// A test folder with a model in `model`.
 fn saved(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("model");
@@ -43,7 +43,7 @@ fn saved(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> (TempDir, P
     (parent, folder)
 }
 
-/// The message with which a model is refused; it names the file.
+/// The error message for a rejected model, which names the file.
 fn refused(folder: &Path, file: &str) -> String {
     let message = load_model(folder).err().expect("the model must be refused").to_string();
     let path = folder.join(file);
@@ -58,7 +58,7 @@ pub fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Changes config.json.
+/// Modifies config.json.
 fn change_config(folder: &Path, change: impl FnOnce(&mut Value)) {
     let path = folder.join("config.json");
     let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -66,10 +66,10 @@ fn change_config(folder: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(path, json.to_string()).unwrap();
 }
 
-/// A tensor's key, format, shape and bytes.
+/// Key, format, shape and bytes of a tensor.
 type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
 
-/// Changes the tensors of model.safetensors.
+/// Modifies the tensors of model.safetensors.
 fn change_tensors(folder: &Path, change: impl FnOnce(&mut Vec<Stored>)) {
     let path = folder.join(WEIGHTS);
     let bytes = fs::read(&path).unwrap();
@@ -88,7 +88,7 @@ fn stored<'a>(tensors: &'a mut [Stored], name: &str) -> &'a mut Stored {
     tensors.iter_mut().find(|(key, ..)| key == name).unwrap()
 }
 
-// What is written comes back.
+// Round trips.
 
 #[test]
 fn a_saved_model_comes_back_to_the_bit() {
@@ -148,7 +148,8 @@ fn a_model_that_transformers_wrote_gives_its_logits() {
 
 #[test]
 fn keys_of_other_programs_are_read() {
-    // Without the prefix, as OpenAI's; with causal masks, as older versions of transformers wrote them; the head twice.
+    // Without the prefix, as in OpenAI's files; with causal masks, as older versions of transformers wrote them; with
+    // the head stored twice.
     let (_parent, folder) = saved(&config(), None);
     change_tensors(&folder, |tensors| {
         for (key, ..) in tensors.iter_mut() {
@@ -162,12 +163,12 @@ fn keys_of_other_programs_are_read() {
     assert_eq!(bits(&load_model(&folder).unwrap().gpt), bits(&model(&config())));
 }
 
-// Replacing what stood there.
+// Replacing an existing folder.
 
 #[test]
 fn saving_over_a_model_leaves_no_litter() {
     let (parent, folder) = saved(&config(), None);
-    // What killed programs left.
+    // Left behind by killed programs.
     for left_over in [".model.partial", ".model.previous"] {
         fs::create_dir(parent.path().join(left_over)).unwrap();
         fs::write(parent.path().join(left_over).join(WEIGHTS), "half").unwrap();
@@ -178,7 +179,7 @@ fn saving_over_a_model_leaves_no_litter() {
     assert_eq!(names(parent.path()), ["model"]);
     assert_eq!(names(&folder), ["config.json", "generation_config.json", WEIGHTS]);
     assert_eq!(bits(&load_model(&folder).unwrap().gpt), bits(&model(&other)));
-    // The same where nothing stands in the place.
+    // The same without an existing folder.
     fs::rename(&folder, parent.path().join(".model.previous")).unwrap();
     save_model(&folder, &model(&config()), None).unwrap();
     assert_eq!(names(parent.path()), ["model"]);
@@ -188,7 +189,7 @@ fn saving_over_a_model_leaves_no_litter() {
 fn a_failing_save_leaves_the_old_model_whole() {
     let (parent, folder) = saved(&config(), None);
     let other = model(&ModelConfig { n_layer: 1, ..config() });
-    // A file where the new folder would be made: it is not ours to remove.
+    // A file at the path of the new folder, which must not be removed.
     fs::write(parent.path().join(".model.partial"), "a file").unwrap();
     let error = save_model(&folder, &other, None).unwrap_err();
     assert!(matches!(error, CheckpointError::File(_)) && error.to_string().contains(".model.partial"), "{error}");
@@ -227,9 +228,9 @@ fn a_folder_that_may_not_be_written_is_named() {
     assert_eq!(bits(&load_model(&folder).unwrap().gpt), bits(&model(&config())));
 }
 
-// Bad input.
+// Invalid input.
 
-/// The message that a path holds no model.
+/// The error message for a path without a model.
 fn no_model(path: &Path) -> String {
     let message = load_model(path).err().expect("there is no model").to_string();
     assert!(message.starts_with(&format!("{} holds no model", path.display())), "{message}");
@@ -245,12 +246,12 @@ fn folders_without_a_model_are_named() {
     let file = parent.path().join("gpt-model.pt");
     fs::write(&file, "a pickle").unwrap();
     assert!(no_model(&file).contains("config.json"));
-    // A run that was interrupted has checkpoints and no model.
+    // An interrupted run has checkpoints but no model.
     let run = parent.path().join("run");
     fs::create_dir_all(run.join("checkpoints/step-000005")).unwrap();
     let message = no_model(&run);
     assert!(message.contains("not finished") && message.contains("--resume"), "{message}");
-    // Its weights are missing.
+    // The weights are missing.
     let (_parent, folder) = saved(&config(), None);
     fs::remove_file(folder.join(WEIGHTS)).unwrap();
     refused(&folder, WEIGHTS);
@@ -276,14 +277,14 @@ fn truncated_weights_are_an_error_at_any_length() {
     load_model(&folder).unwrap();
 }
 
-/// A file with this header, and so many bytes after it.
+/// A file with this header, followed by the given number of bytes.
 fn with_header(path: &Path, header: &str, n_bytes: usize) {
     let length = (header.len() as u64).to_le_bytes();
     fs::write(path, [&length[..], header.as_bytes(), &vec![0; n_bytes]].concat()).unwrap();
 }
 
 #[test]
-fn headers_that_lie_are_an_error() {
+fn headers_with_false_sizes_are_an_error() {
     let (_parent, folder) = saved(&config(), None);
     let path = folder.join(WEIGHTS);
     let whole = fs::read(&path).unwrap();
@@ -319,7 +320,7 @@ fn headers_that_lie_are_an_error() {
         with_header(&path, &header, n_bytes);
         assert!(refused(&folder, WEIGHTS).contains("damaged"), "{what}");
     }
-    // Well-formed, and of another model altogether.
+    // Well-formed, but of another kind of model.
     with_header(&path, &format!("{{{}}}", tensor("a", "[20000]", 0, 80_000)), 80_000);
     assert!(refused(&folder, WEIGHTS).contains("describes"));
 }
@@ -397,7 +398,7 @@ fn sizes_that_the_weights_do_not_have_are_an_error() {
         change_config(&folder, |config| sizes.iter().for_each(|(key, value)| config[*key] = json!(value)));
         assert!(refused(&folder, WEIGHTS).contains("describes"), "{sizes:?}");
     }
-    // A file of some size does not buy a memory of blocks: this one would pass by its bytes alone.
+    // The file's size alone would allow this many blocks, but not their memory.
     fs::write(folder.join("config.json"), &good).unwrap();
     change_config(&folder, |config| {
         for (key, value) in [("n_layer", 1000), ("n_embd", 1), ("n_head", 1), ("vocab_size", 1), ("n_positions", 1)] {
@@ -585,7 +586,7 @@ fn flipped_bytes_of_a_training_state_are_an_error_or_mean_nothing() {
             bytes[at] ^= mask;
             fs::write(&path, bytes).unwrap();
             match load(&state.folder) {
-                // Another epoch or batch is for the trainer to see; the step is in every file.
+                // Epoch and batch are checked by the trainer; the step is stored in every file.
                 Ok((back, trees)) => {
                     prop_assert_eq!(back.n_steps, 7);
                     prop_assert!(trees.iter().zip(&state.trees).all(|(a, b)| bits(a) == bits(b)));
@@ -629,7 +630,7 @@ fn files_of_another_step_or_model_are_errors() {
 }
 
 #[test]
-fn the_newest_checkpoint_is_found_among_strangers() {
+fn the_newest_checkpoint_is_found_among_other_files() {
     let parent = tempfile::tempdir().unwrap();
     let checkpoints = parent.path().join("checkpoints");
     assert_eq!(latest_checkpoint(&checkpoints).unwrap(), None);
@@ -645,31 +646,31 @@ fn the_newest_checkpoint_is_found_among_strangers() {
     for name in ["step-000009", "step-000080", "step-1000000", "step-999999"] {
         fs::create_dir(checkpoints.join(name)).unwrap();
     }
-    // By number, not by name.
+    // In the order of numbers, not of names.
     assert_eq!(latest_checkpoint(&checkpoints).unwrap(), Some(checkpoints.join("step-1000000")));
     fs::write(parent.path().join("file"), "").unwrap();
     assert!(latest_checkpoint(&parent.path().join("file")).is_err());
 }
 
 #[test]
-fn a_new_checkpoint_removes_those_before_it_only_once_it_stands() {
+fn a_new_checkpoint_removes_earlier_ones_only_once_it_is_complete() {
     let state = training();
     let checkpoints = state.parent.path();
     let [weights, m, v] = &state.trees;
     let save = |n_steps| save(checkpoints, [weights, m, v], n_steps);
-    // A file where the new one would be made lets the save fail.
+    // A file at the path of the new checkpoint makes the save fail.
     fs::write(checkpoints.join(".step-000008.partial"), "a file").unwrap();
     assert!(save(8).is_err());
     assert_eq!(latest_checkpoint(checkpoints).unwrap(), Some(state.folder.clone()));
     assert_eq!(load(&state.folder).unwrap().0, progress(7));
     fs::remove_file(checkpoints.join(".step-000008.partial")).unwrap();
-    // What a program that was killed while it saved another step left, and what is not ours.
+    // Left behind by a program killed while saving another step, and a file that is not ours.
     fs::create_dir(checkpoints.join(".step-000003.partial")).unwrap();
     fs::write(checkpoints.join("step-000005"), "a file").unwrap();
     fs::create_dir(checkpoints.join("notes")).unwrap();
     assert_eq!(save(8).unwrap(), checkpoints.join("step-000008"));
     assert_eq!(names(checkpoints), ["notes", "step-000005", "step-000008"]);
-    // The same step again, as after an evaluation that a stop had put off.
+    // The same step again, as after an evaluation that was postponed by a stop.
     save(8).unwrap();
     assert_eq!(names(checkpoints), ["notes", "step-000005", "step-000008"]);
     assert_eq!(load(&checkpoints.join("step-000008")).unwrap().0, progress(8));

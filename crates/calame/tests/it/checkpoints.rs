@@ -1,4 +1,4 @@
-//! Checkpoints while a training runs: when, how many, damaged ones, copies in memory.
+//! Checkpoints during a training: when they are written, how many are kept, damaged ones, copies in memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ fn device() -> Device {
     Device::cpu(1, Isa::detect(), Precision::F32)
 }
 
-/// Ten steps with a checkpoint after every second; the training's folder of checkpoints.
+/// Trains ten steps with a checkpoint after every second one; returns the folder of checkpoints.
 fn train(folder: &Path, keep: usize, copy: bool) -> PathBuf {
     let (dev, config) = (device(), config());
     let gpt = Gpt::fresh(&dev, &config.model, 1);
@@ -86,7 +86,7 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn the_last_ones_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    // The end of the training saves its model, and needs no checkpoint.
+    // The training saves its model at the end and needs no checkpoint there.
     assert_eq!(names(&train(&folder.path().join("two"), 2, false)), ["step-000006", "step-000008"]);
     let all = ["step-000002", "step-000004", "step-000006", "step-000008"];
     assert_eq!(names(&train(&folder.path().join("nine"), 9, false)), all);
@@ -106,7 +106,7 @@ fn a_copy_in_memory_is_written_to_the_same_bytes() {
 }
 
 #[test]
-fn a_flipped_byte_in_any_file_is_noticed_and_the_one_before_is_taken() {
+fn a_flipped_byte_in_any_file_is_detected_and_the_previous_checkpoint_used() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = train(folder.path(), 2, false);
     let newest = latest_checkpoint(&checkpoints).unwrap().unwrap();
@@ -136,7 +136,7 @@ fn a_flipped_byte_in_any_file_is_noticed_and_the_one_before_is_taken() {
 }
 
 #[test]
-fn where_none_is_whole_all_are_told() {
+fn if_all_are_damaged_all_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = train(folder.path(), 2, false);
     for name in names(&checkpoints) {
@@ -147,7 +147,7 @@ fn where_none_is_whole_all_are_told() {
 }
 
 #[test]
-fn a_save_removes_what_belongs_to_another_course() {
+fn a_save_removes_checkpoints_of_later_steps() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = train(folder.path(), 9, false);
     let (dev, config) = (device(), config());
@@ -160,11 +160,11 @@ fn a_save_removes_what_belongs_to_another_course() {
 }
 
 #[test]
-fn the_best_model_stays_while_a_checkpoint_speaks_of_it() {
+fn the_best_model_is_kept_while_a_checkpoint_refers_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path().join("checkpoints");
     let (dev, mut config) = (device(), config());
-    // Evaluations that nobody finds better than the first.
+    // Evaluations that never improve on the first one.
     (config.train.eval_every, config.early_stopping.patience, config.early_stopping.min_change) = (1, 100, 100.0);
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config));
@@ -178,19 +178,19 @@ fn the_best_model_stays_while_a_checkpoint_speaks_of_it() {
     take_best(&checkpoints, 0, &model).unwrap();
     assert_eq!(names(&checkpoints), ["step-000010"]);
     assert!(model.join("model.safetensors").is_file());
-    // Once more, as after a kill between this and the end of the run.
+    // Repeated, as after a kill between this call and the end of the run.
     take_best(&checkpoints, 0, &model).unwrap();
 }
 
 #[test]
-fn a_best_model_outlives_an_older_state_that_is_complete_after_it() {
+fn a_best_model_survives_an_older_state_that_is_completed_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path().join("checkpoints");
     let (dev, config) = (device(), config());
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config));
     trainer.step().unwrap();
-    // The order in which a slow disk has them end.
+    // The order in which they are completed on a slow disk.
     save_best(&checkpoints, trainer.gpt(), Bpe::gpt2().as_ref(), 3).unwrap();
     trainer.save(&checkpoints).unwrap();
     assert_eq!(names(&checkpoints), ["best-000003", "step-000001"]);
@@ -205,7 +205,7 @@ fn best_models_do_not_pile_up_between_checkpoints() {
         save_best(folder.path(), &gpt, Bpe::gpt2().as_ref(), step).unwrap();
     }
     assert_eq!(names(folder.path()), ["best-000003", "best-000004"]);
-    // A state that is being written may speak of any; what a killed program has left does not.
+    // A state that is being written may refer to any of them; a leftover of a killed program does not.
     fs::create_dir(folder.path().join(".step-000005.partial")).unwrap();
     fs::create_dir(folder.path().join(".best-000006.partial")).unwrap();
     save_best(folder.path(), &gpt, Bpe::gpt2().as_ref(), 5).unwrap();
@@ -217,7 +217,7 @@ fn best_models_do_not_pile_up_between_checkpoints() {
     clear_partial(&folder.path().join("none")).unwrap();
 }
 
-/// Twice the state is not twice the pause: what is saved is what was, while the training goes on.
+/// The checkpoint contains the state at the time of the copy, although the training continues meanwhile.
 #[test]
 fn a_copy_is_of_the_moment() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Files to text, text to windows, windows to batches.
+//! Reads files into a text, cuts a text into windows, and groups windows into batches.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
 
-/// The folder of the texts that are not part of the project, where it is at hand.
+/// The folder with texts that are not part of the project, if it is available.
 fn shared_data() -> Option<PathBuf> {
     let data = Path::new(SHARED).join("data");
     if data.join("the-verdict.txt").is_file() {
@@ -118,7 +118,7 @@ fn inputs_are_joined_in_the_order_given() {
     let dir = folder(&[("b.txt", "é".as_bytes()), ("a.txt", b"a\n"), ("d/c.md", b"c")]);
     let inputs = ["b.txt", "d", "a.txt", "b.txt"].map(|name| at(&dir, name));
     let corpus = load(&inputs).unwrap();
-    // A line break only where one is missing, so that no two words grow together.
+    // A line break is inserted only where it is missing, so that no two words are joined.
     assert_eq!(corpus.text(), "é\nc\na\né");
     let parts = corpus.sources().iter().map(|source| &corpus.text()[source.range.clone()]);
     assert!(parts.eq(["é", "c", "a\n", "é"]));
@@ -126,14 +126,14 @@ fn inputs_are_joined_in_the_order_given() {
 }
 
 #[test]
-fn a_path_that_exists_wins_over_a_pattern() {
+fn an_existing_path_takes_precedence_over_a_pattern() {
     let dir = folder(&[("a[1].txt", b"brackets"), ("a1.txt", b"one")]);
     assert_eq!(load(&[at(&dir, "a[1].txt")]).unwrap().text(), "brackets");
     assert_eq!(load(&[at(&dir, "a?.txt")]).unwrap().text(), "one");
 }
 
 #[test]
-fn a_byte_order_mark_of_utf8_is_left_out() {
+fn a_utf8_byte_order_mark_is_dropped() {
     let dir = folder(&[("a.txt", b"\xEF\xBB\xBFone"), ("b.txt", b"\xEF\xBB\xBFtwo")]);
     let corpus = load(&[at(&dir, "a.txt"), at(&dir, "b.txt")]).unwrap();
     assert_eq!(corpus.text(), "one\ntwo");
@@ -204,7 +204,7 @@ fn a_folder_or_pattern_without_files_is_an_error() {
     let (error, message) = load_error(at(&dir, ""));
     assert!(matches!(error, CorpusError::EmptyFolder { .. }), "{error:?}");
     assert_says(&message, &[dir.path().to_str().unwrap(), ".txt", ".md"]);
-    // The pattern matches a folder alone, which is no file.
+    // The pattern matches only a folder, which is not a file.
     for pattern in ["*.txt", "su?"] {
         let (error, message) = load_error(at(&dir, pattern));
         assert!(matches!(error, CorpusError::NoMatch { .. }), "{error:?}");
@@ -218,7 +218,7 @@ fn a_folder_or_pattern_without_files_is_an_error() {
 #[test]
 fn text_past_the_limit_is_an_error_before_it_is_read() {
     let dir = folder(&[("small.txt", b"small\n")]);
-    // A file with a hole: it says that it is long, and takes no room.
+    // A sparse file: its size is large, but it takes no disk space.
     let file = fs::File::create(dir.path().join("long.txt")).unwrap();
     if file.set_len(MAX_BYTES - 5).is_err() {
         eprintln!("skipped: the folder for temporary files takes no long file");
@@ -241,7 +241,7 @@ fn a_socket_is_not_a_file_and_a_dangling_link_is_named() {
     assert!(matches!(error, CorpusError::NotAFile { .. }), "{error:?}");
     assert_says(&message, &["socket", "expected a file"]);
 
-    // Links: to a file it is taken, to the folder itself it is not walked, to nothing it is named.
+    // Links: one to a file is followed, one to the folder itself is not, a dangling one is reported.
     let link = |to: &str, name: &str| {
         std::os::unix::fs::symlink(to, dir.path().join("d").join(name)).unwrap();
     };
@@ -290,7 +290,7 @@ fn a_named_text_with_another_content_is_an_error() {
     assert_says(&message, &["the-verdict.txt", text.sha256, &sha256, "delete this file"]);
     assert!(matches!(error("2"), NameError::WrongChecksum { .. }));
     assert_says(&error("2").to_string(), &["20479 bytes", "found 5 bytes", "delete this file"]);
-    // The corpus says the same.
+    // The corpus reports the same error.
     let via_corpus = Corpus::load(&["the-verdict"], &dir.path().join("1")).unwrap_err();
     assert_eq!(via_corpus.to_string(), message);
 }
@@ -330,7 +330,7 @@ fn the_split_counts_characters_and_rounds_down() {
     assert_eq!(split_by_characters("éàüöß", 0.5), ("éà", "üöß"));
     assert_eq!(split_by_characters("abc", 1.0), ("abc", ""));
     assert_eq!(split_by_characters("", 0.9), ("", ""));
-    // int(0.29 * 100) is 28 in Python: the product in f64 lies below 29.
+    // int(0.29 * 100) is 28 in Python: the f64 product is below 29.
     assert_eq!(split_by_characters(&"x".repeat(100), 0.29).0.len(), 28);
 }
 
@@ -351,7 +351,7 @@ fn a_target_is_its_input_shifted_by_one() {
 
 #[test]
 fn a_part_shorter_than_a_window_is_an_error_with_what_to_change() {
-    // As many tokens as a window: the last target is missing.
+    // As many tokens as a window, so the last target is missing.
     let error = Windows::new(tokens(256), 256, 128).unwrap_err().in_part("the validation part");
     let expected = WindowsError::TooShort { part: "the validation part", n_tokens: 256, window: 256 };
     assert_eq!(error, expected);
@@ -403,7 +403,7 @@ proptest! {
 
 // ---- loader
 
-/// Rows of an epoch by their first token, and the sizes of its batches.
+/// The rows of an epoch by their first token, and the sizes of its batches.
 fn epoch(loader: &mut Loader) -> (Vec<u32>, Vec<usize>) {
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     let (mut firsts, mut sizes) = (Vec::new(), Vec::new());
@@ -439,7 +439,7 @@ fn a_last_batch_that_is_not_full_is_kept_or_dropped() {
 }
 
 #[test]
-fn an_epoch_follows_the_order_handed_in() {
+fn an_epoch_follows_the_given_order() {
     let mut loader = Loader::new(seven(), 2, true).unwrap();
     loader.start_epoch(Some(&[6, 0, 5, 1, 4, 2, 3]));
     assert_eq!(epoch(&mut loader).0, [12, 0, 10, 2, 8, 4]);
@@ -448,7 +448,7 @@ fn an_epoch_follows_the_order_handed_in() {
 }
 
 #[test]
-fn an_order_that_is_no_permutation_is_refused() {
+fn an_order_that_is_not_a_permutation_is_refused() {
     for order in [&[0, 1, 2, 3, 4, 5][..], &[0, 1, 2, 3, 4, 5, 7], &[0, 1, 2, 3, 4, 5, 5]] {
         let mut loader = Loader::new(seven(), 2, true).unwrap();
         let start = std::panic::AssertUnwindSafe(|| loader.start_epoch(Some(order)));
@@ -462,7 +462,7 @@ fn an_order_that_is_no_permutation_is_refused() {
 }
 
 #[test]
-fn seeking_goes_on_in_the_same_order() {
+fn seeking_continues_in_the_same_order() {
     let order = [3, 1, 4, 0, 5, 2, 6];
     let mut whole = Loader::new(seven(), 2, false).unwrap();
     whole.start_epoch(Some(&order));
@@ -482,7 +482,7 @@ fn seeking_goes_on_in_the_same_order() {
 
 #[test]
 fn the_buffers_keep_their_place_after_the_first_batch() {
-    // The allocation itself is watched by a binary of its own; a moved or grown buffer shows here.
+    // A separate binary counts allocations; here a moved or grown buffer is detected.
     let mut loader = Loader::new(seven(), 4, false).unwrap();
     let (mut inputs, mut targets) = (Vec::new(), Vec::new());
     loader.seek(1).unwrap();
@@ -547,7 +547,7 @@ fn an_unknown_key_is_an_error_that_names_it() {
 }
 
 #[test]
-fn the_resolved_configuration_says_what_zero_became() {
+fn the_resolved_configuration_replaces_zero() {
     let config: DataConfig = toml::from_str("batch_size = 2").unwrap();
     assert_eq!(config.resolved().eval_batch_size, 2);
     let config: DataConfig = toml::from_str("batch_size = 2\neval_batch_size = 8").unwrap();

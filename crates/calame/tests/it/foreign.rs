@@ -1,8 +1,8 @@
-//! Foreign bytes, on stable: every parser is fed with valid files that were damaged.
+//! Foreign bytes, on a stable compiler: every parser reads damaged versions of valid files.
 //!
-//! The checks are those of the fuzz targets, the valid files their seeds in `fuzz/seeds`. Sizes that a file claims are
-//! among the damages, up to 2⁶⁴ − 1: were memory taken for them before they are compared with the file, the process
-//! would end.
+//! The checks are those of the fuzz targets, the valid files their seeds in `fuzz/seeds`. The damages include claimed
+//! sizes up to 2⁶⁴ − 1: if memory were allocated for them before they are compared with the file, the process would be
+//! killed.
 
 use std::cell::Cell;
 use std::fs;
@@ -31,10 +31,10 @@ use crate::support::{change, host, zeros};
 #[path = "../../../../fuzz/checks.rs"]
 mod checks;
 
-/// A parser's check, which says whether the bytes were valid.
+/// A parser's check; returns whether the bytes were valid.
 type Check = fn(&[u8]) -> bool;
 
-/// Every target of `fuzz/`.
+/// All targets in `fuzz/`.
 const TARGETS: [(&str, Check); 12] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
@@ -54,7 +54,7 @@ fn fuzz_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
-/// The committed seeds of a target, in the order of their names.
+/// The committed seeds of a target, by name.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = fuzz_folder().join("seeds").join(target);
     let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -64,24 +64,24 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// One damage to a file; places are taken from the file's length when it is done.
+/// A kind of damage; positions are relative to the file's length at that time.
 #[derive(Clone, Debug)]
 enum Damage {
     Truncate(Index),
     Flip(Index, u8),
     Insert(Index, Vec<u8>),
     Remove(Index, usize),
-    /// Some bytes of another valid file in the place of some of this one's.
+    /// Replaces some bytes by those of another valid file.
     Splice {
         from: Index,
         to: Index,
         len: usize,
     },
-    /// Another number in the place of one of the file's.
+    /// Replaces a number in the file by another.
     Number(Index, &'static str),
 }
 
-/// What a number in a text may become: edges of types and of the sizes that a model may have, and no number at all.
+/// Replacements for a number in a text: limits of types and of model sizes, and values that are not numbers.
 const NUMBERS: [&str; 16] = [
     "0",
     "1",
@@ -172,7 +172,7 @@ fn feed(target: &str, cases: u32) {
         Ok(())
     });
     outcome.unwrap_or_else(|failure| panic!("{target}: {failure}"));
-    // Damages that all miss, or all hit at the first byte, would show nothing.
+    // If all damages miss, or all hit the first byte, the test would show nothing.
     assert!(n_valid.get() > 0 && n_errors.get() > 0, "{target}: {n_valid:?} valid, {n_errors:?} errors");
 }
 
@@ -246,12 +246,12 @@ fn every_seed_is_valid_and_small() {
     }
 }
 
-/// A torn download or a full disk: beginnings of a model and of a checkpoint.
+/// A truncated download or a full disk: prefixes of a model and of a checkpoint.
 #[test]
-fn a_beginning_of_a_model_is_an_error() {
+fn a_truncated_model_is_an_error() {
     for (target, check) in &TARGETS[..2] {
         for seed in seeds(target) {
-            // Every ninth, and each of the last, where only the tensors' bytes are cut.
+            // Every ninth length, and each of the last, where only tensor data is missing.
             let lengths = (0..seed.len()).step_by(9).chain(seed.len() - 20..seed.len());
             let valid: Vec<usize> = lengths.filter(|&len| check(&seed[..len])).collect();
             assert!(valid.is_empty(), "{target}: valid at {valid:?} of {} bytes", seed.len());
@@ -259,7 +259,7 @@ fn a_beginning_of_a_model_is_an_error() {
     }
 }
 
-/// As many blocks as the file has bytes for, but not tensors.
+/// As many blocks as the file has bytes for, but without their tensors.
 #[test]
 fn a_million_blocks_are_refused_before_they_are_listed() {
     let folder = tempfile::tempdir().unwrap();
@@ -273,7 +273,7 @@ fn a_million_blocks_are_refused_before_they_are_listed() {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.bytes());
     fs::write(&weights, &bytes).unwrap();
-    // A hole in the file: nothing is written.
+    // A sparse file: nothing is written.
     fs::OpenOptions::new().write(true).open(&weights).unwrap().set_len((bytes.len() + n_bytes) as u64).unwrap();
     let Err(error) = load_model(folder.path()) else { panic!("a model of a million blocks was read") };
     let message = error.to_string();
@@ -293,9 +293,9 @@ fn every_check_has_its_fuzz_target() {
     }
 }
 
-// The seeds.
+// Seeds.
 
-/// Two files with the zero byte between them that the checks split at.
+/// Two files separated by the zero byte at which the checks split.
 fn joined(first: &Path, second: &Path) -> Vec<u8> {
     let mut bytes = fs::read(first).unwrap();
     bytes.push(0);
@@ -303,7 +303,7 @@ fn joined(first: &Path, second: &Path) -> Vec<u8> {
     bytes
 }
 
-/// A model of a few small numbers that differ.
+/// A model with a few small, distinct numbers.
 fn model(config: &ModelConfig) -> Gpt {
     let (mut gpt, mut numbers) = (zeros(config), (0..=u8::MAX).cycle().map(|i| f32::from(i) / 8.0 - 2.0));
     gpt.tensors_mut().for_each(|(_, t)| change(t, |x| x.iter_mut().zip(&mut numbers).for_each(|(x, n)| *x = n)));
@@ -318,7 +318,7 @@ fn model_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
         let folder = folder.join(name);
         save_model(&folder, &model(&config), None).unwrap();
         if name == "own-head" {
-            // Other programs' files may have a number here.
+            // In other programs' files this may be a number.
             let path = folder.join("config.json");
             let config = fs::read_to_string(&path).unwrap();
             fs::write(&path, config.replace("\"n_inner\": null", "\"n_inner\": 8")).unwrap();
@@ -409,7 +409,7 @@ fn corpus_seeds() -> [(&'static str, Vec<u8>); 2] {
     [("lines", lines.into()), ("marked", marked.into())]
 }
 
-/// Each after the byte that says in which kind of file.
+/// Each document follows the byte that selects its kind of file.
 fn documents_seeds() -> [(&'static str, Vec<u8>); 4] {
     let lines = "{\"text\": \"The reed\"}\n{\"text\": \"wrote.\\n\"}\n\n{\"other\": 1}\n";
     let book =
@@ -441,7 +441,7 @@ fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
         let sources = find_sources(&[text.to_str().unwrap()], folder).unwrap();
         let options = PrepareOptions { format, shard_tokens: 8, val_fraction: 0.0, ..PrepareOptions::default() };
         prepare(&sources, tokenizer.as_ref(), &options, &out, 1, &mut Silent).unwrap();
-        // The folder's name changes from run to run.
+        // The folder's name changes between runs.
         let json = fs::read_to_string(out.join("manifest.json")).unwrap();
         (name, json.replace(folder.to_str().unwrap(), "texts").into_bytes())
     })
@@ -460,7 +460,7 @@ fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 5] {
     })
 }
 
-/// A block of two channels, with small numbers that differ, in f32 and in bf16 (the upper half of an f32).
+/// A block of two channels with small, distinct numbers, in f32 and in bf16 (the upper half of an f32).
 fn llmc_seeds() -> [(&'static str, Vec<u8>); 2] {
     // Positions, vocabulary, blocks, heads, channels, padded vocabulary.
     let sizes = [2u32, 3, 1, 1, 2, 4];
@@ -475,7 +475,7 @@ fn llmc_seeds() -> [(&'static str, Vec<u8>); 2] {
     })
 }
 
-/// Of calame's writing, one with a tokenizer, and one with numbers of two bytes, which calame does not write.
+/// Written by calame: one with a tokenizer, and one with 16-bit numbers, which calame does not write.
 fn gguf_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
     let own_head = ModelConfig { qkv_bias: false, ..checks::tiny_model() };
     let narrow = ModelConfig { vocab_size: 261, n_embd: 1, tied_head: true, ..checks::tiny_model() };
@@ -509,7 +509,7 @@ fn onnx_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     })
 }
 
-/// What the code writes today is what the fuzzers start from; with `CALAME_WRITE_SEEDS` set it is written anew.
+/// The committed seeds equal what the code writes today; with `CALAME_WRITE_SEEDS` they are written again.
 #[test]
 fn the_fuzz_seeds_are_what_the_code_writes() {
     let folder = tempfile::tempdir().unwrap();

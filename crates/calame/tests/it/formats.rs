@@ -1,4 +1,4 @@
-//! One model as other programs save it (golden/torch_models.py): the same tensors by every door.
+//! One model as saved by different programs (golden/torch_models.py): every reader returns the same tensors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/models")
 }
 
-/// The model's tensors under our names.
+/// The model's tensors by our names.
 fn truth() -> Vec<(String, Vec<f32>)> {
     let bytes = fs::read(models().join("truth.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -77,7 +77,7 @@ fn the_book_with_masks_and_optimizer() {
 }
 
 #[test]
-fn a_config_beside_a_file_tells_the_heads() {
+fn a_config_next_to_a_file_determines_the_heads() {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(models().join("book.pth"), folder.path().join("book.pth")).unwrap();
     fs::write(folder.path().join("config.json"), json!({ "n_head": 4 }).to_string()).unwrap();
@@ -102,7 +102,7 @@ fn small(tied_head: bool, qkv_bias: bool) -> (ModelConfig, Gpt) {
 }
 
 #[test]
-fn a_model_that_stays_in_its_file_is_the_same_model() {
+fn a_model_read_from_its_open_file_is_the_same_model() {
     let dev = Device::cpu(2, Isa::detect(), Precision::F32);
     for (tied_head, qkv_bias) in [(true, true), (true, false), (false, true), (false, false)] {
         let (config, gpt) = small(tied_head, qkv_bias);
@@ -120,9 +120,9 @@ fn a_model_that_stays_in_its_file_is_the_same_model() {
     }
 }
 
-// Bad input.
+// Invalid input.
 
-/// A copy of the sharded model, with its index changed.
+/// A copy of the sharded model with a modified index.
 fn changed_index(change: impl FnOnce(&mut Value)) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(models().join("sharded")).unwrap() {
@@ -138,7 +138,7 @@ fn changed_index(change: impl FnOnce(&mut Value)) -> (tempfile::TempDir, String)
 }
 
 #[test]
-fn an_index_that_leads_out_of_the_folder() {
+fn an_index_that_refers_outside_the_folder() {
     for name in ["../other.safetensors", "/etc/passwd", "a/b.safetensors", ""] {
         let (_folder, message) = changed_index(|map| map["transformer.wte.weight"] = json!(name));
         assert!(
@@ -149,7 +149,7 @@ fn an_index_that_leads_out_of_the_folder() {
 }
 
 #[test]
-fn an_index_that_lies_about_its_files() {
+fn an_index_that_contradicts_its_files() {
     let (_folder, message) =
         changed_index(|map| map["transformer.wte.weight"] = json!("model-00001-of-00002.safetensors"));
     assert!(message.contains("missing: transformer.wte.weight, which the index places in model-00001"), "{message}");
@@ -161,13 +161,13 @@ fn an_index_that_lies_about_its_files() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_out_of_the_folder_but_for_the_hubs_cache() {
+fn a_link_outside_the_folder_except_in_the_hubs_cache() {
     let folder = tempfile::tempdir().unwrap();
     let (config, gpt) = small(true, true);
     let elsewhere = folder.path().join("elsewhere");
     save_model(&elsewhere, &gpt, None).unwrap();
     let weights = elsewhere.join("model.safetensors");
-    // As the hub's cache has it.
+    // The layout of the hub's cache.
     let repo = folder.path().join("models--someone--small");
     let snapshot = repo.join("snapshots/0123abcd");
     fs::create_dir_all(&snapshot).unwrap();
@@ -176,7 +176,7 @@ fn a_link_out_of_the_folder_but_for_the_hubs_cache() {
     fs::copy(elsewhere.join("config.json"), snapshot.join("config.json")).unwrap();
     std::os::unix::fs::symlink("../../blobs/feed", snapshot.join("model.safetensors")).unwrap();
     assert_eq!(*ModelFile::open(&snapshot).unwrap().config(), config);
-    // And anywhere else.
+    // Links to anywhere else are refused.
     fs::remove_file(snapshot.join("model.safetensors")).unwrap();
     std::os::unix::fs::symlink(&weights, snapshot.join("model.safetensors")).unwrap();
     let message = load_model(&snapshot).err().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! GGUF: blocks and a file of llama.cpp's own package, files built by hand, and what calame writes.
+//! GGUF: blocks and a file of llama.cpp's own package, hand-built files, and files written by calame.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::support::{self, change, values, zeros};
 
 // Blocks.
 
-/// Blocks of a format and their values, as llama.cpp's package has them.
+/// Blocks of a format and their values, as llama.cpp's package computes them.
 fn golden_blocks(format: NumberFormat) -> (Vec<u8>, Vec<f32>) {
     let file = fs::read(golden::folder().join("gguf/blocks.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&file).unwrap();
@@ -51,7 +51,7 @@ fn parts_of_blocks_are_a_bug() {
     dequantize(NumberFormat::Q8_0, &[0; 35], &mut [0.0; 32]);
 }
 
-// A file of another program's.
+// A file of another program.
 
 #[test]
 fn a_file_that_llama_cpps_package_wrote_is_read() {
@@ -78,7 +78,7 @@ fn a_file_that_llama_cpps_package_wrote_is_read() {
     }
 }
 
-// Files built by hand.
+// Hand-built files.
 
 const U32: u32 = 4;
 const I32: u32 = 5;
@@ -87,25 +87,25 @@ const BOOL: u32 = 7;
 const TEXT: u32 = 8;
 const ARRAY: u32 = 9;
 
-/// A file to be changed before it is written.
+/// The contents of a file, to be modified before it is written.
 #[derive(Clone)]
 pub struct Built {
     version: u32,
-    /// Key, type and bytes of each value.
+    /// Key, type and bytes of each metadata value.
     values: Vec<(String, u32, Vec<u8>)>,
     tensors: Vec<Claim>,
     alignment: u64,
-    /// What the header says instead of the numbers of tensors and of values.
+    /// Overrides the numbers of tensors and values in the header.
     counts: Option<(u64, u64)>,
 }
 
 #[derive(Clone)]
 struct Claim {
     name: String,
-    /// The innermost first.
+    /// Dimensions, the innermost first.
     dims: Vec<u64>,
     ggml_type: u32,
-    /// What the header says instead of the place.
+    /// Overrides the offset in the header.
     offset: Option<u64>,
     data: Vec<u8>,
 }
@@ -123,7 +123,7 @@ fn texts(items: &[&str]) -> Vec<u8> {
 }
 
 impl Built {
-    /// A model of one block; `fill` gives format and bytes of each tensor of so many elements.
+    /// A model of one block; `fill` returns format and bytes of a tensor with the given number of elements.
     fn model(vocab_size: usize, n_embd: usize, fill: impl Fn(&str, usize) -> (NumberFormat, Vec<u8>)) -> Built {
         let c = n_embd as u64;
         let mut built = Built { version: 3, values: vec![], tensors: vec![], alignment: 32, counts: None };
@@ -153,14 +153,14 @@ impl Built {
         built
     }
 
-    /// Three tokens, two channels, all in f32.
+    /// Three tokens and two channels, all in f32.
     fn small() -> Built {
         Built::model(3, 2, |name, n| {
             (NumberFormat::F32, (0..n).flat_map(|i| ((name.len() + i) as f32).to_le_bytes()).collect())
         })
     }
 
-    /// The same in the two formats of two bytes.
+    /// The same model in the two 16-bit formats.
     pub fn halves() -> Built {
         Built::model(3, 2, |name, n| {
             let format = if name.ends_with("weight") { NumberFormat::F16 } else { NumberFormat::Bf16 };
@@ -177,7 +177,7 @@ impl Built {
         self.tensors.iter_mut().find(|t| t.name == name).unwrap()
     }
 
-    /// Adds a tokenizer: all bytes, a merge, a special token, and a place that no text gets.
+    /// Adds a tokenizer: all bytes, a merge, a special token, and an unused id.
     fn add_tokenizer(&mut self) {
         let lists = Bpe::gpt2().to_lists();
         let mut tokens: Vec<&str> = lists.tokens[..256].iter().map(String::as_str).collect();
@@ -229,10 +229,10 @@ fn shape(vocab_size: usize, n_positions: usize, n_embd: usize) -> ModelConfig {
 }
 
 #[test]
-fn every_format_comes_through_the_door() {
+fn every_format_is_read() {
     for format in NumberFormat::ALL {
         let (blocks, values) = golden_blocks(format);
-        // K formats need rows of 256, and the golden blocks go into each tensor a whole number of times.
+        // K formats need rows of 256, and each tensor consists of a whole number of the golden blocks.
         let built = Built::model(4, 256, |name, n| {
             if name.ends_with("weight") && !name.contains("norm") {
                 assert_eq!(n % values.len(), 0);
@@ -259,7 +259,7 @@ fn versions_alignments_and_types_of_values_are_read() {
     let expected = Built::small().load();
     let mut odd = Built { version: 2, alignment: 256, ..Built::small() };
     odd.set("general.alignment", U32, 256u32.to_le_bytes().to_vec());
-    // Sizes of any width, and values of every type that are of no use here.
+    // Sizes of any width, and values of every type that are not used here.
     odd.set("gpt2.context_length", 10, 4u64.to_le_bytes().to_vec());
     odd.set("gpt2.block_count", 1, vec![1]);
     odd.set("gpt2.feed_forward_length", 3, 8i16.to_le_bytes().to_vec());
@@ -276,7 +276,7 @@ fn versions_alignments_and_types_of_values_are_read() {
 }
 
 #[test]
-fn a_head_a_bias_and_a_tokenizer_are_known_by_what_is_there() {
+fn a_head_a_bias_and_a_tokenizer_are_recognised_by_the_tensors_and_keys() {
     let (_folder, path) = Built::small().save();
     let model = ModelFile::open(&path).unwrap();
     let expected = ModelConfig { dropout: 0.1, ..shape(3, 4, 2) };
@@ -293,7 +293,7 @@ fn a_head_a_bias_and_a_tokenizer_are_known_by_what_is_there() {
     bare.tensors.retain(|t| t.name != "blk.0.attn_qkv.bias");
     assert!(!bare.load().config.qkv_bias);
 
-    // Without the tokens' types, the ids of the ends tell; gpt-2 is the way of cutting if none is named.
+    // Without token types, the ids of the end tokens are used; the pre-tokenizer defaults to gpt-2.
     let mut with = Built::model(259, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
     with.add_tokenizer();
     let check = |built: &Built| {
@@ -312,9 +312,9 @@ fn a_head_a_bias_and_a_tokenizer_are_known_by_what_is_there() {
     check(&with);
 }
 
-// Bad input.
+// Invalid input.
 
-/// The message with which a file is refused; it names the file.
+/// The error message for a rejected file, which names the file.
 fn refused(built: &Built) -> String {
     let (_folder, path) = built.save();
     let message = load_model(&path).err().expect("the file must be refused").to_string();
@@ -333,7 +333,7 @@ fn refuses(change: impl FnOnce(&mut Built), shown: &[&str]) {
 }
 
 #[test]
-fn a_beginning_of_a_file_is_an_error() {
+fn a_truncated_file_is_an_error() {
     let bytes = Built::small().bytes();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
@@ -418,7 +418,7 @@ fn a_shape_that_is_not_the_files_or_gpt2s_is_an_error() {
 }
 
 #[test]
-fn a_tokenizer_that_would_encode_otherwise_is_an_error() {
+fn a_tokenizer_that_would_encode_differently_is_an_error() {
     let with = |change: &dyn Fn(&mut Built), shown: &str| {
         let mut built = Built::model(259, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
         built.add_tokenizer();
@@ -443,7 +443,7 @@ fn a_tokenizer_that_would_encode_otherwise_is_an_error() {
     with(&fewer, "tokenizer.ggml.tokens is 258: expected at most 200");
 }
 
-// What calame writes.
+// Files written by calame.
 
 fn device() -> Device {
     Device::cpu(1, Isa::detect(), Precision::F32)
@@ -472,7 +472,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_comes_back_to_the_bit() {
+fn a_written_file_is_read_back_bit_for_bit() {
     for tied_head in [true, false] {
         for (qkv_bias, init) in [(true, Init::Pytorch), (false, Init::Gpt2)] {
             let config =
@@ -500,7 +500,7 @@ fn what_is_written_comes_back_to_the_bit() {
 }
 
 #[test]
-fn gpt2s_tokenizer_comes_back_with_rows_that_no_token_has() {
+fn gpt2s_tokenizer_is_read_back_from_a_padded_vocabulary() {
     let gpt2 = Bpe::gpt2();
     let (folder, model) = saved(&shape(50_304, 4, 2), Some(gpt2.as_ref()));
     let path = folder.path().join("model.gguf");
@@ -510,7 +510,7 @@ fn gpt2s_tokenizer_comes_back_with_rows_that_no_token_has() {
 }
 
 #[test]
-fn a_tokenizer_of_words_is_left_out_and_told() {
+fn a_word_tokenizer_is_left_out_and_reported() {
     let words = SimpleTokenizer::v2("one two three, and four").unwrap();
     let (folder, model) = saved(&shape(67, 4, 2), Some(&words));
     let path = folder.path().join("model.gguf");
@@ -520,7 +520,7 @@ fn a_tokenizer_of_words_is_left_out_and_told() {
 }
 
 #[test]
-fn what_stood_there_stands_until_the_new_file_is_whole() {
+fn an_existing_file_is_kept_until_the_new_one_is_complete() {
     let (folder, model) = saved(&shape(67, 4, 2), None);
     let path = folder.path().join("model.gguf");
     write_gguf(&path, &model).unwrap();

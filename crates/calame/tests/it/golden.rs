@@ -1,4 +1,4 @@
-//! Agreement with PyTorch's figures in golden/, under every instruction set of this machine.
+//! Agreement with PyTorch's results in golden/, under every instruction set of this machine.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::support::{change, values, zeros};
 pub struct Golden {
     pub config: ModelConfig,
     tensors: HashMap<String, Vec<f32>>,
-    /// [10][B, T + 1]
+    /// Token ids of ten steps, `[10, B, T + 1]`.
     tokens: Vec<Vec<u32>>,
     batch: usize,
 }
@@ -156,7 +156,8 @@ fn every_gradient() {
     });
 }
 
-/// In bf16 every operand of a product is off by up to 2⁻⁹; a gradient passes some twenty products one after another.
+/// In bf16 every operand of a product has a relative error of up to 2⁻⁹, and a gradient passes through about twenty
+/// products.
 #[test]
 fn every_gradient_in_bf16_points_the_same_way() {
     for name in MODELS {
@@ -169,7 +170,7 @@ fn every_gradient_in_bf16_points_the_same_way() {
                 let mut want = golden.get(&format!("grad.{name}")).to_vec();
                 let mut got = values(tensor);
                 if name.path() == "attn.c_attn.bias" {
-                    // A key's bias has no gradient but rounding.
+                    // The gradient of a key's bias is zero except for rounding.
                     let keys = golden.config.n_embd..2 * golden.config.n_embd;
                     got.drain(keys.clone());
                     want.drain(keys);
@@ -205,7 +206,7 @@ fn ten_adamw_steps() {
             let (drop, sink) = (Dropout::Off, &mut ReturnAll);
             let sum = gpt.forward_backward(dev, &batch, &drop, scale, &mut grads, &mut saved, &mut scratch, sink);
             let difference = (sum / targets.len() as f64 - f64::from(golden.get("adamw_losses")[i])).abs();
-            // The issue allows 1e-4; a wrong ε of AdamW moves these by 4.4e-5, so the test asks for more.
+            // The specification allows 1e-4; a wrong ε of AdamW changes these by 4.4e-5, so the test is stricter.
             assert!(difference <= 1e-5, "loss {i} differs by {difference:e} under {}", dev.isa());
             let step = AdamWStep {
                 lr: 1e-3,
@@ -227,7 +228,7 @@ fn ten_adamw_steps() {
             let mut want = golden.get(&format!("param_after.{name}")).to_vec();
             let mut got = values(tensor);
             if name.path() == "attn.c_attn.bias" {
-                // A key's bias has no gradient but rounding, which AdamW blows up to whole steps.
+                // The gradient of a key's bias is zero except for rounding, which AdamW amplifies to whole steps.
                 let keys = config.n_embd..2 * config.n_embd;
                 got.drain(keys.clone());
                 want.drain(keys);

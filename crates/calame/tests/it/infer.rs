@@ -1,4 +1,4 @@
-//! Generation: against the book's loop, past the context, by seed, and what it refuses.
+//! Generation: compared with the book's loop, past the context, by seed, and rejected prompts.
 
 use calame::infer::{GenerateError, Generation, GenerationLimits, Sampler, SamplerConfig, SamplerError};
 use calame::model::{Gpt, ModelConfig, Preset};
@@ -15,12 +15,12 @@ fn config() -> ModelConfig {
     ModelConfig { vocab_size: VOCAB, n_positions: CONTEXT, n_embd: 48, n_head: 3, n_layer: 2, ..Preset::Tiny.config() }
 }
 
-/// One thread: the tests themselves run side by side.
+/// One thread, because the tests themselves run in parallel.
 fn device() -> Device {
     Device::cpu(1, Isa::detect(), Precision::F32)
 }
 
-/// A model whose next token depends on all of its context: larger weights than OpenAI's.
+/// A model whose next token depends on its whole context: its weights are larger than OpenAI's initial ones.
 fn model(dev: &Device, config: &ModelConfig) -> Gpt {
     let mut gpt = Gpt::fresh(dev, config, 7);
     scale(&mut gpt, 6.0);
@@ -40,7 +40,7 @@ fn tokens(n: usize, seed: u64) -> Vec<u32> {
     (0..n).map(|_| random.below(VOCAB as u64) as u32).collect()
 }
 
-/// The prompt and `n` tokens more.
+/// The prompt followed by `n` generated tokens.
 fn generated(dev: &Device, gpt: &Gpt, prompt: &[u32], sampler: Sampler, slide: usize, n: usize) -> Vec<u32> {
     let mut generation = Generation::new(dev, gpt, prompt, sampler, limits(n, slide)).unwrap();
     for i in 0..n {
@@ -52,8 +52,8 @@ fn generated(dev: &Device, gpt: &Gpt, prompt: &[u32], sampler: Sampler, slide: u
     generation.tokens().to_vec()
 }
 
-/// The book's loop: the whole model over the cropped context, then the likeliest token. The context begins anew, `slide`
-/// tokens later at least, where it would outgrow the model's.
+/// The book's loop: runs the whole model over the cropped context and takes the most likely token. If the context would
+/// exceed the model's, at least `slide` tokens are dropped.
 fn by_the_book(dev: &Device, gpt: &Gpt, prompt: &[u32], slide: usize, n: usize) -> Vec<u32> {
     let mut ids = prompt.to_vec();
     let mut start = 0;
@@ -88,7 +88,7 @@ fn a_larger_slide_gives_the_same_text_within_the_context_and_runs_past_it() {
     let dev = device();
     let gpt = model(&dev, &config());
     let prompt = tokens(5, 4);
-    // The token after a full context is still drawn from all of it.
+    // The token after a full context still depends on all of it.
     let within = CONTEXT - prompt.len() + 1;
     let one = generated(&dev, &gpt, &prompt, greedy(), 1, within);
     for slide in [0, 2, 7, CONTEXT, 10 * CONTEXT] {
@@ -157,7 +157,7 @@ fn weights_that_are_not_numbers_are_an_error() {
     }
 }
 
-/// The pieces of text as ids arrive, joined.
+/// The joined pieces of text as ids arrive.
 fn streamed(tokenizer: &dyn Tokenizer, ids: &[u32]) -> String {
     let mut decoder = StreamDecoder::new();
     let mut text: String = ids.iter().map(|&id| decoder.push(tokenizer, id).unwrap()).collect();
@@ -168,7 +168,7 @@ fn streamed(tokenizer: &dyn Tokenizer, ids: &[u32]) -> String {
 #[test]
 fn a_stream_of_generated_ids_decodes_to_the_whole_text() {
     let dev = device();
-    // Random weights over GPT-2's vocabulary: ids that end inside characters come up.
+    // Random weights over GPT-2's vocabulary, so that ids end inside characters.
     let bpe = Bpe::gpt2();
     let gpt = model(&dev, &ModelConfig { vocab_size: bpe.n_vocab(), n_embd: 12, n_layer: 1, ..config() });
     let config = SamplerConfig { temperature: 5.0, ..SamplerConfig::default() };
@@ -178,7 +178,7 @@ fn a_stream_of_generated_ids_decodes_to_the_whole_text() {
     assert!(whole.starts_with("Every effort moves you"));
     assert_eq!(streamed(bpe.as_ref(), &ids), whole);
 
-    // A word tokenizer, whose text depends on neighbours: commas cling to words.
+    // A word tokenizer, whose text depends on neighbouring words: commas follow words without a space.
     let words = SimpleTokenizer::v2("Every effort, every one; moves you (or me): \"so\" he said -- and left.").unwrap();
     let gpt = model(&dev, &ModelConfig { vocab_size: words.n_vocab(), ..self::config() });
     let ids = generated(&dev, &gpt, &[3, 1], Sampler::new(&config, 0).unwrap(), 5, 200);

@@ -1,4 +1,4 @@
-//! The crate as a library: what a user's program needs, and nothing of calame-cli.
+//! The crate as a library: everything a user's program needs, without calame-cli.
 
 use std::error::Error;
 use std::fs;
@@ -18,7 +18,7 @@ use calame::tensor::Alloc;
 use calame::tokenizer::{self, SimpleTokenizer, Tokenizer};
 use calame::train::{EarlyStoppingConfig, Outcome, RunConfig, Trainer, sound_checkpoint};
 
-/// The program of a user: trains on a string, saves, loads and generates.
+/// A user's program: trains on a string, saves, loads and generates.
 #[test]
 fn a_users_program() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
@@ -54,12 +54,12 @@ fn words() -> Arc<dyn Tokenizer> {
     Arc::new(SimpleTokenizer::v2("A reed pen writes what the hand decides , and no more than that .").unwrap())
 }
 
-/// One thread: the tests themselves run side by side.
+/// One thread, because the tests themselves run in parallel.
 fn device() -> Device {
     Device::cpu(1, Isa::Portable, Precision::F32)
 }
 
-/// Two epochs of a few steps of a model of two small blocks.
+/// Two epochs of a few steps, with a model of two small blocks.
 fn small() -> RunConfig {
     let mut config = RunConfig::of_preset(Preset::Tiny);
     let vocab_size = words().n_vocab();
@@ -76,7 +76,7 @@ fn splits(config: &RunConfig) -> Splits {
     Splits::from_text(&text, words().as_ref(), &config.data).unwrap()
 }
 
-/// A clock that stands still, so that two runs give the same files.
+/// A clock that does not advance, so that two runs write the same files.
 fn still() -> Clock {
     Box::new(|| Duration::from_secs(1))
 }
@@ -85,7 +85,7 @@ fn file(folder: &Path, name: &str) -> Vec<u8> {
     fs::read(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Asks for a stop when so many steps are recorded; keeps the warnings.
+/// Requests a stop after a number of recorded steps and collects the warnings.
 struct StopAfter {
     n_steps: usize,
     warnings: Vec<String>,
@@ -177,7 +177,7 @@ fn a_stopped_recorder_resumes_to_the_same_files() {
 fn a_recorder_keeps_the_best_model() {
     let folder = tempfile::tempdir().unwrap();
     let (dev, mut config, run) = (device(), small(), folder.path().join("run"));
-    // Validation gets worse from some step on, or the last model is the best one: both have a record of the best.
+    // Validation gets worse at some step, or the last model is the best one; both runs record the best.
     (config.train.epochs, config.train.lr) = (6, 0.1);
     config.early_stopping = EarlyStoppingConfig { patience: 2, ..EarlyStoppingConfig::default() };
     config.validate().unwrap();
@@ -207,7 +207,7 @@ fn a_sample_that_fails_ends_the_training() {
     assert_eq!(error.to_string(), "no A reed");
 }
 
-/// A model of 40 tokens, more than the tokenizer has.
+/// A model with 40 tokens, more than the tokenizer has.
 fn wide_model(dev: &Device) -> Gpt {
     Gpt::fresh(dev, &ModelConfig { vocab_size: 40, ..small().model }, 5)
 }
@@ -225,7 +225,7 @@ fn a_text_can_own_what_it_is_made_by() {
     let borrowed = generate_text(&dev, &gpt, tokenizer.as_ref(), "A reed", &options).unwrap();
     let owned = TextGeneration::new(Arc::clone(&dev), Arc::clone(&gpt), Arc::clone(&tokenizer), "A reed", &options);
     drop((dev, gpt));
-    // On another thread, as a server's requests are.
+    // On another thread, like a server's requests.
     let (text, ids) = std::thread::spawn(move || {
         let mut owned = owned.unwrap();
         let mut text = owned.prompt_text().to_owned();
@@ -251,7 +251,7 @@ fn a_text_ends_at_its_end() {
     assert!(text.met_end() && text.new_tokens().last() == Some(&end));
     assert!(!text.new_tokens()[..text.new_tokens().len() - 1].contains(&end) && !pieces.contains("<|endoftext|>"));
     assert!(text.next_piece().unwrap().is_none());
-    // An empty prompt is a text from its beginning.
+    // An empty prompt starts a new text.
     let begun = TextGeneration::new(&dev, &gpt, tokenizer.as_ref(), "", &options).unwrap();
     assert_eq!(begun.prompt_text(), "<|endoftext|>");
 }

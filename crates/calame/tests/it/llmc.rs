@@ -1,4 +1,4 @@
-//! Checkpoints of llm.c: golden/llmc is golden/hf-tiny-gpt2 written by its layout; whatever is damaged is an error.
+//! Checkpoints of llm.c: golden/llmc is golden/hf-tiny-gpt2 in its layout; damaged files are errors.
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn both_formats_hold_the_model_that_they_were_made_from() {
 }
 
 #[test]
-fn it_goes_on_to_other_formats() {
+fn it_is_converted_to_other_formats() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.pt");
     write_torch(&path, &ModelFile::open(&golden::folder().join("llmc/tiny.bin")).unwrap()).unwrap();
@@ -49,12 +49,12 @@ fn it_goes_on_to_other_formats() {
     assert!(bits(&load_model(&folder.path().join("tiny")).unwrap().gpt) == bits(&truth()));
 }
 
-/// A vocabulary of GPT-2's size was GPT-2's.
+/// A vocabulary of GPT-2's size is assumed to be GPT-2's.
 #[test]
 fn gpt2s_tokenizer_is_assumed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gpt2.bin");
-    // One channel, one position, one block; the numbers are zeros.
+    // One channel, one position, one block; all numbers are zero.
     let mut file: Vec<u8> =
         [20_240_326u32, 3, 1, 50_257, 1, 1, 1, 50_304].iter().flat_map(|n| n.to_le_bytes()).collect();
     file.resize(HEADER_BYTES + 4 * (50_304 + 1 + 25 + 2), 0);
@@ -64,7 +64,7 @@ fn gpt2s_tokenizer_is_assumed() {
     assert!(model.notes()[0].contains("no tokenizer in the file"), "{:?}", model.notes());
 }
 
-/// The message with which changed bytes are refused; it names the file.
+/// The error message for modified bytes, which names the file.
 fn refused(change: impl FnOnce(&mut Vec<u8>)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("odd.bin");
@@ -76,7 +76,7 @@ fn refused(change: impl FnOnce(&mut Vec<u8>)) -> String {
     message
 }
 
-/// With another number at a place of the header.
+/// The file with another number in its header.
 fn with_number(place: usize, number: u32) -> String {
     refused(|bytes| bytes[4 * place..4 * place + 4].copy_from_slice(&number.to_le_bytes()))
 }
@@ -114,7 +114,7 @@ fn sizes_that_cannot_be_are_errors() {
         }
     }
     for (place, number) in [(2, 1 << 24), (4, 10_000), (6, 1 << 23), (7, u32::MAX)] {
-        // Heads that divide any such number of channels.
+        // Numbers of heads that divide the number of channels.
         let message = refused(|bytes| {
             bytes[4 * 5..4 * 6].copy_from_slice(&1u32.to_le_bytes());
             bytes[4 * place..4 * place + 4].copy_from_slice(&number.to_le_bytes());
@@ -128,11 +128,11 @@ fn sizes_that_cannot_be_are_errors() {
 
 #[test]
 fn a_number_that_is_not_finite_is_named() {
-    // The first number of the position embedding, behind the padded vocabulary.
+    // The first number of the position embedding, after the padded vocabulary.
     let at = HEADER_BYTES + 2 * 128 * 42;
     let message = refused(|bytes| bytes[at..at + 2].copy_from_slice(&bf16::NAN.to_le_bytes()));
     assert_words(&message, &["wpe.weight", "not finite"]);
-    // In the padding nobody looks.
+    // The padding is not checked.
     let folder = tempfile::tempdir().unwrap();
     let path: &Path = &folder.path().join("padded.bin");
     let mut padded = bytes("tiny_bf16.bin");

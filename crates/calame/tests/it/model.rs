@@ -1,4 +1,4 @@
-//! The model against itself: decoding, pages, threads, accumulation, buffers that are reused.
+//! The model compared with itself: decoding, pages, threads, accumulation, reused buffers.
 
 use calame::model::{
     Batch, BatchSlices, Dropout, ExtendScratch, Gpt, GradientSink, Gradients, KvError, KvPool, ModelConfig, Part,
@@ -27,14 +27,14 @@ fn tokens(n: usize, seed: u64) -> Vec<u32> {
     (0..n).map(|_| random.below(101) as u32).collect()
 }
 
-/// Larger weights than OpenAI's, so that a mistake of position or head shows.
+/// Larger weights than OpenAI's initial ones, so that a wrong position or head has a visible effect.
 fn model(dev: &Device, config: &ModelConfig) -> Gpt {
     let mut gpt = Gpt::fresh(dev, config, 7);
     scale(&mut gpt, 4.0);
     gpt
 }
 
-/// Inference of several sequences: a pool that is as large as they can become, and their page tables.
+/// Inference with several sequences: a pool large enough for all of them, and their page tables.
 struct Decoder<'a> {
     dev: &'a Device,
     gpt: &'a Gpt,
@@ -86,7 +86,8 @@ fn token_by_token_is_the_full_forward_at_every_position() {
     }
 }
 
-/// Logits after the last of `ids`, fed to sequence `s` in chunks, beside other sequences' rows where `beside` is set.
+/// Logits after the last of `ids`, fed to sequence `s` in chunks, together with rows of other sequences if `beside` is
+/// set.
 fn chunked(dev: &Device, gpt: &Gpt, ids: &[u32], chunk: usize, beside: bool) -> Vec<f32> {
     let mut decoder = Decoder::new(dev, gpt, 3, 200);
     let mut rows = Rows::new();
@@ -123,7 +124,7 @@ fn a_row_does_not_depend_on_its_neighbours_or_on_how_the_prompt_was_split() {
 }
 
 #[test]
-fn pages_are_given_back() {
+fn pages_are_released() {
     let dev = Device::cpu(1, Isa::detect(), Precision::F32);
     let gpt = model(&dev, &config());
     let mut decoder = Decoder::new(&dev, &gpt, 2, 150);
@@ -141,7 +142,7 @@ fn pages_are_given_back() {
             assert_eq!(logits, first[sequence]);
         }
         assert_eq!(decoder.pool.n_free(), 0);
-        // Back to front, so that pages change hands; once only in part.
+        // In reverse order, so that pages are reused by other sequences; once only in part.
         let Decoder { pool, tables, .. } = &mut decoder;
         pool.truncate(&mut tables[0], if round == 1 { 70 } else { 0 });
         pool.release(&mut tables[1]);
@@ -183,8 +184,8 @@ fn a_sequence_ends_at_the_context_not_at_its_last_page_and_a_pool_can_run_out() 
     decoder.extend(&rows).unwrap();
 }
 
-/// Sequences that share a prefix see the same keys and values, and one that grows does not disturb the other: a shared
-/// page that is not full is copied first.
+/// Sequences with a common prefix share its keys and values, and growing one does not affect the other: a shared page
+/// that is not full is copied first.
 #[test]
 fn sequences_share_the_pages_of_a_common_prefix() {
     let dev = Device::cpu(2, Isa::detect(), Precision::F32);
@@ -229,7 +230,7 @@ fn logits_of_a_token_outside_the_vocabulary_are_refused_by_name() {
     Gpt::fresh(&dev, &config(), 1).logits(&dev, &[1, 101], 1);
 }
 
-/// Everything that a training by hand needs.
+/// Everything needed to train by hand.
 struct Training<'a> {
     dev: &'a Device,
     gpt: Gpt,
@@ -240,7 +241,7 @@ struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    /// On up to [b, t] tokens, with buffers for the gradients of `n_buffers` blocks.
+    /// For up to [b, t] tokens, with gradient buffers for `n_buffers` blocks.
     fn new(dev: &'a Device, gpt: Gpt, [b, t]: [usize; 2], n_buffers: usize) -> Training<'a> {
         let (config, alloc) = (gpt.config.clone(), &mut Alloc::on(dev));
         Training {
@@ -270,7 +271,7 @@ impl<'a> Training<'a> {
     }
 }
 
-/// Plain gradient descent: by each part at once, or by parts that are held until `n_held` are.
+/// Plain gradient descent, applied to each part immediately, or to parts that are held until `n_held` have arrived.
 #[derive(Default)]
 struct Descent {
     n_held: usize,
@@ -306,7 +307,7 @@ impl GradientSink for Descent {
     }
 }
 
-/// Weights after three steps of gradient descent, and the losses, with dropout.
+/// Weights after three steps of gradient descent with dropout, and the losses.
 fn train(dev: &Device, n_buffers: usize, n_held: usize) -> (Vec<f64>, Vec<u32>) {
     let (b, t) = (3, 70);
     let mut training = Training::new(dev, Gpt::fresh(dev, &config(), 1), [b, t], n_buffers);
@@ -333,8 +334,8 @@ fn the_same_bits_with_one_two_and_three_threads() {
     }
 }
 
-/// The gradients of blocks that share buffers, and those that a sink holds for a while or until the end of the step, are
-/// those of blocks with a buffer each.
+/// Gradients are the same whether blocks share buffers, have a buffer each, or a sink holds them for a while or until
+/// the end of the step.
 #[test]
 fn the_same_bits_however_gradients_are_held() {
     let dev = Device::cpu(2, Isa::detect(), Precision::F32);
@@ -358,7 +359,7 @@ fn a_sink_that_loses_a_buffer_is_found() {
     training.micro_step(&tokens(8, 5), &tokens(8, 6), 1, &Dropout::Off, 1.0, &mut Loses);
 }
 
-/// The loss that the participants agree on decides for all of them: no gradient is passed on after one that is not finite.
+/// The loss that all participants agree on decides for all of them: after a non-finite one no gradient is passed on.
 #[test]
 fn no_gradient_is_passed_on_unless_the_agreed_loss_is_finite() {
     struct AnotherFails;
@@ -378,7 +379,8 @@ fn no_gradient_is_passed_on_unless_the_agreed_loss_is_finite() {
     assert!(loss.is_nan() && bits(&training.gpt) == before);
 }
 
-/// The head takes a long batch by chunks of rows: loss and gradients are those of its sequences one by one, within rounding.
+/// The head processes a long batch in chunks of rows; loss and gradients equal those of its sequences one by one,
+/// within rounding.
 #[test]
 fn a_batch_of_several_chunks_is_the_sum_of_its_sequences() {
     let config = ModelConfig { tied_head: false, ..config() };
@@ -394,7 +396,7 @@ fn a_batch_of_several_chunks_is_the_sum_of_its_sequences() {
         let all: Vec<_> = training.grads.tensors().map(|(name, tensor)| (name, values(tensor))).collect();
         (sum, all)
     };
-    // 300 rows: a chunk of 256 and a short one; 700 rows: two of 350.
+    // 300 rows make a chunk of 256 and a short one; 700 rows make two of 350.
     for b in [3, 7] {
         let (inputs, targets) = (tokens(b * t, 5), tokens(b * t, 6));
         let (loss, whole) = gradients(&[(&inputs, &targets)]);
@@ -404,7 +406,7 @@ fn a_batch_of_several_chunks_is_the_sum_of_its_sequences() {
         for ((name, a), (_, b)) in whole.iter().zip(&parts).filter(|((_, a), _)| !a.is_empty()) {
             let largest = b.iter().fold(0.0f32, |m, x| m.max(x.abs()));
             let apart = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-            // Keys' biases have no gradient but rounding.
+            // The gradient of a key's bias is zero except for rounding.
             assert!(apart <= 1e-4 * largest.max(1e-3), "{name}: {apart:e} of {largest:e}");
         }
     }
@@ -420,7 +422,7 @@ fn parts_become_final_once_in_order_and_masks_follow_the_sequence() {
     training.micro_step(&inputs, &targets, b, &Dropout::of_step(key, 0, 0.1), 0.1, &mut sink);
     assert_eq!(sink.order, [Part::Head, Part::Block(2), Part::Block(1), Part::Block(0), Part::Embeddings]);
 
-    // The whole batch, and the same in two micro-steps of one and three sequences, the buffers reused.
+    // The whole batch, and the same in two micro-steps of one and three sequences, with the same buffers.
     let mut training = Training::new(&dev, model(&dev, &config()), [b, t], 3);
     let loss = training.micro_step(&inputs, &targets, b, &Dropout::of_step(key, 0, 0.1), 0.1, &mut ReturnAll);
     let whole: Vec<Vec<f32>> = training.grads.tensors().map(|(_, tensor)| values(tensor)).collect();
@@ -469,7 +471,7 @@ fn fresh_weights_have_their_distributions() {
     assert_eq!(std(&gpt, "h.0.attn.c_attn.bias"), 0.0);
     let gpt = Gpt::fresh(&dev, &book, 1);
     assert!((std(&gpt, "wte.weight") - 1.0).abs() < 0.01);
-    // Uniform in ±1/√in has standard deviation 1/√(3·in).
+    // A uniform distribution in ±1/√in has standard deviation 1/√(3·in).
     assert!((std(&gpt, "h.0.mlp.c_fc.weight") * (3.0f64 * 64.0).sqrt() - 1.0).abs() < 0.03);
     assert!((std(&gpt, "h.0.mlp.c_proj.weight") * (3.0f64 * 256.0).sqrt() - 1.0).abs() < 0.03);
     assert!((std(&gpt, "h.0.mlp.c_proj.bias") * (3.0f64 * 256.0).sqrt() - 1.0).abs() < 0.2);

@@ -1,5 +1,5 @@
-//! Objectives, packed batches, heads of their own and adapters: gradients against central differences, and against what
-//! they must equal.
+//! Objectives, packed batches, own heads and adapters: gradients compared with central differences, and equalities that
+//! must hold.
 
 use calame::data::{Batch, Loader, Windows};
 use calame::model::{Adapter, Dropout, Gpt, Gradients, Head, ModelConfig, Preset, ReturnAll, Saved, Trainable};
@@ -26,7 +26,7 @@ fn tokens(n: usize, seed: u64) -> Vec<u32> {
     (0..n).map(|_| random.below(VOCAB as u64) as u32).collect()
 }
 
-/// Large enough weights that every parameter matters.
+/// Weights large enough that every parameter matters.
 fn model(dev: &Device) -> Gpt {
     let mut gpt = Gpt::fresh(dev, &config(), 3);
     scale(&mut gpt, 8.0);
@@ -39,7 +39,7 @@ fn model(dev: &Device) -> Gpt {
     gpt
 }
 
-/// A model, an objective and what passes over them need.
+/// A model, an objective and the buffers of a pass.
 struct Check<'a> {
     dev: &'a Device,
     gpt: Gpt,
@@ -73,7 +73,7 @@ impl<'a> Check<'a> {
         (loss, grads.tensors().map(|(name, tensor)| (name.to_string(), values(tensor))).collect())
     }
 
-    /// The parameter of that name, of the model or of the objective's head.
+    /// The parameter with that name, in the model or in the objective's head.
     fn parameter(&mut self, wanted: &str) -> &mut Tensor {
         let heads = self.objective.head_mut().into_iter().flat_map(Head::tensors_mut);
         let mut all = self.gpt.tensors_mut().chain(heads);
@@ -108,11 +108,11 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Four sequences; two of their targets are masked, the others count differently.
+/// Four sequences; two of their targets are masked, the others have different weights.
 fn weighted_batch() -> Batch {
     let mut batch = Batch::new(tokens(4 * T, 1), tokens(4 * T, 2), 4);
     batch.weights = (0..4 * T).map(|i| [1.0, 0.0, 0.5, 2.0][i % 4]).collect();
-    // What is masked is not read.
+    // Masked targets are not read.
     batch.targets.iter_mut().zip(&batch.weights).for_each(|(target, &weight)| {
         if weight == 0.0 {
             *target = u32::MAX;
@@ -127,7 +127,7 @@ fn weighted_targets() {
     let batch = weighted_batch();
     let mut check = Check::new(&dev, model(&dev), Box::new(NextToken));
     check.check(&batch, Trainable::ALL);
-    // By hand: the loss of each target alone.
+    // By hand: the loss of each target by itself.
     let alone: f64 = (0..4 * T)
         .filter(|&i| batch.weights[i] > 0.0)
         .map(|i| {
@@ -148,7 +148,7 @@ fn two_packed_segments() {
     batch.segments = vec![0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1];
     check.check(&batch, Trainable::ALL);
 
-    // Packed or alone, an example has the same loss and the same gradients.
+    // An example has the same loss and gradients, packed or not.
     let (packed_loss, packed) = check.gradients(&batch, Trainable::ALL);
     let mut alone = (0.0, packed.iter().map(|(name, x)| (name.clone(), vec![0.0; x.len()])).collect::<Vec<_>>());
     for rows in batch.examples() {
@@ -165,7 +165,7 @@ fn two_packed_segments() {
         let apart = packed.iter().zip(alone).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
         assert!(apart <= 1e-4 * largest.max(1e-2), "{name}: {apart:e} of {largest:e}");
     }
-    // Without segments the second example would see the first.
+    // Without segments the second example would attend to the first.
     batch.segments.clear();
     assert!((check.loss(&batch) - packed_loss).abs() > 1e-3);
 }
@@ -189,7 +189,7 @@ impl Objective for Pairwise {
         weights.resize(sums.len(), 0.0);
         let mut loss = 0.0;
         for (chosen, group) in batch.groups.iter().enumerate() {
-            // The first example of a group is the chosen one.
+            // The first example of each group is the chosen one.
             let Some(rejected) = (chosen + 1..sums.len()).find(|&i| batch.groups[i] == *group) else { continue };
             let margin = self.beta * (sums[rejected] - sums[chosen]);
             loss += (-margin).exp().ln_1p();
@@ -210,14 +210,14 @@ fn a_pairwise_loss() {
     assert_eq!(check.objective.n_units(&batch), 2.0);
     check.check(&batch, Trainable::ALL);
 
-    // The examples of a pair may be packed into one sequence.
+    // Both examples of a pair may be packed into one sequence.
     let mut packed = Batch::new(tokens(2 * T, 5), tokens(2 * T, 6), 2);
     packed.segments = vec![0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1];
     packed.groups = vec![0, 0, 1, 1];
     check.check(&packed, Trainable::ALL);
 }
 
-/// Three classes from the last position of each sequence.
+/// Classifies into three classes from the last position of each sequence.
 #[derive(Debug)]
 struct Classifier {
     head: Head,
@@ -268,7 +268,7 @@ fn a_classifier_with_its_own_head() {
     }
 }
 
-/// Adapters of queries and values, of the layer that writes to the residual stream and of both layers of the MLP.
+/// Adapters on queries and values, on the layer that writes to the residual stream, and on both layers of the MLP.
 fn with_adapters(dev: &Device) -> Gpt {
     let (mut gpt, c) = (model(dev), config().n_embd);
     let alloc = &mut Alloc::on(dev);
@@ -300,7 +300,7 @@ fn adapters_on_column_ranges() {
         let (n_factors, n_base) = (2 * 5 * 2, 2 + 2 * 12 + 2);
         assert_eq!(n_present, n_factors + if trainable.adapters_only { 0 } else { n_base });
     }
-    // An adapter is a change of the weight: merged by hand, the logits are the same.
+    // An adapter is a change of the weight: merged by hand, it gives the same logits.
     let adapted = with_adapters(&dev);
     let mut merged = adapted.clone();
     for linear in merged.h.iter_mut().flat_map(calame::model::Block::linears_mut) {
@@ -325,7 +325,7 @@ fn adapters_on_column_ranges() {
     assert!(apart(&adapted, &plain) > 0.1, "without adapters");
 }
 
-/// A head like the model's, that an objective owns.
+/// A head like the model's, owned by an objective.
 #[derive(Debug)]
 struct OwnHead {
     head: Head,
@@ -355,8 +355,8 @@ fn splits(run: &RunConfig) -> Splits {
     Splits { train: loader(), train_evaluated: loader(), validation: loader() }
 }
 
-/// The trainer trains a head that the objective owns as it trains the model's, resumes it to the bit, and leaves the model's
-/// own head alone.
+/// The trainer trains a head owned by the objective like the model's, resumes it bit for bit, and leaves the model's
+/// own head unchanged.
 #[test]
 fn the_trainer_owns_steps_and_checkpoints_of_an_objectives_head() {
     let dev = device();
@@ -389,7 +389,7 @@ fn the_trainer_owns_steps_and_checkpoints_of_an_objectives_head() {
     }
 }
 
-/// However gradients are held, the weights are the same to the bit.
+/// The weights are bit-identical, however gradients are held.
 #[test]
 fn the_same_bits_under_every_plan() {
     let dev = device();
@@ -401,7 +401,7 @@ fn the_same_bits_under_every_plan() {
             let losses: Vec<f32> = (0..6).map(|_| trainer.step().unwrap().loss).collect();
             (losses, bits(trainer.gpt()))
         };
-        // A norm that is never reached: the gradient is held whole, and not clipped.
+        // The norm is never reached: the gradient is held whole, but not clipped.
         for accumulate in [1, 2] {
             assert_eq!(weights(accumulate, 0.0), weights(accumulate, 1e9), "accumulate {accumulate}");
         }

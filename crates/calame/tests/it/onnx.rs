@@ -1,4 +1,4 @@
-//! ONNX exports: the files are the model to the bit, the graph computes its logits, and damaged files are errors.
+//! ONNX exports: the files equal the model bit for bit, the graph computes its logits, and damaged files are errors.
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ fn device() -> Device {
     Device::cpu(1, Isa::detect(), Precision::F32)
 }
 
-/// A model whose every parameter, gains and biases too, has values of its own.
+/// A model in which every parameter, including gains and biases, has distinct values.
 fn model(config: &ModelConfig) -> Gpt {
     let mut gpt = Gpt::fresh(&device(), config, 3);
     for (i, (_, tensor)) in gpt.tensors_mut().enumerate() {
@@ -38,7 +38,7 @@ fn model(config: &ModelConfig) -> Gpt {
     gpt
 }
 
-/// A model's folder and its export in a folder of the test.
+/// A model's folder and its export within a test folder.
 struct Exported {
     _parent: TempDir,
     saved: PathBuf,
@@ -64,7 +64,7 @@ impl Exported {
         Ok(check.n_parameters)
     }
 
-    /// The message with which it is refused; it names the file.
+    /// The error message for a rejected export, which names the file.
     fn refused(&self, file: &str) -> String {
         let message = OnnxFile::open(&self.graph()).expect_err("the file must be refused").to_string();
         let path = self.folder.join(file);
@@ -72,7 +72,7 @@ impl Exported {
         message
     }
 
-    /// Puts other bytes of the same number in the place of some in the graph.
+    /// Replaces bytes of the graph by others of the same length.
     fn replace(&self, from: &[u8], to: &[u8]) {
         assert_eq!(from.len(), to.len());
         let mut bytes = fs::read(self.graph()).unwrap();
@@ -82,7 +82,7 @@ impl Exported {
     }
 }
 
-/// An entry of a tensor's external data as the file has it: field 1, the key, field 2, the value.
+/// An encoded entry of a tensor's external data: field 1 is the key, field 2 the value.
 fn entry(key: &str, value: &str) -> Vec<u8> {
     let mut bytes = vec![0x0a, key.len() as u8];
     bytes.extend(key.bytes());
@@ -111,7 +111,7 @@ fn an_export_is_the_model_to_the_bit() {
             let (rows, cols) = (tensor.n_rows(), tensor.row_len());
             let is_linear = name.block.is_some() && name.path().ends_with("weight") && tensor.dims().len() == 2;
             if is_linear {
-                // [in, out].
+                // Linear weights are [in, out].
                 assert_eq!(stored.shape, [cols, rows]);
                 let back: Vec<f32> = (0..rows * cols).map(|at| values[at % cols * rows + at / cols]).collect();
                 values = back;
@@ -136,7 +136,7 @@ fn an_export_is_the_model_to_the_bit() {
 }
 
 #[test]
-fn an_export_takes_the_place_of_another_and_needs_no_tokenizer() {
+fn an_export_replaces_another_and_needs_no_tokenizer() {
     let exported = Exported::new(&config(true, true));
     let other = config(false, false);
     save_model(&exported.saved, &model(&other), None).unwrap();
@@ -161,7 +161,7 @@ fn a_model_that_cannot_be_read_leaves_the_old_export() {
 }
 
 #[test]
-fn a_changed_bit_is_found() {
+fn a_changed_bit_is_detected() {
     let exported = Exported::new(&config(true, false));
     let path = exported.folder.join(DATA);
     let mut bytes = fs::read(&path).unwrap();
@@ -176,10 +176,10 @@ fn a_changed_bit_is_found() {
 }
 
 #[test]
-fn a_beginning_of_a_graph_is_an_error() {
+fn a_truncated_graph_is_an_error() {
     let exported = Exported::new(&config(true, true));
     let bytes = fs::read(exported.graph()).unwrap();
-    // After the graph come 40 to 300 bytes of versions and metadata, whose fields may be missing.
+    // The graph is followed by 40 to 300 bytes of versions and metadata, whose fields are optional.
     for len in (0..bytes.len() - 400).step_by(97).chain(0..9) {
         fs::write(exported.graph(), &bytes[..len]).unwrap();
         let message = exported.refused(GRAPH);
@@ -195,7 +195,7 @@ fn a_graph_too_large_is_refused_unread() {
 }
 
 #[test]
-fn weights_stay_in_the_folder() {
+fn weights_must_be_in_the_folder() {
     let exported = Exported::new(&config(true, true));
     fs::copy(exported.folder.join(DATA), exported.folder.join("../outside.data")).unwrap();
     exported.replace(DATA.as_bytes(), b"../outside.data");
@@ -214,7 +214,7 @@ fn weights_stay_in_the_folder() {
 }
 
 #[test]
-fn weights_that_are_not_there_are_an_error() {
+fn missing_weights_are_an_error() {
     let exported = Exported::new(&config(true, true));
     let path = exported.folder.join(DATA);
     let n_bytes = fs::metadata(&path).unwrap().len();
@@ -228,8 +228,8 @@ fn weights_that_are_not_there_are_an_error() {
 }
 
 #[test]
-fn impossible_places_are_an_error() {
-    // wte is [67, 24] and begins the file: wpe follows at 6432.
+fn impossible_offsets_are_an_error() {
+    // wte is [67, 24] and the first in the file, so wpe starts at 6432.
     let change = |from: (&str, &str), to: (&str, &str), file: &str| {
         let exported = Exported::new(&config(true, true));
         exported.replace(&entry(from.0, from.1), &entry(to.0, to.1));

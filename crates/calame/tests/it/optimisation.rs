@@ -1,4 +1,4 @@
-//! What a step makes of its batches: accumulation, clipping, decay, schedules, steps that go bad, the end of a training.
+//! How a step uses its batches: accumulation, clipping, decay, schedules, failed steps, and the end of a training.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,13 +49,13 @@ fn splits_of(config: &RunConfig, train: Vec<u32>) -> Splits {
     Splits::new(windows(train), windows(random_tokens(3 * WINDOW + 1, 2)), &config.data).unwrap()
 }
 
-/// A trainer on `n_windows` windows.
+/// A trainer with `n_windows` training windows.
 fn trainer<'a>(dev: &'a Device, config: &'a RunConfig, n_windows: usize) -> Trainer<'a> {
     let gpt = Gpt::fresh(dev, &config.model, 1);
     Trainer::new(dev, config, gpt, splits_of(config, random_tokens(n_windows * WINDOW + 1, 1)))
 }
 
-/// AdamW's running mean after a trainer's steps: after the first, the gradient times 1 − β₁.
+/// AdamW's first moment; after the first step it is the gradient times 1 − β₁.
 fn mean_of_gradients(trainer: &Trainer<'_>) -> Gpt {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = trainer.save(&folder.path().join("checkpoints")).unwrap();
@@ -75,7 +75,7 @@ fn assert_same_gradients(a: &Gpt, b: &Gpt, what: &str) {
     }
 }
 
-/// The first step of batches of `batch_size`, `accumulate` a step, over an epoch of `n_windows`.
+/// The first step with `accumulate` batches of `batch_size`, in an epoch of `n_windows`.
 fn first_step(dropout: f32, tied_head: bool, n_windows: usize, batch_size: usize, accumulate: usize) -> (f32, Gpt) {
     let mut config = config();
     (config.model.dropout, config.model.tied_head) = (dropout, tied_head);
@@ -109,11 +109,11 @@ fn accumulated_batches_are_one_large_batch() {
 }
 
 #[test]
-fn steps_of_an_epoch_take_what_batches_are_left() {
+fn the_last_step_of_an_epoch_uses_the_remaining_batches() {
     let mut config = config();
     (config.data.batch_size, config.train.accumulate, config.train.epochs) = (2, 3, 2);
     let dev = device();
-    // Seven batches, the last of one window.
+    // Seven batches, the last with one window.
     let mut trainer = trainer(&dev, &config, 13);
     assert_eq!((trainer.steps_per_epoch(), trainer.n_steps_total()), (3, 6));
     let tokens: Vec<usize> = (0..6).map(|_| trainer.step().unwrap().n_tokens / WINDOW).collect();
@@ -128,7 +128,7 @@ fn the_books_average_is_the_mean_of_means() {
     let loss_of = |average, accumulate, n_steps: usize| {
         let mut config = config();
         (config.data.batch_size, config.train.accumulate, config.data.shuffle) = (2, accumulate, false);
-        // So small a rate that the weights stay.
+        // The rate is so small that the weights do not change.
         (config.train.loss_average, config.train.lr) = (average, 1e-12);
         let mut trainer = trainer(&dev, &config, 3);
         (0..n_steps).map(|_| trainer.step().unwrap().loss).collect::<Vec<f32>>()
@@ -146,7 +146,7 @@ fn norm(gradients: &Gpt) -> f64 {
 }
 
 #[test]
-fn a_large_gradient_is_clipped_to_its_norm_and_a_small_one_left_alone() {
+fn a_large_gradient_is_clipped_and_a_small_one_is_unchanged() {
     let dev = device();
     let step = |clip_norm| {
         let mut config = config();
@@ -168,7 +168,7 @@ fn a_large_gradient_is_clipped_to_its_norm_and_a_small_one_left_alone() {
 }
 
 #[test]
-fn decay_takes_from_all_or_from_matrices() {
+fn decay_applies_to_all_or_to_matrices() {
     let dev = device();
     let weights = |decayed, weight_decay| {
         let mut config = config();
@@ -184,12 +184,12 @@ fn decay_takes_from_all_or_from_matrices() {
         let is_matrix = path.ends_with("weight") && !path.starts_with("ln_");
         let expected = if is_matrix { all } else { none };
         assert!(values(matrices) == values(expected), "{name}");
-        // Biases are zero at first, where decay takes nothing.
+        // Biases are initially zero, which decay does not change.
         assert!(!path.ends_with("weight") || all.is_empty() || values(all) != values(none), "{name}: decay shows");
     }
 }
 
-/// Follows a training and notes what is not a plain step.
+/// Follows a training and records everything except plain steps.
 #[derive(Default)]
 struct Notes {
     seconds: u64,
@@ -264,7 +264,8 @@ fn the_rate_follows_its_schedule() {
     assert_eq!(notes.lr.len(), 5);
 }
 
-/// Steps of an epoch over a text of one token, which is soon learnt, but for the window of one step: its loss is an outlier.
+/// Steps per epoch over a text of one token, which is soon learned. The window of one step is different, so its loss is
+/// an outlier.
 const STEPS: usize = 140;
 const OUTLIER: usize = 130;
 
@@ -283,7 +284,7 @@ fn guarded(remedy: Remedy) -> RunConfig {
 }
 
 #[test]
-fn an_outlier_is_passed_over_without_a_trace() {
+fn an_outlier_is_skipped_without_a_trace() {
     let (dev, config) = (device(), guarded(Remedy::Skip));
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits_of(&config, text_with_an_outlier()));
@@ -294,7 +295,7 @@ fn an_outlier_is_passed_over_without_a_trace() {
     assert_eq!(notes.steps, (0..140).filter(|step| *step != 130).collect::<Vec<u64>>());
     let progress = trainer.progress();
     assert_eq!((progress.n_steps, progress.n_skipped, progress.n_skipped_in_a_row), (140, 1, 0));
-    // As if the window had never been: the same text without it.
+    // The result equals that of the same text without this window.
     let mut without = text_with_an_outlier();
     without.drain(OUTLIER * WINDOW..(OUTLIER + 1) * WINDOW);
     let gpt = Gpt::fresh(&dev, &config.model, 1);
@@ -304,7 +305,7 @@ fn an_outlier_is_passed_over_without_a_trace() {
 }
 
 #[test]
-fn a_training_goes_back_with_a_smaller_rate_and_gives_up_in_the_end() {
+fn a_training_rolls_back_with_a_smaller_rate_and_finally_gives_up() {
     let (dev, config) = (device(), guarded(Remedy::Back));
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits_of(&config, text_with_an_outlier()));
@@ -312,7 +313,7 @@ fn a_training_goes_back_with_a_smaller_rate_and_gives_up_in_the_end() {
     let settings = CheckpointConfig { every_steps: 8, every_minutes: 0.0, every_epoch: false, ..Default::default() };
     let mut checkpoints = Checkpoints::new(&folder.path().join("checkpoints"), &settings);
     let mut notes = Notes::default();
-    // The same window comes again whatever the rate.
+    // The same window fails again at any rate.
     let outcome = trainer.run_saving(&mut checkpoints, &mut notes);
     assert!(matches!(outcome, Ok(Outcome::Diverged { step: 130, .. })), "{outcome:?}");
     assert_eq!(notes.backs, vec![(PathBuf::from("step-000128"), 128); 10]);
@@ -323,7 +324,7 @@ fn a_training_goes_back_with_a_smaller_rate_and_gives_up_in_the_end() {
 }
 
 #[test]
-fn without_a_checkpoint_there_is_no_going_back() {
+fn without_a_checkpoint_there_is_no_rollback() {
     let (dev, config) = (device(), guarded(Remedy::Back));
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits_of(&config, text_with_an_outlier()));
@@ -336,7 +337,7 @@ fn the_first_gradient_that_is_not_finite_is_named_and_reaches_nothing() {
     (config.guard.remedy, config.model.tied_head) = (Remedy::Skip, false);
     let dev = device();
     let mut gpt = Gpt::fresh(&dev, &config.model, 1);
-    // Logits of 1e25 have a finite loss; squares of the gradients behind them are beyond f32.
+    // Logits of 1e25 have a finite loss, but the squares of their gradients overflow f32.
     change(&mut gpt.lm_head, |x| x.iter_mut().for_each(|x| *x *= 1e25));
     let before = gpt.clone();
     let mut trainer = Trainer::new(&dev, &config, gpt, splits_of(&config, random_tokens(8 * WINDOW + 1, 1)));
@@ -352,12 +353,12 @@ fn the_first_gradient_that_is_not_finite_is_named_and_reaches_nothing() {
 }
 
 #[test]
-fn a_training_whose_validation_gets_no_better_ends_early() {
+fn a_training_whose_validation_does_not_improve_ends_early() {
     let mut config = config();
     (config.train.epochs, config.train.eval_every, config.train.lr) = (60, 2, 3e-3);
     config.early_stopping.patience = 4;
     let dev = device();
-    // Random tokens can only be learnt by heart.
+    // Random tokens can only be memorised.
     let (mut trainer, mut notes) = (trainer(&dev, &config, 8), Notes::default());
     assert_eq!(trainer.run(&mut notes).unwrap(), Outcome::StoppedEarly);
     let (best_step, best_loss) =

@@ -1,10 +1,10 @@
-//! The figure of a run: that it is drawn, that it is true, that it survives odd records.
+//! The figure of a run: it is drawn, it is correct, and it survives odd records.
 
 use calame::files::unfinished_path;
 use calame::run::metrics::Record;
 use calame::run::plot::{FILE_NAMES, PlotError, draw};
 
-/// Losses of the report's run, every 5 steps from step 0: 8 steps of 1,024 tokens an epoch, ten epochs.
+/// Losses of the report's run, every 5 steps from step 0: 8 steps of 1,024 tokens per epoch, ten epochs.
 const REPORT: [(f32, f32); 16] = [
     (9.787, 9.949),
     (7.818, 8.114),
@@ -49,7 +49,7 @@ fn end(step: u64) -> Record {
 fn report() -> Vec<Record> {
     let losses = REPORT.iter().enumerate();
     let evaluations = losses.map(|(i, (train, val))| evaluation(i as u64 * 5, *train, *val));
-    // The steps stand in the file too; the last of an epoch tells its tokens.
+    // The file contains the steps too; the last one of an epoch determines the tokens per epoch.
     let steps = (0..80).map(|step| Record::Step {
         step,
         epoch: step / 8 + 1,
@@ -80,7 +80,7 @@ fn with_gaps() -> Vec<Record> {
     records
 }
 
-/// Draws `records` and gives the SVG back, after looking at all three files.
+/// Draws `records`, checks all three files and returns the SVG.
 fn drawn(records: &[Record], title: Option<&str>) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let paths = draw(records, title, folder.path()).expect("drawn");
@@ -105,7 +105,7 @@ const TRAIN_DOT: &str = "fill=\"#1f77b4\"";
 const VAL_STROKE: &str = "stroke=\"#d95f02\"";
 const VAL_DOT: &str = "fill=\"#d95f02\"";
 
-/// The points of each path that is painted so; the legend's samples come last.
+/// The points of each path with this style; the legend's sample is the last.
 fn paths(svg: &str, paint: &str) -> Vec<Vec<(f64, f64)>> {
     let lines = svg.lines().filter(|line| line.contains(paint));
     let data = lines.map(|line| line.split("d=\"").nth(1).expect("path data"));
@@ -123,7 +123,7 @@ fn point(text: &str) -> Option<(f64, f64)> {
 }
 
 #[test]
-fn the_report_is_drawn_true() {
+fn the_report_is_drawn_correctly() {
     let svg = drawn(&report(), None);
     let train = paths(&svg, TRAIN_STROKE);
     assert_eq!(train.len(), 2, "the curve and the legend's sample");
@@ -137,7 +137,7 @@ fn the_report_is_drawn_true() {
         assert!((point.0 - x).abs() <= 1.0, "evaluation {i}: {point:?}");
         assert!((point.1 - y).abs() <= 1.0, "evaluation {i}: {point:?}");
     }
-    // Many dashes, and all of them to the right of the first evaluation and above the last training loss.
+    // There are many dashes, all of them to the right of the first evaluation and above the last training loss.
     let dashes = paths(&svg, VAL_STROKE);
     assert!(dashes.len() > 50, "{} dashes", dashes.len());
     assert!(dashes.iter().flatten().all(|p| p.0 >= first.0 && p.1 < last.1));
@@ -160,7 +160,7 @@ fn a_thousand_evaluations_are_drawn() {
 fn a_loss_that_is_not_finite_is_a_gap() {
     let svg = drawn(&with_gaps(), None);
     let lengths: Vec<usize> = paths(&svg, TRAIN_STROKE).iter().map(Vec::len).collect();
-    // Evaluations 3, 5 and 15 are missing; 4 stands alone as a dot; the last is the legend's sample.
+    // Evaluations 3, 5 and 15 are missing; 4 is isolated and drawn as a dot; the last path is the legend's sample.
     assert_eq!(lengths, [3, 9, 2]);
     assert_eq!(paths(&svg, TRAIN_DOT).len(), 1);
 }
@@ -178,14 +178,14 @@ fn one_evaluation_is_two_dots_and_two_are_lines() {
 }
 
 #[test]
-fn the_legend_never_lies_on_a_curve() {
+fn the_legend_never_covers_a_curve() {
     let rising = [evaluation(0, 1.0, 1.1), evaluation(40, 9.8, 9.9), end(79)];
     for records in [&report(), &rising.to_vec(), &vec![evaluation(0, 9.8, 9.9)]] {
         let svg = drawn(records, None);
         let frame = paths(&svg, "stroke=\"#b0b0b0\"");
         let [corner, .., low] = frame[0][..] else { panic!("the legend has a frame") };
         let mut curves = paths(&svg, TRAIN_STROKE);
-        // The last path of the colour is the legend's own sample.
+        // The last path with this colour is the legend's sample.
         curves.pop();
         curves.extend(paths(&svg, TRAIN_DOT));
         curves.extend(paths(&svg, VAL_DOT));
@@ -242,11 +242,11 @@ fn nothing_to_plot_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_figure_that_stood_there_stands_when_the_new_one_cannot_be_written() {
+fn an_existing_figure_is_kept_if_the_new_one_cannot_be_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let svg = folder.path().join("loss-plot.svg");
     std::fs::write(&svg, "the old one").expect("written");
-    // A folder of the partial file's name stops the writing, whoever runs the test.
+    // A folder with the partial file's name prevents writing, whichever user runs the test.
     std::fs::create_dir(unfinished_path(&svg)).expect("a folder");
     let error = draw(&report(), None, folder.path()).expect_err("in the way");
     assert!(matches!(error, PlotError::Io { path, .. } if path == svg));

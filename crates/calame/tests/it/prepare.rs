@@ -1,4 +1,4 @@
-//! Text at any scale: documents, shards and their manifest, and training on them.
+//! Large texts: documents, shards and their manifest, and training on them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ use calame::tokenizer::{self, Bpe, BpeLists, SimpleTokenizer, Special, Tokenizer
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A folder with inputs, and the place of what is made of them.
+/// A folder with inputs, and the output folder of a preparation.
 struct Place {
     folder: TempDir,
     options: PrepareOptions,
@@ -31,7 +31,7 @@ struct Place {
     tokenizer: Arc<dyn Tokenizer>,
 }
 
-/// Follows without a word; stops, or fails as a killed program does, at some call.
+/// Follows a preparation silently; stops, or panics like a killed program, at a given call.
 #[derive(Default)]
 struct Watcher {
     n_calls: u64,
@@ -49,7 +49,7 @@ impl PrepareObserver for Watcher {
     fn progress(&mut self, progress: &PrepareProgress) -> ControlFlow<()> {
         self.last = *progress;
         if progress.counting {
-            // What is counted is not saved: who stops there begins again.
+            // Counting is not saved: a preparation stopped there starts again.
             return ControlFlow::Continue(());
         }
         self.n_calls += 1;
@@ -96,7 +96,7 @@ impl Place {
         parts.iter().for_each(|part| assert!(error.contains(part), "{error:?} lacks {part:?}"));
     }
 
-    /// All ids of a part.
+    /// All ids of a split.
     fn ids(&self, out: &str, part: Split) -> Vec<u32> {
         let (manifest, _) = Manifest::read(&self.path(out)).unwrap();
         let shards = ShardSet::open(&self.path(out), &manifest, part).unwrap();
@@ -109,14 +109,14 @@ impl Place {
         self.tokenizer.decode(&self.ids(out, part)).unwrap()
     }
 
-    /// Every file of a folder.
+    /// The name and contents of every file in a folder.
     fn files(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
         let entries = fs::read_dir(self.path(out)).unwrap().map(|entry| entry.unwrap());
         entries.map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap())).collect()
     }
 }
 
-/// A text of `n` words that do not repeat in the same order, in lines.
+/// A text of `n` words in lines, without repetition of the same order.
 fn words(n: usize, salt: usize) -> String {
     const WORDS: [&str; 9] = ["the reed", "a pen", "écrit", "ink,", "who writes", "1908", "it's", "\"No!\"", "Tolstoy"];
     let word = |i: usize| WORDS[(i * i + i / 7 + salt) % WORDS.len()];
@@ -133,7 +133,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
-/// A Parquet file of rows of text, some without one, and a column of numbers.
+/// A Parquet file with rows of text, some of them null, and a column of numbers.
 fn parquet(rows: &[Option<&[u8]>]) -> Vec<u8> {
     use parquet::basic::Compression;
     use parquet::column::writer::ColumnWriter;
@@ -167,11 +167,11 @@ fn json_lines(texts: &[&str]) -> String {
     texts.iter().map(|text| format!("{}\n", json!({ "id": 1, "text": text }))).collect()
 }
 
-// The formats.
+// File formats.
 
 /// llm.c's dev/data/data_common.py, write_datafile: 256 numbers of 32 bits, then the ids; 20240520 and 1 for GPT-2.
 #[test]
-fn shards_are_llm_cs_to_the_byte() {
+fn shards_equal_llm_cs_byte_for_byte() {
     let mut place = Place::new();
     place.write("tea.txt", "Hello, do you like tea?");
     place.options.shard_tokens = 5;
@@ -239,13 +239,13 @@ fn large_vocabularies_have_ids_of_32_bits() {
     assert_eq!(place.files("bare")["train.bin"][..8], [ids[0].to_le_bytes(), ids[1].to_le_bytes()].concat());
 }
 
-// What is trained on.
+// Training data.
 
-/// The windows of a prepared text are those of the same text in memory, whatever the shards and however long the text.
+/// The windows of a prepared text equal those of the same text in memory, for any shards and any length of the text.
 #[test]
 fn windows_of_shards_are_those_of_memory() {
     let mut place = Place::new();
-    // More than one piece of a megabyte, with white space of all kinds where it may be cut.
+    // More than one piece of 1 MiB, with white space of all kinds where it may be cut.
     let text = words(300_000, 1).replace("1908", " \t 1908\r\n\n");
     assert!(text.len() > 3 << 19);
     place.write("long.txt", &text);
@@ -280,7 +280,7 @@ fn windows_of_shards_are_those_of_memory() {
 }
 
 #[test]
-fn a_window_may_lie_in_several_shards() {
+fn a_window_may_span_several_shards() {
     let mut place = Place::new();
     place.write("tea.txt", "Hello, do you like tea?");
     (place.options.shard_tokens, place.options.end_of_text) = (2, false);
@@ -297,7 +297,7 @@ fn a_window_may_lie_in_several_shards() {
 }
 
 #[test]
-fn a_shard_that_changes_under_a_training_is_an_error() {
+fn a_shard_that_changes_during_a_training_is_an_error() {
     let mut place = Place::new();
     place.write("tea.txt", "Hello, do you like tea?");
     place.options.end_of_text = false;
@@ -311,23 +311,23 @@ fn a_shard_that_changes_under_a_training_is_an_error() {
         let (mut inputs, mut targets) = (Vec::new(), Vec::new());
         loader.next_batch(&mut inputs, &mut targets).map(|_| ())
     };
-    // Cut off while it is open.
+    // Truncated while it is open.
     let error = next_batch().unwrap_err();
     assert!(
         matches!(&error, ShardError::File(FileError { action: "read", .. }))
             && error.to_string().contains("train-000000"),
         "{error}"
     );
-    // And before.
+    // Truncated before it is opened.
     assert!(matches!(next_batch().unwrap_err(), ShardError::Size { found: 1032, .. }));
-    // An id that the tokenizer lacks, in a file of the right length.
+    // An id outside the vocabulary, in a file of the correct length.
     let mut bytes = whole.clone();
     bytes[1029] = 0xff;
     fs::write(&path, &bytes).unwrap();
     let shards = ShardSet::open(&place.path("out"), &manifest, Split::Train).unwrap();
     let error = shards.read(1..4, &mut [0; 3]).unwrap_err().to_string();
     assert!(error.contains("token 2 has the id") && error.contains("below 50257"), "{error}");
-    // Any other flip is found by the checksum.
+    // Any other change is detected by the checksum.
     for at in [0, 9, 1024, 1030] {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
@@ -354,7 +354,7 @@ fn documents_come_out_of_all_kinds_of_files() {
         "d.jsonl.gz",
         [gzip(json_lines(&["packed one"]).as_bytes()), gzip(json_lines(&["two"]).as_bytes())].concat(),
     );
-    // Two frames and between them one that others put there.
+    // Two frames with a skippable frame between them.
     let skipped = [&0x184D_2A53u32.to_le_bytes()[..], &3u32.to_le_bytes(), b"abc"].concat();
     place.write("e.txt.zst", [zstd(long.as_bytes()), skipped, zstd(b" end")].concat());
     place.write("f.parquet", parquet(&[Some(b"row one"), None, Some(b"row two"), Some(b""), Some(b"row three"), None]));
@@ -435,11 +435,11 @@ fn files_that_give_no_documents_are_named() {
     assert!(unknown(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).contains("give it its true ending"));
 }
 
-/// Thirty bytes that claim two thousand millions of row groups: an error, not the end of the program.
+/// 30 bytes that claim two billion row groups: an error, not an aborted process.
 #[test]
 fn a_parquet_file_that_claims_more_than_it_has() {
     let place = Place::new();
-    // Field 2, the schema: a list of one object with a name and no children. Field 4, the row groups.
+    // Field 2, the schema: a list of one object with a name and no children. Field 4: the row groups.
     let footer = [0x29, 0x1c, 0x48, 1, b'm', 0x15, 0, 0, 0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 7, 0, 0];
     let bytes = [&b"PAR1"[..], &footer, &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat();
     place.write("a.parquet", &bytes);
@@ -449,11 +449,11 @@ fn a_parquet_file_that_claims_more_than_it_has() {
     assert!(error.contains("a.parquet") && error.contains("a list of 2147483647"), "{error}");
 }
 
-/// Damaged Parquet files: an error or fewer rows, never a panic that goes further.
+/// Damaged Parquet files give an error or fewer rows, never a panic outside the reader.
 #[test]
 fn damaged_parquet_files_never_panic() {
     let whole = parquet(&[Some(b"row one"), None, Some(b"row two"), Some(b"row three"), Some(b"row four")]);
-    // The crate's panics are caught; their messages would only fill the test's output.
+    // The crate's panics are caught; their messages would clutter the test's output.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let place = Place::new();
@@ -476,7 +476,7 @@ fn damaged_parquet_files_never_panic() {
 }
 
 #[test]
-fn gutenbergs_header_and_licence_come_off() {
+fn gutenbergs_header_and_licence_are_removed() {
     let mut place = Place::new();
     let book = words(250_000, 3);
     let wrapped = format!(
@@ -525,7 +525,7 @@ fn special_tokens_in_a_text_are_text_unless_they_are_allowed() {
 }
 
 #[test]
-fn documents_are_dealt_by_the_seed() {
+fn documents_are_assigned_by_the_seed() {
     let mut place = Place::new();
     let texts: Vec<String> = (0..400).map(|i| format!("document {i}.")).collect();
     place.write("a.jsonl", json_lines(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
@@ -549,12 +549,12 @@ fn documents_are_dealt_by_the_seed() {
     assert!(parts[0] == parts[1] && parts[0] != parts[2]);
 }
 
-// The work.
+// Threads, interruptions and repetitions.
 
 /// Documents of every kind, with duplicates, in files of several pieces.
 fn mixed() -> Place {
     let mut place = Place::new();
-    // A small tokenizer is written and read in no time.
+    // A small tokenizer, which is fast to write and read.
     place.tokenizer = tokenizer::train([words(5000, 0)].into_iter(), 320, 2).unwrap();
     let lines: Vec<String> = (0..2000).map(|i| format!("{} {}", i % 1500, words(i % 50 + 1, i % 1500))).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -590,9 +590,10 @@ fn the_shards_do_not_depend_on_threads_or_grain() {
     }
 }
 
-/// Stopped by its observer or ended at any line, and gone on with: the files are those of an unbroken preparation.
+/// A preparation that is stopped by its observer or killed at any point, then resumed, produces the same files as an
+/// uninterrupted one.
 #[test]
-fn a_stopped_preparation_goes_on_to_the_same_bytes() {
+fn a_stopped_preparation_resumes_to_the_same_bytes() {
     for (split, format) in [(SplitBy::Documents, ShardFormat::Llmc), (SplitBy::Characters, ShardFormat::Nanogpt)] {
         let mut place = mixed();
         (place.options.split, place.options.format) = (split, format);
@@ -661,7 +662,7 @@ fn the_same_command_again_does_nothing_and_another_is_refused() {
 }
 
 #[test]
-fn what_was_begun_with_other_options_is_started_over() {
+fn a_preparation_with_other_options_is_restarted() {
     let mut place = mixed();
     let stopped = place.watched("out", &mut Watcher { stop_at: Some(9), ..Watcher::default() });
     assert_eq!(stopped.unwrap(), Prepared::Stopped);
@@ -674,7 +675,7 @@ fn what_was_begun_with_other_options_is_started_over() {
 }
 
 #[test]
-fn a_state_that_the_shards_do_not_bear_out_is_an_error() {
+fn a_state_that_contradicts_the_shards_is_an_error() {
     let mut place = mixed();
     place.options.shard_tokens = 20_000;
     let stop = || place.watched("out", &mut Watcher { stop_at: Some(30), ..Watcher::default() });
@@ -686,7 +687,7 @@ fn a_state_that_the_shards_do_not_bear_out_is_an_error() {
 }
 
 #[test]
-fn options_that_cannot_be_are_told() {
+fn invalid_options_are_reported() {
     let mut place = Place::new();
     place.write("a.txt", "tea");
     for share in [-0.1, 1.0, f64::NAN] {
@@ -734,7 +735,7 @@ fn foreign_manifests_are_refused() {
     refused(&changed("/shards/0/n_tokens", json!(-1)), "expected u64");
     let twice = json!([whole["shards"][0], whole["shards"][0]]);
     refused(&changed("/shards", twice), "the shard train-000000.bin twice");
-    // A number of tokens that the file does not have is found when it is opened.
+    // A wrong number of tokens is detected when the shard is opened.
     fs::write(&path, changed("/shards/0/n_tokens", json!(u64::MAX))).unwrap();
     let (manifest, _) = Manifest::read(&place.path("out")).unwrap();
     let error = ShardSet::open(&place.path("out"), &manifest, Split::Train).unwrap_err();
@@ -744,7 +745,7 @@ fn foreign_manifests_are_refused() {
 }
 
 #[test]
-fn bare_shards_have_the_length_that_is_said() {
+fn bare_shards_must_have_the_stated_length() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.bin");
     fs::write(&path, [1, 0, 2, 0, 3, 0, 4, 0]).unwrap();
@@ -759,7 +760,7 @@ fn bare_shards_have_the_length_that_is_said() {
     }
 }
 
-// A tokenizer of one's own.
+// A trained tokenizer.
 
 #[test]
 fn a_trained_tokenizer_is_read_back_and_used_to_prepare() {
@@ -770,7 +771,7 @@ fn a_trained_tokenizer_is_read_back_and_used_to_prepare() {
     let ids = trained.encode(&text, Special::AsText).unwrap();
     assert_eq!(trained.decode(&ids).unwrap(), text);
     assert!(text.len() > 3 * ids.len(), "{} bytes, {} tokens", text.len(), ids.len());
-    // Any text has ids, what was never seen too.
+    // Any text can be encoded, including one never seen in training.
     let odd = "\u{58a8}\u{1f58b}\0 \r\n";
     assert_eq!(trained.decode(&trained.encode(odd, Special::AsText).unwrap()).unwrap(), odd);
     let again = tokenizer::read_json(&trained.to_json(), Path::new("tokenizer.json")).unwrap();
@@ -792,7 +793,7 @@ fn a_trained_tokenizer_is_read_back_and_used_to_prepare() {
     let manifest = place.prepared("out");
     assert_eq!(manifest.tokenizer.kind, "bpe");
     assert_eq!(place.ids("out", Split::Train)[1..], ids);
-    // A pair must come often enough.
+    // A pair must occur often enough.
     let rare = tokenizer::train([text].into_iter(), 300, 1 << 40).unwrap();
     assert_eq!(rare.n_vocab(), tokenizer::MIN_VOCAB);
     for n in [0, 256, (1 << 20) + 1] {

@@ -27,7 +27,7 @@ fn refused(header: [u32; 3], n_ids: usize) -> ShardError {
 
 #[test]
 fn ids_are_read_by_position() {
-    // More than are read at a time, the largest id among them.
+    // More ids than are read at a time, including the largest id.
     let ids: Vec<u16> = (0..200_000u32).map(|i| (i * 31 % 65_536) as u16).collect();
     let (_folder, path) = shard([20_240_520, 1, 200_000], &ids);
     let shard = TokenShard::open(&path).unwrap();
@@ -47,13 +47,13 @@ fn other_files_are_refused() {
         assert!(matches!(error, ShardError::Foreign { .. }) && error.to_string().contains(expected), "{error}");
     };
     foreign([20_240_326, 1, 4], 4, "20240326: expected 20240520 (ids of 16 bits)");
-    // Ids of 32 bits have a header of their own.
+    // Ids of 32 bits have another header.
     foreign([20_240_801, 1, 4], 8, "the header's version is 1: expected 7");
     foreign([20_240_520, 7, 4], 8, "the header's version is 7: expected 1");
 }
 
 #[test]
-fn sizes_that_do_not_agree_are_refused() {
+fn contradictory_sizes_are_refused() {
     for (n_claimed, n_ids) in [(5, 4), (3, 4), (u32::MAX, 4), (0, 1), (1, 0)] {
         let error = refused([20_240_520, 1, n_claimed], n_ids);
         assert!(matches!(error, ShardError::Size { .. }), "{error}");

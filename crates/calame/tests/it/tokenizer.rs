@@ -1,4 +1,4 @@
-//! The tokenizers against fixed vectors, tiktoken's ids, and foreign files.
+//! The tokenizers compared with fixed vectors and tiktoken's ids, and foreign files.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use sha2::{Digest, Sha256};
 
 const BOOK_V1: &str = "\"It's the last he painted, you know,\" Mrs. Gisburn said with pardonable pride.";
 const BOOK_V2: &str = "Hello, do you like tea? <|endoftext|> In the sunlit terraces of the palace.";
-/// The book's listing joins two literals without a space, so that its ids are those of "terracesof".
+/// The book's listing joins two literals without a space, so its ids are those of "terracesof".
 const BOOK_BPE: &str = "Hello, do you like tea? <|endoftext|> In the sunlit terracesof someunknownPlace.";
 const BOOK_BPE_IDS: [u32; 20] =
     [15496, 11, 466, 345, 588, 8887, 30, 220, 50256, 554, 262, 4252, 18250, 8812, 2114, 1659, 617, 34680, 27271, 13];
 
-/// A file of the texts to test against, or `None`, said aloud, where this checkout has none.
+/// A file of the texts to test against, or `None`, with a message, if this checkout has none.
 fn shared_data(name: &str) -> Option<Vec<u8>> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(name);
     if !path.exists() {
@@ -129,7 +129,7 @@ fn simple_special_tokens_are_forbidden_allowed_or_unknown() {
     assert_eq!(encode("a <|endoftext|>", Special::Allow).unwrap(), [0, 2]);
     assert_eq!(encode("a <|endoftext|>", Special::AsText).unwrap(), [0, 3]);
     assert_eq!(encode("tea<|endoftext|>", Special::Forbid).unwrap(), [3], "part of a word");
-    // V1 has no special token: in its text this is a word like another.
+    // V1 has no special token: in its text this is an ordinary word.
     let v1 = SimpleTokenizer::v1("a <|endoftext|>").unwrap();
     assert_eq!(v1.encode(END_OF_TEXT, Special::Forbid).unwrap(), [0]);
 }
@@ -282,7 +282,7 @@ fn long_runs_are_encoded_in_one_go() {
 
 // Any text, any ids
 
-/// Texts that are rich in what the pattern of a piece tells apart.
+/// Texts rich in the distinctions that the piece pattern makes.
 fn any_text() -> impl Strategy<Value = String> {
     let pieces = prop_oneof![any::<String>(), "[ \t\n\u{3000}a'sdmtlre0-9<|>.]{0,12}", Just(END_OF_TEXT.to_owned())];
     prop::collection::vec(pieces, 0..6).prop_map(|pieces| pieces.concat())
@@ -366,7 +366,7 @@ fn gpt2_survives_the_json() {
 }
 
 #[test]
-fn the_hash_tells_tokenizers_apart() {
+fn different_tokenizers_have_different_hashes() {
     let v1 = SimpleTokenizer::v1("a b").unwrap();
     let hashes = [
         v1.hash(),
@@ -384,7 +384,7 @@ fn the_hash_tells_tokenizers_apart() {
     assert_eq!(v1.hash(), SimpleTokenizer::v1("b\n\na a").unwrap().hash());
 }
 
-/// A byte-level BPE with the special token first, as trainers put it: 256 bytes, then `ab`, `abc`, ` a`.
+/// A byte-level BPE with the special token first, as trainers write it: 256 bytes, then `ab`, `abc`, ` a`.
 fn small_bpe(change: impl FnOnce(&mut Value)) -> Value {
     let gpt2: Value = serde_json::from_str(&Bpe::gpt2().to_json()).unwrap();
     let letters = gpt2["model"]["vocab"].as_object().unwrap().keys();
@@ -446,7 +446,7 @@ fn with(mut file: Value, path: &str, value: Value) -> String {
 }
 
 #[test]
-fn a_file_that_would_encode_otherwise_is_an_error() {
+fn a_file_that_would_encode_differently_is_an_error() {
     let space_a = "\u{120} a";
     let cases = [
         ("model/type", json!("Unigram"), "BPE"),
@@ -478,7 +478,7 @@ fn a_file_that_would_encode_otherwise_is_an_error() {
         let message = read_error(&with(small_bpe(|_| {}), path, value));
         assert!(message.contains(says), "{path}: {message}");
     }
-    // A vocabulary without one of the bytes, its ids without a gap.
+    // A vocabulary that lacks one of the bytes, with ids without a gap.
     let message = read_error(
         &small_bpe(|f| {
             let vocab = f["model"]["vocab"].as_object_mut().unwrap();
@@ -508,7 +508,7 @@ fn odd_special_tokens_are_errors() {
 
 #[test]
 fn a_merge_that_ids_would_not_make_is_an_error() {
-    // With `bc` before `ab`, the bytes of `abc` merge to `a` and `bc`; a list with `ab c` would never make `abc`.
+    // With `bc` before `ab`, the bytes of `abc` merge to `a` and `bc`; a list with `ab c` could never produce `abc`.
     let message = read_error(
         &small_bpe(|f| {
             f["model"]["vocab"]["bc"] = json!(257);

@@ -1,5 +1,5 @@
-//! Files of PyTorch's: those in golden/torch read as PyTorch reads them, and whatever is damaged, foreign or hostile is
-//! an error that says where.
+//! PyTorch files: those in golden/torch are read as PyTorch reads them, and anything damaged, foreign or hostile is an
+//! error that says where.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,7 +28,7 @@ fn index(file: &TorchFile, name: &str) -> usize {
     file.tensors().iter().position(|tensor| tensor.name == name).unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// A tensor's shape and bits.
+/// Shape and bits of a tensor.
 type Content = (Vec<usize>, Vec<u32>);
 
 fn truth(name: &str) -> BTreeMap<String, Content> {
@@ -91,7 +91,7 @@ fn tied_weights_and_views_share_a_storage() {
 }
 
 #[test]
-fn what_stands_beside_the_model_is_told() {
+fn values_next_to_the_model_are_listed() {
     let value = |file: &TorchFile, key: &str| {
         let found = file.values().iter().find(|(name, _)| name == key);
         found.unwrap_or_else(|| panic!("no {key} in {:?}", file.values())).1.clone()
@@ -133,16 +133,16 @@ fn a_hostile_file_is_refused_and_nothing_is_run() {
     assert!(named && message.contains("hostile.pt") && message.contains("nothing was executed"), "{message}");
 }
 
-// Made-up files.
+// Hand-built files.
 
-/// What an archive says of one entry.
+/// The description of an archive entry.
 #[derive(Clone)]
 struct Entry {
     name: String,
     bytes: Vec<u8>,
-    /// Where the directory says that the entry begins, if not where it does.
+    /// Overrides the offset in the directory.
     at: Option<u64>,
-    /// The bytes that the directory claims, packed and unpacked, if not those there are.
+    /// Overrides the packed and unpacked sizes in the directory.
     claimed: Option<(u64, u64)>,
     method: u16,
     flags: u16,
@@ -158,7 +158,7 @@ fn put(to: &mut Vec<u8>, fields: &[(u64, usize)]) {
     }
 }
 
-/// A zip archive; `large` writes all sizes and places in their 64-bit fields.
+/// A zip archive; `large` writes all sizes and offsets in their 64-bit fields.
 fn zip(entries: &[Entry], large: bool) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
     for entry in entries {
@@ -178,7 +178,7 @@ fn zip(entries: &[Entry], large: bool) -> Vec<u8> {
         put(&mut directory, &[(0, 2), (0, 4), (narrow(at), 4)]);
         directory.extend(entry.name.bytes());
         if large {
-            // Another field before the one that counts.
+            // Another extra field before the relevant one.
             put(&mut directory, &[(7, 2), (1, 2), (0, 1), (1, 2), (24, 2), (size, 8), (packed, 8), (at, 8)]);
         }
     }
@@ -234,13 +234,13 @@ fn pickle(value: &[u8]) -> Vec<u8> {
     [b"\x80\x02", value, b"."].concat()
 }
 
-/// The entries of a file with one object and one storage of `n` floats 0, 1, 2, …
+/// The entries of a file with one object and one storage of the `n` floats 0, 1, 2, …
 fn archive(object: &[u8], n: u16) -> Vec<Entry> {
     let floats: Vec<u8> = (0..n).flat_map(|i| f32::from(i).to_le_bytes()).collect();
     vec![entry("a/data.pkl", pickle(object)), entry("a/byteorder", "little"), entry("a/data/0", floats)]
 }
 
-/// A file of one tensor `w` over a storage of `n` floats.
+/// A file with one tensor `w` over a storage of `n` floats.
 fn one_tensor(n: u16, claimed: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
     zip(&archive(&dict(&[("w", tensor(("FloatStorage", "0", claimed), offset, shape, strides))]), n), false)
 }
@@ -256,7 +256,7 @@ fn open_bytes(bytes: &[u8]) -> Result<TorchFile, TorchFileError> {
     TorchFile::open(&path)
 }
 
-/// The message of a file that must not open; it has the file's name.
+/// The error message for a file that must not open, which contains the file's name.
 fn error(bytes: &[u8]) -> String {
     let Err(error) = open_bytes(bytes) else { panic!("it was opened") };
     let message = error.to_string();
@@ -322,14 +322,14 @@ fn an_entry_that_is_not_where_or_what_it_claims_is_an_error() {
 }
 
 #[test]
-fn entries_that_overlap_or_stand_there_twice_are_errors() {
+fn entries_that_overlap_or_occur_twice_are_errors() {
     let mut entries = good();
     entries[1].claimed = Some((40, 40));
     assert_error(&zip(&entries, false), &["a/byteorder", "reach into the entry at"]);
     let mut entries = good();
     entries.push(entry("a/data/0", vec![0; 24]));
     assert_error(&zip(&entries, false), &["a/data/0", "twice"]);
-    // Two lines of the directory for the same bytes.
+    // Two directory entries for the same bytes.
     let mut entries = good();
     let at = zip(&entries[..2], false).len() as u64 - 22 - 2 * 46 - 21;
     entries.push(Entry { at: Some(at), ..entries[2].clone() });
@@ -367,7 +367,7 @@ fn a_directory_that_claims_too_much_is_an_error() {
     }
 }
 
-/// A file of 40 GB, nearly all of it a hole, whose directory claims 800 million entries.
+/// A sparse file of 40 GB whose directory claims 800 million entries.
 #[test]
 fn a_vast_directory_costs_no_memory() {
     let folder = tempfile::tempdir().unwrap();
@@ -436,7 +436,7 @@ fn tensors_that_reach_outside_their_storage_are_errors() {
         assert_error(&one_tensor(6, claimed, 0, &[2], &[1]), &["storage 0", "24 bytes", &claimed.to_string()]);
     }
     assert_error(&one_tensor(6, -6, 0, &[2], &[1]), &["storage 0 has -6 elements"]);
-    // Strides of single dimensions and the shape of nothing are free.
+    // Strides of dimensions of size 1, and the shape of an empty tensor, are not restricted.
     for (shape, strides) in [(&[1i64, 6, 1][..], &[huge, 1, 0][..]), (&[0, huge], &[huge, huge])] {
         let file = open_bytes(&one_tensor(6, 6, 0, shape, strides)).unwrap();
         assert_eq!(read(&file, 0).len(), if shape[0] == 0 { 0 } else { 6 });
@@ -463,7 +463,7 @@ fn whatever_would_run_is_refused_by_name() {
             &[&format!("calls {shown}, which is refused (nothing was executed)"), "torch.save(model.state_dict()"],
         );
     }
-    // By protocol 4's way of naming, and as a class that is made anew.
+    // Named as in protocol 4, and as a class that is instantiated.
     let stacked = [string("os"), string("system"), b"\x93".to_vec(), tuple(&[]), b"\x81".to_vec()].concat();
     assert_error(&object(&stacked), &["calls os.system"]);
     assert_error(&object(b"ctorch\nFloatStorage\n)R"), &["calls a storage's type: refused"]);
@@ -472,7 +472,7 @@ fn whatever_would_run_is_refused_by_name() {
     assert_error(&object(b"]}b"), &["sets attributes of what has none"]);
     assert_error(&object(b"ccollections\nOrderedDict\n(]tR"), &["an OrderedDict made with arguments"]);
     assert_error(&object(b"})R"), &["calls what is no name"]);
-    // Instructions that look up or make objects by other ways.
+    // Instructions that look up or create objects in other ways.
     for code in [b"i", b"o", b"P", b"\x82", b"\x92", b"\x97"] {
         assert_error(&object(code), &["has no place in a file of tensors"]);
     }
@@ -482,7 +482,7 @@ fn whatever_would_run_is_refused_by_name() {
 }
 
 #[test]
-fn pickles_that_are_cut_or_lie_are_errors() {
+fn truncated_or_contradictory_pickles_are_errors() {
     let of = |bytes: &[u8]| {
         let mut entries = good();
         entries[0].bytes = bytes.to_vec();
@@ -514,7 +514,7 @@ fn pickles_that_are_cut_or_lie_are_errors() {
     ] {
         assert_error(&of(bytes), &["a/data.pkl, byte", reason]);
     }
-    // A value that stands at the deepest nesting costs no stack.
+    // Deep nesting does not use the call stack.
     assert_error(&of(&pickle(&b"]".repeat(1_000_000))), &["more than one value"]);
     let deep = pickle(&[b"(".repeat(500_000), b"N".to_vec(), b"t".repeat(500_000)].concat());
     assert_error(&of(&deep), &["found a tuple"]);
@@ -522,14 +522,14 @@ fn pickles_that_are_cut_or_lie_are_errors() {
 }
 
 #[test]
-fn values_that_hold_themselves_or_grow_are_errors() {
+fn values_that_contain_themselves_or_grow_are_errors() {
     let beside = |value: &[u8]| {
         let w = tensor(("FloatStorage", "0", 6), 0, &[6], &[1]);
         zip(&archive(&dict(&[("w", w), ("note", value.to_vec())]), 6), false)
     };
     assert_error(&beside(b"]q\x00h\x00a"), &["value note", "nested"]);
     assert_error(&beside(b"}q\x00h\x00h\x00s"), &["value note", "nested"]);
-    // Each list holds the one before it twenty times.
+    // Each list contains the previous one twenty times.
     let mut grows = b"]q\x00".to_vec();
     for i in 0..20u8 {
         grows.extend([b"](".to_vec(), [b'h', i].repeat(20), vec![b'e', b'q', i + 1]].concat());
@@ -552,14 +552,14 @@ fn an_object_without_a_model_is_an_error() {
     assert_error(&of(&dict(&[("w", w()), ("w", w())])), &["key w", "twice"]);
     assert_error(&of(&dict(&[("w", b"ctorch._utils\n_rebuild_tensor_v2\n)R".to_vec())])), &["tensor w", "made from"]);
     assert_error(&of(&dict(&[("w", b"ctorch._utils\n_rebuild_parameter\n)R".to_vec())])), &["tensor w", "no tensor"]);
-    // A tensor of the name `model` is a tensor; a dict of it without tensors is none.
+    // A tensor with the name `model` is a tensor; a dict with that name and no tensors is not a model.
     let file = open_bytes(&of(&dict(&[("model", w()), ("state_dict", dict(&[]))]))).unwrap();
     assert_eq!(file.tensors()[0].name, "model");
     let file = open_bytes(&of(&dict(&[("state_dict", dict(&[("a", w())])), ("model", dict(&[("b", w())]))]))).unwrap();
     assert_eq!(file.tensors()[0].name, "b");
 }
 
-/// The legacy layout of one tensor of six floats, with what may be wrong in it.
+/// The legacy layout with one tensor of six floats, and parameters for its possible faults.
 fn legacy(magic: &[u8], protocol: i64, little: bool, keys: &[&str], length: i64, n: usize) -> Vec<u8> {
     let storage = [
         tuple(&[
@@ -589,7 +589,7 @@ fn legacy(magic: &[u8], protocol: i64, little: bool, keys: &[&str], length: i64,
 }
 
 #[test]
-fn a_legacy_file_that_is_cut_or_lies_is_an_error() {
+fn a_truncated_or_contradictory_legacy_file_is_an_error() {
     const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
     let huge = 1_000_000_000_000_000_000;
     let good = legacy(&MAGIC, 1001, true, &["9"], 6, 6);
@@ -610,7 +610,7 @@ fn a_legacy_file_that_is_cut_or_lies_is_an_error() {
     }
 }
 
-/// Larger than the piece that is read at a time, in the storage's order and across it.
+/// Tensors larger than the piece that is read at a time, in storage order and across it.
 #[test]
 fn large_tensors_are_read_piece_by_piece() {
     let (rows, cols) = (1500usize, 1000usize);
@@ -645,7 +645,7 @@ fn large_tensors_are_read_piece_by_piece() {
         };
         assert!(widened == values, "{i}");
     }
-    // Cut after it was opened: an error, not what stood there.
+    // Truncated after it was opened: an error, not old data.
     File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
     let mut out = vec![0.0; rows * cols];
     for i in [0, 1] {
@@ -654,7 +654,7 @@ fn large_tensors_are_read_piece_by_piece() {
     }
 }
 
-/// A walk by definition: index by index.
+/// The walk by its definition, index by index.
 fn by_definition(shape: &[i64], strides: &[i64], offset: i64) -> Vec<f32> {
     let n: i64 = shape.iter().product();
     let place = |i: i64| {
@@ -693,7 +693,7 @@ proptest! {
         order in any::<[proptest::sample::Index; 5]>(),
         offset in 0i64..9,
     ) {
-        // From the innermost outwards each stride clears what lies inside it; then the dimensions are shuffled.
+        // From the innermost outwards, each stride exceeds the extent inside it; then the dimensions are shuffled.
         let (mut reach, mut dims) = (1, Vec::new());
         for (n, gap) in axes {
             let stride = reach + gap;
@@ -728,7 +728,7 @@ proptest! {
 }
 
 #[test]
-fn a_beginning_of_a_file_is_an_error() {
+fn a_truncated_file_is_an_error() {
     for name in ["nanogpt.pt", "legacy-views.pt"] {
         let bytes = fs::read(golden::folder().join("torch").join(name)).unwrap();
         for len in (0..bytes.len()).step_by(7).chain(bytes.len() - 30..bytes.len()) {

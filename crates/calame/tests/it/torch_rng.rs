@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::golden::folder;
 
-/// What a call is expected to give, and where it stands.
+/// The expected result of a call, and its position in the script.
 struct Expected<'a> {
     place: String,
     drawn: &'a Value,
@@ -17,7 +17,7 @@ impl Expected<'_> {
         Expected { place: format!("{}, {name}", self.place), drawn: &self.drawn[name] }
     }
 
-    /// Compares all by the hash of `bytes`, after the first few one by one.
+    /// Compares all values by the hash of `bytes`, after comparing the first few individually.
     fn equal<T: Copy + TryInto<u64>>(&self, values: &[T], bytes: impl FnMut(T) -> Vec<u8>) {
         let place = &self.place;
         assert_eq!(Some(values.len() as u64), self.drawn["n"].as_u64(), "{place}: how many");
@@ -56,7 +56,7 @@ fn linear(random: &mut Generator, n_inputs: usize, n_outputs: usize, bias: bool)
     (weight, if bias { drawn(n_outputs, |x| random.linear_bias(x, n_inputs)) } else { Vec::new() })
 }
 
-/// The book's model in the order in which its modules are built.
+/// The book's model, in the order in which its modules are built.
 fn book(random: &mut Generator, qkv_bias: bool, expected: &Expected<'_>) {
     const V: usize = 67;
     const T: usize = 24;
@@ -81,7 +81,7 @@ fn book(random: &mut Generator, qkv_bias: bool, expected: &Expected<'_>) {
     layer("out_head", C, V, false);
 }
 
-/// One pass over batches of 4, the last one dropped if it is not full, left after `n_batches`.
+/// One pass over batches of 4, dropping a last one that is not full, abandoned after `n_batches`.
 fn loader(random: &mut Generator, n: usize, shuffle: bool, n_batches: Option<u64>) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
     if shuffle {
@@ -94,7 +94,7 @@ fn loader(random: &mut Generator, n: usize, shuffle: bool, n_batches: Option<u64
     order
 }
 
-/// The same mask as bits, in rows of all lengths that its elements can be cut into, and the same generator after it.
+/// The same mask as bits, for all row lengths that divide its elements, and the same generator state afterwards.
 fn as_bits(before: Generator, rate: f64, keep: &[bool], after: &Generator) {
     for columns in (1..=keep.len()).filter(|columns| rate < 1.0 && keep.len().is_multiple_of(*columns)) {
         let words_per_row = columns.div_ceil(64);
@@ -165,7 +165,7 @@ fn draws_what_torch_draws() {
         let mut random = Generator::new(script["seed"].as_u64().unwrap());
         for (i, step) in script["calls"].as_array().unwrap().iter().enumerate() {
             let call = step["call"].as_array().unwrap();
-            // A call from a generator that was saved and read back draws the same.
+            // A deserialized generator draws the same numbers.
             random = through_json(&random);
             let place = format!("seed {}, call {i} {}", script["seed"], step["call"]);
             run(&mut random, call, &Expected { place, drawn: &step["drawn"] });
@@ -179,7 +179,7 @@ fn through_json(random: &Generator) -> Generator {
     read
 }
 
-/// The figures of M. Matsumoto and T. Nishimura for the seed 5489, as the C++ standard gives them ([rand.predef]).
+/// The values published by M. Matsumoto and T. Nishimura for the seed 5489, as in the C++ standard ([rand.predef]).
 #[test]
 fn ten_thousandth_word() {
     let mut random = Generator::new(5489);

@@ -1,4 +1,4 @@
-//! Whole trainings as PyTorch makes them, number for number: golden/torch_run.json.
+//! Complete trainings of PyTorch, reproduced number for number: golden/torch_run.json.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ fn splits(run: &Value, config: &RunConfig) -> Splits {
     Splits::new(windows(run, "train_ids", config), windows(run, "val_ids", config), &config.data).unwrap()
 }
 
-/// Writes the evaluations down.
+/// Records the evaluations.
 #[derive(Default)]
 struct Evaluations(Vec<(u64, f64, f64)>);
 
@@ -99,12 +99,12 @@ fn fresh_weights_are_torchs() {
         for (name, tensor) in trainer.gpt().tensors().filter(|(_, t)| !t.is_empty()) {
             let x = values(tensor);
             match &run["weights"][name.to_string()] {
-                // A normalisation: ones, and zeros.
+                // A normalisation layer: ones and zeros.
                 Value::Null => {
                     let drawn = if name.path().ends_with("weight") { 1.0 } else { 0.0 };
                     assert!(name.path().starts_with("ln_") && x.iter().all(|&x| x == drawn), "{name}");
                 }
-                // Normals: PyTorch's logarithm and sines are another library's on some machines.
+                // Normals: on some machines PyTorch uses another library's logarithm and sine.
                 Value::Array(bits) => {
                     assert_eq!(bits.len(), x.len());
                     for (x, bits) in x.iter().zip(bits) {
@@ -125,8 +125,8 @@ fn fresh_weights_are_torchs() {
     }
 }
 
-/// Step by step, as [`Trainer::run`] goes: the windows of every batch, its loss, every evaluation, and the generator after
-/// it all.
+/// Step by step, like [`Trainer::run`]: the windows and loss of every batch, every evaluation, and the final state of
+/// the generator.
 #[test]
 fn a_training_is_torchs() {
     for run in runs() {
@@ -176,9 +176,9 @@ fn the_loop_evaluates_where_the_script_does() {
     }
 }
 
-/// A shape that the book's model cannot have is refused with the key and the remedy.
+/// A shape that the book's model cannot have is rejected, with the key and the remedy.
 #[test]
-fn what_cannot_be_followed_is_said() {
+fn a_shape_that_pytorch_cannot_follow_is_reported() {
     let mut config = config(&runs()[0]);
     assert_eq!(config.validate_fresh_weights(), Ok(()));
     config.model.init = Init::Gpt2;

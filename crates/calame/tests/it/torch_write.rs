@@ -1,4 +1,4 @@
-//! Models written for PyTorch come back to the bit, with what a state_dict cannot tell.
+//! Models written for PyTorch are read back bit for bit, including what a state_dict does not contain.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::checkpoint::{config, model, names};
 
 use crate::support::{bits, change};
 
-/// A folder of the test with `model` and, written from it, `out/model.pt`.
+/// A test folder with `model` and, written from it, `out/model.pt`.
 fn written(gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> (TempDir, PathBuf) {
     let parent = tempfile::tempdir().unwrap();
     let (folder, path) = (parent.path().join("model"), parent.path().join("out/model.pt"));
@@ -22,12 +22,12 @@ fn written(gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> (TempDir, PathBuf) {
     (parent, path)
 }
 
-/// Three heads of 8 channels and a dropout of its own: what nobody would guess.
+/// Three heads of 8 channels and an unusual dropout, which cannot be guessed.
 fn shape(tied_head: bool, qkv_bias: bool) -> ModelConfig {
     ModelConfig { tied_head, qkv_bias, init: Init::Pytorch, dropout: 0.25, ..config() }
 }
 
-/// The same bytes with `to` for `from`, which is as long and stands there `times` times.
+/// Replaces `from` by `to`, of the same length, which must occur `times` times.
 fn replace(path: &Path, from: &str, to: &str, times: usize) {
     assert_eq!(from.len(), to.len());
     let mut bytes = fs::read(path).unwrap();
@@ -48,7 +48,7 @@ fn a_model_comes_back_to_the_bit() {
         let file = ModelFile::open(&path).unwrap();
         assert_eq!((file.format(), file.config()), (Format::Torch, &config));
         assert!(file.notes().is_empty(), "{:?}", file.notes());
-        // From there once more: the same bytes.
+        // Written again from there, the bytes are the same.
         let again = path.with_file_name("again.pt");
         write_torch(&again, &file).unwrap();
         assert!(fs::read(&again).unwrap() == fs::read(&path).unwrap());
@@ -58,7 +58,7 @@ fn a_model_comes_back_to_the_bit() {
 }
 
 #[test]
-fn the_books_keys_stand_there_with_its_masks() {
+fn the_file_has_the_books_keys_and_masks() {
     for (tied_head, qkv_bias) in [(true, false), (false, true)] {
         let config = shape(tied_head, qkv_bias);
         let (_parent, path) = written(&model(&config), None);
@@ -74,7 +74,7 @@ fn the_books_keys_stand_there_with_its_masks() {
             assert_eq!(tensor(&format!("trf_blocks.1.att.W_{qkv}.weight")).shape, [24, 24]);
             assert_eq!(find(&file, &format!("trf_blocks.1.att.W_{qkv}.bias")).is_some(), qkv_bias);
         }
-        // Per block a mask, 3 projections, 12 others but for c_attn; outside of blocks 5.
+        // Per block a mask, 3 projections and 12 other tensors; 5 outside the blocks.
         assert_eq!(file.tensors().len(), 2 * (1 + 3 + 10 + if qkv_bias { 3 } else { 0 }) + 5);
         let mut mask = vec![f32::NAN; 24 * 24];
         let index = find(&file, "trf_blocks.0.att.mask").unwrap();
@@ -85,7 +85,7 @@ fn the_books_keys_stand_there_with_its_masks() {
     }
 }
 
-/// As after torch.save of what torch.load gave: the entry is gone, the storages still tell of the tied head.
+/// As after torch.save of the result of torch.load: the entry is gone, but the storages still show the tied head.
 #[test]
 fn without_the_record_the_shape_is_guessed() {
     for tied_head in [true, false] {
@@ -127,7 +127,7 @@ fn the_tokenizer_is_found_by_its_hash() {
     let beside = path.with_file_name("tokenizer.json");
     fs::write(&beside, words.to_json()).unwrap();
     assert_eq!(ModelFile::open(&path).unwrap().tokenizer().unwrap().hash(), words.hash());
-    // Another model's.
+    // The tokenizer of another model.
     fs::write(&beside, SimpleTokenizer::v2("five six").unwrap().to_json()).unwrap();
     assert!(ModelFile::open(&path).unwrap().tokenizer().is_none());
     let gpt2 = Bpe::gpt2();
@@ -137,7 +137,7 @@ fn the_tokenizer_is_found_by_its_hash() {
 }
 
 #[test]
-fn what_stood_there_stands_after_a_failure() {
+fn an_existing_file_is_kept_after_a_failure() {
     let mut gpt = model(&shape(false, true));
     change(&mut gpt.lm_head, |x| x[5] = f32::NAN);
     let parent = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ fn what_stood_there_stands_after_a_failure() {
         (names(parent.path()), fs::read(&path).unwrap()),
         (vec!["model".into(), "model.pt".into()], b"mine".into())
     );
-    // A folder of that name is somebody's.
+    // A folder with the file's name is not replaced.
     let error = write_torch(&folder, &ModelFile::open(&folder).unwrap()).unwrap_err();
     assert!(
         matches!(&error, CheckpointError::File(FileError { action: "replace", path, .. }) if *path == folder),

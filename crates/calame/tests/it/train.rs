@@ -1,4 +1,4 @@
-//! The training loop: that it learns, that it goes on to the bit, that it ends where it should, and the folder of a run.
+//! The training loop: it learns, resumes bit for bit and ends where it should; and the folder of a run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,12 +19,12 @@ use calame::train::{EvaluationReport, Observer, Outcome, Rng, RunConfig, Splits,
 use crate::support::{bits, change, zeros};
 
 const VOCAB: u64 = 101;
-/// Steps of an epoch in `config`.
+/// Number of steps per epoch in `config`.
 const STEPS_PER_EPOCH: u64 = 5;
 const BATCH: usize = 4;
 const WINDOW: usize = 16;
 
-/// Two epochs of five steps of 4 × 16 tokens, dropout on.
+/// Two epochs of five steps of 4 × 16 tokens, with dropout.
 fn config() -> RunConfig {
     let mut config = RunConfig::of_preset(Preset::Tiny);
     config.model = ModelConfig {
@@ -47,20 +47,21 @@ fn tokens(n: usize, seed: u64) -> Vec<u32> {
     (0..n).map(|_| random.below(VOCAB) as u32).collect()
 }
 
-/// Tokens that give so many windows of the length and stride of `config`.
+/// Tokens that give `n_windows` windows with the length and stride of `config`.
 fn tokens_of_windows(n_windows: usize, seed: u64) -> Vec<u32> {
     tokens(n_windows * WINDOW + 1, seed)
 }
 
-/// Training batches for `n_steps` an epoch, and seven validation windows: the last validation batch is short.
+/// Training batches for `n_steps` steps per epoch, and seven validation windows, so that the last validation batch is
+/// short.
 fn splits(config: &RunConfig, n_steps: u64) -> Splits {
     let windows = |n, seed| Windows::new(tokens_of_windows(n, seed).into(), WINDOW, WINDOW).unwrap();
-    // One window more than full batches take, for `drop_last` to leave out.
+    // One window more than full batches use, for `drop_last` to skip.
     let train = windows(n_steps as usize * BATCH + 1, 1);
     Splits::new(train, windows(7, 2), &config.data).unwrap()
 }
 
-/// One thread: the tests themselves run side by side.
+/// One thread, because the tests themselves run in parallel.
 fn device() -> Device {
     Device::cpu(1, Isa::detect(), Precision::F32)
 }
@@ -70,7 +71,7 @@ fn trainer<'a>(dev: &'a Device, config: &'a RunConfig) -> Trainer<'a> {
     Trainer::new(dev, config, gpt, splits(config, STEPS_PER_EPOCH))
 }
 
-/// The files of a folder by name: of a checkpoint, weights, both moments and the place.
+/// The files of a checkpoint by name: weights, both moments and the progress.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())).collect()
@@ -83,17 +84,17 @@ enum Event {
     EpochEnd { epoch: u64, step: u64, bits: Vec<u32> },
 }
 
-/// When to ask for a stop.
+/// When to request a stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stop {
     Never,
-    /// As soon as step n (from 1) is made, before the evaluation and the end of the epoch that follow it.
+    /// Right after step n (from 1), before the evaluation and the end of the epoch that follow it.
     AtOnce(u64),
-    /// When what follows step n is done too.
+    /// After everything that follows step n.
     Settled(u64),
 }
 
-/// Writes everything down; its clock goes on by a second whenever it is read.
+/// Records everything; its clock advances by a second at each call.
 struct Recorder {
     stop: Stop,
     events: Vec<Event>,
@@ -103,7 +104,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    /// `n_steps` were made before.
+    /// `n_steps` steps have been made before.
     fn new(stop: Stop, n_steps: u64) -> Recorder {
         Recorder { stop, events: Vec::new(), n_steps, n_questions: 0, seconds: 0 }
     }
@@ -125,7 +126,7 @@ impl Observer for Recorder {
     }
 
     fn stop_requested(&mut self) -> bool {
-        // The loop asks right after a step, and once more before the next.
+        // The loop asks right after a step, and again before the next one.
         self.n_questions += 1;
         match self.stop {
             Stop::Never => false,
@@ -156,7 +157,7 @@ fn run(trainer: &mut Trainer<'_>, recorder: &mut Recorder) -> Outcome {
     trainer.run(recorder).unwrap()
 }
 
-/// A whole training: what the observer saw, and the weights at its end.
+/// A complete training: what the observer saw, and the final weights.
 fn whole(dev: &Device, config: &RunConfig) -> (Vec<Event>, Vec<u32>) {
     let (mut trainer, mut recorder) = (trainer(dev, config), Recorder::new(Stop::Never, 0));
     assert_eq!(run(&mut trainer, &mut recorder), Outcome::Finished);
@@ -181,13 +182,13 @@ fn one_batch_is_overfitted() {
     }
 }
 
-/// The trainer passes over rows that never had a gradient, and its blocks share the memory of theirs: the weights are those
-/// of plain AdamW on whole gradients, to the bit.
+/// The trainer skips rows that never had a gradient, and its blocks share gradient memory. The weights still equal
+/// those of plain AdamW on whole gradients, bit for bit.
 #[test]
 fn steps_are_those_of_plain_adamw() {
     let mut config = config();
     (config.model.tied_head, config.model.dropout, config.data.shuffle) = (false, 0.0, false);
-    // Two thirds of the rows meet no token.
+    // Two thirds of the rows have no token.
     config.model.vocab_size = 3 * VOCAB as usize;
     let (dev, train) = (device(), config.train.clone());
     let mut trainer = trainer(&dev, &config);
@@ -246,7 +247,8 @@ fn steps_and_tokens_are_counted() {
     assert_eq!(places, [(1, 4), (2, 9)]);
 }
 
-/// Interrupts a training of ten steps, goes on with another trainer, and compares everything with an unbroken one.
+/// Interrupts a training of ten steps, resumes it with another trainer, and compares everything with an uninterrupted
+/// one.
 fn resumed_equals_unbroken(config: &RunConfig, n_steps_per_epoch: u64, stop: Stop) {
     let dev = device();
     let folder = tempfile::tempdir().unwrap();
@@ -263,12 +265,12 @@ fn resumed_equals_unbroken(config: &RunConfig, n_steps_per_epoch: u64, stop: Sto
     let n_steps = first.progress().n_steps;
     let checkpoint = first.save(&folder.path().join("checkpoints")).unwrap();
     drop(first);
-    // Other weights than the first trainer's: everything must come from the checkpoint.
+    // The weights differ from the first trainer's: everything must come from the checkpoint.
     let (mut second, mut after) = (begin(99), Recorder::new(Stop::Never, n_steps));
     second.resume(&checkpoint).unwrap();
     assert_eq!(run(&mut second, &mut after), Outcome::Finished);
 
-    // Every step, evaluation and end of an epoch, none missing, none twice.
+    // Every step, evaluation and end of an epoch occurs exactly once.
     assert_eq!(n_steps, 5);
     assert_eq!([before.events, after.events].concat(), all.events, "{stop:?}");
     let saved = |trainer: &Trainer<'_>, name: &str| files(&trainer.save(&folder.path().join(name)).unwrap());
@@ -282,7 +284,7 @@ fn resumed_equals_unbroken(config: &RunConfig, n_steps_per_epoch: u64, stop: Sto
 
 #[test]
 fn ten_steps_are_five_a_resume_and_five() {
-    // Step 4, the fifth, is followed by an evaluation, and in epochs of five by the end of the first too.
+    // Step 4, the fifth, is followed by an evaluation, and in epochs of five steps by the end of the first.
     for (n_steps_per_epoch, epochs) in [(5, 2), (10, 1)] {
         for stop in [Stop::AtOnce(5), Stop::Settled(5)] {
             let mut config = config();
@@ -296,9 +298,9 @@ fn ten_steps_are_five_a_resume_and_five() {
     resumed_equals_unbroken(&config, 5, Stop::AtOnce(5));
 }
 
-/// One generator for all: its state and the order of the epoch under way go on.
+/// A single generator: its state and the order of the current epoch are restored.
 #[test]
-fn a_run_that_follows_torch_goes_on_to_the_bit() {
+fn a_run_that_follows_torch_resumes_to_the_bit() {
     let mut config = config();
     config.train.rng = Rng::Torch;
     for (n_steps_per_epoch, epochs, shuffle) in [(5, 2, true), (10, 1, true), (10, 1, false)] {
@@ -325,7 +327,7 @@ fn a_checkpoint_of_another_generator_is_an_error() {
         let error = trainer(&dev, resumed).resume(&checkpoint).unwrap_err().to_string();
         assert!(error.contains("state.json") && parts.iter().all(|part| error.contains(part)), "{error}");
     }
-    // A state that no generator can have, and one in another epoch than the run.
+    // A state that no generator can have, and one from another epoch than the run's.
     let mut first = trainer(&dev, &torch);
     for _ in 0..7 {
         first.step().unwrap();
@@ -346,13 +348,13 @@ fn a_checkpoint_of_another_generator_is_an_error() {
     assert!(error.contains("torch is in epoch 0: expected a place in epoch 1"), "{error}");
 }
 
-/// A step that diverges draws nothing: a second attempt meets the same batch and the same masks.
+/// A step that diverges draws nothing: a second attempt has the same batch and masks.
 #[test]
 fn a_diverging_step_leaves_torchs_generator_where_it_was() {
     let dev = device();
     let mut config = config();
     (config.train.rng, config.train.lr) = (Rng::Torch, 1e30);
-    // Of one batch an epoch, so that the step that diverges draws an order too.
+    // One batch per epoch, so that the diverging step also draws an order.
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config, 1));
     assert!(trainer.step().unwrap().loss.is_finite());
@@ -382,7 +384,7 @@ fn what_follows_the_last_step_is_done_after_a_resume() {
 }
 
 #[test]
-fn a_place_that_the_batches_do_not_have_is_an_error() {
+fn a_position_that_the_batches_never_reach_is_an_error() {
     let (dev, config) = (device(), config());
     let folder = tempfile::tempdir().unwrap();
     let (mut first, mut recorder) = (trainer(&dev, &config), Recorder::new(Stop::Settled(7), 0));
@@ -408,14 +410,14 @@ fn a_place_that_the_batches_do_not_have_is_an_error() {
         assert!(error.to_string().contains("step-000007") && error.to_string().contains("5 steps an epoch"));
         assert_eq!(second.progress().n_steps, 0);
     }
-    // The checkpoint is whole, the text is another: six steps an epoch.
+    // The checkpoint is intact, but the text has changed: six steps per epoch.
     fs::write(checkpoint.join("state.json"), state).unwrap();
     let gpt = zeros(&config.model);
     let error = Trainer::new(&dev, &config, gpt, splits(&config, 6)).resume(&checkpoint).unwrap_err();
     assert!(error.to_string().contains("start a new run"), "{error}");
     trainer(&dev, &config).resume(&checkpoint).unwrap();
 
-    // Before the first step there is nothing to settle.
+    // Before the first step nothing can be incomplete.
     let start = trainer(&dev, &config).save(folder.path()).unwrap();
     let state = fs::read_to_string(start.join("state.json")).unwrap();
     fs::write(start.join("state.json"), state.replace("true", "false")).unwrap();
@@ -469,7 +471,7 @@ fn a_diverging_training_ends_with_the_weights_before_it() {
 
     let (mut trainer, mut recorder) = (trainer(&dev, &config), Recorder::new(Stop::Never, 0));
     for attempt in 0..3 {
-        // A second attempt meets the same batch and says the same.
+        // A second attempt has the same batch and the same result.
         let Outcome::Diverged { step: 1, fault: StepFault::Loss(loss) } = run(&mut trainer, &mut recorder) else {
             panic!("attempt {attempt} did not diverge at step 1");
         };
@@ -480,7 +482,7 @@ fn a_diverging_training_ends_with_the_weights_before_it() {
     let n_steps = recorder.events.iter().filter(|e| matches!(e, Event::Step(_))).count();
     assert_eq!((n_steps, recorder.evaluations().len()), (1, 1));
 
-    // The diverged trainer goes back to an earlier state and leaves nothing behind.
+    // The diverged trainer restores an earlier state without a trace.
     trainer.resume(&start).unwrap();
     trainer.step().unwrap();
     assert_eq!(bits(trainer.gpt()), bits(once.gpt()));
@@ -546,7 +548,7 @@ fn a_seed_decides_everything() {
     let (a, b) = (with(1), with(2));
     assert!(with(1) == a, "the same seed agrees");
     assert_ne!(a.1, b.1);
-    // Order and dropout too, not the initial weights alone.
+    // Order and dropout too, not only the initial weights.
     let from_the_same_weights = |seed| {
         let mut config = config();
         config.train.seed = seed;
@@ -650,7 +652,7 @@ fn an_existing_run_is_replaced_only_when_asked() {
     assert!(message.contains(path.to_str().unwrap()) && message.contains("--overwrite"), "{message}");
     assert_eq!(fs::read_to_string(path.join("samples.txt")).unwrap(), samples);
 
-    // What a killed program left beside it does not hinder.
+    // Leftovers of a killed program next to it do not matter.
     fs::create_dir(parent.path().join(".run.partial")).unwrap();
     fs::write(parent.path().join(".run.partial/config.toml"), "half").unwrap();
     RunFolder::create(&path, &config, "{}", true).unwrap();
@@ -659,12 +661,12 @@ fn an_existing_run_is_replaced_only_when_asked() {
 }
 
 #[test]
-fn what_is_no_run_is_never_replaced() {
+fn a_folder_that_is_not_a_run_is_never_replaced() {
     let parent = tempfile::tempdir().unwrap();
     let config = config();
     let folder = parent.path().join("letters");
     fs::create_dir(&folder).unwrap();
-    // An empty folder is no loss.
+    // Replacing an empty folder loses nothing.
     RunFolder::create(&folder, &config, "{}", false).unwrap();
     fs::remove_dir_all(&folder).unwrap();
     fs::create_dir(&folder).unwrap();
@@ -678,14 +680,14 @@ fn what_is_no_run_is_never_replaced() {
         assert!(error.to_string().contains(path.to_str().unwrap()));
         assert_eq!(fs::read_to_string(kept).unwrap(), "dear");
     }
-    // No folder can be made below a file.
+    // A folder cannot be created below a file.
     let error = RunFolder::create(&file.join("run"), &config, "{}", true).unwrap_err();
     assert!(matches!(error, RunFolderError::File(_)), "{error}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "dear");
 }
 
 #[test]
-fn a_run_that_cannot_be_understood_is_named() {
+fn a_run_that_cannot_be_parsed_is_named() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("run");
     let message = || RunFolder::open(&path).unwrap_err().to_string();
