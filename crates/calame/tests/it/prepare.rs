@@ -764,30 +764,30 @@ fn bare_shards_have_the_length_that_is_said() {
 // A tokenizer of one's own.
 
 #[test]
-fn a_tokenizer_is_learnt_read_back_and_prepared_with() {
+fn a_tokenizer_is_trained_read_back_and_prepared_with() {
     let text = words(20_000, 8);
-    let learnt = tokenizer::train([text.clone()].into_iter(), 300, 2).unwrap();
-    assert!((280..=300).contains(&learnt.n_vocab()), "{}", learnt.n_vocab());
-    assert_eq!(learnt.end_of_text(), Some(learnt.n_vocab() as u32 - 1));
-    let ids = learnt.encode(&text, Special::AsText).unwrap();
-    assert_eq!(learnt.decode(&ids).unwrap(), text);
+    let trained = tokenizer::train([text.clone()].into_iter(), 300, 2).unwrap();
+    assert!((280..=300).contains(&trained.n_vocab()), "{}", trained.n_vocab());
+    assert_eq!(trained.end_of_text(), Some(trained.n_vocab() as u32 - 1));
+    let ids = trained.encode(&text, Special::AsText).unwrap();
+    assert_eq!(trained.decode(&ids).unwrap(), text);
     assert!(text.len() > 3 * ids.len(), "{} bytes, {} tokens", text.len(), ids.len());
     // Any text has ids, what was never seen too.
     let odd = "\u{58a8}\u{1f58b}\0 \r\n";
-    assert_eq!(learnt.decode(&learnt.encode(odd, Special::AsText).unwrap()).unwrap(), odd);
-    let again = tokenizer::read_json(&learnt.to_json(), Path::new("tokenizer.json")).unwrap();
-    assert_eq!(again.hash(), learnt.hash());
+    assert_eq!(trained.decode(&trained.encode(odd, Special::AsText).unwrap()).unwrap(), odd);
+    let again = tokenizer::read_json(&trained.to_json(), Path::new("tokenizer.json")).unwrap();
+    assert_eq!(again.hash(), trained.hash());
     assert_eq!(
         tokenizer::train([text.clone()].into_iter(), 300, 2).unwrap().hash(),
-        learnt.hash(),
+        trained.hash(),
         "the same text again"
     );
     // Merges depend on how often pairs come, not on the documents that they come in.
     let (first, second) = text.split_at(text[..text.len() / 2].rfind('\n').unwrap() + 1);
     let halves = [first.to_owned(), second.to_owned()];
-    assert_eq!(tokenizer::train(halves.into_iter(), 300, 2).unwrap().hash(), learnt.hash(), "in two documents");
+    assert_eq!(tokenizer::train(halves.into_iter(), 300, 2).unwrap().hash(), trained.hash(), "in two documents");
     let half = tokenizer::train([first.repeat(2)].into_iter(), 300, 2).unwrap();
-    assert_ne!(half.hash(), learnt.hash(), "another text");
+    assert_ne!(half.hash(), trained.hash(), "another text");
     let mut place = Place::new();
     place.tokenizer = again;
     place.write("a.txt", &text);
