@@ -84,6 +84,15 @@ pub fn default_threads() -> usize {
     allowed.min(num_cpus::get_physical().max(1))
 }
 
+impl Device {
+    /// The processor with [`default_threads`], its widest instruction set, and f32 products.
+    ///
+    /// [`DeviceConfig::resolve`] makes other choices, such as the fastest format of products for training.
+    pub fn default_cpu() -> Device {
+        Device::cpu(default_threads(), Isa::detect(), Precision::F32)
+    }
+}
+
 impl DeviceConfig {
     /// Checks every value, but not whether this machine has the instruction set.
     ///

@@ -7,7 +7,6 @@ mod backend;
 mod config;
 mod profile;
 
-use std::borrow::Cow;
 use std::fmt;
 
 pub use backend::{Affine, Backend, Epilogue, Init, KvRows, RowSet};
@@ -16,8 +15,6 @@ pub use profile::{Clock, Phase, PhaseTotal, Work};
 
 use calame_kernels::{Isa, Pool, Precision};
 use profile::Profile;
-
-use crate::tensor::Tensor;
 
 /// A processor or a GPU, on which operations run one after another.
 pub enum Device {
@@ -49,13 +46,6 @@ impl Device {
         Device::Cpu(Cpu { pool: Pool::new(n_threads, isa), precision, profile: None })
     }
 
-    /// The processor with [`default_threads`], its widest instruction set, and f32 products.
-    ///
-    /// [`DeviceConfig::resolve`] makes other choices, such as the fastest format of products for training.
-    pub fn default_cpu() -> Device {
-        Device::cpu(default_threads(), Isa::detect(), Precision::F32)
-    }
-
     /// A device with memory of its own.
     pub fn gpu(backend: Box<dyn Backend>) -> Device {
         Device::Gpu(Gpu { backend, profile: None })
@@ -72,31 +62,6 @@ impl Device {
     /// Whether its tensors are in this machine's memory, where files are read and written.
     pub fn is_host(&self) -> bool {
         matches!(self, Device::Cpu(_))
-    }
-
-    /// The elements of an f32 tensor, to be written to a file: in place where they are in this machine's memory, else a copy.
-    pub(crate) fn host_elements<'a>(&self, x: &'a Tensor) -> Cow<'a, [f32]> {
-        if self.is_host() {
-            return Cow::Borrowed(x.host());
-        }
-        let mut elements = vec![0.0; x.len()];
-        self.run(Phase::Memory, Work::passes(2 * x.len()), |on| on.read(x, &mut elements));
-        Cow::Owned(elements)
-    }
-
-    /// Lets `f` overwrite the elements of an f32 tensor, as a file is read: in place where they are in this machine's memory,
-    /// else by way of a copy. After an error the elements are unspecified.
-    ///
-    /// # Errors
-    /// That of `f`.
-    pub(crate) fn overwrite<E>(&self, x: &mut Tensor, f: impl FnOnce(&mut [f32]) -> Result<(), E>) -> Result<(), E> {
-        if self.is_host() {
-            return f(x.host_mut());
-        }
-        let mut elements = vec![0.0; x.len()];
-        f(&mut elements)?;
-        self.run(Phase::Memory, Work::passes(2 * x.len()), |on| on.write(&elements, x));
-        Ok(())
     }
 
     /// What the device implements: operations go through [`crate::ops`], which times them.

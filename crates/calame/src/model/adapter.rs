@@ -5,8 +5,7 @@
 
 use std::ops::Range;
 
-use super::Linear;
-use crate::ops::{self, Device, LowRank};
+use crate::ops::LowRank;
 use crate::tensor::{Alloc, Tensor};
 
 /// An adapter of a linear layer; also its gradients and its moments.
@@ -38,7 +37,7 @@ impl AdapterScratch {
     }
 
     /// Both for this many rows of an adapter.
-    fn shaped(&mut self, n_rows: usize, rank: usize) -> (&mut Tensor, &mut Tensor) {
+    pub(super) fn shaped(&mut self, n_rows: usize, rank: usize) -> (&mut Tensor, &mut Tensor) {
         for tensor in [&mut self.inner, &mut self.dinner] {
             tensor.reshape([n_rows, rank]);
         }
@@ -63,68 +62,7 @@ impl Adapter {
         self.a.n_rows()
     }
 
-    fn weights(&self) -> LowRank<'_> {
+    pub(super) fn weights(&self) -> LowRank<'_> {
         LowRank { a: &self.a, b: &self.b, scale: self.scale, columns: self.columns.clone() }
-    }
-}
-
-impl Linear {
-    /// The largest rank of its adapters; 0 without any.
-    pub fn rank(&self) -> usize {
-        self.adapters.iter().map(Adapter::rank).max().unwrap_or(0)
-    }
-
-    /// y becomes the sum of the adapters' results, if there is any adapter; returns whether there is.
-    pub(super) fn adapters_forward(
-        &self,
-        dev: &Device,
-        x: &Tensor,
-        y: &mut Tensor,
-        scratch: &mut AdapterScratch,
-    ) -> bool {
-        if self.adapters.is_empty() {
-            return false;
-        }
-        ops::fill(dev, 0.0, y);
-        for adapter in &self.adapters {
-            let (inner, _) = scratch.shaped(x.n_rows(), adapter.rank());
-            ops::low_rank_forward(dev, x, &adapter.weights(), inner, y);
-        }
-        true
-    }
-
-    /// dx becomes the sum of the adapters' shares, if there is any adapter; returns whether there is.
-    pub(super) fn adapters_backward_input(
-        &self,
-        dev: &Device,
-        dy: &Tensor,
-        dx: &mut Tensor,
-        scratch: &mut AdapterScratch,
-    ) -> bool {
-        if self.adapters.is_empty() {
-            return false;
-        }
-        ops::fill(dev, 0.0, dx);
-        for adapter in &self.adapters {
-            let (_, dinner) = scratch.shaped(dy.n_rows(), adapter.rank());
-            ops::low_rank_backward_input(dev, dy, &adapter.weights(), dinner, dx);
-        }
-        true
-    }
-
-    /// The gradients of the adapters' factors are added to `grad`'s.
-    pub(super) fn adapters_backward_weight(
-        &self,
-        dev: &Device,
-        dy: &Tensor,
-        x: &Tensor,
-        grad: &mut Linear,
-        scratch: &mut AdapterScratch,
-    ) {
-        for (adapter, grad) in self.adapters.iter().zip(&mut grad.adapters) {
-            let (inner, dinner) = scratch.shaped(x.n_rows(), adapter.rank());
-            let (da, db) = (&mut grad.a, &mut grad.b);
-            ops::low_rank_backward_weight(dev, dy, x, &adapter.weights(), inner, dinner, da, db);
-        }
     }
 }

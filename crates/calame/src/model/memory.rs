@@ -2,7 +2,8 @@
 
 use super::dropout::Masks;
 use super::gpt::{Saved, Scratch};
-use super::gradients::{Gradients, Trainable};
+use super::gradients::Gradients;
+use super::trainable::Trainable;
 use super::{Batch, Gpt, ModelConfig};
 use crate::ops::{self, AttentionShape, Isa, Precision, WorkspaceSize};
 use crate::tensor::Alloc;

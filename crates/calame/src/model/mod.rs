@@ -7,6 +7,7 @@
 
 mod adapter;
 mod attention;
+mod backward;
 mod batch;
 mod block;
 mod by_parts;
@@ -20,9 +21,11 @@ mod init;
 mod kv_pool;
 mod layer_norm;
 mod linear;
+mod loss;
 mod memory;
 mod mlp;
 pub mod params;
+mod trainable;
 mod transfer;
 mod zeros;
 
@@ -34,13 +37,12 @@ pub use by_parts::logits_by_parts;
 pub use config::{ConfigError, Init, ModelConfig, Preset};
 pub use dropout::{Dropout, Masks};
 pub use extend::{ExtendScratch, Rows};
-pub use gpt::{Gpt, Part, Saved, Scratch};
-pub use gradients::{
-    EmbeddingGradient, GradientSink, Gradients, HeadGradient, PartGradient, ReturnAll, Trainable, Weights,
-};
+pub use gpt::{Gpt, Saved, Scratch};
+pub use gradients::{EmbeddingGradient, GradientSink, Gradients, HeadGradient, PartGradient, ReturnAll, Weights};
 pub use head::Head;
 pub use kv_pool::{KvError, KvPool, PAGE_LEN, PageTable, n_pages};
 pub use layer_norm::{LayerNorm, LayerNormSaved};
 pub use linear::Linear;
 pub use memory::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_moment_bytes};
 pub use mlp::{Mlp, MlpSaved};
+pub use trainable::{Part, Trainable};

@@ -1,6 +1,7 @@
 //! Arrays: a [`Tensor`] is a [`Storage`] with [`Dims`]; an [`Alloc`] creates every one; a [`View`] is a part of a matrix.
 
 mod alloc;
+mod host;
 mod storage;
 mod view;
 
@@ -138,16 +139,6 @@ impl Tensor {
         let capacity = self.capacity();
         self.dims = dims.into();
         assert!(self.len() <= capacity, "Tensor::reshape: {:?} exceeds the capacity of {capacity} elements", self.dims);
-    }
-
-    /// The whole tensor as a matrix [rows, elements of a row].
-    pub fn view(&self) -> View<'_> {
-        View::of(self)
-    }
-
-    /// The whole tensor as a matrix to write.
-    pub fn view_mut(&mut self) -> ViewMut<'_> {
-        ViewMut::of(self)
     }
 
     /// Where the elements are and in which format.

@@ -17,8 +17,20 @@ pub struct View<'a> {
     pub transposed: bool,
 }
 
+impl Tensor {
+    /// The whole tensor as a matrix [rows, elements of a row].
+    pub fn view(&self) -> View<'_> {
+        View::of(self)
+    }
+
+    /// The whole tensor as a matrix to write.
+    pub fn view_mut(&mut self) -> ViewMut<'_> {
+        ViewMut::of(self)
+    }
+}
+
 impl<'a> View<'a> {
-    pub(super) fn of(tensor: &'a Tensor) -> View<'a> {
+    fn of(tensor: &'a Tensor) -> View<'a> {
         View { tensor, rows: 0..tensor.n_rows(), columns: 0..tensor.row_len(), transposed: false }
     }
 
@@ -66,7 +78,7 @@ pub struct ViewMut<'a> {
 }
 
 impl<'a> ViewMut<'a> {
-    pub(super) fn of(tensor: &'a mut Tensor) -> ViewMut<'a> {
+    fn of(tensor: &'a mut Tensor) -> ViewMut<'a> {
         ViewMut { rows: 0..tensor.n_rows(), columns: 0..tensor.row_len(), tensor }
     }
 

@@ -2,7 +2,8 @@
 
 use super::table::*;
 use super::{Factor, Param, ParamName};
-use crate::model::gpt::{Gpt, Part};
+use crate::model::gpt::Gpt;
+use crate::model::trainable::Part;
 use crate::model::{Block, Head, LayerNorm, Linear};
 use crate::tensor::Tensor;
 
