@@ -6,7 +6,7 @@ use crate::math::{sigmoid, sum_of};
 use crate::pool::Pool;
 use crate::split::{COLUMNS, TASK_ELEMENTS, for_rows};
 
-/// √(2/π).
+/// √(2/π), the factor inside GELU's tanh form.
 const SQRT_2_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 

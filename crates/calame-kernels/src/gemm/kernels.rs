@@ -28,7 +28,7 @@ pub(super) struct PanelSource {
     pub k_stride: usize,
     /// Number of lanes; the other lanes of the panel become zero.
     pub lanes: usize,
-    /// Number of terms.
+    /// Number of terms of k in the panel.
     pub kc: usize,
 }
 

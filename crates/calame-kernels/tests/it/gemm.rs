@@ -29,15 +29,15 @@ fn init_values(init: Init<'_>, c0: &[f32]) -> Vec<f32> {
 
 #[test]
 fn gemm_in_f32() {
-    gemm_in_all_layouts_from_all_initial_values(Precision::F32);
+    gemm_for_every_layout_and_initial_value(Precision::F32);
 }
 
 #[test]
 fn gemm_in_bf16() {
-    gemm_in_all_layouts_from_all_initial_values(Precision::Bf16);
+    gemm_for_every_layout_and_initial_value(Precision::Bf16);
 }
 
-fn gemm_in_all_layouts_from_all_initial_values(precision: Precision) {
+fn gemm_for_every_layout_and_initial_value(precision: Precision) {
     let mut shapes: Vec<[usize; 3]> = Vec::new();
     for m in SIZES {
         for n in SIZES {

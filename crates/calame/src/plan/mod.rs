@@ -268,8 +268,8 @@ fn memory(
     };
     let n_buffers = GradientPlan::of(config).n_buffers(model.n_layer);
     let (gradients, moments) = gradient_and_moment_bytes(model, n_buffers);
-    let is_listed = |n: u64| !text.is_in_files || n <= LISTED_WINDOWS as u64;
-    let listed = |n: u64| if is_listed(n) { n } else { 0 };
+    let has_listed_order = |n: u64| !text.is_in_files || n <= LISTED_WINDOWS as u64;
+    let listed = |n: u64| if has_listed_order(n) { n } else { 0 };
     let n_train_order = listed(text.n_windows);
     let n_order = n_train_order.saturating_mul(2).saturating_add(listed(text.n_validation_windows));
     let n_tokens = text.n_in_memory();

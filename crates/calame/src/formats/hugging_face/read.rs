@@ -12,7 +12,7 @@ use crate::formats::json::{MAX_JSON_BYTES, read_json};
 use crate::model::{Init, ModelConfig};
 use crate::tokenizer::{self, Tokenizer};
 
-/// Reads `config.json`.
+/// Reads a folder's `config.json` as a JSON object.
 pub(in crate::formats) fn read_config(path: &Path) -> Result<Value, CheckpointError> {
     read_json(path, "config.json")
 }

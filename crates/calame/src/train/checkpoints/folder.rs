@@ -213,8 +213,8 @@ fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
         return Ok(());
     }
     let states = list(checkpoints, "step-", "")?;
-    let spoken_of = states.iter().filter_map(|(_, path)| read_progress(path).ok()?.best).map(|best| best.step);
-    let spoken_of: BTreeSet<u64> = spoken_of.collect();
+    let referenced = states.iter().filter_map(|(_, path)| read_progress(path).ok()?.best).map(|best| best.step);
+    let referenced: BTreeSet<u64> = referenced.collect();
     let mut earlier = list(checkpoints, "best-", "")?;
     earlier.retain(|(of, _)| *of < step);
     earlier.sort_unstable();
@@ -222,7 +222,7 @@ fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
     // A thread that writes checkpoints may be removing the same folders.
     earlier
         .iter()
-        .filter(|(of, _)| !spoken_of.contains(of))
+        .filter(|(of, _)| !referenced.contains(of))
         .try_for_each(|(_, path)| Ok(remove_folder_if_exists(path)?))
 }
 

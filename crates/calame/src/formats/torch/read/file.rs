@@ -262,7 +262,7 @@ fn settle(
         // The storage's bytes in another format may be longer than its elements.
         if n_bytes / width != storage.n_elements {
             let claimed = format!("{} elements of {}", storage.n_elements, storage.dtype);
-            let reason = format!("{n_bytes} bytes, {} speaks of {claimed}", shown(name));
+            let reason = format!("{n_bytes} bytes, {} claims {claimed}", shown(name));
             return Err(source.damaged(format!("storage {}", shown(storage.key)), reason));
         }
         strided::check(shape, strides, *offset, storage.n_elements)
