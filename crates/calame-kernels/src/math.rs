@@ -72,7 +72,7 @@ pub(crate) fn sin_cos_turns(t: f32) -> (f32, f32) {
     (s, c)
 }
 
-/// 1 / (1 + e^−x).
+/// The logistic function 1 / (1 + e^−x).
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))

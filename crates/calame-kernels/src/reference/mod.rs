@@ -106,7 +106,7 @@ pub fn gelu_forward<F: Real>(x: &[F], y: &mut [F]) {
     }
 }
 
-/// dx = dy·gelu′(x), overwritten.
+/// dx = dy·gelu′(x) for the tanh form, overwritten.
 pub fn gelu_backward<F: Real>(dy: &[F], x: &[F], dx: &mut [F]) {
     for ((&dy, &x), dx) in dy.iter().zip(x).zip(dx) {
         let tanh = gelu_inner(x).tanh();
@@ -197,7 +197,7 @@ pub fn add_dropped<F: Real>(x: &[F], branch: &[F], keep: &dyn Fn(usize, usize) -
     }
 }
 
-/// y ← y + α·x.
+/// y ← y + α·x, element by element.
 pub fn add_scaled<F: Real>(alpha: F, x: &[F], y: &mut [F]) {
     for (&x, y) in x.iter().zip(y) {
         *y += alpha * x;

@@ -1,7 +1,7 @@
 //! The visitor: one walk over the parameters of a model, a block or a part, by shared or by mutable reference.
 
+use super::name::{Factor, ParamName};
 use super::table::*;
-use super::{Factor, Param, ParamName};
 use crate::model::gpt::Gpt;
 use crate::model::trainable::Part;
 use crate::model::{Block, Head, LayerNorm, Linear};
