@@ -166,7 +166,7 @@ fn what_cannot_be_prepared() {
     };
     refused(&["missing.txt"], 1, &["missing.txt", "no such file or folder"]);
     refused(&["tiny.toml"], 1, &["tiny.toml", "give it its true ending"]);
-    refused(&["bad.jsonl"], 1, &["no line or row is a document", "bad.jsonl, line 1: no field \"text\""]);
+    refused(&["bad.jsonl"], 1, &["none of the 1 lines and rows is a document", "bad.jsonl, line 1: no field \"text\""]);
     refused(&["story.txt", "--format", "nanogpt", "--shard-tokens", "7"], 2, &["--shard-tokens"]);
     refused(&["story.txt", "--val-fraction", "1"], 1, &["from 0 to below 1"]);
     place.fails(

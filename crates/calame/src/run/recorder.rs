@@ -65,7 +65,8 @@ struct Events {
 /// Writes a run folder while a trainer runs, and the model at the end.
 ///
 /// ```no_run
-/// # use calame::train::{Recorder, RunConfig, Splits, Trainer};
+/// # use calame::run::Recorder;
+/// # use calame::train::{RunConfig, Splits, Trainer};
 /// # fn example(config: RunConfig, splits: Splits, dev: calame::device::Device) -> Result<(), Box<dyn std::error::Error>> {
 /// let tokenizer = config.tokenizer.build("")?;
 /// let mut trainer = Trainer::fresh(&dev, &config, splits);

@@ -100,7 +100,7 @@ fn wrong_uses_panic_with_the_operation_and_the_storage() {
     let found = panic_message(|| ops::dequantize(&dev, &blocks, &mut numbers));
     assert!(found.contains("dequantize: Tensor[2, 32] into so many elements"), "{found}");
     let found = panic_message(|| ops::write_ids(&dev, &[1; 3], &mut ids));
-    assert!(found.contains("ops::write_ids: elements for Tensor[4]"), "{found}");
+    assert!(found.contains("ops::write_ids: 3 ids for Tensor[4]"), "{found}");
     let found = panic_message(|| drop(Alloc::on_host().zeros_as([2, 33], NumberFormat::Q4_0)));
     assert_eq!(found, "[2, 33]: rows are not whole blocks of Q4_0");
     let storage = Storage::Blocks { format: NumberFormat::Q4_0, bytes: vec![0; 36] };

@@ -407,7 +407,7 @@ fn a_position_that_the_batches_never_reach_is_an_error() {
         let mut second = trainer(&dev, &config);
         let error = second.resume(&checkpoint).unwrap_err();
         assert!(matches!(error, CheckpointError::Place { .. }), "{key}: {error}");
-        assert!(error.to_string().contains("step-000007") && error.to_string().contains("5 steps an epoch"));
+        assert!(error.to_string().contains("step-000007") && error.to_string().contains("5 steps per epoch"));
         assert_eq!(second.progress().n_steps, 0);
     }
     // The checkpoint is intact, but the text has changed: six steps per epoch.
