@@ -1,6 +1,7 @@
 //! Embedding of tokens and positions: row t is `wte[token] + wpe[position]`.
 
 use crate::pool::Pool;
+use crate::rows::check_rows;
 use crate::split::for_rows;
 
 /// Writes the positions of the rows of sequences of `n_positions` tokens: y\[i\] = i mod `n_positions`; y is
@@ -29,6 +30,8 @@ pub fn embedding_forward(
     y: &mut [f32],
 ) {
     assert!(tokens.len() == positions.len() && y.len() == tokens.len() * cols, "embedding_forward: sizes");
+    check_rows("embedding_forward: tokens", wte.len(), cols, tokens);
+    check_rows("embedding_forward: positions", wpe.len(), cols, positions);
     for_rows(pool, y, cols, |row, y| {
         let rows = tokens[row..].iter().zip(&positions[row..]);
         for ((&token, &position), y) in rows.zip(y.chunks_exact_mut(cols)) {

@@ -4,7 +4,7 @@ use crate::pool::Pool;
 use crate::split::for_rows;
 
 /// Asserts that `len` elements are whole rows, and that every number in `which` is one of them.
-fn check_rows(operation: &str, len: usize, cols: usize, which: &[u32]) {
+pub(crate) fn check_rows(operation: &str, len: usize, cols: usize, which: &[u32]) {
     assert!(cols > 0 && len.is_multiple_of(cols), "{operation}: {len} elements in rows of {cols}");
     let rows = len / cols;
     for (i, &row) in which.iter().enumerate() {

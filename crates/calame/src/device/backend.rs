@@ -20,6 +20,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn zeros(&self, dims: Dims, format: ElementFormat, sparse: bool) -> Tensor;
     /// f32 from this machine's memory.
     fn write(&self, from: &[f32], to: &mut Tensor);
+    /// Numbers from this machine's memory in the number format of `to`, as a file stores them: little-endian, whole blocks.
+    fn write_raw(&self, from: &[u8], to: &mut Tensor);
     /// Ids from this machine's memory.
     fn write_ids(&self, from: &[u32], to: &mut Tensor);
     /// f32 into this machine's memory, once all operations before it are done.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::CheckpointError;
-use super::names::{Meaning, Naming, is_conv1d};
+use super::names::{Meaning, Naming};
 use super::source::StoredTensor;
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
@@ -43,7 +43,7 @@ pub(super) fn match_tensors(
             problems.push(format!("missing: {ours} {shape:?}"));
             continue;
         };
-        let transposed = conv1d && is_conv1d(name.path());
+        let transposed = conv1d && name.is_conv1d();
         if let Some(place) = place_of(&ours, &shape, transposed, &thirds, tensors, &mut problems) {
             of.insert(name, place);
         }

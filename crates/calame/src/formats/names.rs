@@ -121,11 +121,6 @@ impl Naming {
     }
 }
 
-/// Whether Hugging Face stores this parameter as a `Conv1D`, [in, out], the transpose of ours.
-pub(super) fn is_conv1d(path: &str) -> bool {
-    matches!(path, "attn.c_attn.weight" | "attn.c_proj.weight" | "mlp.c_fc.weight" | "mlp.c_proj.weight")
-}
-
 /// A key without the prefixes of wrappers.
 fn unwrapped(mut key: &str) -> &str {
     while let Some(rest) = WRAPPERS.iter().find_map(|prefix| key.strip_prefix(prefix)) {

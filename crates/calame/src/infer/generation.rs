@@ -98,10 +98,11 @@ impl Buffers {
     }
 }
 
-/// Memory in bytes that [`Generation::new`] allocates, excluding the tokens themselves.
-pub fn generation_bytes(config: &ModelConfig, n_prompt: usize, max_tokens: usize) -> u64 {
+/// Memory in bytes that [`Generation::new`] allocates for a model with adapters of up to `rank` (0 without any), excluding the
+/// tokens themselves.
+pub fn generation_bytes(config: &ModelConfig, rank: usize, n_prompt: usize, max_tokens: usize) -> u64 {
     let mut alloc = Alloc::counting();
-    Buffers::new(config, 0, n_prompt, max_tokens, &mut alloc);
+    Buffers::new(config, rank, n_prompt, max_tokens, &mut alloc);
     alloc.bytes()
 }
 
@@ -169,11 +170,11 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
         let end = self.tokens.len();
         for chunk in self.tokens[self.n_fed..].chunks(scratch.max_rows()) {
             rows.clear();
-            for &token in chunk {
-                self.n_fed += 1;
-                rows.push(0, token, self.n_fed == end);
+            for (i, &token) in chunk.iter().enumerate() {
+                rows.push(0, token, self.n_fed + i + 1 == end);
             }
             self.gpt.extend(&self.dev, rows, table, pool, logits, scratch)?;
+            self.n_fed += chunk.len();
         }
         Ok(())
     }

@@ -57,6 +57,11 @@ impl Adapter {
         Adapter::zeros(a.n_rows(), a.row_len(), columns.clone(), *scale, alloc)
     }
 
+    /// Whether both have the same rank, columns and scale.
+    pub(super) fn is_like(&self, other: &Adapter) -> bool {
+        (self.rank(), &self.columns, self.scale) == (other.rank(), &other.columns, other.scale)
+    }
+
     /// The rank: columns of B.
     pub fn rank(&self) -> usize {
         self.a.n_rows()

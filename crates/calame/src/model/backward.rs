@@ -31,6 +31,11 @@ impl Gpt {
         assert_eq!(saved.h.len(), self.h.len(), "Gpt::backward: `saved` is one of evaluation");
         let Scratch { block: block_scratch, dx, dy, .. } = scratch;
         let (n_layer, first_block) = (self.h.len(), grads.trainable().first_block);
+        assert!(
+            !sink.returns_unchanged() || grads.n_buffers() >= n_layer.saturating_sub(first_block),
+            "Gpt::backward: {} buffers for blocks {first_block}..{n_layer}, whose gradients come back unchanged",
+            grads.n_buffers()
+        );
         ops::fill(dev, 0.0, dx);
 
         let mut weights = Weights { gpt: self, own_head };

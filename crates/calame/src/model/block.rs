@@ -156,6 +156,11 @@ impl Block {
         [&mut self.attn.c_attn, &mut self.attn.c_proj, &mut self.mlp.c_fc, &mut self.mlp.c_proj]
     }
 
+    /// Whether the adapters of both blocks have the same ranks, columns and scales.
+    pub(super) fn has_adapters_like(&self, other: &Block) -> bool {
+        self.linears().into_iter().zip(other.linears()).all(|(a, b)| a.has_adapters_like(b))
+    }
+
     /// Gives this block, of gradients or moments, zeros for every adapter of `block`.
     pub(super) fn mirror_adapters(&mut self, block: &Block, alloc: &mut Alloc<'_>) {
         for (to, from) in self.linears_mut().into_iter().zip(block.linears()) {

@@ -197,7 +197,7 @@ impl Gpt {
     /// If the pool has too few pages or a sequence outgrows the model's context; nothing has changed then.
     ///
     /// # Panics
-    /// If there are no rows, or more rows or sequences than `scratch` was created for; if a row's sequence has no table, a token
+    /// If there are no rows, or more rows or page tables than `scratch` was created for; if a row's sequence has no table, a token
     /// is outside the vocabulary, or `logits` has not the capacity.
     pub fn extend(
         &self,
@@ -213,6 +213,13 @@ impl Gpt {
         if let Some(sequence) = rows.sequences.iter().find(|&&sequence| sequence as usize >= n_tables) {
             panic!("Gpt::extend: a row of sequence {sequence}, there are {n_tables} page tables");
         }
+        let (max_tables, v) = (scratch.places.starts.capacity(), self.config.vocab_size);
+        assert!(n_tables <= max_tables, "Gpt::extend: {n_tables} page tables, expected at most {max_tables}");
+        if let Some(token) = rows.tokens.iter().find(|&&token| token as usize >= v) {
+            panic!("Gpt::extend: token {token} is not one of the model's {v}");
+        }
+        let n_wanted = rows.wanted.len();
+        assert!(n_wanted * v <= logits.capacity(), "Gpt::extend: {n_wanted} rows of logits [{v}] into {logits:?}");
         scratch.places.load(dev, rows, tables, pool)?;
         scratch.set_rows(rows.len());
         let ExtendScratch { x, y, block: saved, forward, ln_f, last, places } = scratch;

@@ -131,6 +131,11 @@ pub trait GradientSink {
     /// keeps it until [`reclaim`](Self::reclaim). A buffer that other blocks share must come back zeroed.
     fn accept(&mut self, dev: &Device, weights: Weights<'_>, gradient: PartGradient) -> Option<PartGradient>;
 
+    /// Whether gradients come back as they are, so that every block needs a buffer of its own.
+    fn returns_unchanged(&self) -> bool {
+        false
+    }
+
     /// Finishes the oldest gradient that is still held, and returns its buffer; None if none is held.
     fn reclaim(&mut self, dev: &Device, weights: Weights<'_>) -> Option<PartGradient> {
         let _ = (dev, weights);
@@ -145,6 +150,10 @@ pub struct ReturnAll;
 impl GradientSink for ReturnAll {
     fn accept(&mut self, _: &Device, _: Weights<'_>, gradient: PartGradient) -> Option<PartGradient> {
         Some(gradient)
+    }
+
+    fn returns_unchanged(&self) -> bool {
+        true
     }
 }
 
@@ -161,6 +170,9 @@ pub struct Gradients {
 
 impl Gradients {
     /// Zeros for the parameters of `gpt` that are trained, with buffers for `n_buffers` blocks (at least one, at most L).
+    ///
+    /// # Panics
+    /// If blocks with different adapters would share a buffer.
     pub fn new(
         gpt: &Gpt,
         own_head: Option<&Head>,
@@ -169,9 +181,17 @@ impl Gradients {
         alloc: &mut Alloc<'_>,
     ) -> Gradients {
         let mut gradients = Gradients::of_shape(&gpt.config, own_head, trainable, n_buffers, alloc);
-        let model = gpt.h.get(trainable.first_block);
-        if let Some(model) = model {
-            gradients.blocks.iter_mut().flatten().for_each(|block| block.mirror_adapters(model, alloc));
+        let trained = &gpt.h[trainable.first_block.min(gpt.h.len())..];
+        for (block, like) in gradients.blocks.iter_mut().flatten().zip(trained) {
+            block.mirror_adapters(like, alloc);
+        }
+        let n_buffers = gradients.blocks.len().max(1);
+        for (i, block) in trained.iter().enumerate() {
+            assert!(
+                block.has_adapters_like(&trained[i % n_buffers]),
+                "Gradients::new: block {} shares a buffer with one of other adapters",
+                trainable.first_block + i
+            );
         }
         gradients
     }

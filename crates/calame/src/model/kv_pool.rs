@@ -101,7 +101,8 @@ impl KvPool {
         self.free.len()
     }
 
-    /// Pages that `n_new` more positions take from the pool: new ones, and a copy of a last page that is shared.
+    /// Pages that `n_new` more positions take from the pool at most: new ones, and a copy of a last page that is shared
+    /// (which none of the sharing sequences needs once it is the only one left).
     ///
     /// # Errors
     /// If the sequence would outgrow the model's context.

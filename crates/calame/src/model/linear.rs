@@ -22,6 +22,12 @@ impl Linear {
         Linear { weight: zeros.tensor(weight), bias: zeros.tensor(bias), adapters: Vec::new() }
     }
 
+    /// Whether the adapters of both layers have the same ranks, columns and scales.
+    pub(super) fn has_adapters_like(&self, other: &Linear) -> bool {
+        self.adapters.len() == other.adapters.len()
+            && self.adapters.iter().zip(&other.adapters).all(|(a, b)| a.is_like(b))
+    }
+
     /// Gives this layer, of gradients or moments, zeros for every adapter of `layer`.
     pub(super) fn mirror_adapters(&mut self, layer: &Linear, alloc: &mut Alloc<'_>) {
         self.adapters = layer.adapters.iter().map(|adapter| adapter.zeros_like(alloc)).collect();

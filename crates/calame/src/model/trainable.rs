@@ -30,7 +30,7 @@ impl Trainable {
     /// The adapters of every block.
     pub const ADAPTERS: Trainable = Trainable { first_block: 0, adapters_only: true, lm_head: false };
 
-    /// The blocks from `first_block` on, the last normalisation and the head.
+    /// The blocks from `first_block` on, the last normalisation and the head, unless the head is `wte`.
     pub fn from_block(first_block: usize) -> Trainable {
         Trainable { first_block, ..Trainable::ALL }
     }

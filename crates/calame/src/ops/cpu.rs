@@ -2,8 +2,10 @@
 
 use calame_kernels::{self as kernels, AdamW, AttentionShape, DropMask, Key, KvPages, MatMut, MatRef, Precision};
 
+use half::{bf16, f16};
+
 use crate::device::{Affine, Backend, Cpu, Epilogue, Init, KvRows, RowSet};
-use crate::tensor::{Dims, ElementFormat, Storage, Tensor, View, ViewMut};
+use crate::tensor::{Dims, ElementFormat, NumberFormat, Storage, Tensor, View, ViewMut};
 
 impl Backend for Cpu {
     fn precision(&self) -> Precision {
@@ -16,6 +18,16 @@ impl Backend for Cpu {
 
     fn write(&self, from: &[f32], to: &mut Tensor) {
         kernels::copy(&self.pool, from, to.host_mut());
+    }
+
+    fn write_raw(&self, from: &[u8], to: &mut Tensor) {
+        match to.storage_mut() {
+            Storage::F32(x) => kernels::formats::dequantize(NumberFormat::F32, from, &mut x[..from.len() / 4]),
+            Storage::F16(x) => x.iter_mut().zip(from.as_chunks().0).for_each(|(x, &b)| *x = f16::from_le_bytes(b)),
+            Storage::Bf16(x) => x.iter_mut().zip(from.as_chunks().0).for_each(|(x, &b)| *x = bf16::from_le_bytes(b)),
+            Storage::Blocks { bytes, .. } => bytes[..from.len()].copy_from_slice(from),
+            other @ (Storage::U32(_) | Storage::Gpu(_)) => panic!("write_raw: numbers into {other:?}"),
+        }
     }
 
     fn write_ids(&self, from: &[u32], to: &mut Tensor) {

@@ -3,7 +3,7 @@
 use calame_kernels::Key;
 
 use super::{Device, Phase, Work};
-use crate::tensor::Tensor;
+use crate::tensor::{ElementFormat, Tensor};
 
 /// Copies f32 from this machine's memory into a tensor, which has as many elements.
 ///
@@ -12,6 +12,21 @@ use crate::tensor::Tensor;
 pub fn write(dev: &Device, from: &[f32], to: &mut Tensor) {
     assert!(from.len() == to.len(), "ops::write: {} elements for {to:?}", from.len());
     dev.run(Phase::Memory, Work::passes(2 * from.len()), |on| on.write(from, to));
+}
+
+/// Copies numbers from this machine's memory into a tensor of their number format: the bytes of its elements as a file
+/// stores them, little-endian and in whole blocks.
+///
+/// # Panics
+/// If the bytes are not those of as many elements, or the tensor holds ids or is not on the device.
+pub fn write_raw(dev: &Device, from: &[u8], to: &mut Tensor) {
+    let expected = to.format().map(|format| ElementFormat::Number(format).n_bytes(to.len() as u64));
+    assert!(
+        expected.is_none_or(|expected| expected == from.len() as u64),
+        "ops::write_raw: {} bytes for {to:?}, expected {expected:?}",
+        from.len()
+    );
+    dev.run(Phase::Memory, Work::passes(from.len() / 2), |on| on.write_raw(from, to));
 }
 
 /// Copies ids from this machine's memory into a tensor, which has as many elements.

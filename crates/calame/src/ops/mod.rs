@@ -31,7 +31,7 @@ pub use linear::{
 pub use lm_head::{LossScratch, chunk_rows, lm_head_loss_forward, lm_head_loss_forward_backward};
 pub use memory::{
     add_scaled, copy, copy_rows, dequantize, fill, fill_normal, fill_positions, fill_uniform, read, read_into,
-    read_to_host, scale, write, write_from_host, write_ids, zero,
+    read_to_host, scale, write, write_from_host, write_ids, write_raw, zero,
 };
 pub use optimizer::{adamw, all_finite, find_touched, sum_of_squares};
 pub use roofline::{multiply_in_registers, read_memory, update_memory};

@@ -276,7 +276,7 @@ fn memory(
     let sample = match config.sample.max_tokens {
         0 => 0,
         // A token is rarely shorter than three bytes.
-        n => generation_bytes(model, config.sample.prompt.len() / 3, n),
+        n => generation_bytes(model, 0, config.sample.prompt.len() / 3, n),
     };
     vec![
         (MemoryKind::Weights, parameters.all),

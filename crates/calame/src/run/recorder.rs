@@ -249,7 +249,16 @@ impl<L: RunListener> Recorder<L> {
         let total_seconds = self.seconds();
         let best = self.save_result(trainer)?;
         self.end(trainer.progress(), best, total_seconds)?;
-        self.folder.remove_checkpoints()?;
+        if is_plain(trainer) {
+            self.folder.remove_checkpoints()?;
+        } else {
+            let mut checkpoints = Checkpoints::new(&self.folder.checkpoints(), &trainer.config().checkpoint);
+            self.save_state(trainer, &mut checkpoints)?;
+            self.listener.warning(&format!(
+                "adapters, and a head of the objective, are in {}: a saved model does not hold them",
+                self.folder.checkpoints().display()
+            ));
+        }
         match self.draw() {
             Err(error) if is_nothing_to_draw(&error) => {}
             drawn => drawn?,
@@ -258,7 +267,7 @@ impl<L: RunListener> Recorder<L> {
     }
 
     /// Saves the resulting model: with early stopping that of the best evaluation, which is returned, otherwise the
-    /// last.
+    /// last. A model with adapters is in the checkpoints only.
     ///
     /// # Errors
     /// If the model cannot be written.
@@ -266,6 +275,7 @@ impl<L: RunListener> Recorder<L> {
         let (checkpoints, model) = (self.folder.checkpoints(), self.folder.model());
         let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
         match best {
+            _ if trainer.gpt().rank() > 0 => return Ok(None),
             Some(best) => take_best(&checkpoints, best.step, &model)?,
             None => save_model(&model, &trainer.gpt().on_host(trainer.device()), Some(self.tokenizer.as_ref()))?,
         }
@@ -431,6 +441,9 @@ impl<L: RunListener> Observer for Recorder<L> {
     }
 
     fn improved(&mut self, gpt: &Gpt, report: &EvaluationReport) -> Result<bool, RecorderError> {
+        if gpt.rank() > 0 {
+            return Ok(true);
+        }
         let saved = save_best(&self.folder.checkpoints(), gpt, self.tokenizer.as_ref(), report.step);
         if let Err(error) = &saved {
             self.listener.warning(&format!(
@@ -444,6 +457,11 @@ impl<L: RunListener> Observer for Recorder<L> {
         self.listener
             .warning(&format!("{error}; no checkpoint was written, earlier ones are kept; the training continues"));
     }
+}
+
+/// Whether a saved model holds everything that was trained.
+fn is_plain(trainer: &Trainer<'_>) -> bool {
+    trainer.objective().head().is_none() && trainer.gpt().rank() == 0
 }
 
 impl<L> fmt::Debug for Recorder<L> {

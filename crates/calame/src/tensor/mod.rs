@@ -141,6 +141,17 @@ impl Tensor {
         assert!(self.len() <= capacity, "Tensor::reshape: {:?} exceeds the capacity of {capacity} elements", self.dims);
     }
 
+    /// The number format of elements in this machine's memory; None for ids, and on another device.
+    pub fn format(&self) -> Option<NumberFormat> {
+        match &self.storage {
+            Storage::F32(_) => Some(NumberFormat::F32),
+            Storage::F16(_) => Some(NumberFormat::F16),
+            Storage::Bf16(_) => Some(NumberFormat::Bf16),
+            Storage::Blocks { format, .. } => Some(*format),
+            Storage::U32(_) | Storage::Gpu(_) => None,
+        }
+    }
+
     /// Where the elements are and in which format.
     pub fn storage(&self) -> &Storage {
         &self.storage

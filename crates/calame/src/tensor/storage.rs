@@ -7,7 +7,7 @@ use calame_kernels::AlignedVec;
 use calame_kernels::formats::NumberFormat;
 use half::{bf16, f16};
 
-/// A tensor's elements: only [`crate::tensor`], [`crate::device`] and [`crate::ops`] match on it, so that layers and the
+/// A tensor's elements: only [`crate::tensor`] and [`crate::ops`] match on it, so that layers and the
 /// training loop are written once for all formats and devices.
 #[derive(Clone)]
 pub enum Storage {

@@ -77,6 +77,9 @@ pub enum StepFault {
     Loss(f32),
     /// A gradient is not finite; holds the first such parameter in model order.
     Gradient(ParamName),
+    /// The norm of the gradient is NaN or infinite, though every gradient of this process is finite: another participant's
+    /// is not, or the sum of squares is too large.
+    Norm(f32),
     /// The loss is unusually large.
     LossOutlier {
         /// Loss of the failed step.
@@ -98,6 +101,7 @@ impl fmt::Display for StepFault {
         match self {
             StepFault::Loss(loss) => write!(f, "the loss is {loss}"),
             StepFault::Gradient(name) => write!(f, "the gradient of {name} is not finite"),
+            StepFault::Norm(norm) => write!(f, "the norm of the gradient is {norm}"),
             StepFault::LossOutlier { found, z } => {
                 write!(f, "the loss is {found:.3}, {z:.1} standard deviations above the mean of the previous steps")
             }

@@ -24,6 +24,11 @@ pub trait Objective: fmt::Debug + Send {
         None
     }
 
+    /// Completes a batch of windows: targets, weights, segments and groups, which are empty or those of an earlier batch.
+    fn prepare(&mut self, batch: &mut Batch) {
+        let _ = batch;
+    }
+
     /// What the loss of a batch is divided by; over the batches of a step it adds up to the step's one divisor.
     fn n_units(&self, batch: &Batch) -> f64 {
         batch.total_weight()
@@ -136,7 +141,8 @@ impl PassBuffers {
         self.tensors.load(dev, slices(batch));
         gpt.forward(dev, &self.tensors, drop, &mut self.saved, &mut self.scratch);
         let loss = sink.agree(self.loss_and_head_gradient(dev, gpt, objective, batch, scale, grads));
-        if loss.is_finite() {
+        // The reported loss is the mean in f32: it must be finite too.
+        if loss.is_finite() && (loss * f64::from(scale)).abs() <= f64::from(f32::MAX) {
             let (saved, scratch) = (&self.saved, &mut self.scratch);
             gpt.backward(dev, objective.head_mut(), &self.tensors, drop, grads, saved, scratch, sink);
         }

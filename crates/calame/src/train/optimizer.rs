@@ -44,7 +44,7 @@ impl AdamW {
             m: gpt.moments(trainable, alloc),
             v: gpt.moments(trainable, alloc),
             own_head: own_head.map(|head| [head.zeros_like(alloc), head.zeros_like(alloc)]),
-            touched: if gpt.config.tied_head { RowSet::All } else { RowSet::none(gpt.config.vocab_size) },
+            touched: if gpt.config.tied_head { RowSet::All } else { RowSet::Some(alloc.list(gpt.config.vocab_size)) },
             settings,
             beta: [train.beta1, train.beta2],
             decayed: train.decayed,
@@ -111,27 +111,34 @@ impl Update<'_> {
         if let PartGradient::Embeddings(embeddings) = gradient {
             touched.add(&embeddings.touched);
         }
-        let one = |(name, w): Named<'_>, g: &mut Tensor, m: &mut Tensor, v: &mut Tensor, rows: &RowSet| {
+        let one = |[(name, w), (of_g, g), (of_m, m), (of_v, v)]: [Named<'_>; 4]| {
+            assert!(
+                name == of_g && name == of_m && name == of_v,
+                "AdamW: {name} would be updated from the gradient of {of_g} and the moments of {of_m} and {of_v}"
+            );
             // An absent gradient: no such parameter, or one that is frozen.
             if !g.is_empty() {
                 let decays = *decayed == Decayed::All || name.kind().is_matrix();
                 let weight_decay = if decays { self.step.weight_decay } else { 0.0 };
+                let rows = if name.param.is_token_table() { &*touched } else { &RowSet::All };
                 ops::adamw(dev, &AdamWStep { weight_decay, ..self.step }, rows, w, g, m, v);
             }
         };
-        let moments = m.part_mut(part).zip(v.part_mut(part));
-        for ((weight, (_, g)), ((_, m), (_, v))) in weights.gpt.part_mut(part).zip(gradient.tensors_mut()).zip(moments)
-        {
-            let rows = if weight.0.param.is_token_table() { &*touched } else { &RowSet::All };
-            one(weight, g, m, v, rows);
-        }
-        if let (Some(head), Some(gradient), Some([m, v])) = (weights.own_head, gradient.own_head_mut(), head_moments) {
+        let own = (weights.own_head, gradient.own_head_mut(), head_moments);
+        if let (Some(head), Some(gradient), Some([m, v])) = own {
             let moments = m.tensors_mut().into_iter().zip(v.tensors_mut());
             let tensors = head.tensors_mut().into_iter().zip(gradient.tensors_mut());
-            for ((weight, (_, g)), ((_, m), (_, v))) in tensors.zip(moments) {
-                one(weight, g, m, v, &RowSet::All);
-            }
+            tensors.zip(moments).for_each(|((w, g), (m, v))| one([w, g, m, v]));
         }
+        let (mut gradients, mut m, mut v) = (gradient.tensors_mut(), m.part_mut(part), v.part_mut(part));
+        for weight in weights.gpt.part_mut(part) {
+            let name = weight.0;
+            let (Some(g), Some(m), Some(v)) = (gradients.next(), m.next(), v.next()) else {
+                panic!("AdamW: no gradient or no moments in the place of {name}");
+            };
+            one([weight, g, m, v]);
+        }
+        drop(gradients);
         gradient.forget_touched();
     }
 }

@@ -4,6 +4,7 @@ use super::Trainer;
 use super::config::LossAverage;
 use super::gradient_plan::GradientPlan;
 use super::guard::{self, StepFault};
+use super::participants::Agreed;
 use super::report::StepReport;
 use crate::data::ShardError;
 use crate::model::{GradientSink, Part, ReturnAll, Weights};
@@ -70,6 +71,7 @@ impl Trainer<'_> {
         let mut n_tokens = 0;
         for batch in &mut self.batches[..n_batches] {
             batch.n_sequences = self.splits.train.next_batch(&mut batch.inputs, &mut batch.targets)?;
+            self.objective.prepare(batch);
             n_tokens += batch.inputs.len();
         }
         Ok((n_batches, n_tokens))
@@ -87,6 +89,11 @@ impl Trainer<'_> {
         let (dev, config) = (self.dev, &self.config.train);
         let batches = &self.batches[..n_batches];
         let n_units: f64 = batches.iter().map(|batch| self.objective.n_units(batch)).sum();
+        let n_units = self.participants.agree_on_units(n_units);
+        // Without a target that counts there is no mean, and nothing to learn from.
+        if n_units.is_nan() || n_units <= 0.0 {
+            return f32::NAN;
+        }
         let n_updates = self.progress.n_steps - self.progress.n_skipped;
         let (mut loss, mut first_sequence) = (0.0, 0);
         for (i, batch) in batches.iter().enumerate() {
@@ -100,6 +107,7 @@ impl Trainer<'_> {
             let (mut update, mut keep) = (None, ReturnAll);
             let sink: &mut dyn GradientSink =
                 if updates { update.insert(self.optimizer.begin(n_updates, lr, 1.0)) } else { &mut keep };
+            let sink = &mut Agreed { sink, participants: self.participants.as_mut() };
             let (gpt, objective, scale) = (&mut self.gpt, self.objective.as_mut(), 1.0 / divisor as f32);
             let sum = self.buffers.micro_step(dev, gpt, objective, batch, &drop, scale, &mut self.grads, sink);
             self.grads.drain(dev, Weights { gpt, own_head: objective.head_mut() }, sink);
@@ -113,7 +121,7 @@ impl Trainer<'_> {
     }
 
     /// The norm of the gradient, where the plan holds it whole, and what is wrong with the step.
-    fn examine(&self, loss: f32) -> (Option<f32>, Option<StepFault>) {
+    fn examine(&mut self, loss: f32) -> (Option<f32>, Option<StepFault>) {
         if !loss.is_finite() {
             return (None, Some(StepFault::Loss(loss)));
         }
@@ -123,7 +131,8 @@ impl Trainer<'_> {
         // Each sum comes from the device: absent gradients are not asked for theirs.
         let present = self.grads.tensors().filter(|(_, grad)| !grad.is_empty());
         let squares = present.map(|(_, grad)| ops::sum_of_squares(self.dev, grad));
-        let norm = squares.sum::<f64>().sqrt();
+        let squares = squares.sum();
+        let norm = self.participants.agree_on_squares(squares).sqrt();
         (Some(norm as f32), self.fault(loss, norm))
     }
 
@@ -131,7 +140,8 @@ impl Trainer<'_> {
     fn fault(&self, loss: f32, norm: f64) -> Option<StepFault> {
         if !norm.is_finite() {
             let bad = self.grads.tensors().find(|(_, grad)| !ops::sum_of_squares(self.dev, grad).is_finite());
-            return bad.map(|(name, _)| StepFault::Gradient(name));
+            // Without one here it is another participant's.
+            return Some(bad.map_or(StepFault::Norm(norm as f32), |(name, _)| StepFault::Gradient(name)));
         }
         guard::outlier(&self.progress.usual, loss, norm as f32, self.config.guard.z_score)
     }

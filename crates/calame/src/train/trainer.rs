@@ -9,6 +9,7 @@ use super::gradient_plan::GradientPlan;
 use super::guard::{Remedy, StepFault};
 use super::objective::{NextToken, Objective, PassBuffers, PassSizes};
 use super::optimizer::AdamW;
+use super::participants::{Participants, Solo};
 use super::progress::Progress;
 use super::randomness::{self, Randomness};
 use super::report::{EvaluationReport, Observer, Outcome, StepReport};
@@ -28,6 +29,7 @@ pub struct Trainer<'a> {
     pub(super) config: &'a RunConfig,
     pub(super) gpt: Gpt,
     pub(super) objective: Box<dyn Objective>,
+    pub(super) participants: Box<dyn Participants>,
     pub(super) plan: GradientPlan,
     pub(super) grads: Gradients,
     pub(super) optimizer: AdamW,
@@ -111,6 +113,7 @@ impl<'a> Trainer<'a> {
             saved_evaluation: Saved::for_evaluation(&gpt.config, n_evaluated, n_positions, alloc),
             gpt,
             objective,
+            participants: Box::new(Solo),
             splits,
             progress: Progress { settled: true, ..Progress::default() },
             randomness,
@@ -120,10 +123,16 @@ impl<'a> Trainer<'a> {
         }
     }
 
+    /// The same training as one of several participants, which agree on losses and norms.
+    #[must_use]
+    pub fn with_participants(self, participants: Box<dyn Participants>) -> Trainer<'a> {
+        Trainer { participants, ..self }
+    }
+
     /// Resumes from the state that a checkpoint in `folder` holds.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it.
+    /// Names the file and what is wrong with it; weights and moments are unspecified then.
     pub fn resume(&mut self, folder: &Path) -> Result<(), CheckpointError> {
         let (gpt, own_head) = (&mut self.gpt, self.objective.head_mut());
         let mut progress = self.optimizer.load_moments(self.dev, |[m, v], head_moments| {
@@ -408,6 +417,7 @@ impl<'a> Trainer<'a> {
                 break;
             }
             self.evaluated.n_sequences = n_sequences;
+            self.objective.prepare(&mut self.evaluated);
             let (objective, saved) = (self.objective.as_mut(), &mut self.saved_evaluation);
             let loss = self.buffers.evaluate(self.dev, &self.gpt, objective, &self.evaluated, saved);
             sum += loss / self.objective.n_units(&self.evaluated);

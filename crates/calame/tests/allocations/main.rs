@@ -238,7 +238,7 @@ fn generation_allocates_nothing(
     let limits = GenerationLimits { max_tokens, slide: 9 };
     let (generation, seen) = counted(|| Generation::new(dev, gpt, &prompt, sampler, limits));
     // The text itself is extra.
-    let planned = generation_bytes(&gpt.config, n_prompt, max_tokens) as usize;
+    let planned = generation_bytes(&gpt.config, gpt.rank(), n_prompt, max_tokens) as usize;
     let (least, most) = (planned + 4 * (n_prompt + max_tokens), planned + planned / 50 + 4096);
     assert!(least <= seen.n_bytes && seen.n_bytes <= most, "{what}: {planned} planned, {seen:?}");
     let mut generation = generation.unwrap();

@@ -9,8 +9,8 @@ use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
 use calame::train::{
-    CheckpointConfig, Checkpoints, Decay, Decayed, EvaluationReport, LossAverage, Observer, Outcome, Progress, Remedy,
-    RunConfig, ScheduleConfig, Splits, StepFault, StepReport, Trainer, load_training,
+    CheckpointConfig, Checkpoints, Decay, Decayed, EvaluationReport, LossAverage, Observer, Outcome, Participants,
+    Progress, Remedy, RunConfig, ScheduleConfig, Splits, StepFault, StepReport, Trainer, load_training,
 };
 
 use crate::support::{bits, change, values, zeros};
@@ -350,6 +350,64 @@ fn the_first_gradient_that_is_not_finite_is_named_and_reaches_nothing() {
         assert!(values(a) == values(b), "{name}");
     }
     assert_eq!(*trainer.progress(), Progress { settled: true, ..Progress::default() });
+}
+
+/// Another participant of the training, whose steps are the same, or one of whose numbers is not finite.
+#[derive(Clone, Copy, Debug)]
+enum Other {
+    Alike,
+    BadLoss,
+    BadGradient,
+}
+
+impl Participants for Other {
+    fn agree_on_units(&mut self, n_units: f64) -> f64 {
+        2.0 * n_units
+    }
+
+    fn agree_on_loss(&mut self, loss: f64) -> f64 {
+        if matches!(self, Other::BadLoss) { f64::NAN } else { 2.0 * loss }
+    }
+
+    fn agree_on_squares(&mut self, sum: f64) -> f64 {
+        // The gradient of this test is not summed: it is half of what both participants would have.
+        if matches!(self, Other::BadGradient) { f64::NAN } else { 4.0 * sum }
+    }
+}
+
+#[test]
+fn participants_share_losses_and_norms_and_a_failure_of_one_stops_all() {
+    let dev = device();
+    for clip_norm in [0.0, 1e9] {
+        let mut config = config();
+        config.train.clip_norm = clip_norm;
+        let alone = trainer(&dev, &config, 4).step().unwrap();
+        for other in [Other::Alike, Other::BadLoss, Other::BadGradient] {
+            let mut trainer = trainer(&dev, &config, 4).with_participants(Box::new(other));
+            let before = trainer.gpt().clone();
+            let report = trainer.step().unwrap();
+            let fails = match other {
+                Other::Alike => false,
+                Other::BadLoss => true,
+                Other::BadGradient => clip_norm > 0.0,
+            };
+            assert_eq!(report.fault.is_some(), fails, "{other:?}, {report:?}");
+            let mut pairs = trainer.gpt().tensors().zip(before.tensors());
+            assert_eq!(pairs.all(|((_, a), (_, b))| values(a) == values(b)), fails, "{other:?}");
+            match (other, report.fault) {
+                (Other::BadLoss, Some(StepFault::Loss(_))) => {}
+                (Other::BadGradient, Some(fault @ StepFault::Norm(_))) => {
+                    assert_eq!(fault.to_string(), "the norm of the gradient is NaN");
+                }
+                (_, Some(fault)) => panic!("{other:?}: {fault}"),
+                (_, None) => {
+                    assert_eq!(report.loss.to_bits(), alone.loss.to_bits());
+                    let close = |a: f32, b: f32| (a - b).abs() <= 1e-6 * b;
+                    assert!(report.grad_norm.zip(alone.grad_norm).is_none_or(|(a, b)| close(a, b)), "{report:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

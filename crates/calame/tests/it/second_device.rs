@@ -193,7 +193,7 @@ fn a_generation_allocates_what_is_planned_and_nothing_later() {
         let limits = GenerationLimits { max_tokens: n, slide: 8 };
         let sampler = Sampler::new(&SamplerConfig::default(), 0).unwrap();
         let mut generation = Generation::new(&dev, &gpt, &tokens(n_prompt, 3), sampler, limits).unwrap();
-        let (planned, on_device) = (generation_bytes(&config, n_prompt, n), counts.take_allocated());
+        let (planned, on_device) = (generation_bytes(&config, 0, n_prompt, n), counts.take_allocated());
         // The rest are lists in this machine's memory: logits, and ids of rows and pages.
         let lists = 4 * (VOCAB + 8 * config.n_positions) as u64;
         assert!(on_device < planned && planned <= on_device + lists, "{planned} planned, {on_device} on the device");

@@ -38,6 +38,10 @@ fn every_format_is_dequantized_to_its_definition() {
         let mut x = Tensor::new(Storage::Blocks { format, bytes: bytes.clone() }, DIMS);
         assert_eq!(x.capacity(), n_elements, "{format}");
         assert!(dequantized(&dev, &x) == expected, "{format}");
+        // As a loader fills what the allocator has made.
+        let mut written = Alloc::on(&dev).zeros_as(DIMS, format);
+        ops::write_raw(&dev, &bytes, &mut written);
+        assert!(dequantized(&dev, &written) == expected, "{format}, written");
         // Fewer rows than the storage holds.
         x.set_rows(2);
         assert!(dequantized(&dev, &x) == expected[..2 * DIMS[1]], "{format}, two rows");

@@ -1,6 +1,6 @@
 //! A saved model: a folder in Hugging Face's layout that `transformers` loads as `GPT2LMHeadModel`.
 //!
-//! `config.json`, `model.safetensors`, `tokenizer.json`, `generation_config.json`. What calame alone knows stands in
+//! `config.json`, `model.safetensors`, `tokenizer.json`, `generation_config.json`. What only calame knows is stored in
 //! config.json under `calame`: whether there is a qkv bias (a model without one is written with zeros, because the
 //! format has no way to leave it out), and the tokenizer's hash.
 

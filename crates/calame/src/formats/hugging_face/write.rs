@@ -8,7 +8,7 @@ use super::layout::{CONFIG, TOKENIZER, WEIGHTS};
 use crate::files::{replace_folder, write_new_file};
 use crate::formats::CheckpointError;
 use crate::formats::model_file::ModelFile;
-use crate::formats::names::{self, Naming};
+use crate::formats::names::Naming;
 use crate::formats::safetensors::{Entry, write_tensors};
 use crate::model::params::{ParamName, shapes};
 use crate::model::{Gpt, ModelConfig};
@@ -16,7 +16,6 @@ use crate::tensor::Alloc;
 use crate::tokenizer::Tokenizer;
 
 const GENERATION: &str = "generation_config.json";
-const QKV_BIAS: &str = "attn.c_attn.bias";
 
 /// Saves a model as a folder; a folder that exists there stays intact until the new one is complete.
 ///
@@ -24,14 +23,21 @@ const QKV_BIAS: &str = "attn.c_attn.bias";
 /// If the system refuses, with the file's name.
 ///
 /// # Panics
-/// If the model is not in this machine's memory: [`Gpt::on_host`] copies one of a device.
+/// If the model has adapters, or is not in this machine's memory: [`Gpt::on_host`] copies one of a device.
 pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -> Result<(), CheckpointError> {
+    assert!(
+        gpt.rank() == 0,
+        "save_model: {}: the model has adapters, which this format does not hold",
+        folder.display()
+    );
     replace_folder(folder, |folder| {
         write_settings(folder, &gpt.config, tokenizer)?;
-        let entries = gpt.tensors().filter_map(|(name, tensor)| match (tensor.is_empty(), name.path()) {
-            (false, path) => Some(Entry::of(key(&name), tensor, names::is_conv1d(path))),
-            (true, QKV_BIAS) => Some(Entry::zeros(key(&name), 3 * gpt.config.n_embd)),
-            (true, _) => None,
+        let entries = gpt.tensors().filter_map(|(name, tensor)| {
+            if !tensor.is_empty() {
+                return Some(Entry::of(key(&name), tensor, name.is_conv1d()));
+            }
+            let is_qkv_bias = name.block.is_some_and(|block| name == ParamName::qkv_bias(block));
+            is_qkv_bias.then(|| Entry::zeros(key(&name), 3 * gpt.config.n_embd))
         });
         write_tensors(&folder.join(WEIGHTS), entries, &[("format", "pt")])
     })
@@ -50,7 +56,7 @@ pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), Checkp
             .map(|i| Entry::zeros(key(&ParamName::qkv_bias(i)), 3 * config.n_embd));
         let entries = shapes(&config).into_iter().map(|(name, shape)| {
             let dims = [shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]];
-            Entry::read(key(&name), &shape, names::is_conv1d(name.path()), move || {
+            Entry::read(key(&name), &shape, name.is_conv1d(), move || {
                 let mut tensor = Alloc::on_host().zeros(dims);
                 model.read(name, &mut tensor)?;
                 Ok(tensor)

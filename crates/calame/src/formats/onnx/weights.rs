@@ -7,7 +7,6 @@ use std::path::Path;
 use super::proto::{EXTERNAL, FLOAT, StringStringEntryProto, TensorProto};
 use crate::formats::CheckpointError;
 use crate::formats::model_file::ModelFile;
-use crate::formats::names::is_conv1d;
 use crate::formats::transpose::transpose;
 use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
@@ -33,7 +32,7 @@ pub(super) struct Weight {
 pub(super) fn layout(config: &ModelConfig) -> Vec<Weight> {
     let mut end = 0u64;
     let place = |(name, mut dims): (ParamName, Vec<usize>)| {
-        let transposed = is_conv1d(name.path());
+        let transposed = name.is_conv1d();
         if transposed {
             dims.reverse();
         }

@@ -35,6 +35,11 @@ impl ParamName {
         self.param.path
     }
 
+    /// Whether it is the weight of a linear layer inside a block, which Hugging Face stores as [in, out].
+    pub fn is_conv1d(&self) -> bool {
+        self.block.is_some() && self.kind().is_linear_weight()
+    }
+
     /// What it is for; initialisation and decay depend on it.
     pub fn kind(&self) -> Kind {
         if self.adapter.is_some() { Kind::LowRank } else { self.param.kind }

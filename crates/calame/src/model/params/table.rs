@@ -40,7 +40,7 @@ impl Kind {
         matches!(self, Kind::Embedding | Kind::Matrix | Kind::ResidualMatrix | Kind::LowRank)
     }
 
-    /// Whether it is the weight of a linear layer inside a block, which Hugging Face stores as [in, out].
+    /// Whether it is the weight of a linear layer.
     pub fn is_linear_weight(self) -> bool {
         matches!(self, Kind::Matrix | Kind::ResidualMatrix)
     }

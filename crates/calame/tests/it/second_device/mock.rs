@@ -209,6 +209,12 @@ impl Backend for Mock {
         numbers_mut(to).copy_from_slice(from);
     }
 
+    fn write_raw(&self, from: &[u8], to: &mut Tensor) {
+        // f32 is the only format that it holds.
+        let numbers: Vec<f32> = from.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        self.write(&numbers, to);
+    }
+
     fn write_ids(&self, from: &[u32], to: &mut Tensor) {
         self.counts.add(|transfers| &mut transfers.id_writes, from.len());
         ids_mut(to).copy_from_slice(from);
