@@ -1,16 +1,17 @@
-//! Buffers that start on a cache line.
+//! Buffers aligned to a cache line.
 //!
-//! A sparse buffer has pages of 4 kB instead of 2 MB: a short text has a thousand of 50,257 tokens, whose rows are in nearly
-//! every huge page of an embedding's gradient. The report's model takes 2.5 GB that way instead of 2.9.
+//! A sparse buffer uses 4 kB pages instead of 2 MB pages. A short text uses about 1,000 of the 50,257 tokens, but their
+//! rows touch nearly every huge page of the embedding's gradient. Small pages reduce the memory of the report's model
+//! from 2.9 GB to 2.5 GB.
 
 use std::ops::{Deref, DerefMut};
 
-/// f32 in a cache line, the widest vector.
+/// Number of f32 elements in a cache line, which is also the widest vector.
 const LINE: usize = 16;
 
-/// A buffer of f32 that starts on a cache line, so that no vector load crosses from one line into the next.
+/// An f32 buffer aligned to a cache line, so that an aligned vector load never crosses a cache line.
 ///
-/// New elements are zero. The operating system provides their memory when they are first touched.
+/// New elements are zero. The operating system allocates their memory on first access.
 #[derive(Debug, Default)]
 pub struct AlignedVec {
     raw: Vec<f32>,
@@ -19,13 +20,13 @@ pub struct AlignedVec {
 }
 
 impl AlignedVec {
-    /// Allocates `len` zeros, on huge pages where the system has them.
+    /// Allocates `len` zeros, on huge pages if the system supports them.
     pub fn zeros(len: usize) -> AlignedVec {
         AlignedVec::zeros_in(len, Pages::Huge)
     }
 
-    /// Allocates `len` zeros on small pages, for buffers of which only scattered pieces are ever touched: each piece
-    /// takes 4 kB of memory, where a huge page would take 2 MB.
+    /// Allocates `len` zeros on small pages, for buffers of which only scattered elements are ever touched. Touching an
+    /// element then takes 4 kB of memory instead of 2 MB.
     pub fn sparse_zeros(len: usize) -> AlignedVec {
         AlignedVec::zeros_in(len, Pages::Small)
     }
@@ -35,13 +36,14 @@ impl AlignedVec {
             return AlignedVec::default();
         }
         let raw = vec![0.0; len + LINE];
-        ask_for_pages(&raw, pages);
+        advise_pages(&raw, pages);
         let start = raw.as_ptr().align_offset(64);
         assert!(start < LINE, "an f32 buffer cannot be aligned to a cache line");
         AlignedVec { raw, start, len }
     }
 
-    /// Returns the first `len` elements, with arbitrary values; reallocates if the buffer is shorter. It never shrinks.
+    /// Returns the first `len` elements, whose values are unspecified. Reallocates a shorter buffer and never shrinks
+    /// one.
     pub fn resize_uninit(&mut self, len: usize) -> &mut [f32] {
         if self.len < len {
             *self = AlignedVec::zeros(len);
@@ -56,12 +58,12 @@ enum Pages {
     Small,
 }
 
-/// Asks the system to back a large new buffer by pages of this kind.
+/// Advises the operating system to back a large new buffer with pages of this kind.
 ///
-/// Huge pages matter: at 4 kB per page, training the 163M model (2.6 GB) takes 640,000 page faults, and every pass over
-/// the memory misses the translation cache.
+/// With 4 kB pages, training the 163M model (2.6 GB) takes 640,000 page faults, and every pass over its memory misses
+/// the TLB.
 #[cfg(target_os = "linux")]
-fn ask_for_pages(buffer: &[f32], pages: Pages) {
+fn advise_pages(buffer: &[f32], pages: Pages) {
     const PAGE: usize = 4096;
     const HUGE_PAGE: usize = 2 << 20;
     let bytes = size_of_val(buffer);
@@ -74,13 +76,13 @@ fn ask_for_pages(buffer: &[f32], pages: Pages) {
         Pages::Huge => libc::MADV_HUGEPAGE,
         Pages::Small => libc::MADV_NOHUGEPAGE,
     };
-    // SAFETY: whole pages inside a live allocation; the advice changes how they are backed, not what they contain.
-    // The result is ignored: if the system refuses, the pages keep their default size.
+    // SAFETY: the range consists of whole pages inside a live allocation, and the advice does not change their
+    // contents. The result is ignored: if the advice is rejected, the pages keep their default size.
     unsafe { libc::madvise(from as *mut libc::c_void, to - from, advice) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_for_pages(_: &[f32], _: Pages) {}
+fn advise_pages(_: &[f32], _: Pages) {}
 
 impl Deref for AlignedVec {
     type Target = [f32];

@@ -1,8 +1,8 @@
-//! Models by their name on the model hub, such as `openai-community/gpt2`.
+//! Finds models by their name on the Hugging Face Hub, such as `openai-community/gpt2`.
 //!
-//! Models are stored in the hub's own cache folder, which other programs share; what the cache lacks is downloaded. The
-//! crate `hf-hub` implements the layout and the protocol and resumes broken transfers. It trusts what it receives, so
-//! names are checked here before a transfer, and sizes and SHA-256 after it.
+//! Models are stored in the hub's standard cache folder, which is shared with other programs. Missing files are
+//! downloaded. The `hf-hub` crate implements the cache layout and the protocol, and resumes broken transfers. It does
+//! not validate what it receives, so this module checks names before a transfer, and sizes and SHA-256 after it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,8 +19,8 @@ use crate::ui::output::{WithHint, note};
 
 /// OpenAI's models, which the hub also accepts without an owner.
 const KNOWN: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
-/// A name with one of these endings means a file, not a model on the hub.
-const FILE_ENDINGS: [&str; 7] = ["bin", "gguf", "json", "onnx", "pt", "pth", "safetensors"];
+/// A name with one of these extensions is a file, not a model on the hub.
+const FILE_EXTENSIONS: [&str; 7] = ["bin", "gguf", "json", "onnx", "pt", "pth", "safetensors"];
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
@@ -28,14 +28,15 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 
-/// Attempts to transfer a file before the last error is reported. Each resumes where the one before broke off.
+/// Number of attempts to download a file before the last error is reported. Each attempt resumes the previous one.
 const ATTEMPTS: usize = 3;
 
-/// Resolves a model: `path` itself or, if it does not exist and looks like a name on the hub, the folder of that model
-/// in the hub's cache, to which it is downloaded if necessary.
+/// Resolves a path or a name on the hub to a path. A `path` that does not exist and looks like a name on the hub
+/// resolves to that model's folder in the hub's cache, after downloading it if necessary. Any other `path` is returned
+/// unchanged.
 ///
 /// # Errors
-/// If the model is neither in the cache nor can be downloaded.
+/// If the model is not in the cache and cannot be downloaded.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     match name_on_hub(path) {
         Some(name) => Hub::from_env()?.model(name),
@@ -43,8 +44,8 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The name on the hub, OWNER/NAME or one of the known names, if `path` cannot be a path. A path below an existing
-/// folder is one, with a mistake in it.
+/// Returns `path` as a name on the hub: OWNER/NAME or one of the known names. Returns `None` if it is a path; a missing
+/// file in an existing folder is a mistyped path.
 fn name_on_hub(path: &Path) -> Option<&str> {
     let name = path.to_str().filter(|_| path.symlink_metadata().is_err())?;
     if KNOWN.contains(&name) {
@@ -57,15 +58,15 @@ fn name_on_hub(path: &Path) -> Option<&str> {
             && !word.contains("--")
             && !word.contains("..")
     };
-    let is_file = path.extension().is_some_and(|end| FILE_ENDINGS.iter().any(|known| end == *known));
+    let is_file = path.extension().is_some_and(|found| FILE_EXTENSIONS.iter().any(|known| found == *known));
     (is_word(owner) && is_word(model) && !is_file && !Path::new(owner).exists()).then_some(name)
 }
 
-/// The hub's address, its cache folder, and how it is accessed.
+/// The hub's cache folder, and how the hub is accessed.
 #[derive(Debug)]
 struct Hub {
     cache: Cache,
-    /// The address of a mirror; none for the hub itself.
+    /// The address of a mirror; `None` for the hub itself.
     endpoint: Option<String>,
     token: Option<String>,
     offline: bool,
@@ -83,8 +84,8 @@ impl Hub {
         })
     }
 
-    /// Like [`from_env`](Self::from_env), with the variables and the home folder given; none if no cache folder is
-    /// known. The variables are those of the hub's own library.
+    /// Like [`from_env`](Self::from_env), but with explicit variables and home folder. Returns `None` if the cache
+    /// folder cannot be determined. The variables are those of the `huggingface_hub` Python library.
     fn from(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Option<Hub> {
         let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let folder = |name: &str| set(name).map(PathBuf::from);
@@ -102,17 +103,17 @@ impl Hub {
         Some(Hub { cache: Cache::new(models), endpoint, token: token.filter(|token| !token.is_empty()), offline })
     }
 
-    /// The folder of a model in the cache, after downloading the files that are missing.
+    /// Downloads the missing files of a model and returns its folder in the cache.
     fn model(&self, name: &str) -> Result<PathBuf> {
-        let cached = cached(&self.cache.model(name.to_owned()));
-        if let Some(Cached { folder, tokenizer: true }) = cached {
+        let cached = find_cached(&self.cache.model(name.to_owned()));
+        if let Some(Cached { folder, has_tokenizer: true }) = cached {
             return Ok(folder);
         }
         let fetched = if self.offline { Err(anyhow!("HF_HUB_OFFLINE is set")) } else { self.fetch(name) };
         match (fetched, cached) {
             (Ok(folder), _) => Ok(folder),
             (Err(error), Some(cached)) => {
-                note(&format!("note: {name} has no {TOKENIZER} in the cache, and it cannot be downloaded: {error:#}"));
+                note(&format!("note: the cache has no {TOKENIZER} for {name}, and it cannot be downloaded: {error:#}"));
                 Ok(cached.folder)
             }
             (Err(error), None) => {
@@ -129,34 +130,35 @@ impl Hub {
         }
     }
 
-    /// Downloads the files that calame reads of a model, all of one revision.
+    /// Downloads the files of a model that calame reads, all from one revision.
     fn fetch(&self, name: &str) -> Result<PathBuf> {
         let api = self.api()?;
-        let info = api.model(name.to_owned()).info().map_err(explained)?;
-        if !is_plain(&info.sha) {
-            bail!("the hub gives the revision {:?}, which is not a plain name", info.sha);
+        let info = api.model(name.to_owned()).info().map_err(explain)?;
+        if !is_safe_file_name(&info.sha) {
+            bail!("the hub gives the revision {:?}, which is not a valid name", info.sha);
         }
-        let at = Repo::with_revision(name.to_owned(), RepoType::Model, info.sha.clone());
-        let transfer = Transfer { api: &api, repo: api.repo(at.clone()), cache: self.cache.repo(at), sha: &info.sha };
-        let there: BTreeSet<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        let weights = [WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|file| there.contains(file));
+        let repo = Repo::with_revision(name.to_owned(), RepoType::Model, info.sha.clone());
+        let transfer =
+            Transfer { api: &api, repo: api.repo(repo.clone()), cache: self.cache.repo(repo), sha: &info.sha };
+        let available: BTreeSet<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
+        let weights = [WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|file| available.contains(file));
         let Some(weights) = weights else {
             bail!("it has none of {WEIGHTS}, {INDEX} and {TORCH_WEIGHTS}");
         };
         transfer.file(CONFIG)?;
-        if there.contains(TOKENIZER) {
+        if available.contains(TOKENIZER) {
             transfer.file(TOKENIZER)?;
         }
         let path = transfer.file(weights)?;
         if weights == INDEX {
             for shard in shards(&path)? {
-                if !there.contains(shard.as_str()) {
+                if !available.contains(shard.as_str()) {
                     bail!("{INDEX} lists {shard:?}, which the model lacks");
                 }
                 transfer.file(&shard)?;
             }
         }
-        // The revision is complete; only now other programs can see it.
+        // Writing the reference last makes only complete revisions visible to other programs.
         self.cache.model(name.to_owned()).create_ref(&info.sha).context("cannot write the model's refs/main")?;
         Ok(self.cache.model(name.to_owned()).pointer_path(&info.sha))
     }
@@ -168,11 +170,11 @@ impl Hub {
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
-        builder.build().map_err(explained)
+        builder.build().map_err(explain)
     }
 }
 
-/// Downloads files of one revision to the cache.
+/// Downloads files of one revision into the cache.
 struct Transfer<'a> {
     api: &'a Api,
     repo: ApiRepo,
@@ -199,34 +201,34 @@ impl Transfer<'_> {
     }
 
     fn attempt(&self, name: &str, path: &Path) -> Result<()> {
-        let metadata = self.api.metadata(&self.repo.url(name)).map_err(explained)?;
+        let metadata = self.api.metadata(&self.repo.url(name)).map_err(explain)?;
         let (etag, n_bytes) = (metadata.etag(), metadata.size() as u64);
-        // Both become file names.
-        if !is_plain(etag) || metadata.commit_hash() != self.sha {
+        // Both are used as file names.
+        if !is_safe_file_name(etag) || metadata.commit_hash() != self.sha {
             bail!(
                 "the hub gives the file the name {etag:?} and the revision {:?}, which are not those expected",
                 metadata.commit_hash()
             );
         }
-        // A dangling link: its file was removed.
+        // The path is a dangling link, because its target was removed.
         if path.symlink_metadata().is_ok() {
             fs::remove_file(path).with_context(|| path.display().to_string())?;
         }
         let blob = self.cache.blob_path(etag);
         let part = blob.with_extension("part");
-        // The crate cannot resume a partial file that is already complete or longer.
+        // The crate cannot resume a partial file that has all bytes or more.
         if part.metadata().is_ok_and(|part| part.len() >= n_bytes) {
             fs::remove_file(&part).with_context(|| part.display().to_string())?;
         }
-        self.repo.download_with_progress(name, ProgressBar::new(n_bytes)).map_err(explained)?;
+        self.repo.download_with_progress(name, ProgressBar::new(n_bytes)).map_err(explain)?;
         check(&blob, n_bytes, etag).inspect_err(|_| {
-            // Remove the wrong file, so that the next attempt starts over.
+            // The file is wrong. Remove it, so that the next attempt starts over.
             let _ = fs::remove_file(path).and(fs::remove_file(&blob));
         })
     }
 }
 
-/// Checks the size of a downloaded file and, for large files, which the hub names by it, the SHA-256.
+/// Checks the size of a downloaded file. Also checks the SHA-256 of large files, which the hub uses as their ETag.
 fn check(blob: &Path, n_bytes: u64, etag: &str) -> Result<()> {
     let found = fs::metadata(blob).with_context(|| blob.display().to_string())?.len();
     if found != n_bytes {
@@ -245,36 +247,36 @@ fn check(blob: &Path, n_bytes: u64, etag: &str) -> Result<()> {
 struct Cached {
     /// The folder with the configuration and all weights.
     folder: PathBuf,
-    tokenizer: bool,
+    has_tokenizer: bool,
 }
 
-fn cached(repo: &CacheRepo) -> Option<Cached> {
+fn find_cached(repo: &CacheRepo) -> Option<Cached> {
     let folder = repo.get(CONFIG)?.parent()?.to_owned();
-    let there = |file: &str| folder.join(file).is_file();
-    let whole = there(WEIGHTS)
-        || there(TORCH_WEIGHTS)
-        || shards(&folder.join(INDEX)).is_ok_and(|shards| shards.iter().all(|shard| there(shard)));
-    let tokenizer = there(TOKENIZER);
-    whole.then_some(Cached { folder, tokenizer })
+    let exists = |file: &str| folder.join(file).is_file();
+    let is_complete = exists(WEIGHTS)
+        || exists(TORCH_WEIGHTS)
+        || shards(&folder.join(INDEX)).is_ok_and(|shards| shards.iter().all(|shard| exists(shard)));
+    let has_tokenizer = exists(TOKENIZER);
+    is_complete.then_some(Cached { folder, has_tokenizer })
 }
 
-/// The files that an index lists; they are in the same folder.
+/// Reads the file names that an index lists. The files must be in the folder of the index.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let json: Value = serde_json::from_slice(&fs::read(index)?).with_context(|| format!("{INDEX} is not JSON"))?;
     let map = json["weight_map"].as_object().ok_or_else(|| anyhow!("{INDEX} has no weight_map"))?;
     let names: Option<BTreeSet<String>> = map.values().map(|name| name.as_str().map(str::to_owned)).collect();
-    let names = names.filter(|names| names.iter().all(|name| is_plain(name)));
+    let names = names.filter(|names| names.iter().all(|name| is_safe_file_name(name)));
     names.ok_or_else(|| anyhow!("{INDEX} lists a name that is not a file in its folder"))
 }
 
 /// Whether a string from the hub is safe as a file name in the cache.
-fn is_plain(word: &str) -> bool {
+fn is_safe_file_name(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphanumeric())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// Replaces an error of the crate by its meaning, where that is known.
-fn explained(error: ApiError) -> anyhow::Error {
+/// Converts an error of the `hf-hub` crate into a clearer message if its cause is known.
+fn explain(error: ApiError) -> anyhow::Error {
     let status = match &error {
         ApiError::RequestError(request) => match **request {
             ureq::Error::StatusCode(status) => Some(status),
@@ -302,7 +304,7 @@ mod tests {
         for name in ["gpt2", "gpt2-xl", "openai-community/gpt2", "distilbert/distilgpt2", "a/B_c.1"] {
             assert_eq!(name_on_hub(Path::new(name)), Some(name));
         }
-        // `src` exists, so a name below it is a path.
+        // `src` exists, so src/gpt2 is a path.
         let paths = [
             "gpt3",
             "run",

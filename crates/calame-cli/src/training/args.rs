@@ -1,4 +1,4 @@
-//! The flags of a training, shared by `calame train` and `calame plan`.
+//! The training flags, shared by `calame train` and `calame plan`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::builder::TypedValueParser;
 
 use super::device;
 
-/// The flags of a training.
+/// The flags that configure a training.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct TrainArgs {
@@ -31,12 +31,12 @@ pub struct TrainArgs {
           "window", "stride", "lr", "seed", "rng", "recipe", "loss_average", "init_from", "set", "device", "precision"])]
     pub resume: Option<PathBuf>,
 
-    /// Settings: a TOML file with any keys of a run's config.toml
+    /// TOML file of settings: any keys of a run's config.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Passes over the text [default: 10]
-    #[arg(long, value_name = "N", value_parser = storable())]
+    #[arg(long, value_name = "N", value_parser = toml_integer())]
     pub epochs: Option<u64>,
 
     /// Windows per batch [default: 4]
@@ -55,21 +55,21 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
 
-    /// Seed of initial weights, order of batches and dropout [default: 123]
-    #[arg(long, value_name = "N", value_parser = storable())]
+    /// Seed of the initial weights, the order of batches and dropout [default: 123]
+    #[arg(long, value_name = "N", value_parser = toml_integer())]
     pub seed: Option<u64>,
 
-    /// Random numbers: calame, or torch for the numbers that the report's PyTorch script draws on a CPU [default:
-    /// calame]
+    /// Random number generator: calame, or torch, which reproduces the numbers of the report's PyTorch script on a CPU
+    /// [default: calame]
     #[arg(long, value_name = "GENERATOR")]
     pub rng: Option<String>,
 
-    /// A set of settings: book (the report's), small-data (stops when the validation loss no longer improves) or long
-    /// (warm-up, cosine, clipping) [default: book]
+    /// Set of default settings: book (the report's), small-data (stops when the validation loss no longer improves) or
+    /// long (warm-up, cosine decay, gradient clipping) [default: book]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,
 
-    /// How a step's loss is averaged: token (over its tokens) or book (the mean of its batches' means) [default: token]
+    /// How a step's loss is averaged: token (over its tokens) or book (over the means of its batches) [default: token]
     #[arg(long, value_name = "WHAT")]
     pub loss_average: Option<String>,
 
@@ -93,7 +93,7 @@ pub struct TrainArgs {
     pub json: bool,
 }
 
-/// Parses whole numbers that a TOML file can hold: those of an i64.
-fn storable() -> impl TypedValueParser<Value = u64> {
+/// Parses an unsigned integer that TOML can store: at most `i64::MAX`.
+fn toml_integer() -> impl TypedValueParser<Value = u64> {
     clap::value_parser!(u64).range(..=i64::MAX as u64)
 }

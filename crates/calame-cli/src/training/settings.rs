@@ -1,5 +1,5 @@
-//! Resolves a run's settings from the defaults of preset and recipe, `--config FILE`, the flags, and `--set`, in this
-//! order.
+//! Resolves a run's settings. The layers, from lowest to highest precedence, are the defaults of the preset and the
+//! recipe, `--config FILE`, the flags, and `--set`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,45 +11,45 @@ use toml::{Table, Value};
 use crate::training::device;
 use crate::ui::output::{UsageError, WithHint};
 
-/// Stands for a preset's name when the shape is that of the model given by `--init-from`.
+/// The value of `preset` for a run whose shape comes from the model given by `--init-from`.
 pub const CUSTOM: &str = "custom";
 
 /// The settings as they were given, before they are resolved.
 #[derive(Default)]
 pub struct RequestedSettings {
     pub config_file: Option<PathBuf>,
-    /// Keys with their section, such as `train.lr`, and their values.
+    /// Qualified keys, such as `train.lr`, and their values.
     pub flags: Vec<(&'static str, Value)>,
-    /// The arguments of `--set`, unparsed: `section.key=value`.
+    /// The unparsed arguments of `--set`: `section.key=value`.
     pub set: Vec<String>,
 }
 
 /// The resolved settings, and the keys that were set explicitly.
 pub struct Settings {
     pub config: RunConfig,
-    set: Table,
+    explicit: Table,
 }
 
 impl Settings {
-    /// Whether `section.key` was set by file, flag or `--set`.
+    /// Whether the qualified key `key` was set by the file, a flag or `--set`.
     pub fn was_set(&self, key: &str) -> bool {
-        lookup(&self.set, key).is_some()
+        lookup(&self.explicit, key).is_some()
     }
 }
 
-/// Checks everything about the settings that needs neither the text nor its tokenizer.
+/// Checks the settings as far as possible without the text and its tokenizer.
 ///
 /// # Errors
-/// If a value is out of range or values contradict each other; with a hint where a flag helps.
+/// If a value is out of range or two values contradict each other. The error has a hint if a flag resolves it.
 pub fn check(config: &RunConfig) -> Result<()> {
     config.validate().map_err(with_hint)
 }
 
-/// Adds the flags that help against an error.
+/// Adds a hint: the flags that resolve the error.
 pub fn with_hint(error: RunConfigError) -> anyhow::Error {
     use RunConfigError as E;
     let message = error.to_string();
-    let sample_hint = "--set sample.prompt=\"…\" changes it, --set sample.max_tokens=0 writes no samples";
+    let sample_hint = "--set sample.prompt=\"…\" changes the prompt, --set sample.max_tokens=0 disables samples";
     match error {
         E::Device(error) => device::with_hint(error),
         E::Window { window, n_positions } => {
@@ -64,7 +64,7 @@ pub fn with_hint(error: RunConfigError) -> anyhow::Error {
     }
 }
 
-/// Resolves the settings: later layers override earlier ones.
+/// Resolves the settings; later layers override earlier ones.
 ///
 /// # Errors
 /// If a file cannot be read, a key is unknown, or a value has the wrong type; the error names the source.
@@ -85,7 +85,7 @@ pub fn resolve(requested: &RequestedSettings) -> Result<Settings> {
     let (name, preset) = preset_of(&layers, requested.config_file.is_some())?;
     let mut defaults = RunConfig::of_preset(preset);
     if let Some(recipe) = layers.iter().rev().find_map(|(_, layer)| layer.get("recipe")?.as_str()) {
-        // The stride of a recipe may depend on the window.
+        // A recipe may derive the stride from the window, so the window is set first.
         let window = layers.iter().rev().find_map(|(_, layer)| lookup(layer, "data.window")?.as_integer());
         if let Some(window) = window.and_then(|window| usize::try_from(window).ok()) {
             defaults.data.window = window;
@@ -93,44 +93,44 @@ pub fn resolve(requested: &RequestedSettings) -> Result<Settings> {
         recipe.parse::<Recipe>().map_err(UsageError::from)?.apply(&mut defaults);
     }
     let base = Table::try_from(defaults).context("the preset's defaults")?;
-    let (mut all, mut set) = (base.clone(), Table::new());
+    let (mut merged, mut explicit) = (base.clone(), Table::new());
     for (source, layer) in layers {
         check_keys(&source, "", &base, &layer)?;
-        merge(&mut set, layer.clone());
-        merge(&mut all, layer);
-        // One layer at a time, so that the error of an ill-typed value names its source.
-        of_table(&all).map_err(|e| UsageError(format!("{source}: {e}")))?;
+        merge(&mut explicit, layer.clone());
+        merge(&mut merged, layer);
+        // Checked after each layer, so that the error of a value of the wrong type names the value's source.
+        config_from(&merged).map_err(|e| UsageError(format!("{source}: {e}")))?;
     }
-    let mut config = of_table(&all).map_err(UsageError)?;
+    let mut config = config_from(&merged).map_err(UsageError)?;
     config.preset = name.to_owned();
     config.version = RunConfig::of_preset(preset).version;
-    Ok(Settings { config, set })
+    Ok(Settings { config, explicit })
 }
 
-/// The name of the preset that the layers select, and the preset whose defaults are used; `has_file` if the first layer
-/// is a file.
+/// Returns the name of the preset that the layers select, and the preset whose defaults apply. `has_file` says whether
+/// the first layer is a file.
 ///
 /// # Errors
-/// If a name is unknown, or the file has a shape that belongs to another preset.
+/// If a name is unknown, or another layer selects a different preset than a file that has a `[model]`.
 fn preset_of(layers: &[(String, Table)], has_file: bool) -> Result<(&'static str, Preset)> {
     let named = layers.iter().filter_map(|(source, layer)| Some((source, layer.get("preset")?.as_str()?)));
     let named: Vec<(&String, &str)> = named.collect();
     for (_, name) in named.iter().filter(|(_, name)| *name != CUSTOM) {
         name.parse::<Preset>().map_err(UsageError::from)?;
     }
-    // The [model] of a file belongs to the file's preset. With another preset the shape would be a mixture.
-    if let [(file, inside), .., (source, given)] = &named[..]
+    // The [model] of a file belongs to the file's preset. Another preset would produce a mixture of two shapes.
+    if let [(file, in_file), .., (source, selected)] = &named[..]
         && has_file
-        && inside != given
+        && in_file != selected
         && layers[0].1.contains_key("model")
     {
         return Err(UsageError(format!(
-            "{source}: {file} has preset = \"{inside}\" and its [model]: leave one of them out"
+            "{source}: {file} has preset = \"{in_file}\" and a [model] for it: remove one of the two"
         ))
         .into());
     }
     let preset = named.last().map_or(Preset::Book.name(), |(_, preset)| preset).to_owned();
-    // A run's own file may name it; it then has every key of the shape.
+    // `custom` requires a file, such as a run's config.toml, which contains every key of the shape.
     match preset.as_str() {
         CUSTOM if has_file => Ok((CUSTOM, Preset::Book)),
         other => {
@@ -140,21 +140,21 @@ fn preset_of(layers: &[(String, Table)], has_file: bool) -> Result<(&'static str
     }
 }
 
-fn of_table(table: &Table) -> Result<RunConfig, String> {
+fn config_from(table: &Table) -> Result<RunConfig, String> {
     table.clone().try_into().map_err(|e: toml::de::Error| e.to_string().trim().replace('\n', " "))
 }
 
 fn read(file: &Path) -> Result<Table> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     text.parse::<Table>().map_err(|e| {
-        // The error's own text has five lines and draws the position; here it becomes one line with a line number.
-        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
+        // The error's Display is five lines that point at the position; this message is one line with a line number.
+        let preceding = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = preceding.matches('\n').count() + 1;
         UsageError(format!("{} is not valid TOML: line {line}: {}", file.display(), e.message())).into()
     })
 }
 
-/// Parses `train.lr=3e-4` into a table. A value that is not TOML is a string.
+/// Parses an assignment such as `train.lr=3e-4` into a table. A value that is not valid TOML is taken as a string.
 fn parse_assignment(assignment: &str) -> Result<Table> {
     let usage = || UsageError(format!("--set {assignment}: expected section.key=value, such as --set train.lr=3e-4"));
     let (key, value) = assignment.split_once('=').ok_or_else(usage)?;
@@ -195,7 +195,7 @@ fn merge(into: &mut Table, from: Table) {
 /// Checks that every key of `layer` exists in `base`.
 ///
 /// # Errors
-/// For an unknown key; the error lists the known ones.
+/// If a key is unknown, with the known keys, or a section is set to a value.
 fn check_keys(source: &str, prefix: &str, base: &Table, layer: &Table) -> Result<()> {
     for (key, value) in layer {
         let path = format!("{prefix}{key}");

@@ -1,4 +1,4 @@
-//! `calame compare`: draws and lists several runs side by side.
+//! `calame compare`: plots several runs in one figure and lists their losses and differing settings.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,17 +11,17 @@ use toml::{Table, Value};
 use crate::training::summary::Summary;
 use crate::ui::output::{print, print_json};
 
-/// Compare runs: their loss curves in one figure, their losses, and the settings that differ.
+/// Compare runs: plot their loss curves in one figure, list the settings that differ and their losses.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame compare runs/2026-11-23-book runs/2026-11-23-book-2
   calame compare runs/* --out curves.pdf")]
 pub struct Args {
-    /// The folders of the runs, at least two
+    /// Run folders, at least two
     #[arg(required = true, num_args = 2.., value_name = "RUN")]
     runs: Vec<PathBuf>,
 
-    /// The file of the figure; its ending gives the format: .svg, .png or .pdf
+    /// File of the figure; its extension selects the format: .svg, .png or .pdf
     #[arg(long, value_name = "FILE", default_value = "compare.svg")]
     out: PathBuf,
 
@@ -30,7 +30,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Settings whose differences do not matter.
+/// Keys that are not settings and are left out of the comparison.
 const NOT_COMPARED: [&str; 2] = ["text_sha256", "version"];
 
 pub fn run(args: &Args) -> Result<()> {
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     print(&format!("{}\n{}\n", table(&names, &summaries, &settings), args.out.display()))
 }
 
-/// The names of the folders, or their paths where two folders have the same name.
+/// The name of each folder, or its path if another folder has the same name.
 fn names(summaries: &[Summary]) -> Vec<String> {
     let short: Vec<String> = summaries.iter().map(Summary::name).collect();
     let is_unique = |name: &String| short.iter().filter(|other| *other == name).count() == 1;
@@ -62,7 +62,7 @@ fn names(summaries: &[Summary]) -> Vec<String> {
     short.iter().zip(summaries).map(|(name, s)| if is_unique(name) { name.clone() } else { path(s) }).collect()
 }
 
-/// The keys whose values differ between runs, with the value of each run; empty where a run lacks the key.
+/// The keys whose values differ between runs, with the value in each run: empty if the run does not have the key.
 fn differing(summaries: &[Summary]) -> Result<BTreeMap<String, Vec<String>>> {
     let mut flat: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (i, summary) in summaries.iter().enumerate() {
@@ -81,28 +81,28 @@ fn flatten(prefix: &str, table: &Table, add: &mut dyn FnMut(String, String)) {
         match value {
             Value::Table(inside) => flatten(&format!("{path}."), inside, add),
             Value::String(text) => add(path, text.clone()),
-            Value::Float(x) => add(path, short(*x)),
+            Value::Float(x) => add(path, format_float(*x)),
             other => add(path, other.to_string()),
         }
     }
 }
 
-/// A number in its short form: without the digits that an f32 value gains when TOML stores it as f64.
-fn short(x: f64) -> String {
+/// Formats a number without the extra digits of an f32 value that TOML stores as f64.
+fn format_float(x: f64) -> String {
     let narrow = (x as f32).to_string();
     if (x - f64::from(x as f32)).abs() <= x.abs() * 1e-12 { narrow } else { x.to_string() }
 }
 
-/// A table with a column for each run: the settings that differ, then steps and losses.
+/// A table with one column per run. The rows are the settings that differ, the number of steps and the losses.
 fn table(names: &[String], summaries: &[Summary], settings: &BTreeMap<String, Vec<String>>) -> String {
     let loss =
         |found: Option<(f32, u64)>| found.map_or("–".to_owned(), |(loss, step)| format!("{loss:.3} at {step}"));
-    let figures = |f: &dyn Fn(&Summary) -> String| summaries.iter().map(f).collect::<Vec<String>>();
+    let row = |f: &dyn Fn(&Summary) -> String| summaries.iter().map(f).collect::<Vec<String>>();
     let mut rows: Vec<(String, Vec<String>)> = vec![(String::new(), names.to_vec())];
     rows.extend(settings.iter().map(|(key, values)| (key.clone(), values.clone())));
-    rows.push(("steps".to_owned(), figures(&|s| s.n_steps().to_string())));
-    rows.push(("best validation".to_owned(), figures(&|s| loss(s.best()))));
-    rows.push(("last validation".to_owned(), figures(&|s| loss(s.last()))));
+    rows.push(("steps".to_owned(), row(&|s| s.n_steps().to_string())));
+    rows.push(("best validation".to_owned(), row(&|s| loss(s.best()))));
+    rows.push(("last validation".to_owned(), row(&|s| loss(s.last()))));
     let first = rows.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
     let width = |i: usize| rows.iter().map(|(_, cells)| cells[i].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..names.len()).map(width).collect();

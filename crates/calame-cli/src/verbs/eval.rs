@@ -15,8 +15,9 @@ use crate::ui::output::{WithHint, grouped, note, print, print_json};
 
 /// Measure how well a model predicts a text: loss per token and perplexity.
 ///
-/// The text is read in windows that start a stride apart. Every token but the first counts once, in the first window
-/// that contains it. So a stride smaller than the window gives each token more context, and takes longer.
+/// The text is split into windows that start a stride apart. Every token except the first counts once, in the first
+/// window that contains it as a target. A stride smaller than the window gives each token more context, but takes
+/// longer.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame eval --data letters.txt
@@ -73,7 +74,7 @@ pub fn run(args: Args) -> Result<()> {
     if tokens.len() < 2 {
         bail!(WithHint::new(
             format!("the text has {} tokens", tokens.len()),
-            "give at least two: each token but the first is predicted"
+            "give at least two: every token except the first is predicted"
         ));
     }
     let bar =

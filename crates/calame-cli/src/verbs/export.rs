@@ -16,16 +16,16 @@ use crate::net::hub;
 use crate::training::device;
 use crate::ui::output::{WithHint, grouped, print, print_json, size};
 
-/// Tokens of the prompt on which the written file is compared with the model.
+/// Number of prompt tokens used to compare the written file with the model.
 const PROMPT_TOKENS: usize = 16;
-/// The largest difference of logits that is accepted. Weights and program are the same, so more means a damaged file.
+/// The largest accepted difference of logits. The weights and the code are the same, so a larger one means a damaged
+/// file.
 const TOLERANCE: f32 = 1e-3;
 
 /// Write a model in another format, read it back and compare its logits.
 ///
-/// The model is converted tensor by tensor, so that a large one needs little memory. An existing file at --out is only
-/// replaced with
-/// --force, when the new one is complete.
+/// The model is converted one tensor at a time, so even a large model needs little memory. An existing file at --out is
+/// replaced only with --force, and only once the new file is complete.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame export runs/2026-11-23-book --to gguf                    for llama.cpp
@@ -36,11 +36,11 @@ pub struct Args {
     /// A run, a folder in Hugging Face's layout, or a file of weights
     model: PathBuf,
 
-    /// Format in which the model is written
+    /// Format of the exported model
     #[arg(long, value_enum)]
     to: To,
 
-    /// File, or folder for safetensors and onnx [default: the model's name, here]
+    /// Output file, or output folder for safetensors and onnx [default: named after the model, in the current folder]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 
@@ -58,13 +58,13 @@ pub struct Args {
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum To {
-    /// Hugging Face's folder: config.json, model.safetensors, tokenizer.json
+    /// A folder in Hugging Face's layout: config.json, model.safetensors, tokenizer.json
     Safetensors,
-    /// PyTorch's state_dict with the book's names, for torch.load and GPTModel.load_state_dict
+    /// A PyTorch state_dict with the book's parameter names, for torch.load and GPTModel.load_state_dict
     Pt,
-    /// llama.cpp's file, which includes the tokenizer
+    /// A file for llama.cpp, including the tokenizer
     Gguf,
-    /// A folder for onnxruntime: weights, and the graph with its KV cache as inputs and outputs
+    /// A folder for onnxruntime: the weights, and a graph whose inputs and outputs include the KV cache
     Onnx,
 }
 
@@ -78,8 +78,8 @@ impl To {
         }
     }
 
-    /// The end of the default path.
-    fn ending(self) -> &'static str {
+    /// The suffix of the default path.
+    fn suffix(self) -> &'static str {
         match self {
             To::Safetensors => "-safetensors",
             To::Pt => ".pt",
@@ -98,8 +98,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let notes: Vec<String> = model.notes().iter().cloned().chain(write(&model, args.to, &out)?).collect();
     let checked = check(&dev, &model, args.to, &out)
-        .with_context(|| format!("{} was written, but reading it back gave an error", out.display()))?;
-    let bytes = bytes_at(&out)?;
+        .with_context(|| format!("{} was written, but checking it failed", out.display()))?;
+    let bytes = size_on_disk(&out)?;
     if args.json {
         return print_json(&serde_json::json!({
             "model": model.path(), "to": args.to.name(), "out": out, "bytes": bytes, "notes": notes,
@@ -123,15 +123,15 @@ pub fn run(args: &Args) -> Result<()> {
 enum Checked {
     /// The largest difference between logits, and the number of tokens compared.
     Logits(f32, usize),
-    /// The graph and every weight are the same as the model's.
-    Bits(OnnxCheck),
+    /// The graph and every weight are identical to the model's.
+    Identical(OnnxCheck),
 }
 
 impl Checked {
     fn difference(&self) -> f32 {
         match self {
             Checked::Logits(difference, _) => *difference,
-            Checked::Bits(_) => 0.0,
+            Checked::Identical(_) => 0.0,
         }
     }
 }
@@ -140,9 +140,9 @@ impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Checked::Logits(difference, n) => write!(f, "logits of {n} tokens differ by at most {difference:.1e}"),
-            Checked::Bits(OnnxCheck { n_nodes, n_parameters }) => write!(
+            Checked::Identical(OnnxCheck { n_nodes, n_parameters }) => write!(
                 f,
-                "the graph has the model's {n_nodes} operations, all {} parameters are bit-identical",
+                "the graph has the model's {n_nodes} operations, and all {} parameters are bit-identical",
                 grouped(*n_parameters as u64)
             ),
         }
@@ -151,13 +151,13 @@ impl fmt::Display for Checked {
 
 fn check(dev: &Device, model: &ModelFile, to: To, out: &Path) -> Result<Checked> {
     match to {
-        // calame does not run graphs; the scripts in golden/ do.
-        To::Onnx => Ok(Checked::Bits(verify_onnx(out, model)?)),
+        // calame cannot run ONNX graphs; the scripts in golden/ run them.
+        To::Onnx => Ok(Checked::Identical(verify_onnx(out, model)?)),
         _ => Ok(Checked::Logits(compare(dev, model, out)?, prompt(model.config()).len())),
     }
 }
 
-/// Writes the file or folder. Returns notes on what the format cannot hold.
+/// Writes the file or folder. Returns notes on what the format cannot store.
 fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
     match to {
         To::Safetensors => write_hugging_face(out, model)?,
@@ -166,7 +166,8 @@ fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
             // Readers of a .pt assume GPT-2's tokenizer.
             if model.tokenizer().is_some_and(|t| t.hash() != Bpe::gpt2().hash()) {
                 return Ok(vec![
-                    "a .pt cannot hold the tokenizer: put the model's tokenizer.json in the same folder".to_owned(),
+                    "a .pt file cannot store the tokenizer: put the model's tokenizer.json in the same folder"
+                        .to_owned(),
                 ]);
             }
         }
@@ -176,18 +177,20 @@ fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
     Ok(Vec::new())
 }
 
-/// The largest difference between the logits of the model and those of the written file.
+/// Returns the largest difference between the logits of the model and those of the written file.
 ///
 /// # Errors
 /// If the shapes differ, or the difference is larger than [`TOLERANCE`].
 fn compare(dev: &Device, model: &ModelFile, out: &Path) -> Result<f32> {
     let back = ModelFile::open(out)?;
-    let (was, is) = (model.config(), back.config());
-    let same_shape = ModelConfig { dropout: was.dropout, init: was.init, ..is.clone() } == *was;
+    let (expected_config, found_config) = (model.config(), back.config());
+    let same_shape =
+        ModelConfig { dropout: expected_config.dropout, init: expected_config.init, ..found_config.clone() }
+            == *expected_config;
     if !same_shape {
-        bail!("it has a different shape: {is:?}, the model {was:?}");
+        bail!("the written model has the shape {found_config:?}, expected {expected_config:?}");
     }
-    let ids = prompt(was);
+    let ids = prompt(expected_config);
     let (expected, found) = (logits(dev, model, &ids)?, logits(dev, &back, &ids)?);
     let (expected, found) = (ops::read(dev, &expected), ops::read(dev, &found));
     let pairs = expected.iter().zip(&found);
@@ -195,7 +198,7 @@ fn compare(dev: &Device, model: &ModelFile, out: &Path) -> Result<f32> {
     let difference =
         pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, |max, d| if d > max || d.is_nan() { d } else { max });
     if difference > TOLERANCE || difference.is_nan() {
-        bail!("its logits differ by {difference}");
+        bail!("the logits of the written model differ by {difference}");
     }
     Ok(difference)
 }
@@ -210,16 +213,17 @@ fn prompt(config: &ModelConfig) -> Vec<u32> {
     (0..PROMPT_TOKENS.min(config.n_positions)).map(|i| (i * 7919 % config.vocab_size) as u32).collect()
 }
 
-/// The default path: the model's name with the ending of the format, in the current folder.
+/// The default path: the model's name with the suffix of the format, in the current folder.
 fn default_out(model: &Path, to: To) -> PathBuf {
     let named = if model.file_name() == Some(OsStr::new("model")) { model.parent().unwrap_or(model) } else { model };
     let mut name =
         if named.is_dir() { named.file_name() } else { named.file_stem() }.unwrap_or(OsStr::new("model")).to_owned();
-    name.push(to.ending());
+    name.push(to.suffix());
     PathBuf::from(name)
 }
 
-fn bytes_at(path: &Path) -> Result<u64> {
+/// The size of a file, or of all files in a folder.
+fn size_on_disk(path: &Path) -> Result<u64> {
     if path.is_file() {
         return Ok(path.metadata()?.len());
     }

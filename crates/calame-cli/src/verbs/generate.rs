@@ -13,8 +13,8 @@ use crate::ui::output::{UsageError, WithHint, note, print, print_json};
 
 /// Continue a prompt with a trained model.
 ///
-/// The text is printed as it is generated. Decoding is greedy unless a temperature is given. Beyond the model's
-/// context, generation continues over a sliding window.
+/// The text is printed as it is generated. Decoding is greedy unless --temperature, --top-k or --top-p is given. Past
+/// the model's context, generation continues with a sliding window.
 #[derive(clap::Args, Debug)]
 #[command(
     allow_negative_numbers = true,
@@ -36,17 +36,17 @@ pub struct Args {
     #[arg(long, visible_aliases = ["max-tokens", "max_tokens"], value_name = "N", default_value_t = 100)]
     tokens: usize,
 
-    /// Divides the logits: 0 always takes the most likely token, 1 samples from the model's distribution, more flattens
-    /// it [default: 0]
+    /// Divisor of the logits: 0 selects the most likely token, 1 samples from the model's distribution, larger values
+    /// flatten it [default: 0]
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
 
-    /// Sample only from the k most likely tokens; 0 for all (implies temperature 1 if none is given)
+    /// Sample only from the k most likely tokens, or from all if 0 (implies temperature 1 if none is given)
     #[arg(long, visible_alias = "k", value_name = "K", default_value_t = 0)]
     top_k: usize,
 
-    /// Sample only from the most likely tokens that together reach this probability (implies temperature 1 if none is
-    /// given)
+    /// Sample only from the most likely tokens whose total probability reaches this value (implies temperature 1 if
+    /// none is given)
     #[arg(long, visible_alias = "p", value_name = "P", default_value_t = 1.0)]
     top_p: f32,
 
@@ -58,7 +58,8 @@ pub struct Args {
     #[arg(long)]
     crop: bool,
 
-    /// Beyond the context, drop this many of the oldest tokens at a time: 1 keeps the most context, more is faster
+    /// Past the context, drop this many of the oldest tokens at a time: 1 keeps the most context, larger values are
+    /// faster
     #[arg(long, value_name = "N", default_value_t = 1)]
     slide: usize,
 
@@ -89,31 +90,32 @@ pub fn run(args: Args) -> Result<()> {
     let options = TextOptions { sampler, max_tokens: args.tokens, slide: args.slide, stop_at_end: !args.ignore_end };
     let mut generation = TextGeneration::of_tokens(&dev, &saved.gpt, tokenizer.as_ref(), &prompt, &options)?;
     let start = Instant::now();
-    let show = |text: &str| if args.json { Ok(()) } else { print(text) };
-    show(generation.prompt_text())?;
+    let print_text = |text: &str| if args.json { Ok(()) } else { print(text) };
+    print_text(generation.prompt_text())?;
     while let Some(piece) = generation.next_piece()? {
-        show(&piece)?;
+        print_text(&piece)?;
     }
-    show("\n")?;
-    let (added, met_end) = (generation.new_tokens(), generation.met_end());
-    let tokens_per_second = added.len() as f64 / start.elapsed().as_secs_f64();
+    print_text("\n")?;
+    let (new_tokens, met_end) = (generation.new_tokens(), generation.met_end());
+    let tokens_per_second = new_tokens.len() as f64 / start.elapsed().as_secs_f64();
     if args.json {
-        let text: Vec<u32> = prompt.iter().chain(&added[..added.len() - usize::from(met_end)]).copied().collect();
+        let text: Vec<u32> =
+            prompt.iter().chain(&new_tokens[..new_tokens.len() - usize::from(met_end)]).copied().collect();
         print_json(&serde_json::json!({
             "model": saved.path,
             "prompt": args.context,
             "text": tokenizer.decode(&text)?,
-            "tokens": added,
+            "tokens": new_tokens,
             "end_of_text": met_end,
             "tokens_per_second": tokens_per_second,
         }))?;
     } else {
-        note(&format!("{} tokens, {tokens_per_second:.0} tokens/s including the prompt", added.len()));
+        note(&format!("{} tokens, {tokens_per_second:.0} tokens/s including the prompt", new_tokens.len()));
     }
     Ok(())
 }
 
-/// The temperature: the one given, else 0 (greedy) or, with top-k or top-p, which have no effect on greedy decoding, 1.
+/// The requested temperature. The default is 0 (greedy), or 1 with top-k or top-p, which do not affect greedy decoding.
 fn temperature(args: &Args) -> f32 {
     let filtered = args.top_k > 0 || args.top_p < 1.0;
     args.temperature.unwrap_or(if filtered { 1.0 } else { 0.0 })
@@ -122,7 +124,7 @@ fn temperature(args: &Args) -> f32 {
 fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, n_positions: usize) -> Result<Vec<u32>> {
     let mut prompt = tokenizer.encode(&args.context, Special::Allow).context("the prompt")?;
     if prompt.is_empty() {
-        // An empty prompt starts a new text.
+        // The end-of-text token starts a new text.
         prompt.extend(tokenizer.end_of_text());
     }
     if prompt.len() > n_positions {

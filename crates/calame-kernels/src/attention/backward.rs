@@ -11,11 +11,11 @@ use crate::math::{exp, sum_of2};
 use crate::pool::Pool;
 use crate::precision::Precision;
 
-/// Computes dqkv [B·T, 3C], which is overwritten, from dy [B·T, C] and the inputs and outputs of
-/// [`attention_forward`](super::attention_forward).
+/// Computes dqkv [B·T, 3C] from dy [B·T, C] and the inputs and outputs of
+/// [`attention_forward`](super::attention_forward). Overwrites dqkv.
 ///
 /// # Panics
-/// If the sizes do not agree, a start is after its position, or the starts of a sequence decrease.
+/// If the sizes do not match, a start is after its position, or the starts of a sequence decrease.
 pub fn attention_backward(
     pool: &Pool,
     precision: Precision,
@@ -30,7 +30,7 @@ pub fn attention_backward(
 ) {
     shape.check(qkv.len(), y.len(), lse.len());
     shape.check_starts(starts);
-    assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: sizes of the gradients");
+    assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: dy or dqkv has the wrong size");
     let (serial, dqkv) = (Serial::new(pool.isa(), precision), DisjointMut::new(dqkv));
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let (isa, head) = (pool.isa(), Head::of_task(shape, task));
@@ -38,8 +38,8 @@ pub fn attention_backward(
     });
 }
 
-/// Lengths of the parts of a task's work space: packed keys, transposed keys, transposed values, the right and the left
-/// operand of the other products, weights, gradients of scores, dropout factors.
+/// Lengths of the buffers in a task's workspace: packed keys, packed transposed keys, packed transposed values, the
+/// other packed right operands, the packed left operands, attention weights, score gradients, dropout factors.
 pub(super) fn backward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 8] {
     let (t, hs, scores) = (shape.n_positions, shape.head_size, QUERIES * shape.scores_stride());
     [
@@ -88,7 +88,7 @@ impl HeadBackward<'_> {
             let (by_keys, over_keys) = (Masked::QueriesByKeys(block), Masked::QueriesOverKeys(block));
             let over_queries = Masked::KeysOverQueries(block);
             let dy = MatRef::new(&self.dy[head.y_at(from)..], to - from, hs, head.shape.channels());
-            // SAFETY: `weights` and `dscores` belong to this task and have QUERIES rows of at least t elements.
+            // SAFETY: `weights` and `dscores` belong to this task and have QUERIES rows of `stride` ≥ t elements.
             unsafe {
                 serial.multiply(serial.pack_a(for_a, q), keys_t, by_keys, to, weights.as_mut_ptr(), stride, false);
                 serial.multiply(serial.pack_a(for_a, dy), values_t, by_keys, to, dscores.as_mut_ptr(), stride, false);
@@ -122,21 +122,22 @@ impl HeadBackward<'_> {
 
 multiversion! {
     fn score_gradients(
-        of: &HeadBackward<'_>, from: usize, to: usize, weights: &mut [f32], dscores: &mut [f32], factors: &mut [f32],
+        pass: &HeadBackward<'_>, from: usize, to: usize, weights: &mut [f32], dscores: &mut [f32], factors: &mut [f32],
     ) = score_gradients_body;
 }
 
-/// For queries `from..to`, replaces q·k in `weights` by P̃ and dy·v in `dscores` by dS/√HS; masked elements become 0.
+/// For queries `from..to`, replaces q·k in `weights` by P̃ (the softmax times the dropout factors) and dy·v in
+/// `dscores` by dS/√HS (the gradient of q·k). Sets masked elements to 0.
 #[inline(always)]
 fn score_gradients_body(
-    of: &HeadBackward<'_>,
+    pass: &HeadBackward<'_>,
     from: usize,
     to: usize,
     weights: &mut [f32],
     dscores: &mut [f32],
     factors: &mut [f32],
 ) {
-    let HeadBackward { head, dy, starts, keep, y, lse, .. } = *of;
+    let HeadBackward { head, dy, starts, keep, y, lse, .. } = *pass;
     let head_size = head.shape.head_size;
     let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
     for (q, (weights, dscores)) in
@@ -146,16 +147,16 @@ fn score_gradients_body(
         let d = sum_of2(&dy[at..at + head_size], &y[at..at + head_size], |a, b| a * b);
         let lse = lse[head.lse_at() + q];
         let first_key = head.first_key(starts, q);
-        let seen = whole_blocks(first_key)..whole_vectors(q + 1);
-        let factors = &mut factors[seen.clone()];
+        let computed = whole_blocks(first_key)..whole_vectors(q + 1);
+        let factors = &mut factors[computed.clone()];
         match keep {
             Some(keep) => {
-                keep.each(head.sequence, head.drop_row(q), seen.start, factors, |to, factor| *to = factor);
+                keep.each(head.sequence, head.drop_row(q), computed.start, factors, |x, factor| *x = factor);
             }
             None => factors.fill(1.0),
         }
-        let seen = weights[seen.clone()].iter_mut().zip(dscores[seen].iter_mut());
-        for ((w, ds), &f) in seen.zip(factors.iter()) {
+        let computed = weights[computed.clone()].iter_mut().zip(dscores[computed].iter_mut());
+        for ((w, ds), &f) in computed.zip(factors.iter()) {
             let p = exp(scale * *w - lse);
             *ds = scale * p * (f * *ds - d);
             *w = p * f;

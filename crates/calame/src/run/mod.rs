@@ -1,7 +1,8 @@
-//! What a run leaves in its folder: settings, metrics, events, samples, plots, checkpoints, the model.
+//! The run folder: settings, metrics, event files, samples, plots, checkpoints and the model.
 //!
-//! [`RunFolder`] is the folder, [`Recorder`] writes it during a training, [`RunListener`] follows the recorder. [`metrics`],
-//! [`events`] (TensorBoard's), [`plot`] and [`memorisation`] (what a sample copies from the training text) are its parts.
+//! A [`Recorder`] writes the [`RunFolder`] during training and notifies a [`RunListener`] of what it writes.
+//! [`metrics`] and [`events`] (for TensorBoard) define the logs, [`plot`] draws the loss curves, and [`memorisation`]
+//! measures how much of a sample is copied from the training text.
 
 pub mod events;
 mod folder;

@@ -1,13 +1,13 @@
-//! The one allocator of tensors: on a device, in this machine's memory, or a count of the bytes that it would take.
+//! The allocator of tensors: allocates on a device or in host memory, or only counts the bytes.
 
 use super::storage::{ElementFormat, Storage};
 use super::{Dims, NumberFormat, Tensor};
 use crate::device::Device;
 
-/// Creates the tensors and lists of a structure, or only adds up their bytes.
+/// Allocates the tensors and lists of a structure, or only counts their bytes.
 ///
-/// A structure is made by one function of its sizes, whether it will be used or is only planned: a plan cannot drift from
-/// what is allocated. The bytes are counted in both cases.
+/// The same constructor both allocates a structure and plans its memory, so a plan cannot diverge from the allocation.
+/// Bytes are counted in both cases.
 #[derive(Debug)]
 pub struct Alloc<'a> {
     target: Target<'a>,
@@ -27,36 +27,36 @@ impl<'a> Alloc<'a> {
         Alloc { target: Target::Device(device), bytes: 0 }
     }
 
-    /// Allocates in this machine's memory, where files are read to and written from.
+    /// Allocates in host memory, as needed to read and write files.
     pub fn on_host() -> Alloc<'static> {
         Alloc { target: Target::Host, bytes: 0 }
     }
 
-    /// Allocates nothing: tensors are absent and lists are empty, and their bytes are counted.
+    /// Only counts bytes: the tensors are absent and the lists empty.
     pub fn counting() -> Alloc<'static> {
         Alloc { target: Target::Count, bytes: 0 }
     }
 
-    /// Bytes that were asked for so far.
+    /// Number of bytes requested so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// A tensor of zeros in f32.
+    /// Creates an f32 tensor of zeros.
     pub fn zeros(&mut self, dims: impl Into<Dims>) -> Tensor {
         self.tensor(dims.into(), ElementFormat::Number(NumberFormat::F32), false)
     }
 
-    /// A tensor of zeros in f32, of which few rows may ever be touched: on a processor memory is taken for these, not for
-    /// large pages around them.
+    /// Creates an f32 tensor of zeros of which only a few rows are expected to be touched. On the CPU it uses small
+    /// pages, so rows that are never touched take almost no memory.
     pub fn sparse_zeros(&mut self, dims: impl Into<Dims>) -> Tensor {
         self.tensor(dims.into(), ElementFormat::Number(NumberFormat::F32), true)
     }
 
-    /// A tensor of zeros in any number format.
+    /// Creates a tensor of zeros in the given number format.
     ///
     /// # Panics
-    /// If its rows are not whole blocks of the format.
+    /// If a row is not a whole number of the format's blocks.
     pub fn zeros_as(&mut self, dims: impl Into<Dims>, format: NumberFormat) -> Tensor {
         let dims = dims.into();
         let row_len: usize = dims.as_slice().iter().skip(1).product();
@@ -64,7 +64,7 @@ impl<'a> Alloc<'a> {
         self.tensor(dims, ElementFormat::Number(format), false)
     }
 
-    /// A tensor of token ids, positions or page numbers, all 0.
+    /// Creates a tensor of token ids, positions or page numbers, initialised to 0.
     pub fn ids(&mut self, dims: impl Into<Dims>) -> Tensor {
         self.tensor(dims.into(), ElementFormat::Ids, false)
     }
@@ -79,7 +79,7 @@ impl<'a> Alloc<'a> {
         }
     }
 
-    /// A list of `len` defaults in this machine's memory.
+    /// Creates a list of `len` default values in host memory.
     pub fn list<T: Clone + Default>(&mut self, len: usize) -> Vec<T> {
         self.bytes = self.bytes.saturating_add((len as u64).saturating_mul(size_of::<T>() as u64));
         match self.target {

@@ -4,8 +4,8 @@ use crate::model::{Batch, BatchSlices, Gpt, Saved, Scratch};
 use crate::ops::{self, Device};
 use crate::tensor::Alloc;
 
-/// Number of tokens passed through the model at a time, in as many windows as they fill; bounds the memory of
-/// activations.
+/// Maximum number of tokens per forward pass, which bounds the memory of activations. A longer window is a pass of its
+/// own.
 const TOKENS_AT_ONCE: usize = 2048;
 
 /// The summed loss of a text.
@@ -13,17 +13,17 @@ const TOKENS_AT_ONCE: usize = 2048;
 pub struct TextLoss {
     /// Sum of the losses of all counted tokens, in nats.
     pub sum: f64,
-    /// Number of counted tokens: all except the first.
+    /// Number of counted tokens: all except the first token of the text.
     pub n_tokens: usize,
 }
 
-/// The loss of `tokens` in windows of `window` tokens that start `stride` apart.
+/// Computes the loss of `tokens` over windows of `window` tokens that start `stride` tokens apart.
 ///
-/// Every token except the first is counted once, in the first window that contains it as a target. `progress` receives
-/// the number of tokens done.
+/// Every token except the first is counted once, in the first window that contains it as a target. `progress` is called
+/// with the number of tokens counted so far.
 ///
 /// # Panics
-/// If there are fewer than two tokens, or unless 1 ≤ stride ≤ window ≤ the model's context.
+/// If there are fewer than two tokens, or 1 ≤ stride ≤ window ≤ the model's context does not hold.
 pub fn text_loss(
     dev: &Device,
     gpt: &Gpt,
@@ -39,22 +39,22 @@ pub fn text_loss(
     );
     let window = window.min(n_targets);
     let stride = stride.min(window);
-    let at_once = (TOKENS_AT_ONCE / window).max(1);
+    let windows_per_batch = (TOKENS_AT_ONCE / window).max(1);
     let alloc = &mut Alloc::on(dev);
-    let mut saved = Saved::for_evaluation(&gpt.config, at_once, window, alloc);
-    let (n_rows, n_outputs) = (at_once * window, gpt.config.vocab_size);
+    let mut saved = Saved::for_evaluation(&gpt.config, windows_per_batch, window, alloc);
+    let (n_rows, n_outputs) = (windows_per_batch * window, gpt.config.vocab_size);
     let mut scratch = Scratch::with_outputs(&gpt.config, n_rows, n_outputs, gpt.rank(), alloc);
     let mut tensors = Batch::new(n_rows, alloc);
     let (mut inputs, mut targets, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let mut total = TextLoss::default();
-    // (start, tokens) of the windows in the current batch; only the text's last one may not be full.
+    // (start, length) of each window in the current batch. Only the last window of the text may be shorter.
     let mut batch: Vec<(usize, usize)> = Vec::new();
     let mut start = 0;
     while total.n_tokens < n_targets {
         let len = window.min(n_targets - start);
         batch.push((start, len));
         let last = start + len == n_targets;
-        if last || batch.len() == at_once || window.min(n_targets - start - stride) != len {
+        if last || batch.len() == windows_per_batch || window.min(n_targets - start - stride) != len {
             inputs.clear();
             targets.clear();
             for &(from, len) in &batch {

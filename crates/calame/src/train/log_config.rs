@@ -1,17 +1,17 @@
-//! Which files a run writes besides its metrics: section `[log]`.
+//! Section `[log]`: which files a run writes in addition to its metrics.
 
 use serde::{Deserialize, Serialize};
 
-/// Section `[log]`: files with which other programs can follow a run.
+/// Section `[log]`: log files for other programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// Whether TensorBoard event files are written into `tensorboard/`.
+    /// Whether to write TensorBoard event files to `tensorboard/`.
     pub tensorboard: bool,
 }
 
 impl Default for LogConfig {
-    /// Event files are written; a step costs one write of a few hundred bytes.
+    /// Enables event files: each step costs one write of a few hundred bytes.
     fn default() -> LogConfig {
         LogConfig { tensorboard: true }
     }

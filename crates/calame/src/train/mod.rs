@@ -1,8 +1,8 @@
-//! Training: the loop, its optimizer, its checkpoints.
+//! Training: the training loop, the optimizer and the checkpoints.
 //!
-//! [`config`] (a run's configuration), [`Trainer`] (the loop), [`Objective`] (what is minimised), [`AdamW`], [`Checkpoints`],
-//! [`Observer`] (follows a training). What a run writes into its folder is in [`run`](crate::run), what it will need in
-//! [`plan`](crate::plan).
+//! [`Trainer`] runs the training loop: it minimises an [`Objective`] with [`AdamW`] and reports to an [`Observer`].
+//! [`config`] is the configuration of a run, and [`Checkpoints`] saves and restores its state. [`run`](crate::run)
+//! writes the run folder, and [`plan`](crate::plan) estimates the memory and time of a training before it starts.
 
 mod checkpoint_config;
 mod checkpoints;

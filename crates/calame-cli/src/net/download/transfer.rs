@@ -1,4 +1,4 @@
-//! Transfers one text over HTTP, within limits of size and time.
+//! Downloads one text over HTTP, with limits on size and time.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -8,10 +8,10 @@ use calame::data::NamedText;
 use calame::files::{FileError, Sha256};
 use ureq::Agent;
 
-/// Bytes that a server may send beyond the length of a text before the transfer is aborted.
+/// Number of excess bytes that a server may send before the transfer is aborted.
 pub(super) const SLACK_BYTES: u64 = 64 * 1024;
 
-/// The limits for connecting, for the next bytes, and for the whole transfer.
+// Time limits for connecting, for each read, and for the whole transfer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(300);
@@ -19,13 +19,13 @@ const TOTAL_TIMEOUT: Duration = Duration::from_secs(300);
 /// Why a transfer failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// There was no connection, or it broke, or it timed out.
+    /// The connection failed, broke or timed out.
     Network(Box<ureq::Error>),
     /// The server answered with this status instead of a file.
     Status(u16),
-    /// The server sends more than the text can be.
+    /// The server announced or sent more bytes than the limit.
     TooLarge {
-        /// Bytes announced, or received so far.
+        /// The number of bytes announced or received so far.
         n_bytes: u64,
     },
     /// The transfer ended before the whole text was received.
@@ -35,7 +35,7 @@ pub enum Failure {
         /// The length of the text in bytes.
         expected: u64,
     },
-    /// The file received is complete, but not the text.
+    /// The transfer completed, but the file is not the expected text.
     WrongChecksum {
         /// SHA-256 of the file received.
         found: String,
@@ -50,7 +50,7 @@ impl fmt::Display for Failure {
             Self::Network(error) => write!(f, "{error} (is there a network?)"),
             Self::Status(status) => write!(f, "the server answered with status {status}"),
             Self::TooLarge { n_bytes } => {
-                write!(f, "the server sends too much ({n_bytes} bytes and perhaps more)")
+                write!(f, "the server sends too many bytes ({n_bytes} or more)")
             }
             Self::CutOff { n_bytes, expected } => {
                 write!(f, "the transfer ended after {n_bytes} of {expected} bytes")
@@ -62,7 +62,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The HTTP client for downloads. Proxies are taken from the usual environment variables.
+/// Creates the HTTP client for downloads. It reads the proxy settings from the standard environment variables.
 pub fn agent() -> Agent {
     Agent::config_builder()
         .user_agent(concat!("calame/", env!("CARGO_PKG_VERSION")))
@@ -73,8 +73,8 @@ pub fn agent() -> Agent {
         .into()
 }
 
-/// Passes the bytes at `address` to `sink` as they arrive, and checks that they are `text`. The outer error is that of
-/// `sink`, the inner one that of the transfer.
+/// Passes the bytes at `address` to `sink` as they arrive, then verifies the checksum of `text`. The outer error comes
+/// from `sink`, the inner error from the transfer.
 pub(super) fn receive(
     agent: &Agent,
     text: &NamedText,
@@ -120,7 +120,7 @@ pub(super) fn receive(
     Ok(if found == text.sha256 {
         Ok(())
     } else if announced.is_none() && n_bytes < text.file_bytes {
-        // Without an announced length, a complete transfer and a broken one both end when the connection closes.
+        // Without a Content-Length, the end of a broken connection looks like the end of the file.
         Err(cut_off(n_bytes))
     } else {
         Err(Failure::WrongChecksum { found, n_bytes })

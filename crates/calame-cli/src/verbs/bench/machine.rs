@@ -1,4 +1,4 @@
-//! `calame bench machine`: the machine's peak rates of multiplication and memory.
+//! `calame bench machine`: measures the peak arithmetic and memory rates of the machine.
 
 use anyhow::Result;
 use calame::device::Workload;
@@ -23,8 +23,8 @@ pub fn run(args: &MachineArgs) -> Result<()> {
     }
     let mut text = format!("threads  {} ({})\n", resolved.threads, resolved.instruction_set);
     for (precision, peak) in Precision::ALL.into_iter().zip(peaks) {
-        let how = device::describe_products(dev.isa(), precision);
-        text += format!("{:8} {:6.0} GFLOP/s  {how}", precision.name(), peak / 1e9).trim_end();
+        let description = device::describe_products(dev.isa(), precision);
+        text += format!("{:8} {:6.0} GFLOP/s  {description}", precision.name(), peak / 1e9).trim_end();
         text.push('\n');
     }
     text += &format!("memory   {:6.1} GB/s read, {:.1} GB/s updated\n", memory.read / 1e9, memory.update / 1e9);

@@ -1,4 +1,4 @@
-//! `calame bench products`: the matrix products of a training step, timed separately.
+//! `calame bench products`: times each matrix product of a training step separately.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::training::device;
 use crate::training::peaks::{Peak, median};
 use crate::ui::output::{print, print_json};
 
-/// A linear layer of the model, and the number of its calls per step.
+/// A linear layer of the model and its number of calls per step.
 struct Layer {
     name: &'static str,
     n_calls: f64,
@@ -24,22 +24,22 @@ struct Layer {
     outs: usize,
 }
 
-/// One of the three products of a layer: forward, and the two of backward.
+/// One of the three matrix products of a layer: one in the forward pass and two in the backward pass.
 #[derive(Clone, Copy)]
-enum Which {
+enum Product {
     Y,
     Dx,
     DWeight,
 }
 
-impl Which {
-    const ALL: [Which; 3] = [Which::Y, Which::Dx, Which::DWeight];
+impl Product {
+    const ALL: [Product; 3] = [Product::Y, Product::Dx, Product::DWeight];
 
     fn name(self) -> &'static str {
         match self {
-            Which::Y => "y",
-            Which::Dx => "dx",
-            Which::DWeight => "dweight",
+            Product::Y => "y",
+            Product::Dx => "dx",
+            Product::DWeight => "dweight",
         }
     }
 }
@@ -58,13 +58,13 @@ pub fn run(args: &StepArgs) -> Result<()> {
     let mut peak = Peak::new(dev.precision());
     let mut timed = Vec::new();
     for layer in layers(&model, args.batch_size as usize * window) {
-        let mut arrays = Arrays::new(&dev, &layer);
-        for which in Which::ALL {
-            let seconds = arrays.time(&dev, which, args.steps, &mut peak);
+        let mut operands = Operands::new(&dev, &layer);
+        for product in Product::ALL {
+            let seconds = operands.time(&dev, product, args.steps, &mut peak);
             let n_operations = 2.0 * layer.rows as f64 * layer.ins as f64 * layer.outs as f64;
             timed.push(Timed {
                 layer: layer.name,
-                product: which.name(),
+                product: product.name(),
                 n_calls: layer.n_calls,
                 n_operations,
                 seconds,
@@ -87,8 +87,8 @@ pub fn run(args: &StepArgs) -> Result<()> {
         }));
     }
     print(&format!(
-        "matrix products of a step of {}, batch {} x {window}, {} on {} threads ({}) {}\n\n{}\ntotal  {:.0} ms, {:.1} GFLOP/s of \
-         {:.1}: {share_of_peak:.3} of the peak\n",
+        "matrix products of a step of {}, batch {} x {window}, {} on {} threads ({}) {}\n\n{}\ntotal  {:.0} ms, \
+         {:.1} GFLOP/s of {:.1}: {share_of_peak:.3} of the peak\n",
         args.preset,
         args.batch_size,
         resolved.precision,
@@ -120,7 +120,7 @@ fn table(timed: &[Timed], peak: f64) -> String {
     text
 }
 
-/// The linear layers of a model on `n_rows` tokens, and its head, which processes them in chunks.
+/// The linear layers of a model for `n_rows` tokens. The head processes the tokens in chunks.
 fn layers(model: &ModelConfig, n_rows: usize) -> Vec<Layer> {
     let (c, l) = (model.n_embd, model.n_layer);
     let layer = |name, ins, outs| Layer { name, n_calls: l as f64, rows: n_rows, ins, outs };
@@ -130,27 +130,28 @@ fn layers(model: &ModelConfig, n_rows: usize) -> Vec<Layer> {
         layer("attn.c_proj", c, c),
         layer("c_fc", c, 4 * c),
         layer("mlp.c_proj", 4 * c, c),
-        // The last chunk may be shorter, so the number of calls need not be whole.
+        // The last chunk may be shorter and counts as a fraction of a call.
         Layer { name: "lm_head", n_calls: n_rows as f64 / chunk as f64, rows: chunk, ins: c, outs: model.vocab_size },
     ]
 }
 
-struct Arrays {
+/// The operands and results of a layer's products.
+struct Operands {
     x: Tensor,
     weight: Tensor,
     y: Tensor,
     dweight: Tensor,
 }
 
-impl Arrays {
-    fn new(dev: &Device, layer: &Layer) -> Arrays {
+impl Operands {
+    fn new(dev: &Device, layer: &Layer) -> Operands {
         let Layer { rows, ins, outs, .. } = *layer;
         let filled = |index, dims: [usize; 2]| {
             let mut x = Alloc::on(dev).zeros(dims);
             ops::fill_uniform(dev, rng::stream(1, rng::Purpose::Weights, index), -1.0, 1.0, &mut x);
             x
         };
-        Arrays {
+        Operands {
             x: filled(0, [rows, ins]),
             weight: filled(1, [outs, ins]),
             y: filled(2, [rows, outs]),
@@ -158,24 +159,24 @@ impl Arrays {
         }
     }
 
-    /// The median seconds of `n` calls, after one that is not counted. The peak is measured between the calls.
-    fn time(&mut self, dev: &Device, which: Which, n: u32, peak: &mut Peak) -> f64 {
+    /// Returns the median time of `n` calls in seconds, after one warm-up call. Measures the peak before each call.
+    fn time(&mut self, dev: &Device, product: Product, n: u32, peak: &mut Peak) -> f64 {
         let none = &mut Tensor::absent();
-        let mut once = || {
+        let mut timed_call = || {
             peak.run(dev);
             let start = Instant::now();
-            match which {
-                Which::Y => {
+            match product {
+                Product::Y => {
                     let (x, y) = (self.x.view(), self.y.view_mut());
                     let epilogue = Epilogue::None;
                     ops::linear_forward(dev, Phase::LinearForward, x, &self.weight, none, false, y, epilogue);
                 }
-                Which::Dx => ops::linear_backward_input(dev, &self.y, &self.weight, false, &mut self.x),
-                Which::DWeight => ops::linear_backward_weight(dev, &self.y, &self.x, &mut self.dweight, none),
+                Product::Dx => ops::linear_backward_input(dev, &self.y, &self.weight, false, &mut self.x),
+                Product::DWeight => ops::linear_backward_weight(dev, &self.y, &self.x, &mut self.dweight, none),
             }
             start.elapsed().as_secs_f64()
         };
-        once();
-        median((0..n).map(|_| once()).collect())
+        timed_call();
+        median((0..n).map(|_| timed_call()).collect())
     }
 }
