@@ -86,7 +86,7 @@ fn unknown_names() {
     refused(
         &["--set", "tokenizer.kind=bpe"],
         2,
-        &["tokenizer.kind is 'bpe', and no file has that name", "gpt2, simple-v1 and simple-v2", "RUN/tokenizer.json"],
+        &["tokenizer.kind is 'bpe', and no file has that name", "gpt2, simple-v1, simple-v2", "RUN/tokenizer.json"],
     );
     let place = Place::new();
     let before = place.files();

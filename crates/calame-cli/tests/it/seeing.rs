@@ -207,7 +207,7 @@ fn runs_are_compared() {
     let value = json_lines(&place.succeeds(&["compare", "run", "other", "--json"]).stdout).remove(0);
     assert_eq!(value["settings"]["train.lr"], serde_json::json!(["0.01", "0.003"]));
     assert_eq!(value["runs"][1]["n_steps"], 16);
-    place.fails(&["compare", "run", "other", "--out", "c.gif"], 1, &["c.gif", "ends in .svg, .png or .pdf"]);
+    place.fails(&["compare", "run", "other", "--out", "c.gif"], 1, &["c.gif", "must be .svg, .png or .pdf"]);
     place.fails(&["compare", "run", "nowhere"], 1, &["nowhere holds no run"]);
     place.write("empty/config.toml", place.read("run/config.toml"));
     place.fails(&["compare", "run", "empty"], 1, &["cannot draw compare.svg", "expected at least one evaluation"]);
