@@ -468,7 +468,10 @@ fn whatever_would_run_is_refused_by_name() {
     assert_error(&object(&stacked), &["calls os.system"]);
     assert_error(&object(b"ctorch\nFloatStorage\n)R"), &["calls a storage's type, which is refused"]);
     let state = [tensor(("FloatStorage", "0", 6), 0, &[6], &[1]), b"}b".to_vec()].concat();
-    assert_error(&object(&state), &["calls __setstate__ of torch._utils._rebuild_tensor_v2, which is refused (nothing was executed)"]);
+    assert_error(
+        &object(&state),
+        &["calls __setstate__ of torch._utils._rebuild_tensor_v2, which is refused (nothing was executed)"],
+    );
     assert_error(&object(b"]}b"), &["sets attributes of what has none"]);
     assert_error(&object(b"ccollections\nOrderedDict\n(]tR"), &["an OrderedDict made with arguments"]);
     assert_error(&object(b"})R"), &["calls what is no name"]);
