@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::torch::TorchFileError;
 use crate::files::FileError;
+use crate::model::ConfigError;
 use crate::tokenizer::TokenizerError;
 
 /// Why a model or a checkpoint cannot be read or written.
@@ -111,6 +112,16 @@ impl CheckpointError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
         let error = FileError::new(action, path);
         move |source| CheckpointError::File(error(source))
+    }
+
+    /// A conversion for `map_err`: the shape that `key` gives is none that a GPT-2 can have.
+    pub(super) fn impossible_shape(path: &Path, key: &'static str) -> impl FnOnce(ConfigError) -> CheckpointError {
+        move |error| CheckpointError::Config {
+            path: path.to_owned(),
+            key,
+            found: error.to_string(),
+            expected: "a shape that GPT-2 can have".to_owned(),
+        }
     }
 
     pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> CheckpointError {

@@ -68,12 +68,7 @@ pub(super) fn guess(
         tied_head: find("lm_head.weight").is_none_or(|head| shares(head, wte)),
         init: if naming == Naming::Book { Init::Pytorch } else { Init::Gpt2 },
     };
-    config.validate().map_err(|e| CheckpointError::Config {
-        path: path.to_owned(),
-        key: "the shape of its tensors",
-        found: e.to_string(),
-        expected: "a shape that GPT-2 can have".to_owned(),
-    })?;
+    config.validate().map_err(CheckpointError::impossible_shape(path, "the shape of its tensors"))?;
     // Separate queries, keys and values are always [out, in].
     let whole = matches!(meanings[qkv], Meaning::Whole(_));
     Ok(Guess { config, conv1d: whole && cols == 3 * rows, notes })

@@ -122,9 +122,7 @@ impl Linear {
         ops::linear_backward_weight(dev, dy, gelu, &mut grad.weight, &mut grad.bias);
         self.adapters_backward_weight(dev, dy, gelu, grad, scratch);
     }
-}
 
-impl Linear {
     /// The largest rank of its adapters; 0 without any.
     pub fn rank(&self) -> usize {
         self.adapters.iter().map(Adapter::rank).max().unwrap_or(0)

@@ -8,6 +8,7 @@
 mod attention;
 mod check;
 mod cpu;
+mod host;
 mod layers;
 mod linear;
 mod lm_head;

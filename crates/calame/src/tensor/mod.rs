@@ -1,7 +1,6 @@
 //! Arrays: a [`Tensor`] is a [`Storage`] with [`Dims`]; an [`Alloc`] creates every one; a [`View`] is a part of a matrix.
 
 mod alloc;
-mod host;
 mod storage;
 mod view;
 
@@ -187,6 +186,14 @@ impl Tensor {
                 panic!("Tensor::host: {:?} is stored as {other:?}, expected f32 in this machine's memory", self.dims)
             }
         }
+    }
+
+    /// Whether every element of an f32 tensor in this machine's memory is finite.
+    ///
+    /// # Panics
+    /// As [`host`](Self::host).
+    pub(crate) fn is_finite(&self) -> bool {
+        calame_kernels::all_finite(self.host())
     }
 
     /// The elements of a tensor of ids in this machine's memory.

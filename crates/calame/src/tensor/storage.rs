@@ -61,9 +61,8 @@ impl Storage {
             ElementFormat::Number(NumberFormat::F32) => Storage::F32(AlignedVec::zeros(n_elements)),
             ElementFormat::Number(NumberFormat::F16) => Storage::F16(vec![f16::ZERO; n_elements]),
             ElementFormat::Number(NumberFormat::Bf16) => Storage::Bf16(vec![bf16::ZERO; n_elements]),
-            ElementFormat::Number(format) => {
-                let bytes = vec![0; n_bytes(format, n_elements) as usize];
-                Storage::Blocks { format, bytes }
+            ElementFormat::Number(blocks) => {
+                Storage::Blocks { format: blocks, bytes: vec![0; format.n_bytes(n_elements as u64) as usize] }
             }
         }
     }
@@ -105,10 +104,6 @@ impl ElementFormat {
             }
         }
     }
-}
-
-fn n_bytes(format: NumberFormat, n_elements: usize) -> u64 {
-    ElementFormat::Number(format).n_bytes(n_elements as u64)
 }
 
 impl fmt::Debug for Storage {

@@ -130,8 +130,7 @@ impl Trainer<'_> {
         }
         // Each sum comes from the device: absent gradients are not asked for theirs.
         let present = self.grads.tensors().filter(|(_, grad)| !grad.is_empty());
-        let squares = present.map(|(_, grad)| ops::sum_of_squares(self.dev, grad));
-        let squares = squares.sum();
+        let squares = present.map(|(_, grad)| ops::sum_of_squares(self.dev, grad)).sum();
         let norm = self.participants.agree_on_squares(squares).sqrt();
         (Some(norm as f32), self.fault(loss, norm))
     }

@@ -42,7 +42,7 @@ fn blocks_have_the_values_of_the_reference_to_the_bit() {
         assert_eq!(bits(&values), bits(&expected), "{format}");
         assert_eq!(NumberFormat::of_ggml_type(format.ggml_type()), Some(format));
     }
-    assert_eq!(NumberFormat::of_ggml_type(15), None, "Q8_K stands in no file");
+    assert_eq!(NumberFormat::of_ggml_type(15), None, "no file stores Q8_K");
 }
 
 #[test]

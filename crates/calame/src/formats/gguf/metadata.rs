@@ -95,12 +95,7 @@ pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> 
             found => return Err(wrong(path, INIT, found, "\"gpt2\" or \"pytorch\"")),
         },
     };
-    config.validate().map_err(|e| CheckpointError::Config {
-        path: path.to_owned(),
-        key: "the model's shape",
-        found: e.to_string(),
-        expected: "a shape that GPT-2 can have".to_owned(),
-    })?;
+    config.validate().map_err(CheckpointError::impossible_shape(path, "the model's shape"))?;
     for (key, expected) in [(N_INNER, 4 * config.n_embd), (N_KV_HEAD, config.n_head), (VOCAB_SIZE, vocab_size)] {
         if values.contains_key(key) && size(key) != Some(expected) {
             return Err(wrong(path, key, values.get(key), format!("{expected}, as the rest of the file has it")));

@@ -59,12 +59,7 @@ pub(in crate::formats) fn config_from_json(path: &Path, json: &Value) -> Result<
         tied_head: json["tie_word_embeddings"].as_bool().unwrap_or(true),
         init: serde_json::from_value(calame["init"].clone()).unwrap_or(Init::Gpt2),
     };
-    config.validate().map_err(|e| CheckpointError::Config {
-        path: path.to_owned(),
-        key: "the model's shape",
-        found: e.to_string(),
-        expected: "a shape that GPT-2 can have".to_owned(),
-    })?;
+    config.validate().map_err(CheckpointError::impossible_shape(path, "the model's shape"))?;
     // After the shape is known to be possible: four times any n_embd need not fit a number.
     if let Some(inner) = json["n_inner"].as_u64()
         && inner != 4 * config.n_embd as u64

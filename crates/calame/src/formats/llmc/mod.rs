@@ -9,7 +9,7 @@ use std::path::Path;
 use super::CheckpointError;
 use super::source::{StoredTensor, TensorSource};
 use crate::files::PositionedFile;
-use crate::model::{ConfigError, Init, ModelConfig};
+use crate::model::{Init, ModelConfig};
 use crate::quant::{NumberFormat, dequantize};
 
 /// First number of the header.
@@ -128,8 +128,7 @@ fn understand(path: &Path, header: [u32; 8]) -> Result<(NumberFormat, ModelConfi
         tied_head: true,
         init: Init::Gpt2,
     };
-    let shape = |e: ConfigError| wrong("the header's shape", e.to_string(), "a shape that GPT-2 can have");
-    config.validate().map_err(shape)?;
+    config.validate().map_err(CheckpointError::impossible_shape(path, "the header's shape"))?;
     if config.n_layer > MAX_BLOCKS {
         return Err(wrong("the header's number of blocks", n_layer.to_string(), "at most 10,000"));
     }

@@ -33,12 +33,7 @@ impl Record {
     pub fn read(path: &Path, json: &[u8]) -> Result<Record, CheckpointError> {
         let wrong = |source| CheckpointError::Json { path: path.to_owned(), what: ENTRY, source };
         let record: Record = serde_json::from_slice(json).map_err(wrong)?;
-        record.config.validate().map_err(|e| CheckpointError::Config {
-            path: path.to_owned(),
-            key: "the shape in calame.json",
-            found: e.to_string(),
-            expected: "a shape that GPT-2 can have".to_owned(),
-        })?;
+        record.config.validate().map_err(CheckpointError::impossible_shape(path, "the shape in calame.json"))?;
         Ok(record)
     }
 }

@@ -61,7 +61,7 @@ pub fn short_docs(sources: &[Source]) -> Vec<Breach> {
 fn collect_docs(tokens: TokenStream, comments: &mut Vec<(usize, String)>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
-    // Whether the last comment goes on with the next line, and whether it is an inner one.
+    // Whether the last comment may continue on the next line, and whether it is an inner one.
     let mut open = None;
     while let Some(token) = tokens.get(at) {
         let is_inner = is_punct(tokens.get(at + 1), '!');

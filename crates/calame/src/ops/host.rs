@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::Tensor;
-use crate::device::{Device, Phase, Work};
+use super::{read, write};
+use crate::device::Device;
+use crate::tensor::Tensor;
 
 impl Device {
     /// The elements of an f32 tensor, to be written to a file: in place where they are in this machine's memory, else a copy.
@@ -11,9 +12,7 @@ impl Device {
         if self.is_host() {
             return Cow::Borrowed(x.host());
         }
-        let mut elements = vec![0.0; x.len()];
-        self.run(Phase::Memory, Work::passes(2 * x.len()), |on| on.read(x, &mut elements));
-        Cow::Owned(elements)
+        Cow::Owned(read(self, x))
     }
 
     /// Lets `f` overwrite the elements of an f32 tensor, as a file is read: in place where they are in this machine's memory,
@@ -27,7 +26,7 @@ impl Device {
         }
         let mut elements = vec![0.0; x.len()];
         f(&mut elements)?;
-        self.run(Phase::Memory, Work::passes(2 * x.len()), |on| on.write(&elements, x));
+        write(self, &elements, x);
         Ok(())
     }
 }
