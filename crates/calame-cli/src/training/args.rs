@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::builder::TypedValueParser;
 
 use super::device;
+use super::reading::ReadingArgs;
 
 /// The flags that configure a training.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct TrainArgs {
-    /// Text: a file, a folder (its .txt and .md), a glob or a name (the-verdict, builtin); may be repeated
+    /// Text: a file (.txt, .md, .jsonl, also compressed; .parquet), a folder, a glob or a name (the-verdict, builtin); may
+    /// be repeated
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     pub data: Vec<String>,
 
@@ -28,7 +30,8 @@ pub struct TrainArgs {
 
     /// Resume a run that was stopped
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "preset", "run", "overwrite", "config", "epochs", "batch_size",
-          "window", "stride", "lr", "seed", "rng", "recipe", "loss_average", "init_from", "set", "device", "precision"])]
+          "window", "stride", "lr", "seed", "rng", "recipe", "loss_average", "init_from", "set", "device", "precision",
+          "field", "column", "read_as", "special_tokens", "strip_gutenberg", "normalise", "dedup"])]
     pub resume: Option<PathBuf>,
 
     /// TOML file of settings: any keys of a run's config.toml
@@ -80,6 +83,9 @@ pub struct TrainArgs {
     /// Any other setting, such as --set model.dropout=0.2; may be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 
     #[command(flatten)]
     pub device: device::Args,

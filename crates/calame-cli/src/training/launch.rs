@@ -9,7 +9,7 @@ use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Isa, Precision};
 use calame::run::RunFolder;
 use calame::tensor::Alloc;
-use calame::tokenizer;
+use calame::tokenizer::{self, Special, Tokenizer};
 use calame::train::{Rng, RunConfig, sound_checkpoint};
 use toml::{Table, Value};
 
@@ -83,6 +83,7 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
     }
     config.model.validate().map_err(UsageError::from)?;
     config.validate_tokenizer(prepared.tokenizer.as_ref()).map_err(settings::with_hint)?;
+    warn_of_unknown_words(&config, prepared.tokenizer.as_ref());
     config.fit_batches(&prepared.splits).map_err(settings::with_hint)?;
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
@@ -91,6 +92,18 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
     runs::check_free(&path, args.overwrite)?;
     let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
     Ok((dev, Ready { config, target: RunTarget::New(path), gpt, prepared }))
+}
+
+/// Warns if the prompt of the samples has words that the tokenizer replaces by its token for unknown words.
+fn warn_of_unknown_words(config: &RunConfig, tokenizer: &dyn Tokenizer) {
+    let prompt = &config.sample.prompt;
+    let is_used = config.sample.max_tokens > 0 && tokenizer.kind() == "simple-v2";
+    let seen = tokenizer.encode(prompt, Special::AsText).and_then(|ids| tokenizer.decode(&ids)).unwrap_or_default();
+    if is_used && seen.contains("<|unk|>") {
+        note(&format!(
+            "note: the prompt of the samples, {prompt:?}, has words outside the vocabulary; --set sample.prompt=\"…\" changes it"
+        ));
+    }
 }
 
 /// The settings that the flags give.
@@ -102,6 +115,7 @@ fn requested(args: &TrainArgs) -> RequestedSettings {
     if !args.data.is_empty() {
         flags.push(("data.inputs", Value::Array(args.data.iter().map(text).collect())));
     }
+    flags.extend(args.reading.settings());
     flags.extend(args.preset.as_ref().map(|s| ("preset", text(s))));
     flags.extend(args.recipe.as_ref().map(|s| ("recipe", text(s))));
     flags.extend(args.loss_average.as_ref().map(|s| ("train.loss_average", text(s))));
@@ -174,6 +188,15 @@ fn prepare_resumed(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
         bail!(WithHint::new(format!("{} has no checkpoint to resume from", path.display()), hint));
     };
     let (_, at_checkpoint) = RunFolder::open(&checkpoint)?;
+    if at_checkpoint.data.reading() != config.data.reading() {
+        bail!(WithHint::new(
+            format!(
+                "how files are read ([data] field, column, read_as, special_tokens, strip_gutenberg, normalise, dedup) was changed in {}/config.toml after the run was stopped",
+                path.display()
+            ),
+            format!("restore the values of {}/config.toml: another text needs a new run", checkpoint.display())
+        ));
+    }
     let random = |config: &RunConfig| (config.train.seed, config.train.rng);
     if at_checkpoint.model != config.model || random(&at_checkpoint) != random(&config) {
         bail!(WithHint::new(

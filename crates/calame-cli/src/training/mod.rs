@@ -9,6 +9,7 @@ pub mod memory;
 pub mod observer;
 pub mod peaks;
 pub mod planned;
+pub mod reading;
 pub mod rehearsal;
 pub mod runs;
 pub mod settings;

@@ -3,9 +3,13 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+
+/// How often a thread that waits for a signal looks for it.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The signal that was received, if any. Clones share it.
 #[derive(Clone)]
@@ -28,6 +32,20 @@ impl Signals {
             flag::register_usize(signal, Arc::clone(&received), signal as usize)?;
         }
         Ok(Signals { received })
+    }
+
+    /// Ends the program as the signal does by default if it still runs `grace` after one. For work that can be killed at
+    /// any time but takes a while to notice a request to stop.
+    pub fn end_within(&self, grace: Duration) {
+        let signals = self.clone();
+        std::thread::spawn(move || {
+            while !signals.stop_requested() {
+                std::thread::sleep(POLL_INTERVAL);
+            }
+            std::thread::sleep(grace);
+            // If this fails, the program still stops when it notices the request.
+            let _ = signal_hook::low_level::emulate_default_handler(SIGINT);
+        });
     }
 
     /// Whether a signal was received or a stop requested by [`request_stop`](Self::request_stop).

@@ -17,7 +17,7 @@ use crate::training::planned::Planned;
 use crate::training::signals::Signals;
 use crate::training::{device, ending, runs, space};
 use crate::ui::display::Display;
-use crate::ui::output::{count, grouped};
+use crate::ui::output::{count, grouped, steps_over};
 use crate::ui::tui::{self, About, Screen};
 
 /// Train a GPT on a text.
@@ -38,6 +38,8 @@ use crate::ui::tui::{self, About, Screen};
   calame train --data the-verdict                 the report's own text (downloaded once)
   calame train --data notes/ --data more.txt --epochs 20 --lr 1e-4
   calame train --init-from runs/2026-11-23-book --data letters.txt --lr 5e-5
+  calame train --preset tiny --set train.max_steps=100
+                                                  a short trial: it ends after 100 steps
   calame train --resume runs/2026-11-23-book      resume after Ctrl-C"
 )]
 pub struct Args {
@@ -47,7 +49,6 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let args = args.training;
-    let signals = Signals::listen()?;
     if args.tui {
         tui::check_terminal()?;
     }
@@ -66,6 +67,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(gpt) => Trainer::new(&dev, &config, gpt, prepared.splits),
         None => Trainer::fresh(&dev, &config, prepared.splits),
     };
+    // Until here a signal ends the program at once, since there is nothing to save.
+    let signals = Signals::listen()?;
     let recorder = open_run(target, lock, &mut trainer, Arc::clone(&prepared.tokenizer), args.overwrite)?;
     let steps = (trainer.progress().n_steps, trainer.n_steps_total());
     let mut follower = Follower::new(recorder, config.sample.clone(), Display::new(signals, args.json, steps)?);
@@ -133,9 +136,8 @@ fn print_introduction(follower: &mut Follower, config: &RunConfig, trainer: &Tra
     let (per_epoch, epochs) = (trainer.steps_per_epoch(), config.train.epochs);
     let n_tokens = config.data.batch_size.saturating_mul(config.data.window).saturating_mul(config.train.accumulate);
     follower.line(&format!(
-        "steps  {per_epoch} per epoch, {} total over {epochs} epoch{}, {} tokens per step",
-        grouped(per_epoch * epochs),
-        if epochs == 1 { "" } else { "s" },
+        "steps  {per_epoch} per epoch, {}, {} tokens per step",
+        steps_over(trainer.n_steps_total(), per_epoch, epochs),
         grouped(n_tokens as u64)
     ));
     follower.line(plan);

@@ -24,4 +24,5 @@ mod seeing;
 #[cfg(unix)]
 mod signals;
 mod snapshots;
+mod texts;
 mod tokenize;

@@ -336,3 +336,22 @@ fn a_shape_that_was_changed_meanwhile_is_refused() {
         );
     }
 }
+
+/// Another way of reading files gives another text, in which the run's position would mean something else.
+#[test]
+fn a_way_of_reading_that_was_changed_meanwhile_is_refused() {
+    let place = Place::new();
+    stopped(&place, Signal::INT);
+    let config = place.text("run/config.toml");
+    for (old, new) in [
+        ("special_tokens = \"ids\"", "special_tokens = \"text\""),
+        ("dedup = false", "dedup = true"),
+        ("read_as = \"auto\"", "read_as = \"text\""),
+        ("field = \"text\"", "field = \"body\""),
+    ] {
+        assert!(config.contains(old), "{old}");
+        place.write("run/config.toml", config.replace(old, new));
+        let outcome = place.run(&["train", "--resume", "run"]);
+        outcome.is_error(1, &["how files are read", "special_tokens", "hint: restore the values of"]);
+    }
+}

@@ -1,8 +1,10 @@
 //! The batches of both splits of a text.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::{DataConfig, DataConfigError};
+use super::corpus::Corpus;
 use super::loader::{Loader, LoaderError};
 use super::windows::{Windows, WindowsError, split_by_characters};
 use crate::tokenizer::{Special, Tokenizer, TokenizerError};
@@ -46,8 +48,8 @@ pub enum SplitsError {
 
 impl Splits {
     /// Tokenizes a text and cuts it into batches as configured in a run's `[data]` section. The first
-    /// `train_fraction` of its characters is the training split, the rest the validation split. The text of a
-    /// special token, such as `<|endoftext|>`, becomes its id.
+    /// `train_fraction` of its characters is the training split, the rest the validation split; a tokenizer of words
+    /// moves the cut to the start of a word. The text of a special token, such as `<|endoftext|>`, becomes its id.
     ///
     /// ```
     /// use calame::data::{DataConfig, Splits};
@@ -64,10 +66,29 @@ impl Splits {
     /// If a value of `[data]` is invalid, the tokenizer cannot encode a split, or a split has no batch.
     pub fn from_text(text: &str, tokenizer: &dyn Tokenizer, data: &DataConfig) -> Result<Splits, SplitsError> {
         data.validate()?;
-        let (train, validation) = split_by_characters(text, data.train_fraction);
-        let windows = |text: &str, part: &'static str| -> Result<Windows, SplitsError> {
-            let tokens = tokenizer.encode(text, Special::Allow);
-            let tokens: Arc<[u32]> = tokens.map_err(|source| SplitsError::Tokenizer { part, source })?.into();
+        let cut = cut_of(text, tokenizer, data);
+        let encode = |part: Range<usize>| tokenizer.encode(&text[part], Special::Allow);
+        Splits::of_parts([0..cut, cut..text.len()], encode, data)
+    }
+
+    /// As [`Splits::from_text`], for the documents of a corpus, which are encoded by [`Corpus::encode`].
+    ///
+    /// # Errors
+    /// As [`Splits::from_text`].
+    pub fn from_corpus(corpus: &Corpus, tokenizer: &dyn Tokenizer, data: &DataConfig) -> Result<Splits, SplitsError> {
+        data.validate()?;
+        let cut = cut_of(corpus.text(), tokenizer, data);
+        let encode = |part: Range<usize>| corpus.encode(part, tokenizer);
+        Splits::of_parts([0..cut, cut..corpus.text().len()], encode, data)
+    }
+
+    fn of_parts(
+        [train, validation]: [Range<usize>; 2],
+        encode: impl Fn(Range<usize>) -> Result<Vec<u32>, TokenizerError>,
+        data: &DataConfig,
+    ) -> Result<Splits, SplitsError> {
+        let windows = |range: Range<usize>, part: &'static str| -> Result<Windows, SplitsError> {
+            let tokens: Arc<[u32]> = encode(range).map_err(|source| SplitsError::Tokenizer { part, source })?.into();
             Ok(Windows::new(tokens, data.window, data.stride).map_err(|error| error.in_part(part))?)
         };
         let (train, validation) = (windows(train, TRAINING)?, windows(validation, VALIDATION)?);
@@ -89,4 +110,10 @@ impl Splits {
                 .map_err(|error| error.in_part(VALIDATION))?,
         })
     }
+}
+
+/// Where the validation split of a text begins, in bytes.
+fn cut_of(text: &str, tokenizer: &dyn Tokenizer, data: &DataConfig) -> usize {
+    let (train, _) = split_by_characters(text, data.train_fraction);
+    tokenizer.cut_at(text, train.len())
 }

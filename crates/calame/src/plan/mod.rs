@@ -188,9 +188,11 @@ impl Plan {
         let n_batches = if data.drop_last { n_windows / b.max(1) } else { n_windows.div_ceil(b.max(1)) };
         let accumulate = (config.train.accumulate as u64).max(1);
         let steps_per_epoch = n_batches.div_ceil(accumulate);
-        let n_steps = steps_per_epoch.saturating_mul(config.train.epochs);
-        // After step 0 and then at regular intervals.
-        let evaluations_of = |n_steps: u64| n_steps.div_ceil(config.train.eval_every.max(1));
+        let n_steps = config.train.n_steps(steps_per_epoch);
+        // After step 0 and then at regular intervals, and after the last step if the training is cut short.
+        let eval_every = config.train.eval_every.max(1);
+        let is_extra = |n_steps: u64| config.train.max_steps == Some(n_steps) && (n_steps - 1) % eval_every != 0;
+        let evaluations_of = |n_steps: u64| n_steps.div_ceil(eval_every) + u64::from(n_steps > 0 && is_extra(n_steps));
         let samples_of = |n_steps: u64| n_steps.checked_div(steps_per_epoch).unwrap_or(0);
         let n_samples = match config.sample.max_tokens {
             0 => 0,

@@ -239,12 +239,12 @@ impl<'a> Trainer<'a> {
         self.splits.train.n_batches().div_ceil(self.config.train.accumulate) as u64
     }
 
-    /// Steps of the whole training.
+    /// Steps of the whole training: of all epochs, or `train.max_steps` if that is less.
     pub fn n_steps_total(&self) -> u64 {
-        self.steps_per_epoch().saturating_mul(self.config.train.epochs)
+        self.config.train.n_steps(self.steps_per_epoch())
     }
 
-    /// Trains to the end of the last epoch, or until the observer asks to stop; writes no checkpoints.
+    /// Trains to the end of the last epoch or `train.max_steps`, or until the observer asks to stop; writes no checkpoints.
     ///
     /// # Errors
     /// What the observer fails with; a file with tokens that cannot be read any more.
@@ -371,7 +371,9 @@ impl<'a> Trainer<'a> {
 
     fn evaluate_and_report<O: Observer>(&mut self, observer: &mut O) -> Result<(), O::Error> {
         let step = self.progress.n_steps - 1;
-        if step.is_multiple_of(self.config.train.eval_every) {
+        // A training that is cut short is evaluated where it ends.
+        let is_cut = self.config.train.max_steps == Some(self.progress.n_steps);
+        if step.is_multiple_of(self.config.train.eval_every) || is_cut {
             let start = observer.now();
             let mut report = self.evaluate()?;
             report.seconds = (observer.now() - start).as_secs_f64();
