@@ -76,7 +76,8 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run
     let (train, validation) = (splits.train.windows().clone(), splits.validation.windows());
     let description = describe(&corpus, &train, validation);
     let size = size_of(&train, validation, tokenizer.n_vocab())?;
-    Ok(Prepared { tokenizer, splits, train, size, description, sha256: corpus.sha256() })
+    let sha256 = corpus.run_sha256(data.validation);
+    Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 
 fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
@@ -160,7 +161,12 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
         grouped(validation.n_tokens() as u64)
     );
     let size = size_of(&train, &validation, tokenizer.n_vocab())?;
-    let splits = Splits::new(train.clone(), validation, data)?;
+    let n_tokens = manifest.n_tokens(Split::Train) + manifest.n_tokens(Split::Val);
+    let splits = Splits {
+        // The bytes of each split are unknown; those of the whole text are close.
+        validation_bytes_per_token: Some(manifest.n_text_bytes as f64 / n_tokens as f64),
+        ..Splits::new(train.clone(), validation, data)?
+    };
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 

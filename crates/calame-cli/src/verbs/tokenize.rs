@@ -127,7 +127,7 @@ fn encode(args: &Args, tokenizer: &dyn Tokenizer, special: Special) -> Result<En
     if special == Special::Forbid {
         tokenizer.encode(corpus.text(), special).map_err(with_hint)?;
     }
-    let ids = corpus.encode(0..corpus.text().len(), tokenizer)?;
+    let ids = corpus.encode_all(tokenizer)?;
     Ok(Encoded { ids, n_bytes: corpus.text().len(), n_characters: corpus.n_characters() })
 }
 

@@ -11,7 +11,8 @@ use super::findings::ReadReport;
 use super::inputs::Input;
 use super::names::NamedText;
 use super::prepare::Texts;
-use crate::files::Sha256;
+use super::split::{ValidationPart, text_sha256};
+use crate::files::{Sha256, sha256_hex};
 use crate::tokenizer::{END_OF_TEXT, Encoder, Special, Tokenizer, TokenizerError};
 
 pub use super::corpus_error::MAX_BYTES;
@@ -134,8 +135,7 @@ impl Corpus {
         self.text.chars().count()
     }
 
-    /// SHA-256 of the text in hexadecimal; of several files, lines or rows, with a separator between them. A resumed
-    /// run compares it with the recorded one.
+    /// SHA-256 of the text in hexadecimal; of several files, lines or rows, with a separator between them.
     pub fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
         for (i, range) in self.texts.iter().enumerate() {
@@ -147,15 +147,29 @@ impl Corpus {
         hasher.finish()
     }
 
-    /// The token ids of a part of the text, given as bytes. All verbs encode documents so: each by itself, with the
-    /// end-of-text id between two of them or, if the tokenizer has none, with a line break where one is missing.
+    /// The hash by which a resumed run detects that its text, or the split of it, has changed.
+    pub fn run_sha256(&self, rule: ValidationPart) -> String {
+        match self.texts.len() {
+            1 => self.sha256(),
+            _ => sha256_hex(format!("{} {}", self.sha256(), text_sha256(&self.text, &self.starts(), rule)).as_bytes()),
+        }
+    }
+
+    /// Where the texts of files, lines and rows start, in bytes of [`Corpus::text`].
+    pub fn starts(&self) -> Vec<usize> {
+        self.texts.iter().map(|text| text.start).collect()
+    }
+
+    /// The token ids of parts of the text, given as bytes in the order of the text. All verbs encode documents so: each
+    /// by itself, with the end-of-text id between two of them or, if the tokenizer has none, with a line break where one
+    /// is missing.
     ///
     /// # Errors
     /// If the tokenizer cannot encode a document.
     ///
     /// # Panics
-    /// If the part does not begin and end at characters of the text.
-    pub fn encode(&self, part: Range<usize>, tokenizer: &dyn Tokenizer) -> Result<Vec<u32>, TokenizerError> {
+    /// If a part does not begin and end at characters of the text.
+    pub fn encode(&self, parts: &[Range<usize>], tokenizer: &dyn Tokenizer) -> Result<Vec<u32>, TokenizerError> {
         let separates = self.report.special_tokens == SpecialTokens::Ids;
         let special = if separates { Special::Allow } else { Special::AsText };
         let end_of_text = tokenizer.end_of_text();
@@ -164,30 +178,39 @@ impl Corpus {
         let is_cut = !tokenizer.special_texts().iter().any(|text| text.contains(char::is_whitespace));
         let mut encoder = Encoder::new(tokenizer);
         let mut ids = Vec::new();
-        // Where the part begins at or before a document, what separates it from the one before belongs to the part.
-        let next = units.partition_point(|unit| unit.end <= part.start && unit.start < part.start);
-        let is_between = next > 0 && units.get(next).is_some_and(|unit| part.start <= unit.start);
-        let mut before = is_between.then(|| &self.text[units[next - 1].clone()]);
-        // An empty document belongs to the part that begins with it.
-        let is_inside = |unit: &Range<usize>| match unit.is_empty() {
-            true => unit.start >= part.start && (unit.start < part.end || part.end == self.text.len()),
-            false => unit.start < part.end && unit.end > part.start,
-        };
-        for unit in units.iter().filter(|unit| is_inside(unit)) {
-            match (before, end_of_text) {
-                (Some(_), Some(id)) => ids.push(id),
-                (Some(text), None) if !text.ends_with('\n') => encoder.encode("\n", special, &mut ids)?,
-                _ => {}
+        let mut before: Option<&str> = None;
+        for part in parts {
+            // What separates a document from the one before belongs to the part in which the document begins.
+            let next = units.partition_point(|unit| unit.end <= part.start && unit.start < part.start);
+            if next > 0 && units.get(next).is_some_and(|unit| part.start <= unit.start) {
+                before = Some(&self.text[units[next - 1].clone()]);
             }
-            let text = &self.text[unit.start.max(part.start)..unit.end.min(part.end)];
-            if is_cut {
-                cut_pieces(text).try_for_each(|piece| encoder.encode(piece, special, &mut ids))?;
-            } else {
-                encoder.encode(text, special, &mut ids)?;
+            // An empty document belongs to the part that begins with it.
+            let is_last = |unit: &Range<usize>| unit.is_empty() && part.end == self.text.len();
+            for unit in units[next..].iter().take_while(|unit| unit.start < part.end || is_last(unit)) {
+                let text = &self.text[unit.start.max(part.start)..unit.end.min(part.end)];
+                match (before, end_of_text) {
+                    (Some(_), Some(id)) => ids.push(id),
+                    (Some(before), None) if !before.ends_with('\n') => encoder.encode("\n", special, &mut ids)?,
+                    _ => {}
+                }
+                if is_cut {
+                    cut_pieces(text).try_for_each(|piece| encoder.encode(piece, special, &mut ids))?;
+                } else {
+                    encoder.encode(text, special, &mut ids)?;
+                }
+                before = Some(text);
             }
-            before = Some(text);
         }
         Ok(ids)
+    }
+
+    /// The token ids of the whole text; see [`Corpus::encode`].
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode a document.
+    pub fn encode_all(&self, tokenizer: &dyn Tokenizer) -> Result<Vec<u32>, TokenizerError> {
+        self.encode(std::slice::from_ref(&(0..self.text.len())), tokenizer)
     }
 
     fn begin_text(&mut self, source: &DocumentSource, is_new: bool) {

@@ -846,7 +846,7 @@ fn a_trained_tokenizer_is_read_back_and_used_to_prepare() {
 /// The ids of a folder's documents as training and evaluation encode them.
 fn trained_ids(place: &Place) -> Vec<u32> {
     let corpus = Corpus::read(&[place.inputs()], place.folder.path(), &place.options.reading()).unwrap();
-    corpus.encode(0..corpus.text().len(), place.tokenizer.as_ref()).unwrap()
+    corpus.encode_all(place.tokenizer.as_ref()).unwrap()
 }
 
 /// The same documents give the same tokens, whether they are prepared or read into memory.
