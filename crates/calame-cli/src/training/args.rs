@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
 
-use super::device;
+use super::{device, model, runs};
 
 /// The flags that configure a training.
 #[derive(clap::Args, Debug)]
@@ -26,9 +26,10 @@ pub struct TrainArgs {
     #[arg(long, requires = "run")]
     pub overwrite: bool,
 
-    /// Resume a run that was stopped
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "preset", "run", "overwrite", "config", "epochs", "batch_size",
-          "window", "stride", "lr", "seed", "rng", "recipe", "loss_average", "init_from", "set", "device", "precision"])]
+    /// Resume a run that was stopped, given by its folder or its name under runs/
+    #[arg(long, value_name = "RUN", value_parser = runs::run_parser(),
+          conflicts_with_all = ["data", "preset", "run", "overwrite", "config", "epochs", "batch_size", "window", "stride", "lr",
+          "seed", "rng", "recipe", "loss_average", "init_from", "n_head", "set", "device", "precision"])]
     pub resume: Option<PathBuf>,
 
     /// TOML file of settings: any keys of a run's config.toml
@@ -76,6 +77,9 @@ pub struct TrainArgs {
     /// Start from the weights and the tokenizer of this model
     #[arg(long, value_name = "MODEL")]
     pub init_from: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub known: model::Args,
 
     /// Any other setting, such as --set model.dropout=0.2; may be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]

@@ -16,7 +16,8 @@ use toml::{Table, Value};
 use super::args::TrainArgs;
 use crate::training::settings::{self, RequestedSettings, Settings};
 use crate::training::text::{self, Prepared};
-use crate::training::{device, runs};
+use crate::training::{device, model, runs};
+
 use crate::ui::output::{UsageError, WithHint, note, quoted};
 
 /// A run that is ready to train.
@@ -67,10 +68,7 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
     }
     let (dev, resolved) = device::open(&config.device, Workload::Training)?;
     config.device = resolved;
-    let source = match config.init_from.as_str() {
-        "" => None,
-        model => Some(runs::load(Path::new(model))?),
-    };
+    let source = initial_model(&config, args, &settings)?;
     if let Some(source) = &source {
         adopt_shape(&mut config, source, &settings)?;
     }
@@ -82,7 +80,14 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
     }
     config.model.validate().map_err(UsageError::from)?;
-    config.validate_tokenizer(prepared.tokenizer.as_ref()).map_err(settings::with_hint)?;
+    let tokenizer = prepared.tokenizer.as_ref();
+    if source.is_some() && tokenizer.n_vocab() > config.model.vocab_size {
+        config.validate_prompt(tokenizer).map_err(settings::with_hint)?;
+        text::check_rows(&prepared, config.model.vocab_size)?;
+    } else {
+        config.validate_tokenizer(tokenizer).map_err(settings::with_hint)?;
+    }
+
     config.fit_batches(&prepared.splits).map_err(settings::with_hint)?;
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
@@ -91,6 +96,25 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
     runs::check_free(&path, args.overwrite)?;
     let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
     Ok((dev, Ready { config, target: RunTarget::New(path), gpt, prepared }))
+}
+
+/// Reads the model of `init_from`. Its number of heads may be given by --n-head, or by model.n_head in the settings of an
+/// earlier run, which contain it.
+fn initial_model(config: &RunConfig, args: &TrainArgs, settings: &Settings) -> Result<Option<SavedModel>> {
+    let named = match config.init_from.as_str() {
+        "" if args.known.n_head.is_some() => {
+            let hint = "--set model.n_head=N sets it for a new model";
+            bail!(WithHint::usage("--n-head describes the model of --init-from, which is not given", hint))
+        }
+        "" => return Ok(None),
+        named => Path::new(named),
+    };
+    let unstated = settings.was_set("model.n_head").then_some(config.model.n_head);
+    let mut source = model::load(named, model::Args { unstated, ..args.known })?;
+    if let Some(error) = source.tokenizer_error.take() {
+        bail!(error);
+    }
+    Ok(Some(source))
 }
 
 /// The settings that the flags give.

@@ -6,6 +6,8 @@ pub mod device;
 pub mod ending;
 pub mod launch;
 pub mod memory;
+pub mod model;
+
 pub mod observer;
 pub mod peaks;
 pub mod planned;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows};
+use calame::formats::load_tokenizer;
 use calame::plan::TextSize;
 use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::net::download;
+use crate::training::runs;
 use crate::ui::output::{WithHint, grouped};
 
 /// A text that is ready to train on.
@@ -72,6 +74,31 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run
     let description = describe(&corpus, &train, validation);
     let size = size_of(&train, validation, tokenizer.n_vocab())?;
     Ok(Prepared { tokenizer, splits, train, size, description, sha256: corpus.sha256() })
+}
+
+/// Checks that a model with `vocab_size` tokens has a row for every token of the text, which a tokenizer with more tokens
+/// does not guarantee.
+///
+/// # Errors
+/// Names the first token that the model lacks.
+pub fn check_rows(prepared: &Prepared, vocab_size: usize) -> Result<()> {
+    let mut lacking = None;
+    for windows in [&prepared.train, prepared.splits.validation.windows()] {
+        windows.for_each_piece(|ids| {
+            lacking = lacking.or_else(|| ids.iter().copied().find(|&id| id as usize >= vocab_size));
+        })?;
+    }
+    match lacking {
+        None => Ok(()),
+        Some(id) => bail!(WithHint::new(
+            format!(
+                "the text needs the token {id} ({:?}), the model has {}",
+                prepared.tokenizer.decode(&[id])?,
+                grouped(vocab_size as u64)
+            ),
+            "the model's tokenizer has more tokens than the model: leave out the text that needs them"
+        )),
+    }
 }
 
 fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
@@ -173,16 +200,21 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
     if name == "gpt2" {
         return Ok(Bpe::gpt2());
     }
-    let path = Path::new(name);
-    let places = [path.to_owned(), path.join("tokenizer.json"), path.join("model").join("tokenizer.json")];
-    let Some(file) = places.into_iter().find(|p| p.is_file()) else {
-        bail!(WithHint::new(
-            format!("there is no tokenizer at '{name}'"),
-            "give gpt2, a tokenizer.json, or a run or model that has one"
-        ));
+    let path = runs::find(Path::new(name));
+    if path.is_file() {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        return Ok(tokenizer::read_json(&text, &path)?);
+    }
+    for folder in [path.clone(), path.join("model")] {
+        if let Some(tokenizer) = load_tokenizer(&folder)? {
+            return Ok(tokenizer);
+        }
+    }
+    let message = match path.exists() {
+        true => format!("there is no tokenizer at '{name}'"),
+        false => format!("there is no tokenizer at '{name}': no such file or folder"),
     };
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(tokenizer::read_json(&text, &file)?)
+    bail!(WithHint::new(message, "give gpt2, a tokenizer.json, or a run or model that has one"))
 }
 
 fn build_tokenizer(config: &TokenizerConfig, text: &str, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {

@@ -8,7 +8,9 @@ use calame::run::plot::{ComparedRun, compare};
 use serde_json::json;
 use toml::{Table, Value};
 
+use crate::training::runs;
 use crate::training::summary::Summary;
+
 use crate::ui::output::{print, print_json};
 
 /// Compare runs: plot their loss curves in one figure, list the settings that differ and their losses.
@@ -17,8 +19,8 @@ use crate::ui::output::{print, print_json};
   calame compare runs/2026-11-23-book runs/2026-11-23-book-2
   calame compare runs/* --out curves.pdf")]
 pub struct Args {
-    /// Run folders, at least two
-    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    /// Run folders, or their names under runs/: at least two
+    #[arg(required = true, num_args = 2.., value_name = "RUN", value_parser = runs::run_parser())]
     runs: Vec<PathBuf>,
 
     /// File of the figure; its extension selects the format: .svg, .png or .pdf

@@ -10,7 +10,7 @@ use calame::tokenizer::Special;
 use calame::train::{TextLoss, text_loss};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::training::{device, runs, text};
+use crate::training::{device, model, runs, text};
 use crate::ui::output::{WithHint, grouped, note, print, print_json};
 
 /// Measure how well a model predicts a text: loss per token and perplexity.
@@ -23,9 +23,13 @@ use crate::ui::output::{WithHint, grouped, note, print, print_json};
   calame eval --data letters.txt
   calame eval --model runs/2026-11-23-book --data the-verdict --stride 512")]
 pub struct Args {
-    /// A run, or a folder in Hugging Face's layout [default: the newest run]
-    #[arg(long, value_name = "RUN_OR_FOLDER")]
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
+    /// [default: the newest run]
+    #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    known: model::Args,
 
     /// Text: a file, a folder, a glob or a name; may be repeated
     #[arg(long, value_name = "INPUT", num_args = 1.., required = true)]
@@ -51,7 +55,7 @@ pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let corpus = text::load(&args.data)?;
-    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "text")?;
+    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "text")?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}", path.display()));
     }
@@ -71,6 +75,7 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     let tokens = tokenizer.encode(corpus.text(), Special::Allow)?;
+    model::check_ids(&tokens, saved.gpt.config.vocab_size, &saved.path)?;
     if tokens.len() < 2 {
         bail!(WithHint::new(
             format!("the text has {} tokens", tokens.len()),

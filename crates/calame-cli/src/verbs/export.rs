@@ -12,8 +12,7 @@ use calame::ops::{self, Device};
 use calame::tensor::Tensor;
 use calame::tokenizer::{Bpe, Tokenizer};
 
-use crate::net::hub;
-use crate::training::device;
+use crate::training::{device, model};
 use crate::ui::output::{WithHint, grouped, print, print_json, size};
 
 /// Number of prompt tokens used to compare the written file with the model.
@@ -33,8 +32,11 @@ const TOLERANCE: f32 = 1e-3;
   calame export gpt-model.pt --to safetensors --out my-gpt        a folder for transformers
   calame export runs/2026-11-23-book --to onnx                    a folder for onnxruntime")]
 pub struct Args {
-    /// A run, a folder in Hugging Face's layout, or a file of weights
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
     model: PathBuf,
+
+    #[command(flatten)]
+    known: model::Args,
 
     /// Format of the exported model
     #[arg(long, value_enum)]
@@ -91,12 +93,16 @@ impl To {
 
 pub fn run(args: &Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let model = ModelFile::open(&hub::resolve(&args.model)?)?;
+    let model = model::open(&args.model, args.known)?;
     let out = args.out.clone().unwrap_or_else(|| default_out(model.path(), args.to));
     if out.exists() && !args.force {
         bail!(WithHint::new(format!("{} exists", out.display()), "choose another --out, or replace it with --force"));
     }
-    let notes: Vec<String> = model.notes().iter().cloned().chain(write(&model, args.to, &out)?).collect();
+    let left_out =
+        model.tokenizer_error().map(|error| format!("the tokenizer is left out, it cannot be used: {error}"));
+    let notes = model.notes().iter().cloned().chain(left_out).chain(write(&model, args.to, &out)?);
+    let notes: Vec<String> = notes.collect();
+
     let checked = check(&dev, &model, args.to, &out)
         .with_context(|| format!("{} was written, but checking it failed", out.display()))?;
     let bytes = size_on_disk(&out)?;

@@ -9,6 +9,8 @@ mod data;
 mod disk;
 mod eval;
 mod export;
+mod foreign_models;
+
 mod hub;
 mod init_from;
 mod json;

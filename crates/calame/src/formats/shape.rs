@@ -8,19 +8,21 @@ use super::source::StoredTensor;
 use super::torch::PlainValue;
 use crate::model::{Init, ModelConfig};
 
-/// Channels per head in every GPT-2.
-const HEAD_SIZE: usize = 64;
+/// Names that configurations have for the number of heads.
+pub(super) const HEADS: [&str; 4] = ["n_head", "n_heads", "num_heads", "num_attention_heads"];
 
-/// A shape and the assumptions behind it.
+/// A shape, and how the file stores it.
 pub(super) struct Guess {
     pub config: ModelConfig,
     /// Whether linear weights are stored as [in, out].
     pub conv1d: bool,
-    pub notes: Vec<String>,
 }
 
 /// Determines the shape. `shares` says whether two tensors share memory; `n_head` is taken from a config.json next to
-/// the file, `model_args` from the file itself.
+/// the file or from the caller, `model_args` from the file itself.
+///
+/// # Errors
+/// If these are not the tensors of a GPT-2, or nothing states the number of heads.
 pub(super) fn guess(
     path: &Path,
     tensors: &[StoredTensor],
@@ -29,7 +31,8 @@ pub(super) fn guess(
     model_args: Option<&PlainValue>,
 ) -> Result<Guess, CheckpointError> {
     let naming = Naming::of(tensors.iter().map(|t| t.name.as_str()));
-    let meanings: Vec<Meaning> = tensors.iter().map(|t| naming.meaning(&t.name)).collect();
+    let meaning = |t: &StoredTensor| if t.is_empty() { Meaning::Nothing } else { naming.meaning(&t.name) };
+    let meanings: Vec<Meaning> = tensors.iter().map(meaning).collect();
     let find =
         |name: &str| meanings.iter().position(|m| matches!(m, Meaning::Whole(n) | Meaning::Third(n, 0) if n == name));
     let matrix = |name: &str| match find(name).map(|i| (i, &tensors[i].shape[..])) {
@@ -47,12 +50,9 @@ pub(super) fn guess(
         Some(PlainValue::Int(n)) => usize::try_from(*n).ok(),
         _ => None,
     };
-    let mut notes = Vec::new();
-    let n_head = arg("n_head").or_else(|| arg("n_heads")).or(n_head).unwrap_or_else(|| {
-        let n_head = (n_embd / HEAD_SIZE).max(1);
-        notes.push(format!("the file does not state the number of heads: {n_head} is assumed, as in GPT-2 with {n_embd} channels (a config.json with n_head next to the file overrides this)"));
-        n_head
-    });
+
+    let stated = HEADS.iter().find_map(|key| arg(key));
+    let n_head = stated.or(n_head).ok_or_else(|| CheckpointError::UnknownHeads { path: path.to_owned(), n_embd })?;
     let dropout = match model_args.and_then(|args| args.get("dropout").or_else(|| args.get("drop_rate"))) {
         Some(PlainValue::Float(p)) => *p as f32,
         _ => 0.1,
@@ -71,7 +71,7 @@ pub(super) fn guess(
     config.validate().map_err(CheckpointError::impossible_shape(path, "the shape of its tensors"))?;
     // Separate queries, keys and values are always [out, in].
     let whole = matches!(meanings[qkv], Meaning::Whole(_));
-    Ok(Guess { config, conv1d: whole && cols == 3 * rows, notes })
+    Ok(Guess { config, conv1d: whole && cols == 3 * rows })
 }
 
 /// The index of the block that a tensor belongs to.

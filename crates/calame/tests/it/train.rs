@@ -691,6 +691,8 @@ fn a_run_that_cannot_be_parsed_is_named() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("run");
     let message = || RunFolder::open(&path).unwrap_err().to_string();
+    assert_eq!(message(), format!("{}: no such file or folder", path.display()));
+    fs::create_dir(&path).unwrap();
     assert!(message().contains("holds no run") && message().contains(path.to_str().unwrap()));
     RunFolder::create(&path, &config(), "{}", false).unwrap();
     let text = fs::read_to_string(path.join("config.toml")).unwrap();
