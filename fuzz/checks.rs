@@ -13,8 +13,7 @@ use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
 use calame::formats::{
     Format, ModelFile, OnnxFile, TorchFile, load_model, load_tokenizer, save_model, write_gguf, write_hugging_face,
 };
-
-use calame::model::{Gpt, Init, ModelConfig};
+use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{self, Device, Isa, Precision};
 use calame::quant::dequantize;
 use calame::run::RunFolder;
@@ -33,9 +32,8 @@ pub fn tiny_model() -> ModelConfig {
         n_head: 1,
         n_layer: 1,
         dropout: 0.1,
-        qkv_bias: true,
         tied_head: false,
-        init: Init::Gpt2,
+        ..Preset::Gpt2.config()
     }
 }
 

@@ -95,7 +95,7 @@ pub fn run_parser() -> impl TypedValueParser<Value = PathBuf> {
 
 /// The path of a run or model that the user named: the path itself, or the one under `runs/` if only that exists.
 pub fn find(named: &Path) -> PathBuf {
-    let is_name = named.components().all(|part| matches!(part, Component::Normal(_)));
+    let is_name = !named.as_os_str().is_empty() && named.components().all(|part| matches!(part, Component::Normal(_)));
     let under = Path::new(RUNS).join(named);
     if is_name && named.symlink_metadata().is_err() && under.exists() { under } else { named.to_owned() }
 }

@@ -9,8 +9,8 @@ mod data;
 mod disk;
 mod eval;
 mod export;
+mod family;
 mod foreign_models;
-
 mod hub;
 mod init_from;
 mod json;

@@ -4,14 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::hugging_face::Stated;
 use super::inside::file_inside;
-use serde_json::Value;
-
 use super::llmc::{self, LlmcFile};
 use super::model_file::{ModelFile, SavedModel};
 use super::opened::{Format, Opened};
 use super::safetensors::SafetensorsFiles;
-use super::shape::{self, Guess};
+use super::shape::{self, Shape};
 use super::source::TensorSource;
 use super::torch::{PlainValue, Record, TorchSource};
 use super::{CheckpointError, gguf, hugging_face};
@@ -52,7 +51,7 @@ impl ModelFile {
         let opened = if path.is_dir() { open_folder(&path, options)? } else { open_file(&path, options)? };
         let found = opened.config.n_head;
         match options.n_head.filter(|given| *given != found) {
-            Some(given) => Err(CheckpointError::OtherHeads { path, found, given }),
+            Some(given) => Err(CheckpointError::HeadsDiffer { path, found, given }),
             None => ModelFile::of(path, opened),
         }
     }
@@ -104,9 +103,9 @@ fn open_folder(folder: &Path, options: OpenOptions) -> Result<Opened, Checkpoint
     if !config_path.is_file() {
         return open_file(&file_inside(folder, NANOGPT, folder)?, options);
     }
-    let mut json = hugging_face::read_config(&config_path)?;
-    add_heads(&mut json, options);
-    let config = hugging_face::config_from_json(&config_path, &json)?;
+    let json = hugging_face::read_config(&config_path)?;
+    let mut stated = Stated::read(&config_path, &json)?;
+    stated.n_head = stated.n_head.or(options.n_head);
     let named = [hugging_face::WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|name| folder.join(name).exists());
     let name = named.unwrap_or(hugging_face::WEIGHTS);
     let weights = file_inside(folder, name, folder)?;
@@ -115,18 +114,12 @@ fn open_folder(folder: &Path, options: OpenOptions) -> Result<Opened, Checkpoint
         TORCH_WEIGHTS => Box::new(TorchSource::open(&weights)?),
         _ => Box::new(SafetensorsFiles::one(&weights)?),
     };
-    let mut opened = Opened::new(Format::HuggingFace, &weights, source, config, true);
+    let says_tied = stated.says_tied;
+    let Shape { config, conv1d, notes } = shape::shape_of(&weights, source.tensors(), stated)?;
+    let opened = Opened::new(Format::HuggingFace, &weights, source, config, conv1d.unwrap_or(true));
+    let mut opened = Opened { says_tied, notes, ..opened };
     hugging_face::read_text_settings(folder, &json, &mut opened);
     Ok(opened)
-}
-
-/// Adds the number of heads that the caller knows to a configuration without one.
-fn add_heads(json: &mut Value, options: OpenOptions) {
-    if let (Some(n_head), Some(json)) = (options.n_head, json.as_object_mut())
-        && !shape::HEADS.iter().any(|key| json.contains_key(*key))
-    {
-        json.insert(shape::HEADS[0].to_owned(), n_head.into());
-    }
 }
 
 /// Opens a file, recognising its format by its first bytes.
@@ -142,7 +135,8 @@ fn open_file(path: &Path, options: OpenOptions) -> Result<Opened, CheckpointErro
         return gguf::open(path);
     }
     if start.get(8) == Some(&b'{') {
-        return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None, options);
+        let source = Box::new(SafetensorsFiles::one(path)?);
+        return open_weights(path, Format::Safetensors, source, None, options);
     }
     if !start.starts_with(b"PK\x03\x04") && start.first() != Some(&PICKLE) {
         return Err(not_a_model(
@@ -155,7 +149,7 @@ fn open_file(path: &Path, options: OpenOptions) -> Result<Opened, CheckpointErro
         return recorded(path, source, record);
     }
     let (args, note) = (source.model_args(), source.note());
-    let mut opened = guess(path, Format::Torch, source, TorchSource::shares, args.as_ref(), options)?;
+    let mut opened = open_weights(path, Format::Torch, Box::new(source), args.as_ref(), options)?;
     opened.notes.extend(note);
     Ok(opened)
 }
@@ -185,22 +179,35 @@ fn recorded(path: &Path, source: TorchSource, record: Record) -> Result<Opened, 
     Ok(opened)
 }
 
-/// Determines the shape of a model from its tensors and the files next to them.
-fn guess<S: TensorSource + 'static>(
+/// Opens a file of weights: its shape follows from what the file states, from the whole config.json next to it, and from
+/// its tensors.
+fn open_weights(
     path: &Path,
     format: Format,
-    source: S,
-    shares: impl Fn(&S, usize, usize) -> bool,
-    model_args: Option<&PlainValue>,
+    source: Box<dyn TensorSource>,
+    args: Option<&PlainValue>,
     options: OpenOptions,
 ) -> Result<Opened, CheckpointError> {
     let beside = path.with_file_name(hugging_face::CONFIG);
-    let json: Option<Value> = if beside.is_file() { Some(hugging_face::read_config(&beside)?) } else { None };
-    let of_json = |json: &Value| shape::HEADS.iter().find_map(|key| json[*key].as_u64());
-    let n_head = json.as_ref().and_then(of_json).map(|n| n as usize).or(options.n_head);
-    let Guess { config, conv1d } =
-        shape::guess(path, source.tensors(), |a, b| shares(&source, a, b), n_head, model_args)?;
-    let mut opened = Opened::new(format, path, Box::new(source), config, conv1d);
+    let json = if beside.is_file() { Some(hugging_face::read_config(&beside)?) } else { None };
+    let mut stated = match &json {
+        Some(json) if Stated::is_of_a_model(json) => Stated::read(&beside, json)?,
+        Some(_) => Stated {
+            notes: vec![format!("{} describes no model: it is not used", beside.display())],
+            ..Stated::default()
+        },
+        None => Stated::default(),
+    };
+    let json = json.filter(|_| stated.path.is_some());
+    shape::check_beside(path, source.tensors(), &stated)?;
+    if let Some(args) = args {
+        shape::add_args(path, args, &mut stated)?;
+    }
+    stated.n_head = stated.n_head.or(options.n_head);
+    let says_tied = stated.says_tied;
+    let Shape { config, conv1d, notes } = shape::shape_of(path, source.tensors(), stated)?;
+    let opened = Opened::new(format, path, source, config, conv1d.unwrap_or(false));
+    let mut opened = Opened { says_tied, notes, ..opened };
     match (path.parent(), &json) {
         (Some(folder), Some(json)) => hugging_face::read_text_settings(folder, json, &mut opened),
         _ => opened.assume_gpt2_tokenizer(),

@@ -45,6 +45,8 @@ pub(super) struct Opened {
     pub config: ModelConfig,
     /// Whether linear weights are stored as [in, out].
     pub conv1d: bool,
+    /// Whether a tied head in `config` is stated, or the rule of the format, rather than assumed.
+    pub says_tied: bool,
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
     /// Why the tokenizer that there is cannot be used. Only texts need it.
     pub tokenizer_error: Option<CheckpointError>,
@@ -68,6 +70,7 @@ impl Opened {
             source,
             config,
             conv1d,
+            says_tied: true,
             tokenizer: None,
             tokenizer_error: None,
             bounds: TextBounds::default(),

@@ -33,8 +33,9 @@ pub(in crate::formats) fn open(path: &Path) -> Result<Opened, CheckpointError> {
     };
     let tensors: Vec<StoredTensor> = infos.iter().map(stored).collect();
     let config = metadata::config(path, &values, &tensors)?;
+    let says_tied = values.contains_key(metadata::TIED_HEAD);
     let source = Box::new(GgufFile { file: PositionedFile::of(file, path)?, infos, tensors });
-    let mut opened = Opened::new(Format::Gguf, path, source, config, false);
+    let mut opened = Opened { says_tied, ..Opened::new(Format::Gguf, path, source, config, false) };
     opened.bounds = metadata::bounds(&values);
     opened.set_tokenizer(metadata::tokenizer(path, &mut values));
     if !values.contains_key(metadata::TOKENIZER_MODEL) {
