@@ -83,8 +83,14 @@ fn a_number_of_heads_that_contradicts_the_files_is_refused() {
 fn every_verb_that_takes_a_model_has_the_flag() {
     let place = Place::new();
     let help = place.succeeds(&["--help"]).stdout;
-    let list = help.split("Commands:").nth(1).unwrap().split("\n\n").next().unwrap();
-    let verbs: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    // A verb is indented by two characters, the rest of its description by more.
+    let verb = |line: &'_ str| {
+        let word = line.strip_prefix("  ")?.split(' ').next()?.to_owned();
+        word.starts_with(|c: char| c.is_ascii_lowercase()).then_some(word)
+    };
+    let list = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let verbs: Vec<String> = list.lines().filter_map(verb).collect();
+    let verbs: Vec<&str> = verbs.iter().map(String::as_str).collect();
     assert!(verbs.contains(&"generate") && verbs.contains(&"train"), "{verbs:?}");
     let mut n_found = 0;
     for verb in verbs.iter().filter(|verb| **verb != "help") {

@@ -32,7 +32,7 @@ pub enum TokenizerError {
         "the vocabulary has no token for the byte {byte:#04x} (at byte {at} of the text): it was made from texts without it; remove it, or use another tokenizer"
     )]
     UnknownByte {
-        /// The byte.
+        /// The byte that has no token.
         byte: u8,
         /// Byte offset from the start of the text.
         at: usize,

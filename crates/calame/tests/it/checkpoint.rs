@@ -448,7 +448,7 @@ fn everything_that_does_not_fit_is_listed_at_once() {
 #[test]
 fn a_long_list_of_what_does_not_fit_is_cut() {
     let (_parent, folder) = saved(&config(), None);
-    change_tensors(&folder, |tensors| tensors.iter_mut().for_each(|(key, ..)| key.insert(0, 'x')));
+    change_tensors(&folder, |tensors| tensors.iter_mut().for_each(|(key, ..)| key.push('x')));
     let message = refused(&folder, WEIGHTS);
     assert!(message.contains("more") && message.lines().count() < 25, "{message}");
 }

@@ -476,15 +476,20 @@ fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     })
 }
 
-/// PyTorch wrote the first four, calame the last.
-fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 5] {
+/// PyTorch wrote all but the last, which calame writes: two of them with objects of a script beside the weights.
+fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 7] {
     let config = ModelConfig { qkv_bias: false, tied_head: true, ..checks::tiny_model() };
     save_model(&folder.join("to-write"), &model(&config), None).unwrap();
     let calame = folder.join("calame.pt");
     write_torch(&calame, &ModelFile::open(&folder.join("to-write")).unwrap()).unwrap();
     let theirs = fuzz_folder().join("../golden/torch");
-    ["formats", "legacy-views", "nanogpt", "views", "calame"].map(|name| {
-        let path = if name == "calame" { calame.clone() } else { theirs.join(name).with_extension("pt") };
+    ["formats", "legacy-views", "nanogpt", "views", "namespace", "lightning", "calame"].map(|name| {
+        let path = match name {
+            "calame" => calame.clone(),
+            "namespace" => theirs.join("../odd/namespace.pt"),
+            "lightning" => theirs.join("../odd/lightning.ckpt"),
+            name => theirs.join(name).with_extension("pt"),
+        };
         (name, fs::read(path).unwrap())
     })
 }

@@ -1,4 +1,4 @@
-//! The stack machine.
+//! Runs a pickle's instructions on a stack of values.
 
 use std::collections::HashMap;
 
@@ -51,6 +51,8 @@ struct Machine<'a> {
     objects: Vec<Object<'a>>,
     /// Module and name of each class and function without a meaning here.
     names: Vec<(&'a str, &'a str)>,
+    /// Index in `names` by the positions and lengths of module and name in the pickle.
+    name_indices: HashMap<[usize; 4], usize>,
 }
 
 impl<'a> Machine<'a> {
@@ -67,6 +69,7 @@ impl<'a> Machine<'a> {
             persistent: Vec::new(),
             objects: Vec::new(),
             names: Vec::new(),
+            name_indices: HashMap::new(),
         }
     }
 
@@ -343,8 +346,13 @@ impl<'a> Machine<'a> {
         if let Some(known) = Known::of(module, name) {
             return self.push(Value::Known(known));
         }
-        self.names.push((module, name));
-        self.push(Value::Foreign(self.names.len() - 1))
+        // A name of megabytes may be recalled many times, and is stored once.
+        let key = [module.as_ptr() as usize, module.len(), name.as_ptr() as usize, name.len()];
+        let index = *self.name_indices.entry(key).or_insert_with(|| {
+            self.names.push((module, name));
+            self.names.len() - 1
+        });
+        self.push(Value::Foreign(index))
     }
 
     fn two_strings(&mut self) -> Outcome<(&'a str, &'a str)> {

@@ -1,5 +1,7 @@
 //! The contents of a pickle.
 
+use std::collections::BTreeSet;
+
 use super::names::Known;
 
 /// A value; containers are indices into a `Pickle`.
@@ -71,9 +73,10 @@ impl<'a> Pickle<'a> {
         self.objects[object]
     }
 
-    /// Module and name of each class or function of which there is an object, once per object.
+    /// Module and name of each class or function of which there is an object.
     pub fn classes(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.objects.iter().map(|object| self.names[object.name])
+        let used: BTreeSet<usize> = self.objects.iter().map(|object| object.name).collect();
+        used.into_iter().map(|name| self.names[name])
     }
 
     /// Module and name of the class or function that an object is of.

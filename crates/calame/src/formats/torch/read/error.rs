@@ -81,8 +81,13 @@ impl TorchFileError {
 /// A name from the file, escaped and truncated for a message.
 pub(super) fn shown(name: &str) -> String {
     const SHOWN: usize = 100;
-    let plain = |c: char| if matches!(c, '\'' | '"') { c.to_string() } else { c.escape_debug().to_string() };
-    let mut text: String = name.chars().take(SHOWN).map(plain).collect();
+    let mut text = String::with_capacity(name.len().min(SHOWN));
+    for c in name.chars().take(SHOWN) {
+        match c {
+            '\'' | '"' => text.push(c),
+            c => text.extend(c.escape_debug()),
+        }
+    }
     if name.chars().nth(SHOWN).is_some() {
         text.push('…');
     }
