@@ -8,9 +8,9 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use ui::output::{is_closed_pipe, report};
+use ui::output::{is_closed_pipe, print_error_event, report};
 use verbs::{
     bench, compare, data, eval, export, generate, inspect, logits, plan, plot, reproduce, runs, tokenize, tokenizer,
     train,
@@ -47,7 +47,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let matches = Cli::command().try_get_matches().unwrap_or_else(|error| exit_with(&error));
+    let json = is_json(&matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit_with(&error));
+    let outcome = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Plan(args) => plan::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Runs(args) => runs::run(&args).map(|()| ExitCode::SUCCESS),
@@ -68,6 +71,20 @@ fn main() -> ExitCode {
         Ok(code) => code,
         // The reader closed the pipe because it needs no more output.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => ExitCode::from(report(&error)),
+        Err(error) => ExitCode::from(report(&error, json)),
     }
+}
+
+/// Whether the command prints JSON for programs.
+fn is_json(matches: &ArgMatches) -> bool {
+    let here = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
+    here || matches.subcommand().is_some_and(|(_, matches)| is_json(matches))
+}
+
+/// Prints an error of the command line, or the help that was requested, and exits.
+fn exit_with(error: &clap::Error) -> ! {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        print_error_event(error.to_string().trim(), None, 2);
+    }
+    error.exit()
 }
