@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use calame::data::documents::{Meter, PIECE_BYTES};
-use calame::data::prepare::{PrepareOptions, Texts};
-use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
+use calame::data::prepare::Texts;
+use calame::data::{Corpus, Manifest, ReadAs, ReadOptions, ShardSet, Split, find_sources};
 use calame::formats::{
     Format, ModelFile, OnnxFile, TorchFile, load_model, load_tokenizer, save_model, write_gguf, write_hugging_face,
 };
@@ -206,7 +206,8 @@ pub fn corpus(data: &[u8]) -> bool {
         write(&path, data);
         let text = std::str::from_utf8(data).ok().map(|text| text.strip_prefix('\u{feff}').unwrap_or(text));
         let text = text.filter(|text| !text.trim_start().is_empty());
-        match (Corpus::load(&[path.to_str().expect("UTF-8")], folder), text) {
+        let options = ReadOptions { read_as: ReadAs::Text, ..ReadOptions::default() };
+        match (Corpus::read(&[path.to_str().expect("UTF-8")], folder, &options), text) {
             (Ok(corpus), Some(text)) => {
                 assert_eq!(corpus.text(), text);
                 let [source] = corpus.sources() else { panic!("one file, {:?}", corpus.sources()) };
@@ -214,7 +215,8 @@ pub fn corpus(data: &[u8]) -> bool {
                 assert_eq!(source.n_characters, text.chars().count());
                 true
             }
-            (Err(error), None) => names(&error, &path),
+            // Binary data and texts of nothing but separators are refused too.
+            (Err(error), _) => names(&error, &path),
             (loaded, text) => panic!("{loaded:?} of {text:?}"),
         }
     })
@@ -248,8 +250,11 @@ pub fn documents(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join(NAMES[usize::from(*kind) % NAMES.len()]);
         write(&path, data);
-        let sources = find_sources(&[path.to_str().expect("UTF-8")], folder).expect("a file of a known kind");
-        let options = PrepareOptions { strip_gutenberg: true, dedup: true, ..PrepareOptions::default() };
+        let options = ReadOptions { strip_gutenberg: true, dedup: true, ..ReadOptions::default() };
+        let sources = match find_sources(&[path.to_str().expect("UTF-8")], folder, &options) {
+            Ok(sources) => sources,
+            Err(error) => return names(&error, &path),
+        };
         let mut texts = Texts::new(&sources, &options, Meter::default());
         let mut n_texts = 0;
         loop {

@@ -13,6 +13,7 @@ pub mod model;
 pub mod observer;
 pub mod peaks;
 pub mod planned;
+pub mod reading;
 pub mod ready;
 pub mod rehearsal;
 pub mod resume;

@@ -26,4 +26,5 @@ mod seeing;
 #[cfg(unix)]
 mod signals;
 mod snapshots;
+mod texts;
 mod tokenize;

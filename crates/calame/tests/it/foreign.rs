@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use calame::data::prepare::{PrepareObserver, PrepareOptions, PrepareStart, prepare};
-use calame::data::{self, ShardFormat, find_sources};
+use calame::data::{self, ReadOptions, ShardFormat, find_sources};
 use calame::formats::{ModelFile, load_model, save_model, write_gguf, write_onnx, write_torch};
 use calame::model::{Activation, Gpt, ModelConfig, Preset};
 use calame::run::RunFolder;
@@ -467,7 +467,7 @@ fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     [("llmc", ShardFormat::Llmc), ("nanogpt", ShardFormat::Nanogpt)].map(|(name, format)| {
         let (text, out) = (folder.join(format!("{name}.jsonl")), folder.join(name));
         fs::write(&text, "{\"text\": \"The reed, the pen\"}\n{}\n").unwrap();
-        let sources = find_sources(&[text.to_str().unwrap()], folder).unwrap();
+        let sources = find_sources(&[text.to_str().unwrap()], folder, &ReadOptions::default()).unwrap();
         let options = PrepareOptions { format, shard_tokens: 8, val_fraction: 0.0, ..PrepareOptions::default() };
         prepare(&sources, tokenizer.as_ref(), &options, &out, 1, &mut Silent).unwrap();
         // The folder's name changes between runs.
