@@ -9,6 +9,7 @@ mod data;
 mod disk;
 mod eval;
 mod export;
+mod family;
 mod hub;
 mod init_from;
 mod json;
@@ -24,4 +25,5 @@ mod seeing;
 #[cfg(unix)]
 mod signals;
 mod snapshots;
+mod texts;
 mod tokenize;

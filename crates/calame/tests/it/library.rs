@@ -270,7 +270,8 @@ fn a_panic_names_the_operation_and_the_shapes() {
     let layer_norm = panic_of(|| {
         let (x, weight, bias, mut y) = (zeros(&[2, 3]), zeros(&[3]), zeros(&[4]), zeros(&[2, 3]));
         let (mut mean, mut rstd) = (zeros(&[2]), zeros(&[2]));
-        ops::layer_norm_forward(&device(), &x, &weight, &bias, &mut y, &mut mean, &mut rstd);
+        let layer = ops::Affine { weight: &weight, bias: &bias, eps: 1e-5 };
+        ops::layer_norm_forward(&device(), &x, layer, &mut y, &mut mean, &mut rstd);
     });
     assert!(layer_norm.contains("layer_norm_forward: the sizes do not agree: x [2, 3]"), "{layer_norm}");
     assert!(layer_norm.contains("bias [4]"), "{layer_norm}");

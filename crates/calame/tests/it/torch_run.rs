@@ -38,8 +38,7 @@ fn config(run: &Value) -> RunConfig {
         n_layer: size("config", "n_layer"),
         dropout: float("config", "drop_rate") as f32,
         qkv_bias: run["config"]["qkv_bias"].as_bool().unwrap(),
-        tied_head: false,
-        init: Init::Pytorch,
+        ..config.model
     };
     let data = &mut config.data;
     (data.batch_size, data.window, data.stride) =
