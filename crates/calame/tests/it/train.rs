@@ -376,7 +376,7 @@ fn what_follows_the_last_step_is_done_after_a_resume() {
     let (mut second, mut after) = (trainer(&dev, &config), Recorder::new(Stop::Never, 10));
     second.resume(&checkpoint).unwrap();
     assert_eq!(run(&mut second, &mut after), Outcome::Finished);
-    assert_eq!(after.events.len(), 1, "the end of epoch 2");
+    assert_eq!(after.events.len(), 2, "the last evaluation, and the end of epoch 2");
     assert_eq!([before.events, after.events].concat(), events);
     let mut nothing = Recorder::new(Stop::Never, 10);
     assert_eq!(run(&mut second, &mut nothing), Outcome::Finished);
