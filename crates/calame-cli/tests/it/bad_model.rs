@@ -113,7 +113,7 @@ fn a_config_of_a_different_model() {
     place.write(CONFIG, &config[..config.len() / 2]);
     refused(&place, "run", &[CONFIG, "not a valid config.json", "hint: the file is damaged"]);
     place.write(CONFIG, "[]");
-    refused(&place, "run", &[CONFIG, "model_type is missing"]);
+    refused(&place, "run", &[CONFIG, "n_head is missing"]);
 }
 
 #[test]
