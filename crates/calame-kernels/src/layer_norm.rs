@@ -7,6 +7,7 @@ use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{sum_of, sum_of2};
 use crate::pool::Pool;
+use crate::sizes::has_dims;
 use crate::split::{COLUMNS, for_rows};
 
 /// ε, with the value that GPT-2 uses.
@@ -63,7 +64,7 @@ pub fn layer_norm_again(
 fn check(x: &[f32], weight: &[f32], bias: &[f32], rows: usize) -> usize {
     let cols = weight.len();
     assert!(
-        cols > 0 && bias.len() == cols && x.len() == rows * cols,
+        cols > 0 && bias.len() == cols && has_dims(x.len(), [rows, cols]),
         "layer_norm: x of {} elements, {rows} rows, weight [{cols}], bias [{}]",
         x.len(),
         bias.len()

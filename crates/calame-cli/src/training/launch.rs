@@ -7,7 +7,8 @@ use calame::device::Workload;
 use calame::formats::SavedModel;
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Isa, Precision};
-use calame::run::RunFolder;
+use calame::plan::loading_bytes;
+use calame::run::{RunFolder, RunLock};
 use calame::tensor::Alloc;
 use calame::tokenizer;
 use calame::train::{Rng, RunConfig, sound_checkpoint};
@@ -16,13 +17,15 @@ use toml::{Table, Value};
 use super::args::TrainArgs;
 use crate::training::settings::{self, RequestedSettings, Settings};
 use crate::training::text::{self, Prepared};
-use crate::training::{device, runs};
+use crate::training::{device, memory, runs};
 use crate::ui::output::{UsageError, WithHint, note, quoted};
 
 /// A run that is ready to train.
 pub struct Ready {
     pub config: RunConfig,
     pub target: RunTarget,
+    /// The lock of a new run, unless it is only planned.
+    pub lock: Option<RunLock>,
     /// The model to train; if none, one with initial weights is made.
     pub gpt: Option<Gpt>,
     pub prepared: Prepared,
@@ -46,21 +49,43 @@ impl RunTarget {
     }
 }
 
-/// Prepares the run that the flags describe: a new run or, with `--resume`, a stopped one.
+/// What a run is prepared for.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Purpose {
+    /// It is trained: its path is locked before anything else is looked at.
+    Training,
+    /// Its plan is shown, and nothing is written.
+    Planning,
+}
+
+/// Prepares the run that the flags describe: a new run or, with `--resume`, a stopped one, whose lock the caller holds.
 ///
 /// # Errors
-/// If settings, text or model do not go together, or the run cannot be resumed.
-pub fn ready(args: &TrainArgs) -> Result<(Device, Ready)> {
+/// If settings, text or model do not go together, or the run cannot be created or resumed.
+pub fn ready(args: &TrainArgs, purpose: Purpose) -> Result<(Device, Ready)> {
     match &args.resume {
         Some(path) => prepare_resumed(path, args),
-        None => prepare_new(args),
+        None => prepare_new(args, purpose),
     }
 }
 
 /// Prepares a new run, without creating its folder. The text is checked before memory for the model is allocated.
-fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
+fn prepare_new(args: &TrainArgs, purpose: Purpose) -> Result<(Device, Ready)> {
     let settings = settings::resolve(&requested(args))?;
     let mut config = settings.config.clone();
+    // The default path is named after the preset; a model of another run has its own shape.
+    let preset = if config.init_from.is_empty() { config.preset.as_str() } else { settings::CUSTOM };
+    let (path, lock) = match purpose {
+        Purpose::Training => {
+            let (path, lock) = runs::reserve(args.run.as_deref(), preset, args.overwrite)?;
+            (path, Some(lock))
+        }
+        Purpose::Planning => {
+            let path = args.run.clone().unwrap_or_else(|| runs::new_path(preset));
+            runs::check_free(&path, args.overwrite)?;
+            (path, None)
+        }
+    };
     if config.train.rng == Rng::Torch && config.device.precision == "auto" {
         // A run that follows PyTorch number by number needs products in f32.
         config.device.precision = Precision::F32.name().to_owned();
@@ -69,7 +94,7 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
     config.device = resolved;
     let source = match config.init_from.as_str() {
         "" => None,
-        model => Some(runs::load(Path::new(model))?),
+        model => Some(runs::load(Path::new(model), |_| 0)?),
     };
     if let Some(source) = &source {
         adopt_shape(&mut config, source, &settings)?;
@@ -86,11 +111,8 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
     config.fit_batches(&prepared.splits).map_err(settings::with_hint)?;
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
-    let path = args.run.clone().unwrap_or_else(|| runs::new_path(&config.preset));
-    // Checked again when the folder is created; here it fails before the model is made.
-    runs::check_free(&path, args.overwrite)?;
     let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
-    Ok((dev, Ready { config, target: RunTarget::New(path), gpt, prepared }))
+    Ok((dev, Ready { config, target: RunTarget::New(path), lock, gpt, prepared }))
 }
 
 /// The settings that the flags give.
@@ -201,8 +223,9 @@ fn prepare_resumed(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
             "restore the text, or start a new run with --init-from"
         ));
     }
+    memory::require("the model", loading_bytes(&config.model), "resume it on a larger machine")?;
     let gpt = Some(Gpt::zeros(&config.model, &mut Alloc::on(&dev)));
-    Ok((dev, Ready { config, target: RunTarget::Stopped(folder, checkpoint), gpt, prepared }))
+    Ok((dev, Ready { config, target: RunTarget::Stopped(folder, checkpoint), lock: None, gpt, prepared }))
 }
 
 /// Opens the device that the run was started on, or the most similar one of this machine.

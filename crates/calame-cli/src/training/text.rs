@@ -6,13 +6,18 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows};
+use calame::files::read_text_at_most;
 use calame::plan::TextSize;
 use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::net::download;
+use crate::training::memory;
 use crate::ui::output::{WithHint, grouped};
+
+/// Maximum size of a tokenizer in bytes; one of 250,000 words has about 20 MB.
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// A text that is ready to train on.
 pub struct Prepared {
@@ -35,6 +40,11 @@ pub struct Prepared {
 pub fn load(inputs: &[String]) -> Result<Corpus> {
     let cache = download::cache_dir()?;
     fetch(inputs, &cache)?;
+    let n_bytes = inputs.iter().filter_map(|input| Path::new(input).metadata().ok()).filter(|found| found.is_file());
+    let n_bytes = n_bytes.map(|found| found.len()).fold(0, u64::saturating_add);
+    // Held as text, and its ids.
+    let needed = n_bytes.saturating_mul(3);
+    memory::require("the text", needed, "prepare it by `calame data prepare`, whose shards are read by position")?;
     Ok(Corpus::load(inputs, &cache)?)
 }
 
@@ -181,7 +191,7 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
             "give gpt2, a tokenizer.json, or a run or model that has one"
         ));
     };
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text = read_text_at_most(&file, MAX_TOKENIZER_BYTES)?;
     Ok(tokenizer::read_json(&text, &file)?)
 }
 

@@ -11,6 +11,7 @@ use clap::{ArgAction, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::net::download;
+use crate::training::memory;
 use crate::training::signals::Signals;
 use crate::training::text;
 use crate::training::text::open_tokenizer;
@@ -192,6 +193,14 @@ impl DocumentArgs {
     }
 }
 
+/// The bytes of a preparation on so many threads, an upper estimate: each has batches of a megabyte of text in all stages,
+/// their ids, and a cache of pieces; GPT-2's tokenizer has tables.
+fn preparation_bytes(n_threads: usize) -> u64 {
+    const THREAD_BYTES: u64 = 24 << 20;
+    const TOKENIZER_BYTES: u64 = 48 << 20;
+    (n_threads as u64 + 1).saturating_mul(THREAD_BYTES).saturating_add(TOKENIZER_BYTES)
+}
+
 /// The number of threads: as given, else that of the processors that this process may use.
 fn n_threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 256)
@@ -203,6 +212,9 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         let hint = "leave it out, or use --format llmc";
         return Err(WithHint::usage("--shard-tokens was given, but nanoGPT's format has no shards", hint).into());
     }
+    let n_threads = n_threads(args.threads);
+    memory::require_program(n_threads)?;
+    memory::require("data prepare", preparation_bytes(n_threads), "use fewer threads, by --threads")?;
     let tokenizer = open_tokenizer(&args.tokenizer)?;
     let sources = args.documents.sources()?;
     let by_characters = sources.iter().all(|source| source.kind == SourceKind::Text);
@@ -221,7 +233,6 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         ..args.documents.options()
     };
     let mut follower = Follower::new(&sources, signals, args.json)?;
-    let n_threads = n_threads(args.threads);
     let prepared = prepare(&sources, tokenizer.as_ref(), &options, &args.out, n_threads, &mut follower);
     follower.finish();
     match prepared? {

@@ -1,11 +1,13 @@
 //! `calame tokenize`: encodes text into token ids and decodes them.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use calame::files::read_at_most;
 use calame::tokenizer::{self, Special};
 
+use crate::training::memory;
 use crate::training::text::open_tokenizer;
 use crate::ui::output::{UsageError, WithHint, grouped, print, print_json};
 
@@ -97,20 +99,25 @@ pub fn run(args: Args) -> Result<()> {
 fn read_input(args: &Args) -> Result<String> {
     let (bytes, name) = match (&args.text, &args.file) {
         (Some(text), _) => return Ok(text.clone()),
-        (None, Some(file)) => (
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
-            file.display().to_string(),
-        ),
-        (None, None) => {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-            (bytes, "standard input".to_owned())
-        }
+        (None, Some(file)) => (read_at_most(file, memory::max_text_bytes())?, file.display().to_string()),
+        (None, None) => (read_standard_input(memory::max_text_bytes())?, "standard input".to_owned()),
     };
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         WithHint::new(format!("{name} is not UTF-8 (at byte {at})"), "convert it to UTF-8 first").into()
     })
+}
+
+/// All of standard input, which may never end.
+fn read_standard_input(limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(limit + 1).read_to_end(&mut bytes);
+    read.context("cannot read standard input")?;
+    if bytes.len() as u64 > limit {
+        let hint = "give a shorter text, or use `calame data prepare`, which reads files of any size";
+        bail!(WithHint::new(format!("standard input has more than {limit} bytes, which do not fit into memory"), hint));
+    }
+    Ok(bytes)
 }
 
 fn parse_ids(text: &str) -> Result<Vec<u32>> {

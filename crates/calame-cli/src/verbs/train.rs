@@ -4,18 +4,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use calame::plan::Plan;
 use calame::run::{Recorder, RunFolder, RunLock};
 use calame::tokenizer::Tokenizer;
 use calame::train::{Checkpoints, Observer, Outcome, RunConfig, Trainer};
 
 use crate::training::args::TrainArgs;
-use crate::training::launch::{self, Ready, RunTarget};
+use crate::training::launch::{self, Purpose, Ready, RunTarget};
 use crate::training::observer::{Follower, unwrapped};
 use crate::training::planned::Planned;
 use crate::training::signals::Signals;
-use crate::training::{device, ending, runs, space};
+use crate::training::{device, ending, space};
 use crate::ui::display::Display;
 use crate::ui::output::{count, grouped};
 use crate::ui::tui::{self, About, Screen};
@@ -51,15 +51,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.tui {
         tui::check_terminal()?;
     }
-    // Locked before its newest checkpoint is selected: another program may be about to write one.
-    let lock = args.resume.as_deref().map(|run| RunFolder::open(run)?.0.lock()).transpose()?;
-    let (dev, ready) = launch::ready(&args)?;
+    // Locked before its newest checkpoint is selected: another program may be about to write one. A new run is locked
+    // before the first look at its path.
+    let stopped_lock = args.resume.as_deref().map(|run| RunFolder::open(run)?.0.lock()).transpose()?;
+    let (dev, ready) = launch::ready(&args, Purpose::Training)?;
     let planned = Planned::of(&dev, &ready);
     space::check(ready.target.path(), &planned.plan.disk)?;
     planned.check(&ready.config)?;
     // The estimate is for people: programs use `calame plan --json`.
     let timed = if args.json { None } else { Some(planned.estimate(&ready.config)?) };
-    let Ready { config, target, gpt, prepared } = ready;
+    let Ready { config, target, lock, gpt, prepared } = ready;
+    let lock = lock.or(stopped_lock).context("the run is not locked")?;
     let description = prepared.description;
     // Made before the folder: a run that does not fit into memory must not replace another one.
     let mut trainer = match gpt {
@@ -99,11 +101,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
 }
 
-/// Creates the folder of a new run or, for a stopped one, whose lock is given, restores its folder and the trainer to
-/// the checkpoint. The recorder holds the lock until the end.
+/// Creates the folder of a new run or, for a stopped one, restores its folder and the trainer to the checkpoint. The
+/// recorder holds the lock of the run until the end.
 fn open_run(
     target: RunTarget,
-    lock: Option<RunLock>,
+    lock: RunLock,
     trainer: &mut Trainer<'_>,
     tokenizer: Arc<dyn Tokenizer>,
     overwrite: bool,
@@ -111,12 +113,8 @@ fn open_run(
     let start = Instant::now();
     let clock = Box::new(move || start.elapsed());
     match target {
-        RunTarget::New(path) => {
-            runs::check_free(&path, overwrite)?;
-            Recorder::create(&path, trainer.config(), tokenizer, overwrite, clock)
-        }
+        RunTarget::New(path) => Recorder::create_locked(&path, lock, trainer.config(), tokenizer, overwrite, clock),
         RunTarget::Stopped(folder, checkpoint) => {
-            let lock = lock.map_or_else(|| folder.lock(), Ok)?;
             Recorder::resume(folder, lock, &checkpoint, trainer, tokenizer, clock)
         }
     }

@@ -9,6 +9,7 @@ mod folder;
 mod listener;
 pub mod memorisation;
 pub mod metrics;
+mod own;
 pub mod plot;
 mod recorder;
 

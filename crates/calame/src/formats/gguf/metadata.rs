@@ -28,6 +28,8 @@ const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
+/// The version of calame that wrote the file.
+pub(super) const VERSION: &str = "calame.version";
 /// Whether the model has a qkv bias. The format requires the tensor; it is zero if this is false.
 const QKV_BIAS: &str = "calame.qkv_bias";
 /// Whether the head is the token embedding, even if the file has an output.weight.
@@ -212,7 +214,7 @@ impl Metadata {
             Some((lists, end_of_text)) => to.tokenizer(lists, end_of_text, config.vocab_size),
             None => to.text(TOKENIZER_MODEL, NO_TOKENIZER),
         }
-        to.text("calame.version", env!("CARGO_PKG_VERSION"));
+        to.text(VERSION, env!("CARGO_PKG_VERSION"));
         to.flag(QKV_BIAS, config.qkv_bias);
         to.flag(TIED_HEAD, config.tied_head);
         to.float(DROPOUT, config.dropout);
