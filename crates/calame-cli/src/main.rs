@@ -9,12 +9,12 @@ mod verbs;
 use std::process::ExitCode;
 
 use calame_kernels::ReportingAlloc;
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use training::memory;
-use ui::output::{is_closed_pipe, quoted, report};
+use ui::output::{is_closed_pipe, print_error_event, quoted, report};
 use verbs::{
     bench, compare, data, eval, export, generate, inspect, logits, plan, plot, reproduce, runs, tokenize, tokenizer,
     train,
@@ -65,14 +65,16 @@ fn describe_process() {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().try_get_matches().unwrap_or_else(|error| exit_with(&error));
+    let json = is_json(&matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit_with(&error));
     describe_process();
     let outcome = memory::require_program(0).and_then(|()| run(cli.command));
     match outcome {
         Ok(code) => code,
         // The reader closed the pipe because it needs no more output.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => ExitCode::from(report(&error)),
+        Err(error) => ExitCode::from(report(&error, json)),
     }
 }
 
@@ -94,4 +96,18 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Reproduce(args) => reproduce::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Whether the command prints JSON for programs.
+fn is_json(matches: &ArgMatches) -> bool {
+    let here = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
+    here || matches.subcommand().is_some_and(|(_, matches)| is_json(matches))
+}
+
+/// Prints an error of the command line, or the help that was requested, and exits.
+fn exit_with(error: &clap::Error) -> ! {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        print_error_event(error.to_string().trim(), None, 2);
+    }
+    error.exit()
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::ui::output::{WithHint, gigabytes};
+use crate::ui::output::{WithHint, size};
 
 /// Where control groups are mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -58,7 +58,7 @@ pub fn require(what: &str, needed_bytes: u64, smaller: &str) -> Result<()> {
     if needed_bytes <= left {
         return Ok(());
     }
-    let message = format!("{what} needs {} of memory, {} {bound}", gigabytes(needed_bytes), gigabytes(left));
+    let message = format!("{what} needs {} of memory, {} {bound}", size(needed_bytes), size(left));
     Err(WithHint::new(message, format!("{}; or {smaller}", bound.remedy())).into())
 }
 

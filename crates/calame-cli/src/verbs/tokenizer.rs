@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::training::memory;
-use crate::ui::output::{duration, grouped, print, print_json, quoted};
+use crate::ui::output::{duration, grouped, print, print_json, quoted, size};
 use crate::verbs::data::DocumentArgs;
 use crate::verbs::outputs;
 
@@ -129,11 +129,11 @@ fn train(args: &TrainArgs) -> Result<()> {
         }));
     }
     print(&format!(
-        "tokenizer {}, {} tokens\ntrained   on {:.1} of {:.1} MB in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      calame data prepare … --tokenizer {}\n",
+        "tokenizer {}, {} tokens\ntrained   on {} of {} in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      calame data prepare … --tokenizer {}\n",
         file.display(),
         grouped(trained.n_vocab() as u64),
-        comparison.n_bytes as f64 / 1e6,
-        n_bytes as f64 / 1e6,
+        size(comparison.n_bytes),
+        size(n_bytes),
         duration(started.elapsed().as_secs_f64()),
         grouped(Bpe::gpt2().n_vocab() as u64),
         quoted(&file.display().to_string())

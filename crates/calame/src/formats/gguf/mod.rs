@@ -9,6 +9,7 @@
 mod file;
 mod header;
 mod metadata;
+mod types;
 mod write;
 
 pub(super) use file::{is_written_by_calame, open};
