@@ -8,10 +8,10 @@ use std::fs;
 use std::path::Path;
 
 use calame::data::documents::{Meter, PIECE_BYTES};
-use calame::data::prepare::{PrepareOptions, Texts};
-use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
+use calame::data::prepare::Texts;
+use calame::data::{Corpus, Manifest, ReadAs, ReadOptions, ShardSet, Split, find_sources};
 use calame::formats::{Format, ModelFile, OnnxFile, TorchFile, load_model, write_gguf};
-use calame::model::{Gpt, Init, ModelConfig};
+use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{self, Device, Isa, Precision};
 use calame::quant::dequantize;
 use calame::run::RunFolder;
@@ -30,9 +30,8 @@ pub fn tiny_model() -> ModelConfig {
         n_head: 1,
         n_layer: 1,
         dropout: 0.1,
-        qkv_bias: true,
         tied_head: false,
-        init: Init::Gpt2,
+        ..Preset::Gpt2.config()
     }
 }
 
@@ -162,7 +161,8 @@ pub fn corpus(data: &[u8]) -> bool {
         write(&path, data);
         let text = std::str::from_utf8(data).ok().map(|text| text.strip_prefix('\u{feff}').unwrap_or(text));
         let text = text.filter(|text| !text.trim_start().is_empty());
-        match (Corpus::load(&[path.to_str().expect("UTF-8")], folder), text) {
+        let options = ReadOptions { read_as: ReadAs::Text, ..ReadOptions::default() };
+        match (Corpus::read(&[path.to_str().expect("UTF-8")], folder, &options), text) {
             (Ok(corpus), Some(text)) => {
                 assert_eq!(corpus.text(), text);
                 let [source] = corpus.sources() else { panic!("one file, {:?}", corpus.sources()) };
@@ -170,7 +170,8 @@ pub fn corpus(data: &[u8]) -> bool {
                 assert_eq!(source.n_characters, text.chars().count());
                 true
             }
-            (Err(error), None) => names(&error, &path),
+            // Binary data and texts of nothing but separators are refused too.
+            (Err(error), _) => names(&error, &path),
             (loaded, text) => panic!("{loaded:?} of {text:?}"),
         }
     })
@@ -204,8 +205,11 @@ pub fn documents(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join(NAMES[usize::from(*kind) % NAMES.len()]);
         write(&path, data);
-        let sources = find_sources(&[path.to_str().expect("UTF-8")], folder).expect("a file of a known kind");
-        let options = PrepareOptions { strip_gutenberg: true, dedup: true, ..PrepareOptions::default() };
+        let options = ReadOptions { strip_gutenberg: true, dedup: true, ..ReadOptions::default() };
+        let sources = match find_sources(&[path.to_str().expect("UTF-8")], folder, &options) {
+            Ok(sources) => sources,
+            Err(error) => return names(&error, &path),
+        };
         let mut texts = Texts::new(&sources, &options, Meter::default());
         let mut n_texts = 0;
         loop {

@@ -6,13 +6,15 @@ use clap::builder::TypedValueParser;
 use toml::Value;
 
 use super::device;
+use super::reading::ReadingArgs;
 use super::settings::RequestedSettings;
 
 /// The flags that configure a training.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct TrainArgs {
-    /// Text: a file, a folder (its .txt and .md), a glob or a name (the-verdict, builtin); may be repeated
+    /// Text: a file (.txt, .md, .jsonl, also compressed; .parquet), a folder, a glob or a name (the-verdict, builtin); may
+    /// be repeated
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     pub data: Vec<String>,
 
@@ -31,7 +33,8 @@ pub struct TrainArgs {
     /// Resume a run that was stopped, or train a finished one further with more --epochs; --set changes settings, --data
     /// gives the new path of a text that was moved
     #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "run", "overwrite", "config", "batch_size", "window",
-          "stride", "seed", "rng", "recipe", "loss_average", "init_from", "device", "precision"])]
+          "stride", "seed", "rng", "recipe", "loss_average", "init_from", "device", "precision", "field", "column", "read_as",
+          "special_tokens", "strip_gutenberg", "normalise", "dedup"])]
     pub resume: Option<PathBuf>,
 
     /// TOML file of settings: any keys of a run's config.toml
@@ -85,6 +88,9 @@ pub struct TrainArgs {
     pub set: Vec<String>,
 
     #[command(flatten)]
+    pub reading: ReadingArgs,
+
+    #[command(flatten)]
     pub device: device::Args,
 
     /// Show a dashboard: curves, speed, memory, the latest sample; q stops and saves
@@ -106,6 +112,7 @@ impl TrainArgs {
         if !self.data.is_empty() {
             flags.push(("data.inputs", Value::Array(self.data.iter().map(text).collect())));
         }
+        flags.extend(self.reading.settings());
         flags.extend(self.preset.as_ref().map(|s| ("preset", text(s))));
         flags.extend(self.recipe.as_ref().map(|s| ("recipe", text(s))));
         flags.extend(self.loss_average.as_ref().map(|s| ("train.loss_average", text(s))));

@@ -8,6 +8,7 @@ use calame::formats::SavedModel;
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Precision};
 use calame::run::RunFolder;
+use calame::tokenizer::{Special, Tokenizer};
 use calame::train::{Rng, RunConfig};
 use toml::Table;
 
@@ -15,7 +16,7 @@ use super::args::TrainArgs;
 use super::ready::{Ready, RunTarget};
 use super::settings::{self, Settings, absolute_inputs};
 use super::{device, resume, runs, text};
-use crate::ui::output::UsageError;
+use crate::ui::output::{UsageError, note};
 
 /// What a run is prepared for.
 #[derive(Clone, Copy, PartialEq)]
@@ -78,6 +79,7 @@ fn prepare_new(args: &TrainArgs, purpose: Purpose) -> Result<(Device, Ready)> {
     }
     config.model.validate().map_err(UsageError::from)?;
     config.validate_tokenizer(prepared.tokenizer.as_ref()).map_err(|error| settings::with_hint(error, &config))?;
+    warn_of_unknown_words(&config, prepared.tokenizer.as_ref());
     config.fit_batches(&prepared.splits).map_err(|error| settings::with_hint(error, &config))?;
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
@@ -85,6 +87,18 @@ fn prepare_new(args: &TrainArgs, purpose: Purpose) -> Result<(Device, Ready)> {
     config.init_from = runs::absolute_model(&config.init_from);
     let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
     Ok((dev, Ready { config, target: RunTarget::New(path), lock, gpt, prepared }))
+}
+
+/// Warns if the prompt of the samples has words that the tokenizer replaces by its token for unknown words.
+fn warn_of_unknown_words(config: &RunConfig, tokenizer: &dyn Tokenizer) {
+    let prompt = &config.sample.prompt;
+    let is_used = config.sample.max_tokens > 0 && tokenizer.kind() == "simple-v2";
+    let seen = tokenizer.encode(prompt, Special::AsText).and_then(|ids| tokenizer.decode(&ids)).unwrap_or_default();
+    if is_used && seen.contains("<|unk|>") {
+        note(&format!(
+            "note: the prompt of the samples, {prompt:?}, has words outside the vocabulary; --set sample.prompt=\"…\" changes it"
+        ));
+    }
 }
 
 /// Takes the shape and the tokenizer from the model of `--init-from`. Only the dropout may be set to another value.

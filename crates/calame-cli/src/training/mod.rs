@@ -11,6 +11,7 @@ pub mod memory;
 pub mod observer;
 pub mod peaks;
 pub mod planned;
+pub mod reading;
 pub mod ready;
 pub mod rehearsal;
 pub mod resume;

@@ -203,6 +203,15 @@ pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
+/// The steps of a training: `80 total over 10 epochs`, or `7 total (train.max_steps)` if it ends before its epochs.
+pub fn steps_over(n_steps: u64, per_epoch: u64, epochs: u64) -> String {
+    let n = grouped(n_steps);
+    if n_steps < per_epoch.saturating_mul(epochs) {
+        return format!("{n} total (train.max_steps)");
+    }
+    format!("{n} total over {epochs} epoch{}", if epochs == 1 { "" } else { "s" })
+}
+
 /// Bytes with three digits in the unit that suits them: `512 B`, `1.50 kB`, `20.0 MB`, `2.85 GB`. Memory, disk space and
 /// files are all printed like this.
 pub fn size(bytes: u64) -> String {

@@ -7,10 +7,10 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use calame::device::Workload;
 use calame::plan::evaluation_bytes;
-use calame::tokenizer::Special;
 use calame::train::{TextLoss, bits_per_byte, text_loss};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::training::reading::ReadingArgs;
 use crate::training::{device, runs, text};
 use crate::ui::output::{WithHint, grouped, note, print, print_json};
 
@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "RUN_OR_FOLDER")]
     model: Option<PathBuf>,
 
-    /// Text: a file, a folder, a glob or a name; may be repeated
+    /// Text: a file (.txt, .md, .jsonl, also compressed; .parquet), a folder, a glob or a name; may be repeated
     #[arg(long, value_name = "INPUT", num_args = 1.., required = true)]
     data: Vec<String>,
 
@@ -42,6 +42,9 @@ pub struct Args {
     stride: Option<usize>,
 
     #[command(flatten)]
+    reading: ReadingArgs,
+
+    #[command(flatten)]
     device: device::Args,
 
     /// Print one JSON object for programs
@@ -52,7 +55,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let corpus = text::load(&args.data)?;
+    let corpus = text::load(&args.data, &args.reading.options())?;
     let (saved, tokenizer) = runs::load_with_tokenizer(&path, "text", |config| {
         let window = args.window.unwrap_or(config.n_positions).min(config.n_positions);
         // The ids, 4 bytes each: a token is rarely shorter than two bytes.
@@ -77,7 +80,7 @@ pub fn run(args: Args) -> Result<()> {
             format!("it may be 1 to {window}, the window, so that no token is skipped")
         ));
     }
-    let tokens = tokenizer.encode(corpus.text(), Special::Allow)?;
+    let tokens = corpus.encode_all(tokenizer.as_ref())?;
     if tokens.len() < 2 {
         bail!(WithHint::new(
             format!("the text has {} tokens", tokens.len()),

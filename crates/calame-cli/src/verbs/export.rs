@@ -177,14 +177,15 @@ fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
     match to {
         To::Safetensors => write_hugging_face(out, model)?,
         To::Pt => {
-            write_torch(out, model)?;
+            let mut notes = write_torch(out, model)?;
             // Readers of a .pt assume GPT-2's tokenizer.
             if model.tokenizer().is_some_and(|t| t.hash() != Bpe::gpt2().hash()) {
-                return Ok(vec![
+                notes.push(
                     "a .pt file cannot store the tokenizer: put the model's tokenizer.json in the same folder"
                         .to_owned(),
-                ]);
+                );
             }
+            return Ok(notes);
         }
         To::Gguf => return Ok(write_gguf(out, model)?),
         To::Onnx => write_onnx(out, model)?,

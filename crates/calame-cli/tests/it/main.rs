@@ -9,6 +9,7 @@ mod data;
 mod disk;
 mod eval;
 mod export;
+mod family;
 mod hub;
 mod init_from;
 mod json;
@@ -29,4 +30,5 @@ mod signals;
 mod snapshots;
 #[cfg(unix)]
 mod special_files;
+mod texts;
 mod tokenize;

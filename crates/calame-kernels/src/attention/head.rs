@@ -43,7 +43,9 @@ impl AttentionShape {
         self.n_head * self.head_size
     }
 
-    pub(super) fn check(&self, qkv: usize, y: usize, lse: usize) {
+    pub(super) fn check(&self, scale: f32, qkv: usize, y: usize, lse: usize) {
+        // The maximum of the scaled scores is that of the scores only if the scale is positive.
+        assert!(scale > 0.0, "attention {self:?}: a scale of {scale}");
         let AttentionShape { n_sequences: b, n_positions: t, n_head: nh, head_size: hs } = *self;
         assert!(
             has_dims(qkv, [b, t, 3, nh, hs]) && has_dims(y, [b, t, nh, hs]) && has_dims(lse, [b, t, nh]),
@@ -73,10 +75,6 @@ impl AttentionShape {
     /// the same set of the first-level cache.
     pub(super) fn scores_stride(&self) -> usize {
         whole_vectors(self.n_positions) + LANES
-    }
-
-    pub(super) fn scale(&self) -> f32 {
-        1.0 / (self.head_size as f32).sqrt()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use calame_kernels::{
-    AttentionShape, DropMask, Epilogue, Init, Isa, KvPages, MatMut, MatRef, Pool, Precision, attention_backward,
-    attention_extend, attention_forward, copy_rows, embedding_forward, gather_rows, gemm_then, nonzero_rows,
-    scatter_rows_add, store_kv,
+    Activation, AttentionShape, DropMask, Epilogue, Init, Isa, KvPages, MatMut, MatRef, Pool, Precision,
+    attention_backward, attention_extend, attention_forward, copy_rows, embedding_forward, gather_rows, gemm_then,
+    nonzero_rows, scatter_rows_add, store_kv,
 };
 
 /// Half of the bits of a size: its square wraps to 0.
@@ -34,10 +34,10 @@ fn attention() {
     for (n_sequences, n_positions, n_head, head_size) in shapes {
         let shape = AttentionShape { n_sequences, n_positions, n_head, head_size };
         is_refused("attention AttentionShape", || {
-            attention_forward(&pool, Precision::F32, shape, &[], None, None, &mut [], &mut []);
+            attention_forward(&pool, Precision::F32, shape, 1.0, &[], None, None, &mut [], &mut []);
         });
         is_refused("attention AttentionShape", || {
-            attention_backward(&pool, Precision::F32, shape, &[], &[], None, None, &[], &[], &mut []);
+            attention_backward(&pool, Precision::F32, shape, 1.0, &[], &[], None, None, &[], &[], &mut []);
         });
     }
 }
@@ -53,11 +53,11 @@ fn pages() {
     is_refused("store_kv", || store_kv(&pool, &[0.0; 3], 1, &[0], &[0], wrapping, &mut [0.0], &mut [0.0]));
     for (n_head, head_size) in [(HALF, HALF), (TOP, 2), (2, TOP)] {
         is_refused("attention_extend", || {
-            attention_extend(&pool, &[], n_head, head_size, &two[0], &two[1], one, &[], &[], &mut []);
+            attention_extend(&pool, &[], n_head, head_size, 1.0, &two[0], &two[1], one, &[], &[], &mut []);
         });
     }
     is_refused("attention_extend", || {
-        attention_extend(&pool, &[0.0; 3], 1, 1, &[0], &[0], wrapping, &[0.0], &[0.0], &mut [0.0]);
+        attention_extend(&pool, &[0.0; 3], 1, 1, 1.0, &[0], &[0], wrapping, &[0.0], &[0.0], &mut [0.0]);
     });
 }
 
@@ -86,6 +86,7 @@ fn matrices() {
 fn epilogues() {
     let pool = pool();
     let (a, b) = ([0.0; 2], [0.0; 2]);
+    let activation = Activation::ALL[0];
     for len in [0, 3, 5] {
         let (x, mut y, mut c) = (vec![0.0; len], vec![0.0; len], [0.0; 4]);
         let mut is_refused_by_check = |epilogue: Epilogue<'_>| {
@@ -94,8 +95,8 @@ fn epilogues() {
                 gemm_then(&pool, Precision::F32, a, b, c, Init::Zero, epilogue);
             });
         };
-        is_refused_by_check(Epilogue::Gelu { y: &mut y });
-        is_refused_by_check(Epilogue::GeluBackward { x: &x, y: &mut y });
+        is_refused_by_check(Epilogue::Activation { activation, y: &mut y });
+        is_refused_by_check(Epilogue::ActivationBackward { activation, x: &x, y: &mut y });
         is_refused_by_check(Epilogue::AddDropped { x: &x, keep: None, rows_per_sequence: 1 });
     }
 }

@@ -71,6 +71,13 @@ pub trait Tokenizer: Send + Sync {
         Ok(())
     }
 
+    /// Where a text is cut that is to be cut at byte `at`, so that both parts have only words of the whole text: `at`
+    /// itself, unless a vocabulary of words would miss the halves of a divided word.
+    fn cut_at(&self, text: &str, at: usize) -> usize {
+        let _ = text;
+        at
+    }
+
     /// Texts of the special tokens, in the order of their ids.
     fn special_texts(&self) -> Vec<&str>;
 

@@ -187,6 +187,15 @@ impl Tokenizer for SimpleTokenizer {
         Ok(text.into_bytes())
     }
 
+    /// The start of the word that a cut at `at` would divide; at the start of the text its end.
+    fn cut_at(&self, text: &str, at: usize) -> usize {
+        // A word begins after white space, or after a mark between that and `at`.
+        let start = text[..at].char_indices().rev().find(|&(_, c)| is_space(c)).map_or(0, |(i, c)| i + c.len_utf8());
+        let words = split(&text[start..]).map(|(i, word)| start + i..start + i + word.len());
+        let divided = words.take_while(|word| word.start < at).find(|word| word.end > at);
+        divided.map_or(at, |word| if word.start == 0 { word.end } else { word.start })
+    }
+
     fn special_texts(&self) -> Vec<&str> {
         self.specials().map(|(text, _)| text).collect()
     }
