@@ -171,7 +171,7 @@ impl Hub {
             bail!("it has none of {WEIGHTS}, {INDEX} and {TORCH_WEIGHTS}");
         };
         transfer.file(CONFIG)?;
-        for file in TEXT_FILES.into_iter().filter(|file| available.contains(file)) {
+        for file in TEXT_FILES.into_iter().filter(|file| available.contains(*file)) {
             transfer.file(file)?;
         }
         let path = transfer.file(weights)?;
