@@ -8,9 +8,13 @@ mod verbs;
 
 use std::process::ExitCode;
 
+use calame_kernels::ReportingAlloc;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
-use ui::output::{is_closed_pipe, print_error_event, report};
+use training::memory;
+use ui::output::{is_closed_pipe, print_error_event, quoted, report};
 use verbs::{
     bench, compare, data, eval, export, generate, inspect, logits, plan, plot, reproduce, runs, tokenize, tokenizer,
     train,
@@ -46,11 +50,36 @@ enum Command {
     Bench(bench::Args),
 }
 
+/// Where memory runs out after all, the program ends with an error and a hint instead of a signal.
+#[global_allocator]
+static ALLOCATOR: ReportingAlloc = ReportingAlloc;
+
+/// Tells programs that meet our locks who holds them.
+fn describe_process() {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
+    let now = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
+    let format = format_description!(
+        "[year]-[month]-[day] [hour]:[minute]:[second] [offset_hour sign:mandatory]:[offset_minute]"
+    );
+    calame::files::describe_process(&format!("calame {}", words.join(" ")), &now.format(format).unwrap_or_default());
+}
+
 fn main() -> ExitCode {
     let matches = Cli::command().try_get_matches().unwrap_or_else(|error| exit_with(&error));
     let json = is_json(&matches);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit_with(&error));
-    let outcome = match cli.command {
+    describe_process();
+    let outcome = memory::require_program(0).and_then(|()| run(cli.command));
+    match outcome {
+        Ok(code) => code,
+        // The reader closed the pipe because it needs no more output.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(report(&error, json)),
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Train(args) => train::run(*args),
         Command::Plan(args) => plan::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Runs(args) => runs::run(&args).map(|()| ExitCode::SUCCESS),
@@ -66,12 +95,6 @@ fn main() -> ExitCode {
         Command::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
         Command::Reproduce(args) => reproduce::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
-    };
-    match outcome {
-        Ok(code) => code,
-        // The reader closed the pipe because it needs no more output.
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => ExitCode::from(report(&error, json)),
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::{Corpus, DataConfig, Manifest, ReadOptions, ShardSet, SpecialTokens, Split, Splits, Windows};
+use calame::files::read_text_at_most;
+use calame::formats::load_tokenizer;
 use calame::plan::TextSize;
 use calame::tokenizer::{self, Bpe, END_OF_TEXT, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
@@ -14,7 +16,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::reading::print_report;
 use crate::net::download;
+use crate::training::{memory, runs};
 use crate::ui::output::{WithHint, grouped};
+
+/// Maximum size of a tokenizer in bytes; one of 250,000 words has about 20 MB.
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// A text that is ready to train on.
 pub struct Prepared {
@@ -38,6 +44,11 @@ pub struct Prepared {
 pub fn load(inputs: &[String], options: &ReadOptions) -> Result<Corpus> {
     let cache = download::cache_dir()?;
     fetch(inputs, &cache)?;
+    let n_bytes = inputs.iter().filter_map(|input| Path::new(input).metadata().ok()).filter(|found| found.is_file());
+    let n_bytes = n_bytes.map(|found| found.len()).fold(0, u64::saturating_add);
+    // Held as text, and its ids.
+    let needed = n_bytes.saturating_mul(3);
+    memory::require("the text", needed, "prepare it by `calame data prepare`, whose shards are read by position")?;
     let corpus = Corpus::read(inputs, &cache, options)?;
     print_report(corpus.report());
     Ok(corpus)
@@ -78,6 +89,31 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run
     let size = size_of(&train, validation, tokenizer.n_vocab())?;
     let sha256 = corpus.run_sha256(data.validation);
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
+}
+
+/// Checks that a model with `vocab_size` tokens has a row for every token of the text, which a tokenizer with more tokens
+/// does not guarantee.
+///
+/// # Errors
+/// Names the first token that the model lacks.
+pub fn check_rows(prepared: &Prepared, vocab_size: usize) -> Result<()> {
+    let mut lacking = None;
+    for windows in [&prepared.train, prepared.splits.validation.windows()] {
+        windows.for_each_piece(|ids| {
+            lacking = lacking.or_else(|| ids.iter().copied().find(|&id| id as usize >= vocab_size));
+        })?;
+    }
+    match lacking {
+        None => Ok(()),
+        Some(id) => bail!(WithHint::new(
+            format!(
+                "the text needs the token {id} ({:?}), the model has {}",
+                prepared.tokenizer.decode(&[id])?,
+                grouped(vocab_size as u64)
+            ),
+            "the model's tokenizer has more tokens than the model: leave out the text that needs them"
+        )),
+    }
 }
 
 fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
@@ -196,16 +232,21 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
     if name == "gpt2" {
         return Ok(Bpe::gpt2());
     }
-    let path = Path::new(name);
-    let places = [path.to_owned(), path.join("tokenizer.json"), path.join("model").join("tokenizer.json")];
-    let Some(file) = places.into_iter().find(|p| p.is_file()) else {
-        bail!(WithHint::new(
-            format!("there is no tokenizer at '{name}'"),
-            "give gpt2, a tokenizer.json, or a run or model that has one"
-        ));
+    let path = runs::find(Path::new(name));
+    if path.is_file() {
+        let text = read_text_at_most(&path, MAX_TOKENIZER_BYTES)?;
+        return Ok(tokenizer::read_json(&text, &path)?);
+    }
+    for folder in [path.clone(), path.join("model")] {
+        if let Some(tokenizer) = load_tokenizer(&folder)? {
+            return Ok(tokenizer);
+        }
+    }
+    let message = match path.exists() {
+        true => format!("there is no tokenizer at '{name}'"),
+        false => format!("there is no tokenizer at '{name}': no such file or folder"),
     };
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(tokenizer::read_json(&text, &file)?)
+    bail!(WithHint::new(message, "give gpt2, a tokenizer.json, or a run or model that has one"))
 }
 
 fn build_tokenizer(config: &TokenizerConfig, corpus: &Corpus, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {

@@ -121,9 +121,10 @@ fn known_hint(error: &anyhow::Error) -> Option<&'static str> {
         (Some(CheckpointError::Tensors { .. }), _, _) => {
             Some("both files must come from one model: copy or download them again")
         }
-        (_, _, Some(RunFolderError::NoRun { .. })) => {
-            Some("give the folder of a run, as `calame train` printed it after \"run\"")
+        (_, _, Some(RunFolderError::NoRun { .. } | RunFolderError::Missing { .. })) => {
+            Some("give the folder of a run, as `calame train` printed it after \"run\", or its name under runs/")
         }
+
         _ => None,
     }
 }

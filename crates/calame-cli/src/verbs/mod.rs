@@ -8,6 +8,7 @@ pub mod export;
 pub mod generate;
 pub mod inspect;
 pub mod logits;
+mod outputs;
 pub mod plan;
 pub mod plot;
 pub mod reproduce;

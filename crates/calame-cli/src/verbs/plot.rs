@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use calame::run::{RunFolder, metrics, plot};
 
+use crate::training::runs;
 use crate::ui::output::{print, print_json};
 
 /// Draw the loss plot of a run again, as PDF, SVG and PNG.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder of the run
+    /// Folder of the run, or its name under runs/
+    #[arg(value_parser = runs::run_parser())]
     run: PathBuf,
 
     /// Title above the figure
@@ -24,6 +26,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let (folder, _) = RunFolder::open(&args.run)?;
+
     let records = metrics::read(&folder.metrics())?;
     let files = plot::draw(&records, args.title.as_deref(), folder.path())
         .with_context(|| format!("cannot draw {}", args.run.display()))?;

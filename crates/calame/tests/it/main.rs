@@ -13,6 +13,8 @@ mod library;
 mod llmc;
 mod model;
 mod objective;
+mod odd_models;
+
 mod onnx;
 mod optimisation;
 mod plot;
@@ -23,6 +25,8 @@ mod second_device;
 mod shards;
 mod storage;
 mod support;
+mod text_settings;
+
 mod tidy;
 mod tokenizer;
 mod torch_file;
