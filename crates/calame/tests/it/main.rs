@@ -11,6 +11,7 @@ mod infer;
 mod library;
 mod llmc;
 mod model;
+mod narrow;
 mod objective;
 mod onnx;
 mod optimisation;

@@ -13,4 +13,4 @@ mod write;
 
 pub(super) use file::open;
 pub(super) use header::MAGIC;
-pub use write::write_gguf;
+pub use write::{write_gguf, write_gguf_as};

@@ -11,4 +11,4 @@ mod write;
 pub(super) use layout::{CONFIG, TOKENIZER, WEIGHTS};
 pub(super) use read::{config_from_json, read_config, read_tokenizer, read_tokenizer_file};
 pub(super) use write::write_settings;
-pub use write::{save_model, write_hugging_face};
+pub use write::{save_model, write_hugging_face, write_hugging_face_as};

@@ -9,9 +9,11 @@ use crate::files::{replace_folder, write_new_file};
 use crate::formats::CheckpointError;
 use crate::formats::model_file::ModelFile;
 use crate::formats::names::Naming;
+use crate::formats::narrow::check_range;
 use crate::formats::safetensors::{Entry, write_tensors};
 use crate::model::params::{ParamName, shapes};
 use crate::model::{Gpt, ModelConfig};
+use crate::quant::NumberFormat;
 use crate::tensor::Alloc;
 use crate::tokenizer::Tokenizer;
 
@@ -48,9 +50,17 @@ pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -
 /// # Errors
 /// If the system refuses, with the file's name; if a tensor cannot be read.
 pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
+    write_hugging_face_as(folder, model, NumberFormat::F32)
+}
+
+/// As [`write_hugging_face`], with every tensor rounded to f32, f16 or bf16.
+///
+/// # Errors
+/// As [`write_hugging_face`]; if a number is beyond the range of the format.
+pub fn write_hugging_face_as(folder: &Path, model: &ModelFile, format: NumberFormat) -> Result<(), CheckpointError> {
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     replace_folder(folder, |folder| {
-        write_settings(folder, &config, tokenizer.as_deref())?;
+        write_settings_as(folder, &config, tokenizer.as_deref(), format)?;
         let biases = (0..config.n_layer)
             .filter(|_| !config.qkv_bias)
             .map(|i| Entry::zeros(key(&ParamName::qkv_bias(i)), 3 * config.n_embd));
@@ -59,10 +69,12 @@ pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), Checkp
             Entry::read(key(&name), &shape, name.is_conv1d(), move || {
                 let mut tensor = Alloc::on_host().zeros(dims);
                 model.read(name, &mut tensor)?;
+                check_range(model, &name, &tensor, format)?;
                 Ok(tensor)
             })
         });
-        write_tensors(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")])
+        let entries = entries.chain(biases).map(|entry| entry.stored_as(format));
+        write_tensors(&folder.join(WEIGHTS), entries, &[("format", "pt")])
     })
 }
 
@@ -77,9 +89,19 @@ pub(in crate::formats) fn write_settings(
     config: &ModelConfig,
     tokenizer: Option<&dyn Tokenizer>,
 ) -> Result<(), CheckpointError> {
+    write_settings_as(folder, config, tokenizer, NumberFormat::F32)
+}
+
+/// As [`write_settings`], for weights in this format.
+fn write_settings_as(
+    folder: &Path,
+    config: &ModelConfig,
+    tokenizer: Option<&dyn Tokenizer>,
+    format: NumberFormat,
+) -> Result<(), CheckpointError> {
     let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
     let hash = tokenizer.map(Tokenizer::hash);
-    let json = config_json(config, end_of_text, hash.as_deref());
+    let json = config_json(config, end_of_text, hash.as_deref(), format);
     let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
     write_new_file(&folder.join(CONFIG), format!("{json:#}\n").as_bytes())?;
     write_new_file(&folder.join(GENERATION), format!("{generation:#}\n").as_bytes())?;
@@ -89,7 +111,21 @@ pub(in crate::formats) fn write_settings(
     Ok(())
 }
 
-fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: Option<&str>) -> Value {
+/// PyTorch's name of a format.
+fn torch_dtype(format: NumberFormat) -> &'static str {
+    match format {
+        NumberFormat::F16 => "float16",
+        NumberFormat::Bf16 => "bfloat16",
+        _ => "float32",
+    }
+}
+
+fn config_json(
+    config: &ModelConfig,
+    end_of_text: Option<u32>,
+    tokenizer_hash: Option<&str>,
+    format: NumberFormat,
+) -> Value {
     json!({
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -109,7 +145,7 @@ fn config_json(config: &ModelConfig, end_of_text: Option<u32>, tokenizer_hash: O
         "tie_word_embeddings": config.tied_head,
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
-        "torch_dtype": "float32",
+        "torch_dtype": torch_dtype(format),
         "use_cache": true,
         "calame": {
             "version": env!("CARGO_PKG_VERSION"),
