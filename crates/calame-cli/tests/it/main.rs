@@ -23,5 +23,7 @@ mod resume;
 mod seeing;
 #[cfg(unix)]
 mod signals;
+#[path = "../../../calame-kernels/tests/skipped/record.rs"]
+mod skipped;
 mod snapshots;
 mod tokenize;

@@ -21,6 +21,8 @@ mod profiling;
 mod raw;
 mod second_device;
 mod shards;
+#[path = "../../../calame-kernels/tests/skipped/record.rs"]
+mod skipped;
 mod storage;
 mod support;
 mod tidy;
