@@ -12,10 +12,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use calame::files::sha256_of_file;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
-use indicatif::ProgressBar;
 use serde_json::Value;
 
 use crate::ui::output::{WithHint, note};
+use crate::ui::progress;
 
 /// OpenAI's models, which the hub also accepts without an owner.
 const KNOWN: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
@@ -220,7 +220,8 @@ impl Transfer<'_> {
         if part.metadata().is_ok_and(|part| part.len() >= n_bytes) {
             fs::remove_file(&part).with_context(|| part.display().to_string())?;
         }
-        self.repo.download_with_progress(name, ProgressBar::new(n_bytes)).map_err(explain)?;
+        let bar = progress::bar(Some(n_bytes), "{msg} {bytes}", false)?;
+        self.repo.download_with_progress(name, bar).map_err(explain)?;
         check(&blob, n_bytes, etag).inspect_err(|_| {
             // The file is wrong. Remove it, so that the next attempt starts over.
             let _ = fs::remove_file(path).and(fs::remove_file(&blob));

@@ -5,6 +5,7 @@ use calame::device::{Device, DeviceConfig, DeviceConfigError, Workload};
 use calame::ops::{Isa, Precision};
 
 use crate::ui::output::{UsageError, WithHint, count};
+use crate::ui::verbosity;
 
 /// The environment variable that overrides the instruction set, for tests and comparisons.
 const ISA_VARIABLE: &str = "CALAME_INSTRUCTION_SET";
@@ -52,7 +53,9 @@ pub fn open(config: &DeviceConfig, workload: Workload) -> Result<(Device, Device
         Ok(pinned) => Some(pinned.parse::<Isa>().map_err(|error| UsageError(format!("{ISA_VARIABLE}: {error}")))?),
         Err(_) => None,
     };
-    config.resolve(workload, pinned).map_err(with_hint)
+    let (dev, resolved) = config.resolve(workload, pinned).map_err(with_hint)?;
+    verbosity::detail(describe(&resolved));
+    Ok((dev, resolved))
 }
 
 /// Adds a hint: the flags that resolve the error.

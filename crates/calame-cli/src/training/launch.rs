@@ -18,6 +18,7 @@ use crate::training::settings::{self, RequestedSettings, Settings};
 use crate::training::text::{self, Prepared};
 use crate::training::{device, runs};
 use crate::ui::output::{UsageError, WithHint, note, quoted};
+use crate::ui::verbosity;
 
 /// A run that is ready to train.
 pub struct Ready {
@@ -154,6 +155,7 @@ fn checkpoint_to_resume(folder: &RunFolder) -> Result<Option<PathBuf>> {
         // If all are damaged, the error of the newest.
         return damaged.into_iter().next().map_or(Ok(None), |error| Err(error.into()));
     };
+    verbosity::opened(&checkpoint);
     for error in &damaged {
         note(&format!("warning: {error}; using the checkpoint before it"));
     }
@@ -162,6 +164,7 @@ fn checkpoint_to_resume(folder: &RunFolder) -> Result<Option<PathBuf>> {
 
 /// Prepares a stopped run, from its folder.
 fn prepare_resumed(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
+    verbosity::opened(path);
     let (folder, mut config) = RunFolder::open(path)?;
     let Some(checkpoint) = checkpoint_to_resume(&folder)? else {
         let hint = if folder.model().exists() {

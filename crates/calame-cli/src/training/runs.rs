@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 
 use crate::net::hub;
 use crate::ui::output::{WithHint, note, quoted};
+use crate::ui::{invocation, verbosity};
 
 /// The folder for runs whose path is not given.
 pub const RUNS: &str = "runs";
@@ -92,7 +93,11 @@ pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
 
 /// Reads a model, given by its path or its name on the hub, and prints what had to be assumed about it.
 pub fn load(path: &Path) -> Result<SavedModel> {
-    let saved = load_model(&hub::resolve(path)?)?;
+    let path = hub::resolve(path)?;
+    verbosity::opened(&path);
+    let phase = verbosity::phase("reading the model");
+    let saved = load_model(&path)?;
+    drop(phase);
     for found in &saved.notes {
         note(&format!("note   {}: {found}", saved.path.display()));
     }
@@ -127,5 +132,5 @@ pub fn which_model(path: &Path) -> String {
 
 /// The command that resumes a stopped run.
 pub fn resume_command(run: &Path) -> String {
-    format!("calame train --resume {}", quoted(&run.display().to_string()))
+    invocation::command(&format!("train --resume {}", quoted(&run.display().to_string())))
 }

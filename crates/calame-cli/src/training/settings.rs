@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use crate::training::device;
 use crate::ui::output::{UsageError, WithHint};
+use crate::ui::verbosity;
 
 /// The value of `preset` for a run whose shape comes from the model given by `--init-from`.
 pub const CUSTOM: &str = "custom";
@@ -145,6 +146,7 @@ fn config_from(table: &Table) -> Result<RunConfig, String> {
 }
 
 fn read(file: &Path) -> Result<Table> {
+    verbosity::opened(file);
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     text.parse::<Table>().map_err(|e| {
         // The error's Display is five lines that point at the position; this message is one line with a line number.

@@ -9,10 +9,10 @@ use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Window
 use calame::plan::TextSize;
 use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::net::download;
 use crate::ui::output::{WithHint, grouped};
+use crate::ui::{progress, verbosity};
 
 /// A text that is ready to train on.
 pub struct Prepared {
@@ -35,13 +35,15 @@ pub struct Prepared {
 pub fn load(inputs: &[String]) -> Result<Corpus> {
     let cache = download::cache_dir()?;
     fetch(inputs, &cache)?;
-    Ok(Corpus::load(inputs, &cache)?)
+    let _phase = verbosity::phase("reading the text");
+    let corpus = Corpus::load(inputs, &cache)?;
+    verbosity::opened_all(corpus.sources().iter().map(|source| source.path.as_path()));
+    Ok(corpus)
 }
 
 /// Downloads the texts that are given by name and that the cache lacks.
 pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
-    let bar = ProgressBar::no_length();
-    bar.set_style(ProgressStyle::with_template("{msg} {bytes}").context("progress")?);
+    let bar = progress::bar(None, "{msg} {bytes}", false)?;
     download::fetch_missing(&download::agent(), inputs, cache, &mut |text, n_bytes| {
         bar.set_message(format!("downloading {}", text.name));
         bar.set_position(n_bytes);
@@ -67,6 +69,7 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run
         Some(tokenizer) => tokenizer,
         None => build_tokenizer(&config.tokenizer, corpus.text(), of_run)?,
     };
+    let _phase = verbosity::phase("encoding the text");
     let splits = Splits::from_text(corpus.text(), tokenizer.as_ref(), &data)?;
     let (train, validation) = (splits.train.windows().clone(), splits.validation.windows());
     let description = describe(&corpus, &train, validation);
@@ -113,6 +116,7 @@ fn prepared_folder(inputs: &[String]) -> Result<Option<PathBuf>> {
 
 /// The windows of a prepared text, whose tokens stay in their files.
 fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn Tokenizer>>) -> Result<Prepared> {
+    verbosity::opened(&folder.join(MANIFEST));
     let (manifest, sha256) = Manifest::read(folder)?;
     let expected = &manifest.tokenizer;
     let tokenizer = match given {
@@ -181,6 +185,7 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
             "give gpt2, a tokenizer.json, or a run or model that has one"
         ));
     };
+    verbosity::opened(&file);
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     Ok(tokenizer::read_json(&text, &file)?)
 }

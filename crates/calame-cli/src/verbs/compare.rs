@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use crate::training::summary::Summary;
 use crate::ui::output::{print, print_json};
+use crate::ui::verbosity;
 
 /// Compare runs: plot their loss curves in one figure, list the settings that differ and their losses.
 #[derive(clap::Args, Debug)]
@@ -38,7 +39,9 @@ pub fn run(args: &Args) -> Result<()> {
     let names = names(&summaries);
     let compared: Vec<ComparedRun<'_>> =
         summaries.iter().zip(&names).map(|(summary, name)| ComparedRun { name, records: &summary.records }).collect();
+    let phase = verbosity::phase("drawing");
     compare(&compared, &args.out).with_context(|| format!("cannot draw {}", args.out.display()))?;
+    drop(phase);
     let settings = differing(&summaries)?;
     if args.json {
         let runs: Vec<serde_json::Value> = summaries

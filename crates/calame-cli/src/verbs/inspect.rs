@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::net::hub;
 use crate::ui::output::{grouped, print, print_json, size};
+use crate::ui::verbosity;
 
 /// Show a model's format, shape, tokenizer and tensors, without loading it.
 ///
@@ -28,7 +29,11 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let file = ModelFile::open(&hub::resolve(&args.model)?)?;
+    let path = hub::resolve(&args.model)?;
+    verbosity::opened(&path);
+    let phase = verbosity::phase("reading the list of tensors");
+    let file = ModelFile::open(&path)?;
+    drop(phase);
     if args.json { print_json(&as_json(&file)) } else { print(&as_text(&file)) }
 }
 

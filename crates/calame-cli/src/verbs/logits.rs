@@ -9,6 +9,7 @@ use calame::ops;
 
 use crate::training::{device, runs};
 use crate::ui::output::{UsageError, WithHint, print, print_json};
+use crate::ui::verbosity;
 
 /// Write a model's logits at every position of a sequence of token ids, to compare two programs.
 ///
@@ -49,7 +50,9 @@ pub fn run(args: Args) -> Result<()> {
             "give fewer ids"
         ));
     }
+    let phase = verbosity::phase("computing the logits");
     let logits = saved.gpt.logits(&dev, &args.ids, 1);
+    drop(phase);
     if let Some(out) = &args.out {
         write_tensor(out, "logits", &logits)?;
     }

@@ -8,6 +8,7 @@ use calame::tokenizer::{self, Special};
 
 use crate::training::text::open_tokenizer;
 use crate::ui::output::{UsageError, WithHint, grouped, print, print_json};
+use crate::ui::verbosity;
 
 /// Encode a text into token ids, decode ids, or count them.
 #[derive(clap::Args, Debug)]
@@ -95,6 +96,9 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn read_input(args: &Args) -> Result<String> {
+    if let Some(file) = &args.file {
+        verbosity::opened(file);
+    }
     let (bytes, name) = match (&args.text, &args.file) {
         (Some(text), _) => return Ok(text.clone()),
         (None, Some(file)) => (

@@ -12,10 +12,10 @@ use calame::data::prepare::{PrepareOptions, Texts};
 use calame::files::{create_parent_folder, replace_bytes};
 use calame::tokenizer::{self, Bpe, Encoder, Special, Tokenizer};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::ui::output::{WithHint, duration, grouped, print, print_json, quoted};
+use crate::ui::{invocation, progress, verbosity};
 use crate::verbs::data::DocumentArgs;
 
 /// Train a tokenizer on your own texts.
@@ -37,7 +37,7 @@ enum Verb {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame tokenizer train books/ --vocab-size 8192 --out tokenizer.json
-  calame tokenizer train 'pages/*.jsonl.gz' --field content --vocab-size 32000 --out pages-tokenizer/
+  calame tokenizer train 'pages/*.jsonl' --vocab-size 32000 --out tokenizer/
   calame data prepare books/ --tokenizer tokenizer.json --out prepared
   calame train --preset tiny --data books/ --set tokenizer.kind=tokenizer.json")]
 struct TrainArgs {
@@ -87,9 +87,9 @@ fn train(args: &TrainArgs) -> Result<()> {
     }
     let sources = args.documents.sources()?;
     let options = args.documents.options();
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
+    let bar = progress::bar(None, "{spinner} {msg}", args.json)?;
     bar.set_message("counting words");
+    let phase = verbosity::phase("counting words and merging pairs");
     let n_bytes: u64 = measure(&sources, &options)?;
     let share = args.max_bytes as f64 / n_bytes.max(1) as f64;
     let mut sample = Sample::new(&sources, &options, share);
@@ -98,9 +98,12 @@ fn train(args: &TrainArgs) -> Result<()> {
         return Err(error.into());
     }
     let trained = trained?;
+    drop(phase);
+    let phase = verbosity::phase("comparing with GPT-2's tokenizer");
     bar.set_message("comparing with GPT-2's");
     let comparison = compare(&sources, &options, share, trained.as_ref())?;
     bar.finish_and_clear();
+    drop(phase);
     create_parent_folder(&file)?;
     replace_bytes(&file, trained.to_json().as_bytes())?;
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
@@ -119,14 +122,14 @@ fn train(args: &TrainArgs) -> Result<()> {
         }));
     }
     print(&format!(
-        "tokenizer {}, {} tokens\ntrained   on {:.1} of {:.1} MB in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      calame data prepare … --tokenizer {}\n",
+        "tokenizer {}, {} tokens\ntrained   on {:.1} of {:.1} MB in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      {}\n",
         file.display(),
         grouped(trained.n_vocab() as u64),
         comparison.n_bytes as f64 / 1e6,
         n_bytes as f64 / 1e6,
         duration(started.elapsed().as_secs_f64()),
         grouped(Bpe::gpt2().n_vocab() as u64),
-        quoted(&file.display().to_string())
+        invocation::command(&format!("data prepare … --tokenizer {}", quoted(&file.display().to_string())))
     ))
 }
 

@@ -11,6 +11,7 @@ mod eval;
 mod export;
 mod hub;
 mod init_from;
+mod interface;
 mod json;
 #[cfg(unix)]
 mod kills;
