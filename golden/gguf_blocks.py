@@ -35,7 +35,11 @@ SCALES = {
     Type.Q4_K: [0, 2],
     Type.Q5_K: [0, 2],
     Type.Q6_K: [208],
+    Type.IQ4_XS: [0],
+    Type.TQ1_0: [52],
+    Type.TQ2_0: [64],
 }
+
 # In the model the widths are too small for the K types.
 MATRICES = [Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q5_1, Type.IQ4_NL]
 WIDTH, POSITIONS = 32, 4

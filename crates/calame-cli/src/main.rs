@@ -8,9 +8,9 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use ui::output::{is_closed_pipe, report};
+use ui::output::{is_closed_pipe, print_error_event, report};
 use ui::{help, invocation, verbosity};
 use verbs::{
     bench, compare, completions, config, data, eval, export, generate, inspect, logits, man, plan, plot, reproduce,
@@ -65,9 +65,9 @@ fn definitions() -> Command {
 fn main() -> ExitCode {
     let command = definitions();
     invocation::record(command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect());
-    let matches = help::shown(command).get_matches();
-    // The matches are of the same definitions.
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = help::shown(command).try_get_matches().unwrap_or_else(|error| exit_with(&error));
+    let json = is_json(&matches);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit_with(&error));
     cli.verbosity.apply();
     let outcome = run(cli.verb);
     verbosity::detail("finished");
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         // The reader closed the pipe because it needs no more output.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => ExitCode::from(report(&error)),
+        Err(error) => ExitCode::from(report(&error, json)),
     }
 }
 
@@ -101,4 +101,18 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Completions(args) => done(completions::run(&args, definitions())),
         Verb::Man(args) => done(man::run(&args, definitions())),
     }
+}
+
+/// Whether the command prints JSON for programs.
+fn is_json(matches: &ArgMatches) -> bool {
+    let here = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
+    here || matches.subcommand().is_some_and(|(_, matches)| is_json(matches))
+}
+
+/// Prints an error of the command line, or the help that was requested, and exits.
+fn exit_with(error: &clap::Error) -> ! {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        print_error_event(error.to_string().trim(), None, 2);
+    }
+    error.exit()
 }

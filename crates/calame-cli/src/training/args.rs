@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
+use toml::Value;
 
 use super::device;
+use super::settings::RequestedSettings;
 
 /// The flags that configure a training.
 #[derive(clap::Args, Debug)]
@@ -26,9 +28,10 @@ pub struct TrainArgs {
     #[arg(long, requires = "run")]
     pub overwrite: bool,
 
-    /// Resume a run that was stopped
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "preset", "run", "overwrite", "config", "epochs", "batch_size",
-          "window", "stride", "lr", "seed", "rng", "recipe", "loss_average", "init_from", "set", "device", "precision"])]
+    /// Resume a run that was stopped, or train a finished one further with more --epochs; --set changes settings, --data
+    /// gives the new path of a text that was moved
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "run", "overwrite", "config", "batch_size", "window",
+          "stride", "seed", "rng", "recipe", "loss_average", "init_from", "device", "precision"])]
     pub resume: Option<PathBuf>,
 
     /// TOML file of settings: any keys of a run's config.toml
@@ -91,6 +94,34 @@ pub struct TrainArgs {
     /// Print JSON lines for programs
     #[arg(long)]
     pub json: bool,
+}
+
+impl TrainArgs {
+    /// The settings that the flags give.
+    pub fn requested(&self) -> RequestedSettings {
+        let mut flags: Vec<(&'static str, Value)> = Vec::new();
+        // A size that TOML cannot hold becomes the largest one, which validation refuses as well.
+        let size = |n: usize| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
+        let text = |s: &String| Value::String(s.clone());
+        if !self.data.is_empty() {
+            flags.push(("data.inputs", Value::Array(self.data.iter().map(text).collect())));
+        }
+        flags.extend(self.preset.as_ref().map(|s| ("preset", text(s))));
+        flags.extend(self.recipe.as_ref().map(|s| ("recipe", text(s))));
+        flags.extend(self.loss_average.as_ref().map(|s| ("train.loss_average", text(s))));
+        flags.extend(self.init_from.as_ref().map(|p| ("init_from", Value::String(p.display().to_string()))));
+        flags.extend(self.epochs.map(|n| ("train.epochs", Value::Integer(n as i64))));
+        flags.extend(self.lr.map(|x| ("train.lr", Value::Float(x))));
+        flags.extend(self.seed.map(|n| ("train.seed", Value::Integer(n as i64))));
+        flags.extend(self.rng.as_ref().map(|s| ("train.rng", text(s))));
+        flags.extend(self.batch_size.map(|n| ("data.batch_size", size(n))));
+        flags.extend(self.window.map(|n| ("data.window", size(n))));
+        flags.extend(self.stride.map(|n| ("data.stride", size(n))));
+        flags.extend(self.device.device.as_ref().map(|s| ("device.device", text(s))));
+        flags.extend(self.device.precision.as_ref().map(|s| ("device.precision", text(s))));
+        flags.extend(self.device.threads.map(|n| ("device.threads", size(n))));
+        RequestedSettings { config_file: self.config.clone(), flags, set: self.set.clone() }
+    }
 }
 
 /// Parses an unsigned integer that TOML can store: at most `i64::MAX`.

@@ -20,15 +20,13 @@ use crate::ui::tui::Screen;
 pub struct Follower {
     pub recorder: Recorder<Display>,
     pub sample: SampleConfig,
-    /// The training and validation loss of the last evaluation.
-    pub last_losses: Option<(f32, f32)>,
     /// The tokens of the last sample, and how many of them are the prompt.
     last_sample: Option<(Vec<u32>, usize)>,
 }
 
 impl Follower {
     pub fn new(recorder: Recorder, sample: SampleConfig, display: Display) -> Follower {
-        Follower { recorder: recorder.with_listener(display), sample, last_losses: None, last_sample: None }
+        Follower { recorder: recorder.with_listener(display), sample, last_sample: None }
     }
 
     pub fn display(&mut self) -> &mut Display {
@@ -81,7 +79,6 @@ impl Observer for Follower {
     }
 
     fn evaluation(&mut self, report: &EvaluationReport) -> Result<()> {
-        self.last_losses = Some((report.train_loss, report.val_loss));
         self.recorder.evaluation(report).map_err(unwrapped)
     }
 

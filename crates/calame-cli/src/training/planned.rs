@@ -5,11 +5,12 @@ use calame::model::Preset;
 use calame::ops::Device;
 use calame::plan::{Machine, Plan, TextSize};
 use calame::train::RunConfig;
+use serde_json::json;
 
-use super::launch::{Ready, RunTarget};
 use super::memory;
+use super::ready::{Ready, RunTarget};
 use super::rehearsal::{Rehearsal, estimate, rehearse};
-use crate::ui::output::{WithHint, duration, gigabytes, note};
+use crate::ui::output::{WithHint, duration, note, size};
 use crate::ui::verbosity;
 
 /// A plan and the machine that it is made for.
@@ -71,7 +72,7 @@ impl Planned {
     /// If it would take more than all of it; the hint says what to change.
     pub fn check(&self, config: &RunConfig) -> Result<()> {
         let (Some(available), needed) = (self.available_bytes, self.plan.memory_bytes()) else { return Ok(()) };
-        let message = format!("the training needs {} of memory, {} is free", gigabytes(needed), gigabytes(available));
+        let message = format!("the training needs {} of memory, {} is free", size(needed), size(available));
         if needed > available {
             return Err(WithHint::new(message, self.remedy(config, available)).into());
         }
@@ -100,6 +101,10 @@ impl Planned {
                 return format!("--batch-size 1 --window {} would fit", smaller.data.window);
             }
         }
+        if !config.init_from.is_empty() {
+            // The shape is that of the given model.
+            return "start from a smaller model: no smaller batch or window would fit".to_owned();
+        }
         let presets = [Preset::Gpt2Large, Preset::Gpt2Medium, Preset::Book, Preset::Gpt2, Preset::Small, Preset::Tiny];
         let fitting = presets.into_iter().find(|preset| {
             let model = preset.config();
@@ -111,13 +116,35 @@ impl Planned {
         }
     }
 
+    /// The plan as a JSON object; without times if they are not estimated.
+    pub fn as_json(&self, timed: Option<&Timed>) -> serde_json::Value {
+        let plan = &self.plan;
+        let memory: serde_json::Map<String, serde_json::Value> =
+            plan.memory.iter().map(|(kind, bytes)| (kind.name().replace(' ', "_"), (*bytes).into())).collect();
+        json!({
+            "n_parameters": plan.n_parameters,
+            "memory": memory, "memory_bytes": plan.memory_bytes(), "available_bytes": self.available_bytes,
+            "fits": self.fits(),
+            "steps_per_epoch": plan.steps_per_epoch, "n_steps": plan.n_steps, "n_steps_done": plan.n_steps_done,
+            "tokens_per_step": plan.tokens_per_step, "tokens_per_epoch": plan.tokens_per_epoch,
+            "n_evaluations": plan.n_evaluations, "n_samples": plan.n_samples, "step_operations": plan.step_operations,
+            "disk": { "model": plan.disk.model, "checkpoints": plan.disk.checkpoints, "records": plan.disk.records,
+                "plot": plan.disk.plot },
+            "seconds": timed.map(|t| t.seconds), "share_of_peak": timed.map(|t| t.share_of_peak),
+            "peak_operations_per_second": timed.map(|t| t.rehearsal.peak),
+            "step_seconds": timed.map(|t| t.rehearsal.pace.step_seconds),
+            "evaluation_seconds": timed.map(|t| t.rehearsal.pace.evaluation_seconds),
+            "sample_seconds": timed.map(|t| t.rehearsal.pace.sample_seconds),
+        })
+    }
+
     /// The plan in one line, which `calame train` prints before it starts.
     pub fn line(&self, timed: &Timed) -> String {
-        let free = self.available_bytes.map_or(String::new(), |free| format!(" of {} free", gigabytes(free)));
+        let free = self.available_bytes.map_or(String::new(), |free| format!(" of {} free", size(free)));
         format!(
             "plan   {} of memory{free}, {} on disk, about {} ({:.2} of the peak)",
-            gigabytes(self.plan.memory_bytes()),
-            gigabytes(self.plan.disk.total()),
+            size(self.plan.memory_bytes()),
+            size(self.plan.disk.total()),
             duration(timed.seconds),
             timed.share_of_peak
         )

@@ -55,8 +55,9 @@ pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
         }
         return Ok(());
     } else if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) {
-        let resume = resume_command(path);
-        let hint = format!("`{resume}` resumes it; or choose another --run, or replace it with --overwrite");
+        let (resume, finished) = (resume_command(path), path.join("model").exists());
+        let how = if finished { " --epochs N` trains it further" } else { "` resumes it" };
+        let hint = format!("`{resume}{how}; or choose another --run, or replace it with --overwrite");
         (format!("{path_shown} exists already"), hint)
     } else {
         let hint = "choose another --run, or replace it with --overwrite";
@@ -128,6 +129,15 @@ pub fn which_model(path: &Path) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// A model's path as a run's settings store it: absolute, if it is a path and not a name on the hub.
+pub fn absolute_model(path: &str) -> String {
+    if path.is_empty() || !Path::new(path).exists() {
+        return path.to_owned();
+    }
+    let absolute = std::path::absolute(path).ok().and_then(|path| path.into_os_string().into_string().ok());
+    absolute.unwrap_or_else(|| path.to_owned())
 }
 
 /// The command that resumes a stopped run.

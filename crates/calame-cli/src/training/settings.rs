@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use calame::data::absolute_input;
 use calame::model::Preset;
 use calame::train::{Recipe, RunConfig, RunConfigError};
 use toml::{Table, Value};
@@ -43,19 +44,42 @@ impl Settings {
 /// # Errors
 /// If a value is out of range or two values contradict each other. The error has a hint if a flag resolves it.
 pub fn check(config: &RunConfig) -> Result<()> {
-    config.validate().map_err(with_hint)
+    config.validate().map_err(|error| with_hint(error, config))
 }
 
-/// Adds a hint: the flags that resolve the error.
-pub fn with_hint(error: RunConfigError) -> anyhow::Error {
+/// Shortens the default window to the context of a model that has a shorter one, and the default stride in proportion.
+pub fn fit_window(config: &mut RunConfig, settings: &Settings) {
+    let (window, n_positions) = (config.data.window, config.model.n_positions);
+    if window <= n_positions || settings.was_set("data.window") {
+        return;
+    }
+    config.data.window = n_positions;
+    if !settings.was_set("data.stride") {
+        config.data.stride = (config.data.stride * n_positions / window).max(1);
+    }
+}
+
+/// The inputs as a run's settings store them: paths are absolute, so that the run resumes from any working directory.
+pub fn absolute_inputs(inputs: &[String]) -> Vec<String> {
+    // Without a working directory, relative paths stay as they are.
+    let Ok(folder) = std::env::current_dir() else { return inputs.to_vec() };
+    inputs.iter().map(|input| absolute_input(input, &folder)).collect()
+}
+
+/// Adds a hint: the flags that resolve the error, for a model whose shape may be given.
+pub fn with_hint(error: RunConfigError, config: &RunConfig) -> anyhow::Error {
     use RunConfigError as E;
     let message = error.to_string();
     let sample_hint = "--set sample.prompt=\"…\" changes the prompt, --set sample.max_tokens=0 disables samples";
     match error {
         E::Device(error) => device::with_hint(error),
         E::Window { window, n_positions } => {
-            let hint = format!("use --window {n_positions} or less, or --set model.n_positions={window}");
-            WithHint::usage(message, hint).into()
+            let longer = format!(", or --set model.n_positions={window}");
+            let longer = if config.init_from.is_empty() { longer.as_str() } else { "" };
+            WithHint::usage(message, format!("use --window {n_positions} or less{longer}")).into()
+        }
+        E::Vocabulary { .. } if !config.init_from.is_empty() => {
+            WithHint::new(message, "its rows cannot be added to: start from a model with this tokenizer").into()
         }
         E::Vocabulary { n_tokens, .. } => {
             WithHint::new(message, format!("--set model.vocab_size={n_tokens} or more")).into()
@@ -63,6 +87,34 @@ pub fn with_hint(error: RunConfigError) -> anyhow::Error {
         E::Prompt { .. } | E::PromptLength { .. } => WithHint::new(message, sample_hint).into(),
         E::Model(_) | E::Data(_) | E::Train(_) | E::Steps { .. } => UsageError(message).into(),
     }
+}
+
+/// The settings of a run with the changes that flags and `--set` request.
+///
+/// # Errors
+/// If a key is unknown, or a value has the wrong type; the error names the source.
+pub fn changed(config: &RunConfig, requested: &RequestedSettings) -> Result<RunConfig> {
+    let base = Table::try_from(config).context("the run's settings")?;
+    let mut merged = base.clone();
+    for (source, layer) in flag_layers(requested)? {
+        check_keys(&source, "", &base, &layer)?;
+        merge(&mut merged, layer);
+        config_from(&merged).map_err(|e| UsageError(format!("{source}: {e}")))?;
+    }
+    config_from(&merged).map_err(|error| UsageError(error).into())
+}
+
+/// The settings of the flags and of `--set`, each with its source.
+fn flag_layers(requested: &RequestedSettings) -> Result<Vec<(String, Table)>> {
+    let mut layers = Vec::new();
+    for (key, value) in &requested.flags {
+        let flag = format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-"));
+        layers.push((flag, nested(key, value.clone())));
+    }
+    for assignment in &requested.set {
+        layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
+    }
+    Ok(layers)
 }
 
 /// Resolves the settings; later layers override earlier ones.
@@ -74,15 +126,7 @@ pub fn resolve(requested: &RequestedSettings) -> Result<Settings> {
     if let Some(file) = &requested.config_file {
         layers.push((file.display().to_string(), read(file)?));
     }
-    for (key, value) in &requested.flags {
-        layers.push((
-            format!("--{}", key.rsplit('.').next().unwrap_or(key).replace('_', "-")),
-            nested(key, value.clone()),
-        ));
-    }
-    for assignment in &requested.set {
-        layers.push((format!("--set {assignment}"), parse_assignment(assignment)?));
-    }
+    layers.extend(flag_layers(requested)?);
     let (name, preset) = preset_of(&layers, requested.config_file.is_some())?;
     let mut defaults = RunConfig::of_preset(preset);
     if let Some(recipe) = layers.iter().rev().find_map(|(_, layer)| layer.get("recipe")?.as_str()) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use calame::plan::Disk;
 
-use crate::ui::output::{WithHint, note};
+use crate::ui::output::{WithHint, note, size};
 
 /// Refuses a run whose model will not fit on the disk of `folder` (which need not exist yet), and warns if the disk has
 /// space for the model but not for checkpoints and records as well.
@@ -24,30 +24,22 @@ pub fn check(folder: &Path, disk: &Disk) -> Result<()> {
     let total_bytes = disk.total();
     // Records grow with the training, and few trainings of very many epochs run through all of them.
     let needed_bytes = Disk { checkpoints: 0, records: 0, ..*disk }.total();
-    let free = free_bytes / 1_000_000;
+    let free = size(free_bytes);
     if free_bytes < needed_bytes {
         bail!(WithHint::new(
-            format!(
-                "the disk of {} has {free} MB free, the run needs {} MB",
-                folder.display(),
-                megabytes(needed_bytes)
-            ),
+            format!("the disk of {} has {free} free, the run needs {}", folder.display(), size(needed_bytes)),
             "free some space, or put the run on another disk"
         ));
     }
     if free_bytes < total_bytes {
         note(&format!(
-            "warning: the disk of {} has {free} MB free: enough for the model, but with checkpoints and records the run takes \
-             up to {} MB; a checkpoint that does not fit is not saved",
+            "warning: the disk of {} has {free} free: enough for the model, but with checkpoints and records the run takes up \
+             to {}; a checkpoint that does not fit replaces an older one or is not saved",
             folder.display(),
-            megabytes(total_bytes)
+            size(total_bytes)
         ));
     }
     Ok(())
-}
-
-fn megabytes(bytes: u64) -> u64 {
-    bytes.div_ceil(1_000_000)
 }
 
 #[cfg(unix)]
@@ -86,7 +78,7 @@ mod tests {
         // Records alone refuse nothing: a training of very many epochs may end early.
         check(&run, &Disk { records: u64::MAX, ..disk(4) }).unwrap();
         let message = check(&run, &disk(u64::MAX)).unwrap_err().to_string();
-        assert!(message.contains("not/yet/there") && message.contains("MB free"), "{message}");
+        assert!(message.contains("not/yet/there") && message.contains(" free, the run needs 18.4 EB"), "{message}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
-use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows};
+use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows, text_sha256};
 use calame::plan::TextSize;
 use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
@@ -70,11 +70,13 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run
         None => build_tokenizer(&config.tokenizer, corpus.text(), of_run)?,
     };
     let _phase = verbosity::phase("encoding the text");
-    let splits = Splits::from_text(corpus.text(), tokenizer.as_ref(), &data)?;
+    let starts: Vec<usize> = corpus.sources().iter().map(|source| source.range.start).collect();
+    let splits = Splits::from_documents(corpus.text(), &starts, tokenizer.as_ref(), &data)?;
     let (train, validation) = (splits.train.windows().clone(), splits.validation.windows());
     let description = describe(&corpus, &train, validation);
     let size = size_of(&train, validation, tokenizer.n_vocab())?;
-    Ok(Prepared { tokenizer, splits, train, size, description, sha256: corpus.sha256() })
+    let sha256 = text_sha256(corpus.text(), &starts, data.validation);
+    Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 
 fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
@@ -165,7 +167,12 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
         grouped(validation.n_tokens() as u64)
     );
     let size = size_of(&train, &validation, tokenizer.n_vocab())?;
-    let splits = Splits::new(train.clone(), validation, data)?;
+    let n_tokens = manifest.n_tokens(Split::Train) + manifest.n_tokens(Split::Val);
+    let splits = Splits {
+        // The bytes of each split are unknown; those of the whole text are close.
+        validation_bytes_per_token: Some(manifest.n_text_bytes as f64 / n_tokens as f64),
+        ..Splits::new(train.clone(), validation, data)?
+    };
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 

@@ -1,6 +1,6 @@
 //! The output of a training: lines and a progress bar, JSON lines, or the dashboard.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use calame::run::RunListener;
@@ -11,11 +11,17 @@ use super::output::{PLAIN_PROGRESS, duration, is_closed_pipe, message, note, pri
 use super::progress;
 use super::tui::{Screen, Tui};
 use super::verbosity;
+use crate::training::interruption::Interruption;
 use crate::training::signals::Signals;
+
+/// The time between two attempts to write to a full disk.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Prints a training's records as lines with a progress bar, as JSON lines, or on the dashboard.
 pub struct Display {
     pub signals: Signals,
+    /// What the answer to a signal depends on.
+    pub interruption: Interruption,
     pub json: bool,
     n_steps_total: u64,
     /// Steps done by earlier programs, if the run was resumed.
@@ -28,10 +34,19 @@ pub struct Display {
     dashboard: Option<Tui>,
     /// Lines to print when the dashboard is closed.
     deferred_lines: Vec<String>,
+    /// What could not be written at the last attempt.
+    unwritten: Option<String>,
 }
 
 impl Display {
-    pub fn new(signals: Signals, json: bool, (n_steps_before, n_steps_total): (u64, u64)) -> Result<Display> {
+    /// The display of a training that has made `n_steps_before` of `n_steps_total` steps. Signals are handled from now on.
+    pub fn new(
+        signals: Signals,
+        interruption: Interruption,
+        json: bool,
+        (n_steps_before, n_steps_total): (u64, u64),
+    ) -> Result<Display> {
+        interruption.handle(&signals)?;
         let bar = progress::bar(Some(n_steps_total), "{bar:32} step {pos} of {len} · {msg} · {eta} left", json)?
             .with_position(n_steps_before);
         bar.reset_eta();
@@ -39,6 +54,7 @@ impl Display {
         let (started, last_plain) = (Instant::now(), Instant::now());
         Ok(Display {
             signals,
+            interruption,
             json,
             n_steps_total,
             n_steps_before,
@@ -48,6 +64,7 @@ impl Display {
             is_output_closed: false,
             dashboard: None,
             deferred_lines: Vec::new(),
+            unwritten: None,
         })
     }
 
@@ -131,7 +148,9 @@ impl Display {
 
 impl RunListener for Display {
     fn record(&mut self, record: &Record) {
+        self.unwritten = None;
         if let Record::Step { step, loss, tokens_per_second, .. } = *record {
+            self.interruption.set_steps(step + 1);
             match &self.dashboard {
                 Some(dashboard) => dashboard.screen().step_ended(),
                 None => self.progress(step, loss, tokens_per_second),
@@ -159,7 +178,20 @@ impl RunListener for Display {
         }
     }
 
+    /// Waits and tries again. Who wants to give up sends two signals, which are handled by a thread of their own.
+    fn write_failed(&mut self, what: &str, error: &str) -> bool {
+        if self.unwritten.as_deref() != Some(what) {
+            self.unwritten = Some(what.to_owned());
+            self.warning(&format!(
+                "{error}; trying to save {what} again every second: free some space, or press Ctrl-C twice to give up and lose it"
+            ));
+        }
+        std::thread::sleep(RETRY);
+        true
+    }
+
     fn rolled_back(&mut self, records: &[Record], n_steps: u64) {
+        self.interruption.set_steps(n_steps);
         self.bar.set_position(n_steps);
         if let Some(dashboard) = &self.dashboard {
             dashboard.screen().roll_back(records, n_steps);

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use calame::formats::CheckpointError;
 use calame::run::RunFolderError;
 use calame::tokenizer::TokenizerError;
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 pub use super::quoting::quoted;
 use super::verbosity::{shows_notes, shows_warnings};
@@ -69,15 +72,36 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     io_errors.into_iter().any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Prints `error: …` and, if a remedy is known, `hint: …`. Returns the exit code.
-pub fn report(error: &anyhow::Error) -> u8 {
-    note(&format!("error: {}", message(error)));
+/// Prints `error: …` and, if a remedy is known, `hint: …` on standard error; with `json` also an event for programs on
+/// standard output. Returns the exit code.
+pub fn report(error: &anyhow::Error, json: bool) -> u8 {
+    let text = message(error);
+    note(&format!("error: {text}"));
     let with_hint = error.downcast_ref::<WithHint>();
-    if let Some(hint) = with_hint.map(|e| e.hint.as_str()).or_else(|| known_hint(error)).or_else(|| system_hint(error))
-    {
+    let hint = with_hint.map(|e| e.hint.as_str()).or_else(|| known_hint(error)).or_else(|| system_hint(error));
+    if let Some(hint) = hint {
         note(&format!("hint: {hint}"));
     }
-    if error.is::<UsageError>() || with_hint.is_some_and(|e| e.usage) { 2 } else { 1 }
+    let code = if error.is::<UsageError>() || with_hint.is_some_and(|e| e.usage) { 2 } else { 1 };
+    if json {
+        print_error_event(&text, hint, code);
+    }
+    code
+}
+
+/// Prints an error as an event. A failure to print it is ignored: the error is on standard error too.
+pub fn print_error_event(message: &str, hint: Option<&str>, code: u8) {
+    let time = timestamp(SystemTime::now());
+    let (message, hint) = (invocation::adapted(message), hint.map(invocation::adapted));
+    let event = json!({ "event": "error", "time": time, "message": message, "hint": hint, "exit_code": code });
+    let _ = print_json(&event);
+}
+
+/// A time as RFC 3339 in UTC, such as `2026-11-23T14:05:09Z`, without fractions of a second.
+pub fn timestamp(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    let time = time.replace_nanosecond(0).unwrap_or(time);
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 /// An error and its causes in one line. A cause that is already part of the text is not repeated.
@@ -166,10 +190,11 @@ pub fn grouped(n: u64) -> String {
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
     match whole {
-        0..10 => format!("{seconds:.1} s"),
-        10..60 => format!("{whole} s"),
+        0..10 if seconds < 9.95 => format!("{seconds:.1} s"),
+        0..60 => format!("{whole} s"),
         60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+        3600..172_800 => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+        _ => format!("{} days {} h", whole / 86_400, whole / 3600 % 24),
     }
 }
 
@@ -178,22 +203,26 @@ pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
-/// Bytes in gigabytes: `2.85 GB`.
-pub fn gigabytes(bytes: u64) -> String {
-    match bytes {
-        0..10_000_000_000 => format!("{:.2} GB", bytes as f64 / 1e9),
-        _ => format!("{:.1} GB", bytes as f64 / 1e9),
-    }
-}
-
-/// Bytes in a unit that leaves few digits: `1.5 kB`, `20.0 MB`.
+/// Bytes with three digits in the unit that suits them: `512 B`, `1.50 kB`, `20.0 MB`, `2.85 GB`. Memory, disk space and
+/// files are all printed like this.
 pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000 => format!("{bytes} B"),
-        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        10_000_000..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
     }
+    let (mut x, mut unit) = (bytes as f64 / 1e3, 0);
+    // What would be rounded to 1000 belongs to the next unit.
+    while x >= 999.5 && unit + 1 < UNITS.len() {
+        (x, unit) = (x / 1e3, unit + 1);
+    }
+    let n_decimals = if x < 9.995 {
+        2
+    } else if x < 99.95 {
+        1
+    } else {
+        0
+    };
+    format!("{x:.n_decimals$} {}", UNITS[unit])
 }
 
 #[cfg(test)]
@@ -229,8 +258,21 @@ mod tests {
 
     #[test]
     fn figures_have_units() {
-        assert_eq!(gigabytes(2_850_000_000), "2.85 GB");
-        assert_eq!(gigabytes(21_300_000_000), "21.3 GB");
+        let sizes = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (15_360, "15.4 kB"),
+            (20_000_000, "20.0 MB"),
+            (999_499_999, "999 MB"),
+            (999_500_000, "1.00 GB"),
+            (2_850_000_000, "2.85 GB"),
+            (21_300_000_000, "21.3 GB"),
+            (u64::MAX, "18.4 EB"),
+        ];
+        for (bytes, shown) in sizes {
+            assert_eq!(size(bytes), shown);
+        }
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(163_009_536), "163,009,536");
@@ -238,5 +280,11 @@ mod tests {
         assert_eq!(duration(59.6), "1 min 00 s");
         assert_eq!(duration(340.5), "5 min 41 s");
         assert_eq!(duration(7260.0), "2 h 01 min");
+        assert_eq!(duration(3239.0 * 3600.0), "134 days 23 h");
+        assert_eq!(duration(9.96), "10 s");
+        assert_eq!(
+            timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_756_394_500)),
+            "2026-11-27T05:13:14Z"
+        );
     }
 }

@@ -14,7 +14,7 @@ use crate::net::download;
 use crate::training::signals::Signals;
 use crate::training::text;
 use crate::training::text::open_tokenizer;
-use crate::ui::output::{WithHint, duration, grouped, note, print, print_json, quoted};
+use crate::ui::output::{WithHint, duration, grouped, note, print, print_json, quoted, size};
 use crate::ui::preparation::Follower;
 use crate::ui::{invocation, verbosity};
 
@@ -285,11 +285,11 @@ fn describe(folder: &Path, manifest: &Manifest) -> String {
     let n_tokens: u64 = manifest.shards.iter().map(|shard: &ShardEntry| shard.n_tokens).sum();
     let dropped = &manifest.dropped;
     let mut lines = format!(
-        "folder    {}\ntext      {} documents of {} files, {:.1} MB\ntokens    {} to train on, {} to validate, {:.2} bytes per token\ntokenizer {}, {} tokens\n",
+        "folder    {}\ntext      {} documents of {} files, {}\ntokens    {} to train on, {} to validate, {:.2} bytes per token\ntokenizer {}, {} tokens\n",
         folder.display(),
         grouped(manifest.n_documents),
         grouped(manifest.sources.len() as u64),
-        manifest.n_text_bytes as f64 / 1e6,
+        size(manifest.n_text_bytes),
         part(Split::Train),
         part(Split::Val),
         manifest.n_text_bytes as f64 / n_tokens.max(1) as f64,

@@ -6,13 +6,14 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use calame::device::Workload;
 use calame::tokenizer::Special;
-use calame::train::{TextLoss, text_loss};
+use calame::train::{TextLoss, bits_per_byte, text_loss};
 
 use crate::training::{device, runs, text};
 use crate::ui::output::{WithHint, grouped, note, print, print_json};
 use crate::ui::{progress, verbosity};
 
-/// Measure how well a model predicts a text: loss per token and perplexity.
+/// Measure how well a model predicts a text: loss per token, perplexity, and bits per byte, which can be compared
+/// between models with different tokenizers.
 ///
 /// The text is split into windows that start a stride apart. Every token except the first counts once, in the first
 /// window that contains it as a target. A stride smaller than the window gives each token more context, but takes
@@ -84,14 +85,19 @@ pub fn run(args: Args) -> Result<()> {
         text_loss(&dev, &saved.gpt, &tokens, window, stride, &mut |n_done| bar.set_position(n_done as u64));
     bar.finish_and_clear();
     let (loss, seconds) = (sum / n_tokens as f64, start.elapsed().as_secs_f64());
+    // The first token is not predicted, so its bytes do not count.
+    let first = tokenizer.decode(&tokens[..1]).map_or(0, |first| first.len());
+    let n_bytes = corpus.text().len().saturating_sub(first);
+    let bits = bits_per_byte(loss, n_bytes as f64 / n_tokens as f64);
     if args.json {
         print_json(&serde_json::json!({
-            "model": saved.path, "n_tokens": n_tokens, "loss": loss, "perplexity": loss.exp(),
-            "window": window, "stride": stride, "seconds": seconds,
+            "model": saved.path, "n_tokens": n_tokens, "n_bytes": n_bytes, "loss": loss, "perplexity": loss.exp(),
+            "bits_per_byte": bits, "window": window, "stride": stride, "seconds": seconds,
         }))?;
     } else {
         print(&format!(
-            "loss        {loss:.4} per token\nperplexity  {:.2}\ntokens      {} counted, windows of {window} every {stride}\n",
+            "loss        {loss:.4} per token\nperplexity  {:.2}\nbits/byte   {bits:.4}\n\
+             tokens      {} counted, windows of {window} every {stride}\n",
             loss.exp(),
             grouped(n_tokens as u64)
         ))?;

@@ -3,12 +3,11 @@
 use anyhow::Result;
 use calame::plan::MemoryKind;
 use calame::train::RunConfig;
-use serde_json::json;
 
 use crate::training::args::TrainArgs;
 use crate::training::planned::{Planned, Timed};
 use crate::training::{device, launch, space};
-use crate::ui::output::{duration, gigabytes, grouped, print, print_json};
+use crate::ui::output::{duration, grouped, print, print_json, size};
 
 /// Show what a training needs, without training: memory by kind, steps, time, disk space.
 ///
@@ -37,7 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
     let planned = Planned::of(&dev, &ready);
     let timed = if planned.fits() { Some(planned.rehearse(&ready.config)?) } else { None };
     if args.training.json {
-        return print_json(&as_json(&planned, timed.as_ref()));
+        return print_json(&planned.as_json(timed.as_ref()));
     }
     let device = device::describe(&ready.config.device);
     let description = &ready.prepared.description;
@@ -54,13 +53,12 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn memory_table(planned: &Planned) -> String {
-    let megabytes = |bytes: u64| format!("{:9.1}", bytes as f64 / 1e6);
-    let mut text = format!("{:13} {:>9}\n", "memory", "MB");
+    let mut text = "memory\n".to_owned();
     for (kind, bytes) in planned.plan.memory.iter().filter(|(_, bytes)| *bytes > 0) {
-        text += &format!("  {:11} {}   {}\n", kind.name(), megabytes(*bytes), meaning(*kind));
+        text += &format!("  {:11} {:>9}   {}\n", kind.name(), size(*bytes), meaning(*kind));
     }
-    let free = planned.available_bytes.map_or(String::new(), |free| format!("   of {:.1} free", free as f64 / 1e6));
-    text + &format!("  {:11} {}{free}\n", "total", megabytes(planned.plan.memory_bytes()))
+    let free = planned.available_bytes.map_or(String::new(), |free| format!("   of {} free", size(free)));
+    text + &format!("  {:11} {:>9}{free}\n", "total", size(planned.plan.memory_bytes()))
 }
 
 fn meaning(kind: MemoryKind) -> &'static str {
@@ -101,9 +99,9 @@ fn schedule_text(planned: &Planned, config: &RunConfig, timed: Option<&Timed>) -
         grouped(plan.tokens_per_epoch.saturating_mul(epochs)),
         operations(plan.step_operations),
         operations(plan.step_operations * left as f64),
-        gigabytes(plan.disk.model),
-        gigabytes(plan.disk.checkpoints),
-        gigabytes(plan.disk.records + plan.disk.plot),
+        size(plan.disk.model),
+        size(plan.disk.checkpoints),
+        size(plan.disk.records + plan.disk.plot),
     );
     if let Some(Timed { seconds, share_of_peak, rehearsal }) = timed {
         let pace = &rehearsal.pace;
@@ -135,27 +133,6 @@ fn operations(n: f64) -> String {
         _ => (1e15, "P"),
     };
     format!("{:.1} {letter}FLOP", n / unit)
-}
-
-fn as_json(planned: &Planned, timed: Option<&Timed>) -> serde_json::Value {
-    let plan = &planned.plan;
-    let memory: serde_json::Map<String, serde_json::Value> =
-        plan.memory.iter().map(|(kind, bytes)| (kind.name().replace(' ', "_"), (*bytes).into())).collect();
-    json!({
-        "n_parameters": plan.n_parameters,
-        "memory": memory, "memory_bytes": plan.memory_bytes(), "available_bytes": planned.available_bytes,
-        "fits": planned.fits(),
-        "steps_per_epoch": plan.steps_per_epoch, "n_steps": plan.n_steps, "n_steps_done": plan.n_steps_done,
-        "tokens_per_step": plan.tokens_per_step, "tokens_per_epoch": plan.tokens_per_epoch,
-        "n_evaluations": plan.n_evaluations, "n_samples": plan.n_samples, "step_operations": plan.step_operations,
-        "disk": { "model": plan.disk.model, "checkpoints": plan.disk.checkpoints, "records": plan.disk.records,
-            "plot": plan.disk.plot },
-        "seconds": timed.map(|t| t.seconds), "share_of_peak": timed.map(|t| t.share_of_peak),
-        "peak_operations_per_second": timed.map(|t| t.rehearsal.peak),
-        "step_seconds": timed.map(|t| t.rehearsal.pace.step_seconds),
-        "evaluation_seconds": timed.map(|t| t.rehearsal.pace.evaluation_seconds),
-        "sample_seconds": timed.map(|t| t.rehearsal.pace.sample_seconds),
-    })
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 
 use crate::training::runs::RUNS;
 use crate::training::space::bytes_below;
-use crate::training::summary::{State, Summary};
-use crate::ui::output::{grouped, note, print, print_json};
+use crate::training::summary::{Summary, Validation};
+use crate::ui::output::{grouped, note, print, print_json, size, timestamp};
 
 /// List runs with their state, steps, best and last validation loss, speed and size.
 #[derive(clap::Args, Debug)]
@@ -58,8 +58,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn table(summaries: &[Summary]) -> String {
-    let heads = ["run", "preset", "state", "steps", "best", "at", "last", "tokens/s", "size", "changed"];
-    let rows: Vec<[String; 10]> = summaries.iter().map(row).collect();
+    let heads =
+        ["run", "preset", "state", "steps", "best", "at", "last", "bits/byte", "tokens/s", "size", "changed (UTC)"];
+    let rows: Vec<[String; 11]> = summaries.iter().map(row).collect();
     let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).chain([heads[i].len()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let mut text = String::new();
@@ -68,7 +69,7 @@ fn table(summaries: &[Summary]) -> String {
         for (i, cell) in cells.iter().enumerate() {
             // Figures are aligned right, words left.
             let padding = " ".repeat(widths[i] - cell.chars().count());
-            line += &if (3..9).contains(&i) { format!("{padding}{cell}  ") } else { format!("{cell}{padding}  ") };
+            line += &if (3..10).contains(&i) { format!("{padding}{cell}  ") } else { format!("{cell}{padding}  ") };
         }
         text += line.trim_end();
         text.push('\n');
@@ -76,24 +77,27 @@ fn table(summaries: &[Summary]) -> String {
     text
 }
 
-fn row(summary: &Summary) -> [String; 10] {
+fn row(summary: &Summary) -> [String; 11] {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
-    let loss = |(loss, _): (f32, u64)| format!("{loss:.3}");
+    let loss = |v: Validation| format!("{:.3}", v.loss);
+    let best = summary.best();
     [
         summary.name(),
         summary.config.preset.clone(),
         summary.state.name().to_owned(),
         grouped(summary.n_steps()),
-        or_none(summary.best().map(loss)),
-        or_none(summary.best().map(|(_, step)| grouped(step))),
+        or_none(best.map(loss)),
+        or_none(best.map(|best| grouped(best.step))),
         or_none(summary.last().map(loss)),
+        or_none(best.and_then(|best| best.bits_per_byte).map(|bits| format!("{bits:.3}"))),
         or_none(summary.tokens_per_second().map(|speed| grouped(speed.round() as u64))),
-        format!("{} MB", grouped(bytes_below(&summary.path).div_ceil(1_000_000))),
+        size(bytes_below(&summary.path)),
         or_none(summary.changed().map(date)),
     ]
 }
 
-/// A time as `2026-11-23 14:05`, in UTC: the local time zone cannot be read safely while other threads run.
+/// A time as `2026-11-23 14:05`, in UTC, as the column's head says: the local time zone cannot be read safely while other
+/// threads run.
 fn date(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     let (date, clock) = (time.date(), time.time());
@@ -109,11 +113,12 @@ fn date(time: SystemTime) -> String {
 
 fn as_json(summary: &Summary) -> serde_json::Value {
     let (best, last) = (summary.best(), summary.last());
-    let is_resumable = summary.state == State::Stopped;
     json!({
-        "run": summary.path, "preset": summary.config.preset, "state": summary.state.name(), "resumable": is_resumable,
-        "n_steps": summary.n_steps(), "best_val_loss": best.map(|b| b.0), "best_step": best.map(|b| b.1),
-        "last_val_loss": last.map(|l| l.0), "tokens_per_second": summary.tokens_per_second(),
-        "file_bytes": bytes_below(&summary.path), "changed": summary.changed().map(date),
+        "run": summary.path, "preset": summary.config.preset, "state": summary.state.name(),
+        "resumable": summary.is_resumable(), "n_steps": summary.n_steps(), "n_steps_lost": summary.n_steps_lost(),
+        "best_val_loss": best.map(|b| b.loss), "best_step": best.map(|b| b.step),
+        "best_val_bits_per_byte": best.and_then(|b| b.bits_per_byte),
+        "last_val_loss": last.map(|l| l.loss), "tokens_per_second": summary.tokens_per_second(),
+        "file_bytes": bytes_below(&summary.path), "changed": summary.changed().map(timestamp),
     })
 }

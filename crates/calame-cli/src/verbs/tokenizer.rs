@@ -14,7 +14,7 @@ use calame::tokenizer::{self, Bpe, Encoder, Special, Tokenizer};
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::ui::output::{WithHint, duration, grouped, print, print_json, quoted};
+use crate::ui::output::{WithHint, duration, grouped, print, print_json, quoted, size};
 use crate::ui::{invocation, progress, verbosity};
 use crate::verbs::data::DocumentArgs;
 
@@ -122,11 +122,11 @@ fn train(args: &TrainArgs) -> Result<()> {
         }));
     }
     print(&format!(
-        "tokenizer {}, {} tokens\ntrained   on {:.1} of {:.1} MB in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      {}\n",
+        "tokenizer {}, {} tokens\ntrained   on {} of {} in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      {}\n",
         file.display(),
         grouped(trained.n_vocab() as u64),
-        comparison.n_bytes as f64 / 1e6,
-        n_bytes as f64 / 1e6,
+        size(comparison.n_bytes),
+        size(n_bytes),
         duration(started.elapsed().as_secs_f64()),
         grouped(Bpe::gpt2().n_vocab() as u64),
         invocation::command(&format!("data prepare … --tokenizer {}", quoted(&file.display().to_string())))

@@ -1,23 +1,27 @@
 //! `calame train`: trains a model, or resumes its training.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Result;
+use calame::data::Windows;
+use calame::ops::Device;
 use calame::plan::Plan;
 use calame::run::{Recorder, RunFolder, RunLock};
 use calame::tokenizer::Tokenizer;
 use calame::train::{Checkpoints, Observer, Outcome, RunConfig, Trainer};
 
 use crate::training::args::TrainArgs;
-use crate::training::launch::{self, Ready, RunTarget};
+use crate::training::interruption::Interruption;
 use crate::training::observer::{Follower, unwrapped};
-use crate::training::planned::Planned;
+use crate::training::planned::{Planned, Timed};
+use crate::training::ready::{Ready, RunTarget};
 use crate::training::signals::Signals;
-use crate::training::{device, ending, runs, space};
+use crate::training::{advice, device, ending, launch, runs, space};
 use crate::ui::display::Display;
-use crate::ui::output::{count, grouped};
+use crate::ui::output::{count, grouped, timestamp};
 use crate::ui::tui::{self, About, Screen};
 use crate::ui::verbosity;
 
@@ -28,7 +32,8 @@ use crate::ui::verbosity;
 /// batches of 4, AdamW at 4e-4, an evaluation every 5 steps and a sample after every epoch. The text is a built-in story
 /// of 21,690 characters. The result is RUN/model; the loss plot and the samples are in RUN too.
 ///
-/// Ctrl-C stops after the current step, saves the state, and prints the command that resumes the run.
+/// Ctrl-C stops after the current step, saves the state, and prints the command that resumes the run; a second Ctrl-C
+/// quits without saving.
 #[derive(clap::Args, Debug)]
 #[command(
     allow_negative_numbers = true,
@@ -45,6 +50,8 @@ use crate::ui::verbosity;
   calame train --init-from runs/2026-11-23-book --data letters.txt --lr 5e-5
   # resume after Ctrl-C
   calame train --resume runs/2026-11-23-book
+  # train a finished run further
+  calame train --resume runs/2026-11-23-book --epochs 20
   # all settings, each with its explanation
   calame config > my.toml"
 )]
@@ -55,7 +62,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let args = args.training;
-    let signals = Signals::listen()?;
+    let signals = Signals::listen_later()?;
     if args.tui {
         tui::check_terminal()?;
     }
@@ -67,6 +74,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     planned.check(&ready.config)?;
     // The estimate is for people: programs use `calame plan --json`.
     let timed = if args.json { None } else { Some(planned.estimate(&ready.config)?) };
+    advice::on_a_large_text(&ready, &planned, timed.as_ref());
     let Ready { config, target, gpt, prepared } = ready;
     let description = prepared.description;
     // Made before the folder: a run that does not fit into memory must not replace another one.
@@ -76,37 +84,64 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     let recorder = open_run(target, lock, &mut trainer, Arc::clone(&prepared.tokenizer), args.overwrite)?;
     let steps = (trainer.progress().n_steps, trainer.n_steps_total());
-    let mut follower = Follower::new(recorder, config.sample.clone(), Display::new(signals, args.json, steps)?);
-    if let Some(timed) = &timed {
-        print_introduction(&mut follower, &config, &trainer, &description, &planned.line(timed));
+    let interruption = Interruption::new(recorder.folder().checkpoints(), state_bytes(&config), steps.0, args.json);
+    let display = Display::new(signals, interruption, args.json, steps)?;
+    let mut follower = Follower::new(recorder, config.sample.clone(), display);
+    match &timed {
+        Some(timed) => print_introduction(&mut follower, &config, &trainer, &description, &planned.line(timed)),
+        None => print_start_event(&mut follower, &trainer, &planned),
     }
     if config.log.tensorboard {
         follower.write_events();
     }
     if let (true, Some(timed)) = (args.tui, &timed) {
-        let about = about(&follower, &config, &planned.plan, timed.rehearsal.peak);
+        let about = about(&follower, &config, &planned.plan, timed);
         follower.show_dashboard(Screen::new(about, trainer.progress().n_steps))?;
     }
+    train(&mut trainer, &mut follower, &dev, &prepared.train)
+}
+
+/// The size of a checkpoint: weights and two moments of each parameter.
+fn state_bytes(config: &RunConfig) -> u64 {
+    (config.model.n_parameters() as u64).saturating_mul(12)
+}
+
+/// Trains to the end, and saves the result or the state. `text` is the training text.
+fn train(trainer: &mut Trainer<'_>, follower: &mut Follower, dev: &Device, text: &Windows) -> Result<ExitCode> {
+    let config = trainer.config();
     let mut checkpoints = Checkpoints::new(&follower.recorder.folder().checkpoints(), &config.checkpoint);
     let phase = verbosity::phase("training");
-    let outcome = trainer.run_saving(&mut checkpoints, &mut follower);
+    let outcome = trainer.run_saving(&mut checkpoints, follower);
     follower.display().finish();
     drop(phase);
-    match outcome.map_err(|error| ending::rescue(&follower, &trainer, &mut checkpoints, error))? {
+    match outcome.map_err(|error| ending::rescue(follower, trainer, &mut checkpoints, error))? {
         ended @ (Outcome::Finished | Outcome::StoppedEarly) => {
             if let Err(error) = checkpoints.wait() {
                 // Not fatal: the result is about to be saved.
                 follower.checkpoint_failed(&error);
             }
-            ending::finish(&mut follower, &trainer, &dev, &prepared.train, ended)
-                .map_err(|error| ending::rescue(&follower, &trainer, &mut checkpoints, error))
+            ending::finish(follower, trainer, dev, text, ended)
+                .map_err(|error| ending::rescue(follower, trainer, &mut checkpoints, error))
         }
-        Outcome::Stopped => ending::stop(&mut follower, &trainer, &mut checkpoints),
-        Outcome::Diverged { step, fault } => {
-            Err(ending::diverged(&mut follower, &trainer, &mut checkpoints, step, fault))
-        }
-        Outcome::Lost { step, fault, reason } => Err(ending::lost(&mut follower, &trainer, step, fault, &reason)),
+        Outcome::Stopped => ending::stop(follower, trainer, &mut checkpoints),
+        Outcome::Diverged { step, fault } => Err(ending::diverged(follower, trainer, &mut checkpoints, step, fault)),
+        Outcome::Lost { step, fault, reason } => Err(ending::lost(follower, trainer, step, fault, &reason)),
     }
+}
+
+/// Prints the first event: everything that a program needs to follow the run.
+fn print_start_event(follower: &mut Follower, trainer: &Trainer<'_>, planned: &Planned) {
+    let event = serde_json::json!({
+        "event": "start",
+        "time": timestamp(SystemTime::now()),
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "run": follower.recorder.folder().path(),
+        "n_steps_done": trainer.progress().n_steps,
+        "config": trainer.config(),
+        "plan": planned.as_json(None),
+    });
+    follower.line(&event.to_string());
 }
 
 /// Creates the folder of a new run or, for a stopped one, whose lock is given, restores its folder and the trainer to
@@ -137,7 +172,7 @@ fn open_run(
 fn print_introduction(follower: &mut Follower, config: &RunConfig, trainer: &Trainer<'_>, text: &str, plan: &str) {
     let device = device::describe(&config.device);
     let n_parameters = grouped(config.model.n_parameters() as u64);
-    let from = if config.init_from.is_empty() { String::new() } else { format!(", from {}", config.init_from) };
+    let from = if config.init_from.is_empty() { String::new() } else { format!(", from {}", shown(&config.init_from)) };
     follower.line(&format!("model  {}: {n_parameters} parameters{from}, {device}", config.preset));
     follower.line(&format!("text   {text}"));
     let (per_epoch, epochs) = (trainer.steps_per_epoch(), config.train.epochs);
@@ -157,7 +192,7 @@ fn print_introduction(follower: &mut Follower, config: &RunConfig, trainer: &Tra
 }
 
 /// The figures of the dashboard that do not change during the run.
-fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> About {
+fn about(follower: &Follower, config: &RunConfig, plan: &Plan, timed: &Timed) -> About {
     let device = &config.device;
     About {
         run: follower.recorder.folder().path().display().to_string(),
@@ -172,7 +207,14 @@ fn about(follower: &Follower, config: &RunConfig, plan: &Plan, peak: f64) -> Abo
         n_epochs: config.train.epochs,
         tokens_per_step: plan.tokens_per_step,
         step_operations: plan.step_operations,
-        peak,
+        peak: timed.rehearsal.peak,
         planned_bytes: plan.memory_bytes(),
+        state_bytes: state_bytes(config),
     }
+}
+
+/// A path, relative to the working directory if it is below it.
+fn shown(path: &str) -> String {
+    let folder = std::env::current_dir().unwrap_or_default();
+    Path::new(path).strip_prefix(folder).map_or_else(|_| path.to_owned(), |below| below.display().to_string())
 }

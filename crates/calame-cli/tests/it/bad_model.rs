@@ -173,17 +173,14 @@ fn a_training_that_fails_later() {
         "standard deviations above",
         "diverged",
         "the state before the step is saved",
-        "config.toml",
-        "train --resume new",
+        "hint: resume with calame train --resume new --set guard.remedy=skip",
     ];
     outcome.is_error(1, &expected);
     assert!(place.exists("new/checkpoints") && !place.exists("new/model"));
     let metrics = String::from_utf8(place.read("new/metrics.jsonl")).unwrap();
     assert!(metrics.lines().last().unwrap().contains("the training ended"), "{metrics}");
     // Do what the hint says.
-    let config = String::from_utf8(place.read("new/config.toml")).unwrap();
-    place.write("new/config.toml", config.replace("remedy = \"back\"", "remedy = \"skip\""));
-    place.succeeds(&["train", "--resume", "new"]);
+    place.succeeds(&["train", "--resume", "new", "--set", "guard.remedy=skip"]);
     assert!(place.exists("new/model/model.safetensors"));
 
     // If there is a checkpoint, the training is resumed from it: from the state before the step, it would fail again.
@@ -195,8 +192,8 @@ fn a_training_that_fails_later() {
         &[
             "standard deviations above",
             "the last checkpoint is new/checkpoints/step-0",
-            "smaller train.lr",
-            "train --resume new",
+            "resume from there with a smaller learning rate",
+            "calame train --resume new --lr 5.0e-3",
         ],
     );
     let kept = std::fs::read_dir(place.path("new/checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());

@@ -134,7 +134,7 @@ fn zero_threads_is_one_on_one_core() {
 #[test]
 fn flags_that_exclude_each_other() {
     let place = Place::with_run();
-    for flag in [["--epochs", "3"], ["--set", "train.lr=1"], ["--data", "story.txt"], ["--seed", "1"]] {
+    for flag in [["--batch-size", "3"], ["--recipe", "long"], ["--init-from", "run"], ["--seed", "1"]] {
         place.fails(&[&["train", "--resume", "run"], &flag[..]].concat(), 2, &["--resume <RUN>", flag[0]]);
     }
     place.fails(&["train", "--preset", "tiny", "--init-from", "run"], 2, &["--preset", "--init-from"]);

@@ -52,13 +52,13 @@ fn eval_refuses_the_same_texts() {
 fn texts_shorter_than_a_window() {
     let place = Place::new();
     place.write("short.txt", "The lamp in the harbour house was lit.");
-    refused(&place, &["--data", "short.txt"], &["the training part has 7 tokens", "needs at least 9", "--window"]);
-    let wide = ["--set", "model.n_positions=4096", "--window", "4000"];
     refused(
         &place,
-        &wide,
-        &["the training part has", "one window of 4000 needs at least 4001", "set --window to at most"],
+        &["--data", "short.txt"],
+        &["the training part has 7 tokens", "needs at least 9", "give more text"],
     );
+    let wide = ["--set", "model.n_positions=4096", "--window", "4000"];
+    refused(&place, &wide, &["the training part has", "one window of 4000 needs at least 4001", "use --window 36"]);
     // The training part is long enough, the validation part is not.
     let fraction = ["--set", "data.train_fraction=0.99"];
     refused(
@@ -66,7 +66,29 @@ fn texts_shorter_than_a_window() {
         &fraction,
         &["the validation part has", "one window of 8", "data.train_fraction", "give more text"],
     );
-    refused(&place, &["--batch-size", "500"], &["the training part gives", "--batch-size to at most"]);
+    refused(&place, &["--batch-size", "500"], &["the training part gives", "use --batch-size 34"]);
+}
+
+/// What a hint proposes works at once; it does not lead to the next error.
+#[test]
+fn the_settings_that_a_hint_proposes_work() {
+    let place = Place::new();
+    for flags in [
+        &["--set", "model.n_positions=4096", "--window", "4000"][..],
+        &["--batch-size", "500"],
+        &["--set", "data.train_fraction=0.98"],
+        &["--set", "model.n_positions=64", "--window", "64", "--stride", "64"],
+    ] {
+        let outcome = place.fails(&train(flags), 1, &["give more text, or use --"]);
+        let proposed = outcome.stderr.split("or use ").nth(1).unwrap().split_whitespace();
+        let proposed: Vec<&str> = proposed.collect();
+        // A flag that was given is given again with another value.
+        let is_replaced = |flag: &str| proposed.contains(&flag);
+        let kept = flags.chunks(2).filter(|pair| !is_replaced(pair[0])).flatten().copied();
+        let args: Vec<&str> = kept.chain(proposed.iter().copied()).chain(["--epochs", "1"]).collect();
+        place.succeeds(&train(&args));
+        std::fs::remove_dir_all(place.path("run")).unwrap();
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn an_existing_run_is_only_replaced_with_overwrite() {
         place.fails(&train(&[&["--overwrite"], wrong].concat()), code, &[]);
     }
     let huge = train(&["--overwrite", "--set", "model.n_embd=1000000"]);
-    place.fails(&huge, 1, &["the disk of run has", "MB free", "hint: free some space"]);
+    place.fails(&huge, 1, &["the disk of run has", " free, the run needs ", "hint: free some space"]);
 }
 
 #[test]
@@ -101,9 +101,15 @@ fn on_a_disk(place: &Place, options: &str, before: &str, args: &[&str]) -> Optio
          \"$0\" train --config tiny.toml \"$@\"; code=$?
          cp -r disk after; exit $code"
     );
+    run_script(place, &script, args)
+}
+
+/// Runs a script that may mount disks, with the program as `$0`.
+#[cfg(target_os = "linux")]
+fn run_script(place: &Place, script: &str, args: &[&str]) -> Option<Outcome> {
     let program = place.command(&[""; 0]).get_program().to_owned();
     let mut command = std::process::Command::new("unshare");
-    command.args(["--mount", "--map-root-user", "sh", "-c", &script]).arg(program).args(args);
+    command.args(["--mount", "--map-root-user", "sh", "-c", script]).arg(program).args(args);
     command
         .current_dir(place.path(""))
         .env("CALAME_INSTRUCTION_SET", "portable")
@@ -131,8 +137,7 @@ fn a_disk_too_small_for_the_model() {
     let Some(outcome) = on_a_disk(&place, "size=1m", "echo precious > disk/file", &["--run", "disk/run"]) else {
         return;
     };
-    outcome
-        .is_error(1, &["the disk of disk/run has 1 MB free", "hint: free some space, or put the run on another disk"]);
+    outcome.is_error(1, &["the disk of disk/run has 1.0", "hint: free some space, or put the run on another disk"]);
     let left: Vec<_> = place.files().into_keys().filter(|path| path.starts_with("after")).collect();
     assert_eq!(left, [std::path::Path::new("after/file")]);
     assert_eq!(place.text("after/file"), "precious\n");
@@ -146,47 +151,139 @@ fn a_disk_too_small_for_a_stop() {
     let args = ["--run", "disk/run", "--epochs", "1", "--set", "model.n_positions=31250"];
     let Some(outcome) = on_a_disk(&place, "size=20m", ":", &args) else { return };
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert!(outcome.stderr.contains("warning: the disk of disk/run has 20 MB free"), "{outcome:?}");
+    assert!(outcome.stderr.contains("warning: the disk of disk/run has 2"), "{outcome:?}");
     assert!(place.exists("after/run/model/model.safetensors"));
 }
+
+/// Settings with which a checkpoint has 9 MB and the model 3 MB.
+#[cfg(target_os = "linux")]
+const LARGE: [&str; 8] = [
+    "--epochs",
+    "6",
+    "--set",
+    "model.n_positions=47000",
+    "--set",
+    "checkpoint.every_steps=2",
+    "--set",
+    "train.eval_every=100",
+];
 
 /// A checkpoint that does not fit on the disk leaves the one before it, and the training continues.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_too_small_for_another_checkpoint() {
     let place = Place::new();
-    // A checkpoint has 9 MB and the model 3 MB: two checkpoints and the model fit.
-    let settings =
-        ["--set", "model.n_positions=47000", "--set", "checkpoint.every_steps=2", "--set", "train.eval_every=100"];
-    let args = [&["--run", "disk/run", "--epochs", "6"], &settings[..]].concat();
-    let Some(outcome) = on_a_disk(&place, "size=23m", ":", &args) else { return };
+    // One checkpoint and the model fit.
+    let args = [&["--run", "disk/run"], &LARGE[..]].concat();
+    let Some(outcome) = on_a_disk(&place, "size=15m", ":", &args) else { return };
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let failed = "no checkpoint was written, earlier ones are kept; the training continues";
     assert!(outcome.stderr.contains("No space left on device") && outcome.stderr.contains(failed), "{outcome:?}");
     assert!(outcome.stderr.matches(failed).count() > 1, "each is tried again: {outcome:?}");
-    place.succeeds(&[&["train", "--config", "tiny.toml", "--run", "run", "--epochs", "6"], &settings[..]].concat());
+    place.succeeds(&[&["train", "--config", "tiny.toml", "--run", "run"], &LARGE[..]].concat());
     assert!(place.read("after/run/model/model.safetensors") == place.read("run/model/model.safetensors"));
 }
 
-/// A disk that cannot hold another file, at every point of a run: at its start, at a sample, at a plot, at the model.
+/// Where two checkpoints fit but not three, the oldest makes space for the next one.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_disk_that_fills_up() {
+fn an_old_checkpoint_makes_space() {
+    let place = Place::new();
+    let args = [&["--run", "disk/run"], &LARGE[..]].concat();
+    let Some(outcome) = on_a_disk(&place, "size=23m", ":", &args) else { return };
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(!outcome.stderr.contains("no checkpoint was written"), "{outcome:?}");
+    assert!(place.exists("after/run/model/model.safetensors"));
+}
+
+/// Runs `calame train` on a small disk in the background. As soon as it reports that it tries to write again, `response`
+/// is run, with the process in `$pid`.
+#[cfg(target_os = "linux")]
+fn on_a_disk_that_is_full(
+    place: &Place,
+    options: &str,
+    before: &str,
+    response: &str,
+    args: &[&str],
+) -> Option<Outcome> {
+    let script = format!(
+        "mkdir -p disk && mount -t tmpfs -o {options} none disk || exit 99
+         rm -f code pid err; touch err
+         {before}
+         (sh -c 'echo $$ > pid; exec \"$@\"' - \"$0\" train --config tiny.toml \"$@\" 2> err; echo $? > code) &
+         until [ -s code ]; do
+             if [ -d disk/run/tensorboard ] && [ -n \"$FILL\" ]; then
+                 dd if=/dev/zero of=disk/filler bs=4k 2> /dev/null; FILL=
+             fi
+             if grep -q 'trying to save' err; then pid=$(cat pid); {response}; sleep 0.3; fi
+             sleep 0.02
+         done
+         wait; cat err >&2; cp -r disk after; exit $(cat code)"
+    );
+    run_script(place, &script, args)
+}
+
+/// A disk that cannot hold another file, at every point of a run: at its start, at a sample, at a plot, at the model. A
+/// run that has begun waits until there is space, and ends as if there had always been enough.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_costs_no_result() {
     let place = Place::with_run();
-    // An existing run has 15 files; a complete new one has as many, and one more while its model is written.
-    for n_files in 17..=30 {
+    let more = "mount -o remount,nr_inodes=200 disk";
+    let (mut n_refused, mut n_waited) = (0, 0);
+    // An existing run has 14 files and folders without its state; a complete new one has as many.
+    for n_files in (17..=32).step_by(3) {
         let options = format!("size=64m,nr_inodes={n_files}");
-        let Some(outcome) = on_a_disk(&place, &options, "cp -r run disk/old", &["--run", "disk/run"]) else { return };
-        outcome.is_error(1, &["disk/", "No space left on device", "disk is full: free some space"]);
+        let before = "cp -r run disk/old && rm -r disk/old/checkpoints";
+        let Some(outcome) = on_a_disk_that_is_full(&place, &options, before, more, &["--run", "disk/run"]) else {
+            return;
+        };
+        n_waited += u32::from(outcome.stderr.contains("trying to save"));
+        if outcome.code == Some(0) {
+            assert_eq!(place.read("after/run/model/model.safetensors"), place.read("run/model/model.safetensors"));
+            assert_eq!(place.text("after/run/samples.txt"), place.text("run/samples.txt"));
+        } else {
+            // It has not begun, so nothing is lost.
+            n_refused += 1;
+            outcome.is_error(1, &["disk/", "No space left on device", "disk is full: free some space"]);
+            assert!(!place.exists("after/run/model") && !outcome.stderr.contains("trying to save"), "{outcome:?}");
+        }
         let files = place.files();
-        for (path, content) in files.iter().filter(|(path, _)| path.starts_with("run")) {
+        for (path, content) in
+            files.iter().filter(|(path, _)| path.starts_with("run") && !path.starts_with("run/checkpoints"))
+        {
             let copy = std::path::Path::new("after/old").join(path.strip_prefix("run").unwrap());
             assert_eq!(files.get(&copy), Some(content), "{copy:?}");
         }
-        // A model is either complete or absent.
-        assert!(!place.exists("after/run/model"), "{outcome:?}");
         std::fs::remove_dir_all(place.path("after")).unwrap();
     }
+    assert!(n_refused > 0 && n_waited > 1, "{n_refused} refused, {n_waited} waited");
+}
+
+/// A disk that another program fills in the middle of a training.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_fills_up_late() {
+    let place = Place::new();
+    let args = ["--run", "disk/run", "--epochs", "60"];
+    let Some(outcome) = on_a_disk_that_is_full(&place, "size=8m", "FILL=yes", "rm -f disk/filler", &args) else {
+        return;
+    };
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("trying to save").count(), 1, "{outcome:?}");
+    place.succeeds(&train(&["--epochs", "60"]));
+    for file in ["model/model.safetensors", "samples.txt"] {
+        assert!(place.read(&format!("after/run/{file}")) == place.read(&format!("run/{file}")), "{file}");
+    }
+    let metrics = |run: &str| crate::program::metrics_without_times(&place.text(&format!("{run}/metrics.jsonl")));
+    assert_eq!(metrics("after/run"), metrics("run"));
+    std::fs::remove_dir_all(place.path("after")).unwrap();
+    // Who does not want to wait gives up, and is told what that costs.
+    let give_up = "kill -TERM $pid; sleep 0.3; kill -TERM $pid";
+    let Some(outcome) = on_a_disk_that_is_full(&place, "size=8m", "FILL=yes", give_up, &args) else { return };
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("error: quit without saving: all "), "{outcome:?}");
+    assert!(!place.exists("after/run/model"));
 }
 
 #[cfg(target_os = "linux")]

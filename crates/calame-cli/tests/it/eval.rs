@@ -41,6 +41,13 @@ fn the_defaults_are_whole_windows_of_the_context() {
     let (loss, perplexity) = (value["loss"].as_f64().unwrap(), value["perplexity"].as_f64().unwrap());
     assert!(plain.contains(&format!("loss        {loss:.4} per token\n")), "{plain}");
     assert!(plain.contains(&format!("perplexity  {perplexity:.2}\n")), "{plain}");
+    let bits = value["bits_per_byte"].as_f64().unwrap();
+    assert!(plain.contains(&format!("bits/byte   {bits:.4}\n")), "{plain}");
+    // By hand: the loss in bits, over the bytes of all words but the first.
+    let n_bytes = place.text("story.txt").len() as f64 - value["n_bytes"].as_f64().unwrap();
+    assert!((1.0..12.0).contains(&n_bytes), "the first word has {n_bytes} bytes");
+    let by_hand = loss * value["n_tokens"].as_f64().unwrap() / 2f64.ln() / value["n_bytes"].as_f64().unwrap();
+    assert!((bits - by_hand).abs() < 1e-9, "{bits} against {by_hand}");
     assert!(plain.contains(&format!("{} counted, windows of 16 every 16", n_tokens(&place) - 1)), "{plain}");
 }
 

@@ -25,7 +25,8 @@ fn weights_and_tokenizer_are_those_of_the_model() {
         .map(|run| serde_json::from_str::<Value>(&place.text(&format!("{run}/model/config.json"))).unwrap());
     assert_eq!(configs[0], configs[1]);
     let config: toml::Table = place.text("new/config.toml").parse().unwrap();
-    assert_eq!(config["init_from"].as_str(), Some("run"));
+    let from = std::path::Path::new(config["init_from"].as_str().unwrap());
+    assert!(from.is_absolute() && from.ends_with("run"), "{from:?}");
     assert_eq!(config["tokenizer"]["kind"].as_str(), Some("simple-v2"));
     // With a usual rate they change, and the model that was loaded does not.
     let before = place.read(&format!("run/{WEIGHTS}"));
@@ -77,7 +78,18 @@ fn the_shape_cannot_be_set() {
 fn a_window_beyond_the_models_context() {
     let place = Place::with_run();
     let args = ["train", "--init-from", "run", "--run", "new", "--data", "story.txt"];
-    place.fails(&args, 2, &["data.window is 256", "is 16", "use --window 16 or less"]);
+    let outcome = place.fails(
+        &[&args[..], &["--window", "17"]].concat(),
+        2,
+        &["data.window is 17", "is 16", "hint: use --window 16 or less"],
+    );
+    // The shape cannot be set, so the hint does not propose it.
+    assert!(!outcome.stderr.contains("n_positions="), "{outcome:?}");
+    // The default is the context, with a stride in proportion.
+    place.succeeds(&args);
+    let config: toml::Table = place.text("new/config.toml").parse().unwrap();
+    let data = |key: &str| config["data"][key].as_integer();
+    assert_eq!((data("window"), data("stride")), (Some(16), Some(8)));
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn suggested_commands_repeat_how_the_program_was_started() {
     let outcome = by_cargo(&Place::new(), &["generate"]);
     assert!(outcome.stderr.contains(&format!("`{cargo} train --preset tiny` trains one")), "{outcome:?}");
     let outcome = by_cargo(&place, &["train", "--resume", "run"]);
-    assert!(outcome.stderr.contains(&format!("{cargo} train --init-from run --data story.txt")), "{outcome:?}");
+    assert!(outcome.stderr.contains(&format!("{cargo} train --resume run --epochs")), "{outcome:?}");
     let outcome = by_cargo(&place, &["data", "prepare", "story.txt", "--out", "p"]);
     assert!(outcome.stdout.contains(&format!("next      {cargo} train --data p")), "{outcome:?}");
     let outcome = by_cargo(&place, &["eval"]);

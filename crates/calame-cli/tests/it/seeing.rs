@@ -48,10 +48,16 @@ fn a_training_does_what_its_plan_says() {
 #[test]
 fn a_plan_of_a_stopped_run_covers_the_rest() {
     let place = Place::with_run();
-    // The step is in the checkpoint's name. A plan reads no tensors, but the checkpoint must be complete.
+    fs::remove_dir_all(place.path("run/checkpoints")).unwrap();
+    // A plan reads no tensors, but the checkpoint must be complete.
+    let state = br#"{"n_steps":10,"epoch":1,"batch":2,"n_tokens_seen":320,"settled":true}"#;
     let mut sums = serde_json::Map::new();
     for file in ["weights.safetensors", "m.safetensors", "v.safetensors", "state.json", "config.toml"] {
-        let bytes = if file == "config.toml" { place.read("run/config.toml") } else { Vec::new() };
+        let bytes = match file {
+            "config.toml" => place.read("run/config.toml"),
+            "state.json" => state.to_vec(),
+            _ => Vec::new(),
+        };
         let crc32 = format!("{:08x}", crc32fast::hash(&bytes));
         sums.insert(file.to_owned(), serde_json::json!({ "file_bytes": bytes.len(), "crc32": crc32 }));
         place.write(&format!("run/checkpoints/step-000010/{file}"), bytes);
@@ -114,6 +120,7 @@ fn event_files_are_written_unless_they_are_not_wanted() {
     for (tag, n) in [("loss/train_step", 16), ("loss/validation", 4), ("sample", 2), ("lr", 16)] {
         assert_eq!(events.iter().filter(|event| contains(event, tag)).count(), n, "{tag}");
     }
+    assert_eq!(events.iter().filter(|event| contains(event, "bits_per_byte/validation")).count(), 4);
     place.succeeds(&["train", "--config", "tiny.toml", "--run", "silent", "--set", "log.tensorboard=false"]);
     assert!(!place.exists("silent/tensorboard"));
 }
@@ -129,6 +136,65 @@ fn a_run_without_the_section_of_logs_is_read() {
     place.succeeds(&["plot", "old"]);
 }
 
+/// The last weights are always evaluated, whatever `eval_every` is.
+#[test]
+fn a_training_is_evaluated_at_its_end() {
+    let place = Place::new();
+    let steps = |place: &Place| {
+        let records = json_lines(&place.text("run/metrics.jsonl"));
+        let evaluations = records.iter().filter(|record| record["event"] == "evaluation");
+        evaluations.map(|record| record["step"].as_u64().unwrap()).collect::<Vec<u64>>()
+    };
+    let plan = |every: &str| {
+        let set = format!("train.eval_every={every}");
+        let plan = json_lines(&place.succeeds(&["plan", "--config", "tiny.toml", "--json", "--set", &set]).stdout);
+        let run = place.succeeds(&train(&["--overwrite", "--set", &set]));
+        assert!(run.stdout.contains("Ep 2 (Step 000015)"), "{run:?}");
+        let steps = steps(&place);
+        assert_eq!(plan[0]["n_evaluations"], steps.len());
+        steps
+    };
+    place.succeeds(&train(&["--epochs", "1"]));
+    assert_eq!(steps(&place), [0, 5, 7]);
+    assert_eq!(plan("1000"), [0, 15]);
+    assert_eq!(plan("4"), [0, 4, 8, 12, 15]);
+    // The weights are the same whatever is evaluated.
+    let model = place.read("run/model/model.safetensors");
+    assert!(model == Place::with_run().read("run/model/model.safetensors"));
+}
+
+/// The validation part of a folder comes from every document, and that of a single file is its end.
+#[test]
+fn a_folder_is_validated_on_all_of_its_documents() {
+    let place = Place::new();
+    let text = |word: &str| format!("{word} and {word} again. ").repeat(150);
+    for word in ["alpha", "beta", "gamma"] {
+        place.write(&format!("notes/{word}.txt"), text(word));
+    }
+    let plan = |more: &[&str]| {
+        let args = [&["plan", "--config", "tiny.toml"][..], more].concat();
+        place.succeeds(&args).stdout
+    };
+    place.succeeds(&train(&["--data", "notes"]));
+    let config: toml::Table = place.text("run/config.toml").parse().unwrap();
+    assert_eq!(config["data"]["validation"].as_str(), Some("documents"));
+    // With the end of the whole text, the last document alone is predicted badly: none of it is trained on.
+    let tail = ["--data", "notes", "--set", "data.validation=end", "--set", "data.train_fraction=0.7", "--epochs", "8"];
+    place.succeeds(&[&["train", "--config", "tiny.toml", "--run", "end"], &tail[..]].concat());
+    let all = ["--data", "notes", "--set", "data.train_fraction=0.7", "--epochs", "8"];
+    place.succeeds(&[&["train", "--config", "tiny.toml", "--run", "all"], &all[..]].concat());
+    let last = |run: &str| {
+        let records = json_lines(&place.text(&format!("{run}/metrics.jsonl")));
+        let record = records.into_iter().rfind(|record| record["event"] == "evaluation").unwrap();
+        record["val_loss"].as_f64().unwrap()
+    };
+    assert!(last("all") < last("end") - 0.5, "{} against {}", last("all"), last("end"));
+    // A single text has the same parts under both rules.
+    let single = |rule: &str| plan(&["--set", &format!("data.validation={rule}")]);
+    let parts = |text: &str| text.lines().find(|line| line.starts_with("text ")).unwrap().to_owned();
+    assert_eq!(parts(&single("end")), parts(&single("documents")));
+}
+
 #[test]
 fn a_training_reports_how_much_it_copies() {
     let place = Place::with_run();
@@ -136,6 +202,8 @@ fn a_training_reports_how_much_it_copies() {
     let found: Vec<&Value> = records.iter().filter(|record| record["event"] == "memorisation").collect();
     assert_eq!(found.len(), 1);
     assert_eq!((&found[0]["n_tokens"], &found[0]["step"]), (&6.into(), &15.into()));
+    let outcome = Place::new().succeeds(&train(&[]));
+    assert!(outcome.stdout.contains("copied unknown: the last sample has 6 tokens, too few"), "{outcome:?}");
     assert!(found[0]["n_copied"].as_u64().unwrap() <= 6);
     // The record comes before that of the end.
     assert_eq!(records.last().unwrap()["event"], "end");
@@ -148,8 +216,8 @@ fn runs_are_listed() {
     for run in ["run", "other"] {
         fs::rename(place.path(run), place.path(&format!("runs/{run}"))).unwrap();
     }
+    // As if the program had been killed after its last checkpoint.
     fs::remove_dir_all(place.path("runs/other/model")).unwrap();
-    fs::create_dir_all(place.path("runs/other/checkpoints/step-000016")).unwrap();
     place.write("runs/broken/config.toml", "not = [toml");
     place.write("runs/notes.txt", "no run");
     let outcome = place.succeeds(&["runs"]);
@@ -167,6 +235,11 @@ fn runs_are_listed() {
         (&"runs/other".into(), &"stopped".into(), &true.into())
     );
     assert_eq!((&runs[1]["state"], &runs[1]["n_steps"]), (&"finished".into(), &16.into()));
+    assert_eq!((&runs[1]["resumable"], &runs[1]["n_steps_lost"]), (&true.into(), &0.into()));
+    assert!(runs[1]["best_val_bits_per_byte"].as_f64().unwrap() > 0.0);
+    let changed = runs[1]["changed"].as_str().unwrap();
+    assert!(changed.ends_with('Z') && changed.contains('T'), "{changed}");
+    assert!(rows[0].contains("changed (UTC)") && rows[0].contains("bits/byte"), "{outcome:?}");
     let best = runs[1]["best_val_loss"].as_f64().unwrap();
     assert!(best <= runs[1]["last_val_loss"].as_f64().unwrap() && runs[1]["file_bytes"].as_u64().unwrap() > 20_000);
     #[cfg(unix)]
@@ -198,6 +271,8 @@ fn runs_are_compared() {
     assert_eq!(words("model.dropout"), ["model.dropout", "0.1", "0"]);
     assert_eq!(words("steps"), ["steps", "16", "16"]);
     assert!(row("best validation").contains(" at ") && !text.contains("train.epochs"), "{text}");
+    assert!(row("best, bits per byte").split_whitespace().count() == 6, "{text}");
+    assert_eq!(outcome.stderr, "", "the losses can be compared");
     assert_eq!(text.lines().last(), Some("compare.svg"));
     assert!(place.text("compare.svg").starts_with("<svg"));
     for (file, magic) in [("c.png", &b"\x89PNG"[..]), ("c.pdf", b"%PDF-")] {
@@ -207,6 +282,14 @@ fn runs_are_compared() {
     let value = json_lines(&place.succeeds(&["compare", "run", "other", "--json"]).stdout).remove(0);
     assert_eq!(value["settings"]["train.lr"], serde_json::json!(["0.01", "0.003"]));
     assert_eq!(value["runs"][1]["n_steps"], 16);
+    assert_eq!(value["warnings"], serde_json::json!([]));
+    // A run on another text, whose vocabulary is another one too.
+    place.write("odd.txt", "The reed is cut, and the reed is cut again, said the boy. ".repeat(40));
+    place.succeeds(&["train", "--config", "tiny.toml", "--run", "third", "--data", "odd.txt"]);
+    let outcome = place.succeeds(&["compare", "run", "third"]);
+    for warning in ["warning: the runs were trained on different texts", "warning: the vocabularies differ"] {
+        assert!(outcome.stderr.contains(warning), "{outcome:?}");
+    }
     place.fails(&["compare", "run", "other", "--out", "c.gif"], 1, &["c.gif", "must be .svg, .png or .pdf"]);
     place.fails(&["compare", "run", "nowhere"], 1, &["nowhere holds no run"]);
     place.write("empty/config.toml", place.read("run/config.toml"));

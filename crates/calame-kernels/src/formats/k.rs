@@ -6,6 +6,7 @@
 //! fields in the file's order, each with its size in bytes.
 
 use super::fields::{fields, half};
+use super::small::IQ4_NL_VALUES;
 
 /// Number of elements in a block.
 pub const LEN: usize = 256;
@@ -16,6 +17,7 @@ pub const Q3_K: usize = 32 + 64 + 12 + 2;
 pub const Q4_K: usize = 2 + 2 + 12 + 128;
 pub const Q5_K: usize = 2 + 2 + 12 + 32 + 128;
 pub const Q6_K: usize = 128 + 64 + 16 + 2;
+pub const IQ4_XS: usize = 2 + 2 + 4 + 128;
 
 /// Q2_K: scales 16 (for each group of 16, the scale in the low half and the minimum in the high half), qs 64, d 2, dmin
 /// 2; x = d·scale·q − dmin·min.
@@ -89,6 +91,25 @@ pub fn q6_k(block: &[u8; Q6_K], out: &mut [f32; LEN]) {
         for ((x, l), h) in out.iter_mut().zip(&ql[low..]).zip(&qh[high..]) {
             let q = l >> low_shift & 15 | (h >> high_shift & 3) << 4;
             *x = scale * f32::from(q as i8 - 32);
+        }
+    }
+}
+
+/// IQ4_XS: d 2, scales_h 2 (the high 2 bits of each scale), scales_l 4 (the low 4 bits), qs 128; x = d·(scale −
+/// 32)·values\[q\] in groups of 32, with the values of IQ4_NL. In a group, byte j has element j in its lower half and
+/// element j + 16 in its upper half.
+pub fn iq4_xs(block: &[u8; IQ4_XS], out: &mut [f32; LEN]) {
+    let [d, scales_h, scales_l, qs] = fields(block, [2, 2, 4, 128]);
+    let d = half(d);
+    let scales_h = u16::from_le_bytes([scales_h[0], scales_h[1]]);
+    for (group, (out, qs)) in out.chunks_exact_mut(32).zip(qs.chunks_exact(16)).enumerate() {
+        let low = scales_l[group / 2] >> (4 * (group % 2)) & 15;
+        let high = (scales_h >> (2 * group) & 3) as u8;
+        let scale = d * f32::from((low | high << 4) as i8 - 32);
+        let (lower, upper) = out.split_at_mut(16);
+        for (q, (lower, upper)) in qs.iter().zip(lower.iter_mut().zip(upper)) {
+            *lower = scale * f32::from(IQ4_NL_VALUES[usize::from(q & 15)]);
+            *upper = scale * f32::from(IQ4_NL_VALUES[usize::from(q >> 4)]);
         }
     }
 }

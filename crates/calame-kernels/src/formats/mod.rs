@@ -5,7 +5,7 @@
 //!
 //! A tensor is divided into blocks of consecutive elements, each with its own scale; a row is a whole number of blocks.
 //! Numbers of several bytes are little-endian, scales are f16. `small.rs` has the formats with blocks of 32 elements,
-//! `k.rs` the K formats with blocks of 256.
+//! `k.rs` the K formats with blocks of 256, `ternary.rs` those whose elements have three values.
 //!
 //! Source of the layouts: `ggml-common.h` and `ggml-quants.c` of ggml-org/ggml. Values are computed in f32, in the
 //! order of its reference functions (`dequantize_row_…`) and without fused multiply-add.
@@ -13,6 +13,7 @@
 mod fields;
 mod k;
 mod small;
+mod ternary;
 
 use std::fmt;
 
@@ -49,11 +50,17 @@ pub enum NumberFormat {
     Q5K,
     /// 6 bits; for every 16 elements, a scale of 8 bits.
     Q6K,
+    /// 4 bits that select one of 16 unevenly spaced values; for every 32 elements, a scale of 6 bits.
+    Iq4Xs,
+    /// Three values, five of them in 8 bits; a scale for every 256 elements.
+    Tq1_0,
+    /// Three values in 2 bits; a scale for every 256 elements.
+    Tq2_0,
 }
 
 impl NumberFormat {
     /// Every format that can be read.
-    pub const ALL: [NumberFormat; 14] = [
+    pub const ALL: [NumberFormat; 17] = [
         NumberFormat::F32,
         NumberFormat::F16,
         NumberFormat::Bf16,
@@ -68,6 +75,9 @@ impl NumberFormat {
         NumberFormat::Q4K,
         NumberFormat::Q5K,
         NumberFormat::Q6K,
+        NumberFormat::Iq4Xs,
+        NumberFormat::Tq1_0,
+        NumberFormat::Tq2_0,
     ];
 
     /// Name and number in ggml (`enum ggml_type`), elements per block, and bytes per block.
@@ -87,6 +97,9 @@ impl NumberFormat {
             NumberFormat::Q4K => ("Q4_K", 12, k::LEN, k::Q4_K),
             NumberFormat::Q5K => ("Q5_K", 13, k::LEN, k::Q5_K),
             NumberFormat::Q6K => ("Q6_K", 14, k::LEN, k::Q6_K),
+            NumberFormat::Iq4Xs => ("IQ4_XS", 23, k::LEN, k::IQ4_XS),
+            NumberFormat::Tq1_0 => ("TQ1_0", 34, k::LEN, ternary::TQ1_0),
+            NumberFormat::Tq2_0 => ("TQ2_0", 35, k::LEN, ternary::TQ2_0),
         }
     }
 
@@ -142,6 +155,9 @@ pub fn dequantize(format: NumberFormat, bytes: &[u8], out: &mut [f32]) {
         NumberFormat::Q4K => blocks(bytes, out, k::q4_k),
         NumberFormat::Q5K => blocks(bytes, out, k::q5_k),
         NumberFormat::Q6K => blocks(bytes, out, k::q6_k),
+        NumberFormat::Iq4Xs => blocks(bytes, out, k::iq4_xs),
+        NumberFormat::Tq1_0 => blocks(bytes, out, ternary::tq1_0),
+        NumberFormat::Tq2_0 => blocks(bytes, out, ternary::tq2_0),
     }
 }
 

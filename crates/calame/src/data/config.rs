@@ -3,14 +3,20 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::split::ValidationPart;
+
 /// The training text and how it is cut into samples and batches; the defaults are the report's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// Files, folders, globs or names, joined in this order; if empty, the built-in story is used.
     pub inputs: Vec<String>,
-    /// Share of the characters used for training, from the start of the text; the rest is for validation.
+    /// Share of the characters used for training, from the start of the text or of each document; the rest is for
+    /// validation.
     pub train_fraction: f64,
+    /// Which part of a text of several documents is for validation: `documents` (the end of each) or `end`.
+    #[serde(default = "ValidationPart::before_it_existed")]
+    pub validation: ValidationPart,
     /// Tokens per sample (T).
     pub window: usize,
     /// Tokens from the start of one sample to the start of the next.
@@ -30,6 +36,7 @@ impl Default for DataConfig {
         Self {
             inputs: Vec::new(),
             train_fraction: 0.9,
+            validation: ValidationPart::Documents,
             window: 256,
             stride: 128,
             batch_size: 4,

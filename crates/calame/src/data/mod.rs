@@ -9,6 +9,7 @@
 //! [`documents`], [`prepare`], [`manifest`] and [`shards`] open files. Nothing here reads the environment or uses
 //! the network: the cache folder of named texts is an argument, and the program downloads them.
 
+mod absolute_input;
 mod batch;
 mod config;
 pub mod corpus;
@@ -22,9 +23,11 @@ pub mod prepare;
 mod shard_format;
 mod shard_set;
 pub mod shards;
+mod split;
 mod splits;
 pub mod windows;
 
+pub use absolute_input::absolute_input;
 pub use batch::Batch;
 pub use config::{DataConfig, DataConfigError};
 pub use corpus::{Corpus, CorpusSource};
@@ -36,5 +39,6 @@ pub use names::{NameError, NamedText};
 pub use shard_format::{IdWidth, ShardFormat, Split};
 pub use shard_set::ShardSet;
 pub use shards::{ShardError, TokenShard};
+pub use split::{TextParts, ValidationPart, split_documents, text_sha256};
 pub use splits::{Splits, SplitsError};
 pub use windows::{Windows, WindowsError, split_by_characters};

@@ -189,8 +189,10 @@ impl Plan {
         let accumulate = (config.train.accumulate as u64).max(1);
         let steps_per_epoch = n_batches.div_ceil(accumulate);
         let n_steps = steps_per_epoch.saturating_mul(config.train.epochs);
-        // After step 0 and then at regular intervals.
-        let evaluations_of = |n_steps: u64| n_steps.div_ceil(config.train.eval_every.max(1));
+        // After step 0, then at regular intervals, and after the last step.
+        let every = config.train.eval_every.max(1);
+        let is_extra = n_steps > 0 && !(n_steps - 1).is_multiple_of(every);
+        let evaluations_of = |n: u64| n.div_ceil(every) + u64::from(is_extra && n == n_steps);
         let samples_of = |n_steps: u64| n_steps.checked_div(steps_per_epoch).unwrap_or(0);
         let n_samples = match config.sample.max_tokens {
             0 => 0,
@@ -346,9 +348,10 @@ mod tests {
         (config.train.epochs, config.train.eval_every) = (3, 5);
         let plan = Plan::of(&config, &text(), &machine(), 0);
         assert_eq!((plan.steps_per_epoch, plan.n_steps, plan.tokens_per_step), (9, 27, 1024));
-        assert_eq!((plan.n_evaluations, plan.n_samples), (6, 3));
+        // After steps 0, 5, 10, 15, 20 and 25, and after the last one, 26.
+        assert_eq!((plan.n_evaluations, plan.n_samples), (7, 3));
         let left = Plan::of(&config, &text(), &machine(), 10);
-        assert_eq!((left.n_evaluations, left.n_samples), (4, 2));
+        assert_eq!((left.n_evaluations, left.n_samples), (5, 2));
         // All moments are read from the checkpoint.
         assert!(left.memory_bytes() > plan.memory_bytes());
         let pace = Pace {
@@ -358,7 +361,7 @@ mod tests {
             sample_seconds: 4.0,
             disk_bytes_per_second: 1e30,
         };
-        assert!((left.seconds(&pace) - (17.0 * 2.0 + 1.0 + 4.0 * 3.0 + 2.0 * 4.0)).abs() < 1e-9);
+        assert!((left.seconds(&pace) - (17.0 * 2.0 + 1.0 + 5.0 * 3.0 + 2.0 * 4.0)).abs() < 1e-9);
         config.data.drop_last = false;
         assert_eq!(Plan::of(&config, &text(), &machine(), 0).steps_per_epoch, 10);
     }

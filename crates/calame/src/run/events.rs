@@ -100,8 +100,10 @@ impl EventWriter {
                 values.extend(grad_norm.map(|norm| scalar("grad_norm", norm)));
                 values
             }
-            Record::Evaluation { train_loss, val_loss, .. } => {
-                vec![scalar("loss/train", *train_loss), scalar("loss/validation", *val_loss)]
+            Record::Evaluation { train_loss, val_loss, val_bits_per_byte, .. } => {
+                let mut values = vec![scalar("loss/train", *train_loss), scalar("loss/validation", *val_loss)];
+                values.extend(val_bits_per_byte.map(|bits| scalar("bits_per_byte/validation", bits)));
+                values
             }
             Record::Sample { text: words, .. } => vec![text("sample", words)],
             _ => return Ok(()),

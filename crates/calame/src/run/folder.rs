@@ -7,7 +7,7 @@
 //! samples.txt         the texts written after each epoch
 //! loss-plot.{pdf,svg,png}
 //! tensorboard/        event files, one for each start of the program
-//! checkpoints/        a training state, while the training is not finished
+//! checkpoints/        the newest training states; of a finished training the last one
 //! model/              the result, in Hugging Face's layout
 //! ```
 
@@ -223,7 +223,13 @@ impl RunFolder {
         let path = self.path.join(SAMPLES);
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let mut file = file.map_err(FileError::new("open", &path))?;
-        Ok(file.write_all(sample(epoch, text).as_bytes()).map_err(FileError::new("write", &path))?)
+        let file_bytes = file.metadata().map_err(FileError::new("read", &path))?.len();
+        let written = file.write_all(sample(epoch, text).as_bytes());
+        if written.is_err() {
+            // Half a sample would remain in front of the next attempt. If this fails too, the first error is reported.
+            let _ = file.set_len(file_bytes);
+        }
+        Ok(written.map_err(FileError::new("write", &path))?)
     }
 
     /// Rewrites `samples.txt` from a run's records, since a killed program may have left a sample that will be

@@ -12,6 +12,13 @@ pub trait RunListener {
     /// Called when something could not be written and the training continues without it, or when a step failed.
     fn warning(&mut self, text: &str);
 
+    /// Called when `what`, which exists only in memory, could not be written, for example because the disk is full.
+    /// Returns whether to try again; a listener that returns true should wait first.
+    fn write_failed(&mut self, what: &str, error: &str) -> bool {
+        let _ = (what, error);
+        false
+    }
+
     /// Called when the training continues from the state after `n_steps` steps; `records` are the remaining ones.
     fn rolled_back(&mut self, records: &[Record], n_steps: u64) {
         let _ = (records, n_steps);

@@ -5,13 +5,16 @@
 //! al., "Quantifying memorization across neural language models", 2023, use runs of 50 tokens. A training sample has
 //! only about that many tokens, so the length used here is eight (about six words).
 //!
+//! Tokens of only white space do not count, neither in the generated text nor in the training text: eight line breaks in
+//! a row are not a passage, and a passage is the same with other line breaks.
+//!
 //! All runs of eight tokens of the generated text are stored in a table. The training text is read once, piece by
 //! piece, and only its last eight tokens are stored, so memory depends only on the length of the generated text.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Minimum number of consecutive tokens that count as copied.
 pub const RUN_LENGTH: usize = 8;
@@ -19,13 +22,15 @@ pub const RUN_LENGTH: usize = 8;
 /// How much of a text is memorised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memorised {
-    /// Number of generated tokens.
+    /// Number of generated tokens that are not white space.
     pub n_tokens: usize,
     /// Number of generated tokens that are copied.
     pub n_copied: usize,
     /// The longest passage that also occurs in the training text, as a range of the text's tokens including the prompt;
     /// empty if none reaches [`RUN_LENGTH`].
     pub longest: Range<usize>,
+    /// Number of tokens in the longest passage that are not white space.
+    pub n_longest: usize,
 }
 
 impl Memorised {
@@ -38,7 +43,11 @@ impl Memorised {
 /// Searches the passages of a text in a training text that is read piece by piece.
 #[derive(Debug)]
 pub struct CopySearch {
-    text: Vec<u32>,
+    /// The ids of white space.
+    blank: FxHashSet<u32>,
+    /// Where the text's tokens that are not white space are in the whole text.
+    positions: Vec<usize>,
+    /// How many of these belong to the prompt.
     n_prompt: usize,
     /// Start positions of each run of eight tokens in the text.
     runs: FxHashMap<[u32; RUN_LENGTH], Vec<usize>>,
@@ -52,20 +61,24 @@ pub struct CopySearch {
 }
 
 impl CopySearch {
-    /// Prepares the search for a text of `tokens`, the first `n_prompt` of which are the prompt.
-    pub fn new(tokens: &[u32], n_prompt: usize) -> CopySearch {
+    /// Prepares the search for a text of `tokens`, the first `n_prompt` of which are the prompt. `blank` are the ids of
+    /// tokens that are only white space.
+    pub fn new(tokens: &[u32], n_prompt: usize, blank: FxHashSet<u32>) -> CopySearch {
         let mut runs: FxHashMap<[u32; RUN_LENGTH], Vec<usize>> = FxHashMap::default();
-        for (start, run) in tokens.windows(RUN_LENGTH).enumerate() {
+        let positions: Vec<usize> = (0..tokens.len()).filter(|i| !blank.contains(&tokens[*i])).collect();
+        let words: Vec<u32> = positions.iter().map(|i| tokens[*i]).collect();
+        for (start, run) in words.windows(RUN_LENGTH).enumerate() {
             let run = run.try_into().expect("a window's length");
             runs.entry(run).or_default().push(start);
         }
         CopySearch {
-            text: tokens.to_vec(),
-            n_prompt: n_prompt.min(tokens.len()),
+            blank,
+            n_prompt: positions.iter().take_while(|i| **i < n_prompt).count(),
+            positions,
             runs,
             passed: VecDeque::with_capacity(RUN_LENGTH),
             ending: Vec::new(),
-            is_copied: vec![false; tokens.len()],
+            is_copied: vec![false; words.len()],
             longest: 0..0,
         }
     }
@@ -74,6 +87,9 @@ impl CopySearch {
     pub fn pass(&mut self, tokens: &[u32]) {
         let mut run = [0; RUN_LENGTH];
         for &token in tokens {
+            if self.blank.contains(&token) {
+                continue;
+            }
             if self.passed.len() == RUN_LENGTH {
                 self.passed.pop_front();
             }
@@ -104,9 +120,13 @@ impl CopySearch {
 
     /// The result for the training text read so far.
     pub fn found(&self) -> Memorised {
-        let added = self.n_prompt..self.text.len();
+        let added = self.n_prompt..self.positions.len();
         let n_copied = self.is_copied[added.clone()].iter().filter(|copied| **copied).count();
-        Memorised { n_tokens: added.len(), n_copied, longest: self.longest.clone() }
+        let longest = match self.positions[self.longest.clone()] {
+            [first, .., last] => first..last + 1,
+            _ => 0..0,
+        };
+        Memorised { n_tokens: added.len(), n_copied, longest, n_longest: self.longest.len() }
     }
 }
 
@@ -129,11 +149,11 @@ mod tests {
             }
         }
         let n_copied = is_copied[n_prompt..].iter().filter(|copied| **copied).count();
-        Memorised { n_tokens: text.len() - n_prompt, n_copied, longest }
+        Memorised { n_tokens: text.len() - n_prompt, n_copied, n_longest: longest.len(), longest }
     }
 
     fn search(text: &[u32], n_prompt: usize, training: &[u32], piece: usize) -> Memorised {
-        let mut search = CopySearch::new(text, n_prompt);
+        let mut search = CopySearch::new(text, n_prompt, FxHashSet::default());
         training.chunks(piece).for_each(|piece| search.pass(piece));
         search.found()
     }
@@ -144,7 +164,8 @@ mod tests {
         let text: Vec<u32> = [7, 7, 7].into_iter().chain(500..520).chain([9, 9]).chain(3..9).collect();
         for piece in [1, 7, 512, 1000] {
             let found = search(&text, 3, &training, piece);
-            assert_eq!(found, Memorised { n_tokens: 28, n_copied: 20, longest: 3..23 }, "pieces of {piece}");
+            let expected = Memorised { n_tokens: 28, n_copied: 20, longest: 3..23, n_longest: 20 };
+            assert_eq!(found, expected, "pieces of {piece}");
         }
         assert!((search(&text, 3, &training, 64).share() - 20.0 / 28.0).abs() < 1e-12);
     }
@@ -153,14 +174,33 @@ mod tests {
     fn a_passage_that_begins_in_the_prompt_counts_for_what_was_added() {
         let training: Vec<u32> = (0..100).collect();
         let text: Vec<u32> = (10..20).collect();
-        assert_eq!(search(&text, 6, &training, 9), Memorised { n_tokens: 4, n_copied: 4, longest: 0..10 });
+        let expected = Memorised { n_tokens: 4, n_copied: 4, longest: 0..10, n_longest: 10 };
+        assert_eq!(search(&text, 6, &training, 9), expected);
+    }
+
+    #[test]
+    fn white_space_neither_counts_nor_separates() {
+        let blank = FxHashSet::from_iter([0]);
+        let find = |text: &[u32], training: &[u32]| {
+            let mut search = CopySearch::new(text, 2, blank.clone());
+            training.chunks(3).for_each(|piece| search.pass(piece));
+            search.found()
+        };
+        // Line breaks alone are no passage, however many there are.
+        let training: Vec<u32> = [0; 50].into_iter().chain(1..30).collect();
+        let none = Memorised { n_tokens: 0, n_copied: 0, longest: 0..0, n_longest: 0 };
+        assert_eq!(find(&[40, 41, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &training), none);
+        // The same passage with other line breaks.
+        let text = [40, 41, 0, 3, 4, 0, 0, 5, 6, 7, 8, 9, 0, 10, 0];
+        assert_eq!(find(&text, &training), Memorised { n_tokens: 8, n_copied: 8, longest: 3..14, n_longest: 8 });
     }
 
     #[test]
     fn seven_tokens_do_not_count_as_copied() {
         let training: Vec<u32> = (0..100).collect();
         let text = [90, 90, 10, 11, 12, 13, 14, 15, 16, 90];
-        assert_eq!(search(&text, 0, &training, 5), Memorised { n_tokens: 10, n_copied: 0, longest: 0..0 });
+        let expected = Memorised { n_tokens: 10, n_copied: 0, longest: 0..0, n_longest: 0 };
+        assert_eq!(search(&text, 0, &training, 5), expected);
         assert_eq!(search(&[1, 2], 2, &training, 5).share(), 0.0);
         assert_eq!(search(&[], 0, &training, 5).n_tokens, 0);
     }

@@ -4,14 +4,17 @@
 //! [`metrics`] and [`events`] (for TensorBoard) define the logs, [`plot`] draws the loss curves, and [`memorisation`]
 //! measures how much of a sample is copied from the training text.
 
+mod ending;
 pub mod events;
 mod folder;
 mod listener;
 pub mod memorisation;
 pub mod metrics;
+mod overfitting;
 pub mod plot;
 mod recorder;
 
 pub use folder::{RunFolder, RunFolderError, RunLock};
 pub use listener::{RunListener, Warnings};
+pub use overfitting::{Overfitting, overfitting};
 pub use recorder::{Recorder, RecorderError};

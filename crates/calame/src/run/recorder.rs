@@ -16,13 +16,10 @@ use super::metrics::{self, MetricsError, MetricsWriter, Record};
 use super::plot::{self, PlotError};
 use crate::data::ShardError;
 use crate::device::{Clock, Device};
-use crate::formats::{CheckpointError, save_model};
+use crate::formats::CheckpointError;
 use crate::model::Gpt;
 use crate::tokenizer::Tokenizer;
-use crate::train::{
-    Best, Checkpoints, EvaluationReport, Observer, Outcome, Progress, RunConfig, StepFault, StepReport, Trainer,
-    clear_partial, save_best, take_best,
-};
+use crate::train::{EvaluationReport, Observer, Progress, RunConfig, StepReport, Trainer, clear_partial, save_best};
 
 /// The plot is redrawn after an evaluation unless that would take more than 1/50 of the time. Drawing takes about 13
 /// ms.
@@ -79,11 +76,11 @@ struct Events {
 /// # }
 /// ```
 pub struct Recorder<L = Warnings> {
-    folder: RunFolder,
+    pub(super) folder: RunFolder,
     /// Prevents other programs from training in the folder.
     lock: RunLock,
-    metrics: MetricsWriter,
-    tokenizer: Arc<dyn Tokenizer>,
+    pub(super) metrics: MetricsWriter,
+    pub(super) tokenizer: Arc<dyn Tokenizer>,
     clock: Clock,
     /// Number of steps completed before the recorder was created.
     n_steps_before: u64,
@@ -91,7 +88,7 @@ pub struct Recorder<L = Warnings> {
     events: Option<Events>,
     /// When the plot was last drawn, and how long drawing took.
     last_plot: (Duration, Duration),
-    listener: L,
+    pub(super) listener: L,
 }
 
 impl Recorder {
@@ -216,114 +213,12 @@ impl<L> Recorder<L> {
 }
 
 impl<L: RunListener> Recorder<L> {
-    /// Trains to the end and writes the result; if the listener requests a stop, writes the state to resume from
-    /// instead. A training that diverges leaves its last checkpoint and a record of the failed step.
-    ///
-    /// # Errors
-    /// If the folder cannot be written.
-    pub fn train(&mut self, trainer: &mut Trainer<'_>) -> Result<Outcome, RecorderError> {
-        let mut checkpoints = Checkpoints::new(&self.folder.checkpoints(), &trainer.config().checkpoint);
-        let outcome = trainer.run_saving(&mut checkpoints, self)?;
-        match &outcome {
-            Outcome::Finished | Outcome::StoppedEarly => {
-                if let Err(error) = checkpoints.wait() {
-                    // The result is saved next, so no checkpoint is needed.
-                    self.checkpoint_failed(&error);
-                }
-                self.finish(trainer)?;
-            }
-            Outcome::Stopped => self.save_state(trainer, &mut checkpoints)?,
-            Outcome::Diverged { step, fault } | Outcome::Lost { step, fault, .. } => {
-                self.ended_by(trainer, *step, *fault)?;
-            }
-        }
-        Ok(outcome)
-    }
-
-    /// Writes the result of a completed training, the last record and the plot, and removes the checkpoints. Returns
-    /// the evaluation of the saved model if it is not the last one.
-    ///
-    /// # Errors
-    /// If the folder cannot be written; the checkpoints are kept in that case.
-    pub fn finish(&mut self, trainer: &Trainer<'_>) -> Result<Option<Best>, RecorderError> {
-        let total_seconds = self.seconds();
-        let best = self.save_result(trainer)?;
-        self.end(trainer.progress(), best, total_seconds)?;
-        if is_plain(trainer) {
-            self.folder.remove_checkpoints()?;
-        } else {
-            let mut checkpoints = Checkpoints::new(&self.folder.checkpoints(), &trainer.config().checkpoint);
-            self.save_state(trainer, &mut checkpoints)?;
-            self.listener.warning(&format!(
-                "adapters, and a head of the objective, are in {}: a saved model does not hold them",
-                self.folder.checkpoints().display()
-            ));
-        }
-        match self.draw() {
-            Err(error) if is_nothing_to_draw(&error) => {}
-            drawn => drawn?,
-        }
-        Ok(best)
-    }
-
-    /// Saves the resulting model: with early stopping that of the best evaluation, which is returned, otherwise the
-    /// last. A model with adapters is in the checkpoints only.
-    ///
-    /// # Errors
-    /// If the model cannot be written.
-    pub fn save_result(&self, trainer: &Trainer<'_>) -> Result<Option<Best>, RecorderError> {
-        let (checkpoints, model) = (self.folder.checkpoints(), self.folder.model());
-        let best = trainer.progress().best.filter(|_| trainer.config().early_stopping.is_on());
-        match best {
-            _ if trainer.gpt().rank() > 0 => return Ok(None),
-            Some(best) => take_best(&checkpoints, best.step, &model)?,
-            None => save_model(&model, &trainer.gpt().on_host(trainer.device()), Some(self.tokenizer.as_ref()))?,
-        }
-        Ok(best)
-    }
-
-    /// Writes the record of the run's end. `best` is the evaluation of the saved model if it is not the last one;
-    /// `total_seconds` is the duration of the training.
-    ///
-    /// # Errors
-    /// If the record cannot be written.
-    pub fn end(&mut self, progress: &Progress, best: Option<Best>, total_seconds: f64) -> Result<(), RecorderError> {
-        let Progress { n_steps, epoch, n_tokens_seen, .. } = *progress;
-        let (step, epoch) = (n_steps.saturating_sub(1), epoch + 1);
-        let (best_step, best_val_loss) = (best.map(|best| best.step), best.map(|best| best.val_loss));
-        self.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss })
-    }
-
-    /// Saves the state of a stopped training and waits until it is complete.
-    ///
-    /// # Errors
-    /// If it cannot be written; earlier checkpoints are intact.
-    pub fn save_state(&mut self, trainer: &Trainer<'_>, checkpoints: &mut Checkpoints) -> Result<(), RecorderError> {
-        // The result of the previous checkpoint no longer matters once this one is complete.
-        if let Err(error) = checkpoints.wait() {
-            self.checkpoint_failed(&error);
-        }
-        checkpoints.save(&trainer.savable())?;
-        checkpoints.wait()?;
-        Ok(self.metrics.sync()?)
-    }
-
-    /// Writes the record of the failed step that ended the training.
-    ///
-    /// # Errors
-    /// If the record cannot be written.
-    pub fn ended_by(&mut self, trainer: &Trainer<'_>, step: u64, fault: StepFault) -> Result<(), RecorderError> {
-        let (epoch, remedy) = (trainer.progress().epoch + 1, "the training ended".to_owned());
-        self.record(&Record::StepFault { step, epoch, what: fault.to_string(), remedy })?;
-        Ok(self.metrics.sync()?)
-    }
-
     /// Writes a record to the metrics and event files.
     ///
     /// # Errors
     /// If the metrics cannot be written; a failure of the event files is only a warning.
     pub fn record(&mut self, record: &Record) -> Result<(), RecorderError> {
-        self.metrics.write(record)?;
+        self.persist_file("the metrics", |recorder| Ok(recorder.metrics.write(record)?))?;
         if let Some(Events { wall_time, writer, .. }) = &mut self.events
             && let Some(events) = writer
             && let Err(error) = events.write(record, wall_time())
@@ -340,7 +235,7 @@ impl<L: RunListener> Recorder<L> {
     /// # Errors
     /// If it cannot be written.
     pub fn add_sample(&mut self, epoch: u64, step: u64, prompt: &str, text: String) -> Result<(), RecorderError> {
-        self.folder.add_sample(epoch, &text)?;
+        self.persist_file("the sample", |recorder| Ok(recorder.folder.add_sample(epoch, &text)?))?;
         self.record(&Record::Sample { step, epoch, prompt: prompt.to_owned(), text })
     }
 
@@ -411,8 +306,16 @@ impl<L: RunListener> Observer for Recorder<L> {
     }
 
     fn evaluation(&mut self, report: &EvaluationReport) -> Result<(), RecorderError> {
-        let EvaluationReport { step, epoch, train_loss, val_loss, n_tokens_seen, seconds } = *report;
-        self.record(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds })?;
+        let EvaluationReport { step, epoch, train_loss, val_loss, val_bits_per_byte, n_tokens_seen, seconds } = *report;
+        self.record(&Record::Evaluation {
+            step,
+            epoch,
+            train_loss,
+            val_loss,
+            val_bits_per_byte,
+            n_tokens_seen,
+            seconds,
+        })?;
         self.refresh_plot();
         Ok(())
     }
@@ -459,11 +362,6 @@ impl<L: RunListener> Observer for Recorder<L> {
     }
 }
 
-/// Whether a saved model holds everything that was trained.
-fn is_plain(trainer: &Trainer<'_>) -> bool {
-    trainer.objective().head().is_none() && trainer.gpt().rank() == 0
-}
-
 impl<L> fmt::Debug for Recorder<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").field("folder", &self.folder).field("lock", &self.lock).finish_non_exhaustive()
@@ -471,6 +369,6 @@ impl<L> fmt::Debug for Recorder<L> {
 }
 
 /// Whether the plot was not drawn for lack of data, rather than because of an error.
-fn is_nothing_to_draw(error: &RecorderError) -> bool {
+pub(super) fn is_nothing_to_draw(error: &RecorderError) -> bool {
     matches!(error, RecorderError::Plot(error) if !matches!(error, PlotError::Io { .. }))
 }

@@ -20,11 +20,13 @@ pub struct CheckpointConfig {
     /// Whether the state is copied in memory and written in the background. This takes as much additional memory as
     /// weights and moments, but a checkpoint then delays the training only for the time of the copy.
     pub copy: bool,
+    /// Whether a finished run keeps its last state, so that more epochs can be added to it.
+    pub at_end: bool,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> CheckpointConfig {
-        CheckpointConfig { every_steps: 0, every_minutes: 15.0, every_epoch: true, keep: 2, copy: false }
+        CheckpointConfig { every_steps: 0, every_minutes: 15.0, every_epoch: true, keep: 2, copy: false, at_end: true }
     }
 }
 

@@ -18,8 +18,8 @@ use crate::ops::{self, Device, Isa, Precision};
 use crate::tensor::Alloc;
 
 pub use self::folder::{
-    clear_partial, latest_checkpoint, load_training, save_best, save_training, sound_checkpoint, take_best,
-    verify_checkpoint,
+    checkpoint_progress, clear_partial, free_checkpoint, is_disk_full, latest_checkpoint, load_training, save_best,
+    save_training, sound_checkpoint, system_error, take_best, verify_checkpoint,
 };
 
 /// Everything a checkpoint is written from.

@@ -17,6 +17,12 @@ pub struct TextLoss {
     pub n_tokens: usize,
 }
 
+/// Converts a loss per token into bits per byte of text, which are comparable between tokenizers: log₂ of the loss divided
+/// by the bytes that a token has on average.
+pub fn bits_per_byte(nats_per_token: f64, bytes_per_token: f64) -> f64 {
+    nats_per_token / std::f64::consts::LN_2 / bytes_per_token
+}
+
 /// Computes the loss of `tokens` over windows of `window` tokens that start `stride` tokens apart.
 ///
 /// Every token except the first is counted once, in the first window that contains it as a target. `progress` is called
@@ -76,4 +82,17 @@ pub fn text_loss(
         start += stride;
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_per_byte_by_hand() {
+        // A uniform choice among 256 bytes takes eight bits.
+        assert!((bits_per_byte(256f64.ln(), 1.0) - 8.0).abs() < 1e-12);
+        // The same loss per token, of tokens that cover four bytes.
+        assert!((bits_per_byte(256f64.ln(), 4.0) - 2.0).abs() < 1e-12);
+    }
 }

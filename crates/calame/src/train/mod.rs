@@ -4,6 +4,7 @@
 //! [`config`] is the configuration of a run, and [`Checkpoints`] saves and restores its state. [`run`](crate::run)
 //! writes the run folder, and [`plan`](crate::plan) estimates the memory and time of a training before it starts.
 
+mod changed_settings;
 mod checkpoint_config;
 mod checkpoints;
 pub mod config;
@@ -28,15 +29,16 @@ mod step;
 mod trainer;
 mod validate;
 
+pub use changed_settings::ChangedSetting;
 pub use checkpoint_config::CheckpointConfig;
 pub use checkpoints::{
-    Checkpoints, Savable, clear_partial, latest_checkpoint, load_training, save_best, save_training, sound_checkpoint,
-    take_best, verify_checkpoint,
+    Checkpoints, Savable, checkpoint_progress, clear_partial, free_checkpoint, is_disk_full, latest_checkpoint,
+    load_training, save_best, save_training, sound_checkpoint, system_error, take_best, verify_checkpoint,
 };
 pub use config::{Decayed, LossAverage, Rng, RunConfig, SampleConfig, TrainConfig};
 pub use config_error::TrainConfigError;
 pub use early_stopping::EarlyStoppingConfig;
-pub use evaluation::{TextLoss, text_loss};
+pub use evaluation::{TextLoss, bits_per_byte, text_loss};
 pub use gradient_plan::GradientPlan;
 pub use guard::{GuardConfig, Remedy, StepFault};
 pub use log_config::LogConfig;

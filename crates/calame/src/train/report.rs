@@ -44,6 +44,8 @@ pub struct EvaluationReport {
     pub train_loss: f32,
     /// Mean of the validation batches' mean losses, in nats per token.
     pub val_loss: f32,
+    /// The validation loss in bits per byte of text, if the bytes per token are known; see [`bits_per_byte`](super::bits_per_byte).
+    pub val_bits_per_byte: Option<f32>,
     /// Number of tokens trained on so far.
     pub n_tokens_seen: u64,
     /// Duration of the evaluation in seconds.

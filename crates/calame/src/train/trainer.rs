@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoints::{Checkpoints, Savable, load_training, save_training};
 use super::config::RunConfig;
 use super::early_stopping::best_after;
+use super::evaluation::bits_per_byte;
 use super::gradient_plan::GradientPlan;
 use super::guard::{Remedy, StepFault};
 use super::objective::{NextToken, Objective, PassBuffers, PassSizes};
@@ -371,7 +372,8 @@ impl<'a> Trainer<'a> {
 
     fn evaluate_and_report<O: Observer>(&mut self, observer: &mut O) -> Result<(), O::Error> {
         let step = self.progress.n_steps - 1;
-        if step.is_multiple_of(self.config.train.eval_every) {
+        let is_last = self.progress.n_steps == self.n_steps_total();
+        if is_last || step.is_multiple_of(self.config.train.eval_every) {
             let start = observer.now();
             let mut report = self.evaluate()?;
             report.seconds = (observer.now() - start).as_secs_f64();
@@ -403,7 +405,10 @@ impl<'a> Trainer<'a> {
         let val_loss = self.evaluate_split(|splits| &mut splits.validation, false)?;
         let Progress { n_steps, epoch, n_tokens_seen, .. } = self.progress;
         let step = n_steps.saturating_sub(1);
-        Ok(EvaluationReport { step, epoch: epoch + 1, train_loss, val_loss, n_tokens_seen, seconds: 0.0 })
+        let bits_per_byte = |bytes_per_token: f64| bits_per_byte(f64::from(val_loss), bytes_per_token) as f32;
+        let val_bits_per_byte = self.splits.validation_bytes_per_token.map(bits_per_byte);
+        let epoch = epoch + 1;
+        Ok(EvaluationReport { step, epoch, train_loss, val_loss, val_bits_per_byte, n_tokens_seen, seconds: 0.0 })
     }
 
     /// The mean of the means of a split's first batches; only PyTorch's script shuffles.

@@ -376,7 +376,15 @@ fn metrics_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     };
     let evaluation = |step: u64, train_loss| {
         let (epoch, n_tokens_seen) = (step / 2 + 1, 64 * (step + 1));
-        Record::Evaluation { step, epoch, train_loss, val_loss: 9.5, n_tokens_seen, seconds: 0.5 }
+        Record::Evaluation {
+            step,
+            epoch,
+            train_loss,
+            val_loss: 9.5,
+            val_bits_per_byte: None,
+            n_tokens_seen,
+            seconds: 0.5,
+        }
     };
     let records = [
         step(0, 10.75),

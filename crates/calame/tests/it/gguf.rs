@@ -379,7 +379,10 @@ fn tensors_that_cannot_be_there_are_an_error() {
         b.tensor(QKV).ggml_type = 16;
         b.tensor("output_norm.bias").ggml_type = 4_000_000_000;
     };
-    refuses(unknown, &[QKV, "type 16", "output_norm.bias has ggml's type 4000000000", "IQ4_NL"]);
+    refuses(
+        unknown,
+        &[QKV, "is IQ2_XXS: F32", "output_norm.bias has ggml's type 4000000000", "IQ4_NL", "TQ2_0 are read"],
+    );
     refuses(|b| b.tensor(QKV).name = "token_embd.weight".to_owned(), &["twice: wte.weight"]);
     refuses(
         |b| b.tensor(QKV).name = "rope_freqs.weight".to_owned(),

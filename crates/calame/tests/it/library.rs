@@ -136,7 +136,8 @@ fn a_recorder_writes_the_runs_folder() {
     assert!(samples.contains("epoch 1\nA reed") && samples.contains("epoch 2\nA reed"), "{samples}");
     assert!(file(&run, "loss-plot.svg").starts_with(b"<"));
     assert_eq!(fs::read_dir(run.join("tensorboard")).unwrap().count(), 1);
-    assert!(!run.join("checkpoints").exists());
+    let last = run.join(format!("checkpoints/step-{n_steps:06}"));
+    assert!(last.is_dir() && fs::read_dir(run.join("checkpoints")).unwrap().count() == 1, "its last state is kept");
     let saved = load_model(&run).unwrap();
     assert_eq!(crate::support::bits(&saved.gpt), crate::support::bits(trainer.gpt()));
 

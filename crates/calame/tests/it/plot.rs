@@ -30,6 +30,7 @@ fn evaluation(step: u64, train_loss: f32, val_loss: f32) -> Record {
         epoch: step / 8 + 1,
         train_loss,
         val_loss,
+        val_bits_per_byte: None,
         n_tokens_seen: (step + 1) * 1024,
         seconds: 8.0,
     }
@@ -208,6 +209,7 @@ fn absurd_records_are_drawn_or_refused_but_never_a_panic() {
         epoch,
         train_loss,
         val_loss,
+        val_bits_per_byte: None,
         n_tokens_seen,
         seconds: 0.0,
     };

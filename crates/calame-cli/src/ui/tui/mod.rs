@@ -61,8 +61,13 @@ pub fn check_terminal() -> Result<()> {
     Ok(())
 }
 
+/// Whether the terminal shows a dashboard.
+pub fn is_shown() -> bool {
+    IS_OURS.load(Ordering::SeqCst)
+}
+
 /// Restores the terminal, if it is in the dashboard's mode.
-fn restore_terminal() {
+pub fn restore_terminal() {
     if IS_OURS.swap(false, Ordering::SeqCst) {
         // There is no terminal to report a failure on.
         let _ = disable_raw_mode();
@@ -139,7 +144,7 @@ enum KeyRequest {
     None,
     /// To stop after the current step.
     Stop,
-    /// To exit at once, when a stop was requested before.
+    /// To quit without saving, when a stop was requested before.
     Abort,
 }
 
@@ -177,11 +182,7 @@ impl Drawing {
         let request = handle_key(&mut self.screen.lock().unwrap_or_else(PoisonError::into_inner), key);
         match request {
             KeyRequest::None => {}
-            KeyRequest::Stop => self.signals.request_stop(),
-            KeyRequest::Abort => {
-                restore_terminal();
-                self.signals.abort();
-            }
+            KeyRequest::Stop | KeyRequest::Abort => self.signals.request_stop(),
         }
     }
 }

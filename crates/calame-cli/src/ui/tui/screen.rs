@@ -48,13 +48,6 @@ impl Curve {
     pub fn points(&self) -> &[(f64, f64)] {
         &self.points
     }
-
-    /// The lowest and the highest value, or none if there are no points.
-    pub fn range(&self) -> Option<(f64, f64)> {
-        let ys = || self.points.iter().map(|p| p.1);
-        let range = (ys().fold(f64::INFINITY, f64::min), ys().fold(f64::NEG_INFINITY, f64::max));
-        (range.0 <= range.1).then_some(range)
-    }
 }
 
 /// Figures that do not change during a training.
@@ -76,6 +69,8 @@ pub struct About {
     pub peak: f64,
     /// The memory of the whole training as planned, in bytes; 0 if unknown.
     pub planned_bytes: u64,
+    /// Size of a checkpoint.
+    pub state_bytes: u64,
 }
 
 /// The figures of the last step.

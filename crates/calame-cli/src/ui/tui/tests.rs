@@ -22,6 +22,7 @@ fn about() -> About {
         step_operations: 788e9,
         peak: 468e9,
         planned_bytes: 2_870_000_000,
+        state_bytes: 1_956_000_000,
     }
 }
 
@@ -46,7 +47,16 @@ fn after(n_steps: u64, grad_norm: Option<f32>) -> Screen {
         screen.step_ended_at(Duration::from_secs(2 * step));
         if step % 5 == 0 {
             let (train_loss, val_loss) = (1.0 + 9.0 * (-x / 90.0).exp(), 5.9 + 4.0 * (-x / 40.0).exp() + x / 900.0);
-            screen.add(&Record::Evaluation { step, epoch, train_loss, val_loss, n_tokens_seen, seconds: 1.0 });
+            let val_bits_per_byte = None;
+            screen.add(&Record::Evaluation {
+                step,
+                epoch,
+                train_loss,
+                val_loss,
+                val_bits_per_byte,
+                n_tokens_seen,
+                seconds: 1.0,
+            });
             screen.log(&format!("Ep {epoch} (Step {step:06}): Train loss {train_loss:.3}, Val loss {val_loss:.3}"));
         }
         if (step + 1) % 79 == 0 {
@@ -79,6 +89,66 @@ fn a_small_terminal() {
 #[test]
 fn a_large_terminal() {
     check("dashboard_160x50", &drawn(&after(400, None), 160, 50));
+}
+
+#[test]
+fn the_narrowest_and_a_very_wide_terminal() {
+    check("dashboard_60x20", &drawn(&after(400, Some(0.7)), 60, 20));
+    check("dashboard_200x50", &drawn(&after(400, Some(0.7)), 200, 50));
+}
+
+/// At every width from 60 to 200 columns all figures are there, each apart from its name, and no title is cut.
+#[test]
+fn every_width_has_a_clean_layout() {
+    let mut screen = after(400, Some(0.7));
+    // The widest figures: days, billions of steps, a long path.
+    screen.about.run = "/home/somebody/experiments/with/long/names/2026-11-25-book-17".to_owned();
+    screen.about.n_steps_total = 123_456_789;
+    for width in 60..=200u16 {
+        for height in [20, 24, 36, 50] {
+            let shown = drawn(&screen, width, height);
+            for part in ["step 400 of 123,456,789", "-book-17", "q stop and save", "latest sample", "tokens/s 439"] {
+                assert!(shown.contains(part), "{part} at {width} × {height}:\n{shown}");
+            }
+            for (name, value) in [
+                ("loss", "1.150"),
+                ("training", "1.112"),
+                ("validation", "6.339"),
+                ("best", "6.144 at 180"),
+                ("memory", "2.85 of 2.87 GB"),
+                ("left", "2857 days 18 h"),
+            ] {
+                // The bar above the charts has the remaining time too.
+                let line = shown.lines().skip(2).find(|line| line.contains(value));
+                let Some(line) = line else { panic!("{name} {value} at {width} × {height}:\n{shown}") };
+                let before = line.split(value).next().unwrap();
+                assert!(before.ends_with(' ') && before.contains(&format!("{name} ")), "{name} at {width}:\n{shown}");
+            }
+        }
+    }
+}
+
+/// The fall of the first steps does not press the rest of the curves to the bottom.
+#[test]
+fn the_axis_shows_the_interesting_range() {
+    let shown = drawn(&after(400, None), 80, 24);
+    // The losses begin at 11 and are between 0.9 and 6.4 since step 100.
+    let top: f64 =
+        shown.lines().nth(3).unwrap().trim_start_matches(['"', '│']).split('│').next().unwrap().trim().parse().unwrap();
+    assert!((5.0..8.0).contains(&top), "{top}:\n{shown}");
+    // A loss that jumps later is shown.
+    let mut screen = after(400, None);
+    screen.add(&Record::Step {
+        step: 400,
+        epoch: 6,
+        loss: 13.9,
+        lr: 4e-4,
+        grad_norm: None,
+        n_tokens_seen: 1,
+        step_seconds: 1.0,
+        tokens_per_second: 1.0,
+    });
+    assert!(drawn(&screen, 80, 24).contains("14."), "{}", drawn(&screen, 80, 24));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::args::StepArgs;
 use crate::training::peaks::{Memory, Peak, median};
 use crate::training::{device, memory};
-use crate::ui::output::{grouped, note, print, print_json};
+use crate::ui::output::{grouped, note, print, print_json, size};
 use crate::ui::verbosity;
 
 /// Steps before those that are timed: the first one touches all memory for the first time.
@@ -130,7 +130,7 @@ fn report(
             "share_of_peak": share_of_peak, "peak_memory_bytes": peak_memory_bytes,
         }));
     }
-    let memory = peak_memory_bytes.map_or(String::new(), |n| format!("memory {:.2} GB at its peak\n", n as f64 / 1e9));
+    let memory = peak_memory_bytes.map_or(String::new(), |n| format!("memory {} at its peak\n", size(n)));
     print(&format!(
         "{}: {} parameters, batch {b} x {t}, dropout {}, {OPTIMIZER}\n\
          {} on {} threads ({}) {}\n\

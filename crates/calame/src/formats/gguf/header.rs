@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
+use super::types;
 use crate::formats::CheckpointError;
 use crate::quant::NumberFormat;
 
@@ -157,12 +158,11 @@ fn place(
     for claim in claims {
         let Some(format) = NumberFormat::of_ggml_type(claim.ggml_type) else {
             let known: Vec<&str> = NumberFormat::ALL.iter().map(|format| format.name()).collect();
-            problems.push(format!(
-                "{} has ggml's type {}, which is not read: {} are",
-                claim.name,
-                claim.ggml_type,
-                known.join(", ")
-            ));
+            let found = match types::name(claim.ggml_type) {
+                Some(name) => format!("is {name}"),
+                None => format!("has ggml's type {}, which has no name", claim.ggml_type),
+            };
+            problems.push(format!("{} {found}: {} are read", claim.name, known.join(", ")));
             continue;
         };
         let damaged = |reason: String| CheckpointError::damaged(path, format!("{} {reason}", claim.name));

@@ -9,6 +9,7 @@
 mod file;
 mod header;
 mod metadata;
+mod types;
 mod write;
 
 pub(super) use file::open;

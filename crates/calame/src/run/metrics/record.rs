@@ -43,6 +43,9 @@ pub enum Record {
         /// Loss over validation batches, in nats per token.
         #[serde(deserialize_with = "null_as_nan")]
         val_loss: f32,
+        /// The validation loss in bits per byte of text, which are comparable between tokenizers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        val_bits_per_byte: Option<f32>,
         /// Number of input tokens trained on so far.
         n_tokens_seen: u64,
         /// Duration of the evaluation in seconds.
@@ -65,7 +68,7 @@ pub enum Record {
         step: u64,
         /// The last epoch of the run, from 1.
         epoch: u64,
-        /// Number of tokens that the model generated.
+        /// Number of tokens that the model generated, without white space.
         n_tokens: usize,
         /// Number of generated tokens that are part of a copied run.
         n_copied: usize,

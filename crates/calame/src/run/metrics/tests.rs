@@ -15,8 +15,15 @@ fn at(n_steps: u64) -> Progress {
 fn what_was_not_settled_is_dropped_with_what_is_done_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("metrics.jsonl");
-    let evaluation =
-        Record::Evaluation { step: 1, epoch: 1, train_loss: 3.0, val_loss: 4.0, n_tokens_seen: 2048, seconds: 1.0 };
+    let evaluation = Record::Evaluation {
+        step: 1,
+        epoch: 1,
+        train_loss: 3.0,
+        val_loss: 4.0,
+        val_bits_per_byte: None,
+        n_tokens_seen: 2048,
+        seconds: 1.0,
+    };
     let written = [step(0, 5.0), step(1, 4.0), evaluation, step(2, 3.0)];
     let kept = |progress: &Progress| {
         let _ = std::fs::remove_file(&path);
@@ -66,6 +73,7 @@ fn every_kind_of_record_survives() {
             epoch: 1,
             train_loss: 9.787,
             val_loss: 9.949,
+            val_bits_per_byte: Some(3.5),
             n_tokens_seen: 1024,
             seconds: 8.25,
         },

@@ -41,8 +41,9 @@ impl MetricsWriter {
     ///
     /// Records of later steps and a truncated last line, left by a run that was killed after its last checkpoint, are
     /// dropped, since those steps are repeated. So are the evaluation and sample of the last step if they were not
-    /// complete when the checkpoint was written. The remaining lines are unchanged. The file is replaced by a rename,
-    /// so that a kill leaves either the old or the new file. If there is no file, a new one is started.
+    /// complete when the checkpoint was written, and the records of an end that is no longer the end. The remaining
+    /// lines are unchanged. The file is replaced by a rename, so that a kill leaves either the old or the new file. If
+    /// there is no file, a new one is started.
     ///
     /// # Errors
     ///
@@ -58,7 +59,8 @@ impl MetricsWriter {
         for_each_line(path, |record, line| {
             // What follows the last step is repeated if it was not complete.
             let again = !progress.settled && record.step().checked_add(1) == Some(progress.n_steps);
-            if record.step() < progress.n_steps && (!again || matches!(record, Record::Step { .. })) {
+            let is_end = matches!(record, Record::End { .. } | Record::Memorisation { .. });
+            if record.step() < progress.n_steps && !is_end && (!again || matches!(record, Record::Step { .. })) {
                 kept.extend_from_slice(line);
                 kept.push(b'\n');
             }

@@ -12,9 +12,11 @@
 //! at the evaluation that found it. At the end of the run it is only renamed, so no second copy of the weights has to
 //! be in memory.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::Dtype;
@@ -54,7 +56,8 @@ struct Checksum {
 
 /// Writes a checkpoint into a run's `checkpoints` folder, including the run's settings (TOML), and returns its folder.
 ///
-/// Keeps the newest `n_kept` checkpoints, including this one, and the best models that they refer to.
+/// Keeps the newest `n_kept` checkpoints, including this one, and the best models that they refer to. If the disk is
+/// full, older checkpoints are removed first, except the newest one that is undamaged.
 ///
 /// # Errors
 /// Returns the system's error with the file's name; earlier checkpoints are unchanged in that case.
@@ -65,6 +68,19 @@ pub fn save_training(
     n_kept: usize,
 ) -> Result<PathBuf, CheckpointError> {
     fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
+    loop {
+        match write_state(checkpoints, state, config) {
+            Err(error) if is_disk_full(&error) && free_checkpoint(checkpoints, state.progress.n_steps)? => {}
+            Err(error) => return Err(error),
+            Ok(folder) => {
+                prune(checkpoints, &state.progress, n_kept)?;
+                return Ok(folder);
+            }
+        }
+    }
+}
+
+fn write_state(checkpoints: &Path, state: &TrainingState<'_>, config: &str) -> Result<PathBuf, CheckpointError> {
     let TrainingState { dev, trees, own_heads, progress } = state;
     let folder = checkpoints.join(format!("step-{:06}", progress.n_steps));
     let step = progress.n_steps.to_string();
@@ -80,8 +96,42 @@ pub fn save_training(
             TENSORS.into_iter().chain([CONFIG, STATE]).map(|file| Ok((file, checksum(&folder.join(file))?))).collect();
         write_json(&folder.join(CHECKSUMS), "checksums", &sums?)
     })?;
-    prune(checkpoints, progress, n_kept)?;
     Ok(folder)
+}
+
+/// Whether an error was caused by a full disk or an exhausted quota.
+pub fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    system_error(error).is_some_and(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
+/// The kind of the system's error that caused `error`, if the system did.
+pub fn system_error(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Makes space on a full disk: removes the oldest checkpoint if the newest one, which is kept, is undamaged. Those of
+/// steps after `n_steps` belong to a course of training that was rolled back and are removed first. Returns whether one
+/// was removed.
+///
+/// # Errors
+/// If the system refuses.
+pub fn free_checkpoint(checkpoints: &Path, n_steps: u64) -> Result<bool, CheckpointError> {
+    let mut all = list(checkpoints, "step-", "")?;
+    all.sort_unstable_by_key(|(step, _)| (*step > n_steps, Reverse(*step)));
+    let Some(((_, newest), older)) = all.split_first() else { return Ok(false) };
+    let Some((_, oldest)) = older.last() else { return Ok(false) };
+    if verify_checkpoint(newest).is_err() {
+        return Ok(false);
+    }
+    remove_folder_if_exists(oldest)?;
+    Ok(true)
 }
 
 fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Result<(), CheckpointError> {
@@ -93,14 +143,14 @@ fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Resul
 /// Removes all but the newest `n_kept` checkpoints, and leftovers of killed programs.
 fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), CheckpointError> {
     let mut all = list(checkpoints, "step-", "")?;
-    all.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));
+    all.sort_unstable_by_key(|(step, _)| Reverse(*step));
     // A later step belongs to a course of training that was rolled back.
     let n_left = all.iter().take_while(|(step, _)| *step > newest.n_steps).count();
     all.rotate_left(n_left);
     let n_kept = n_kept.max(1).min(all.len() - n_left);
     let mut best: BTreeSet<u64> = newest.best.iter().map(|best| best.step).collect();
     // An unreadable state refers to no best model; the damage is reported when the checkpoint is used.
-    let kept = all[..n_kept].iter().filter_map(|(_, path)| read_progress(path).ok());
+    let kept = all[..n_kept].iter().filter_map(|(_, path)| checkpoint_progress(path).ok());
     best.extend(kept.filter_map(|progress| progress.best).map(|best| best.step));
     // A state that is written in the background does not know about best models written since.
     let is_past = |(step, _): &(u64, PathBuf)| *step < newest.n_steps;
@@ -201,7 +251,13 @@ fn best_folder(checkpoints: &Path, step: u64) -> PathBuf {
 /// Returns the system's error with the file's name.
 pub fn save_best(checkpoints: &Path, gpt: &Gpt, tokenizer: &dyn Tokenizer, step: u64) -> Result<(), CheckpointError> {
     fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
-    save_model(&best_folder(checkpoints, step), gpt, Some(tokenizer))?;
+    let folder = best_folder(checkpoints, step);
+    loop {
+        match save_model(&folder, gpt, Some(tokenizer)) {
+            Err(error) if is_disk_full(&error) && free_checkpoint(checkpoints, step + 1)? => {}
+            saved => break saved?,
+        }
+    }
     // The model has been written; files that cannot be removed now are tried again after the next one.
     let _ = prune_best(checkpoints, step);
     Ok(())
@@ -213,7 +269,7 @@ fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
         return Ok(());
     }
     let states = list(checkpoints, "step-", "")?;
-    let referenced = states.iter().filter_map(|(_, path)| read_progress(path).ok()?.best).map(|best| best.step);
+    let referenced = states.iter().filter_map(|(_, path)| checkpoint_progress(path).ok()?.best).map(|best| best.step);
     let referenced: BTreeSet<u64> = referenced.collect();
     let mut earlier = list(checkpoints, "best-", "")?;
     earlier.retain(|(of, _)| *of < step);
@@ -238,7 +294,11 @@ pub fn take_best(checkpoints: &Path, step: u64, model: &Path) -> Result<(), Chec
     Ok(move_folder(&best_folder(checkpoints, step), model)?)
 }
 
-fn read_progress(folder: &Path) -> Result<Progress, CheckpointError> {
+/// Reads how far a training had come when its checkpoint in `folder` was written.
+///
+/// # Errors
+/// If `state.json` cannot be read.
+pub fn checkpoint_progress(folder: &Path) -> Result<Progress, CheckpointError> {
     read_json(&folder.join(STATE), "training state")
 }
 
@@ -252,7 +312,7 @@ pub fn load_training(
     trees: [&mut Gpt; 3],
     own_heads: Option<(&mut Head, &mut [Head; 2])>,
 ) -> Result<Progress, CheckpointError> {
-    let progress = read_progress(folder)?;
+    let progress = checkpoint_progress(folder)?;
     let heads = match own_heads {
         None => [None, None, None],
         Some((head, [m, v])) => [Some(head), Some(m), Some(v)],
