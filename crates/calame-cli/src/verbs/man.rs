@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, definitions: Command) -> Result<()> {
-    let mut definitions = definitions.disable_help_subcommand(true);
+    let mut definitions = complete(definitions).disable_help_subcommand(true);
     definitions.build();
     let Some(folder) = &args.out else {
         return print(&page(&definitions)?);
@@ -33,6 +33,11 @@ pub fn run(args: &Args, definitions: Command) -> Result<()> {
     let mut n_pages = 0;
     write_pages(&definitions, folder, &mut n_pages)?;
     print(&format!("{n_pages} pages written to {}\n", folder.display()))
+}
+
+/// The definitions with all flags in full: a page has no short form.
+fn complete(definitions: Command) -> Command {
+    definitions.mut_args(|arg| arg.hide_short_help(false)).mut_subcommands(complete)
 }
 
 /// Writes the page of a command, and those of its subcommands.

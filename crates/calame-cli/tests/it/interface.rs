@@ -253,6 +253,10 @@ fn the_manual_has_every_verb_and_flag() {
         for flag in flags(&place.succeeds(&[&verb, "--help"]).stdout) {
             assert!(page.contains(&flag.replace('-', "\\-")), "{verb}: {flag}");
         }
+        // A paragraph with a title, and what follows the title: every flag is described.
+        for three in page.lines().collect::<Vec<_>>().windows(3).filter(|three| three[0] == ".TP") {
+            assert!(!three[2].trim().is_empty(), "{verb}: {}", three[1]);
+        }
     }
     assert!(place.exists("man1/calame-data-prepare.1") && place.exists("man1/calame-tokenizer-train.1"));
     let page = place.succeeds(&["man"]).stdout;
