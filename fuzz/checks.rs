@@ -11,7 +11,7 @@ use calame::data::documents::{Meter, PIECE_BYTES};
 use calame::data::prepare::{PrepareOptions, Texts};
 use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
 use calame::formats::{Format, ModelFile, OnnxFile, TorchFile, load_model, write_gguf};
-use calame::model::{Gpt, Init, ModelConfig};
+use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{self, Device, Isa, Precision};
 use calame::quant::dequantize;
 use calame::run::RunFolder;
@@ -30,9 +30,8 @@ pub fn tiny_model() -> ModelConfig {
         n_head: 1,
         n_layer: 1,
         dropout: 0.1,
-        qkv_bias: true,
         tied_head: false,
-        init: Init::Gpt2,
+        ..Preset::Gpt2.config()
     }
 }
 

@@ -5,6 +5,7 @@
 //! or the environment. [`reference`](mod@reference) defines each operation by plain loops; the fast versions are tested
 //! against it.
 
+mod activation;
 mod aligned;
 mod attention;
 mod cross_entropy;
@@ -29,6 +30,7 @@ mod split;
 mod work_queue;
 mod workspace_size;
 
+pub use activation::Activation;
 pub use aligned::AlignedVec;
 pub use attention::{
     AttentionShape, KvPages, attention_backward, attention_extend, attention_forward, attention_workspace_size,
@@ -40,7 +42,7 @@ pub use elementwise::{AdamW, adamw, adamw_rows, add_scaled, sum_of_squares, sum_
 pub use embedding::{embedding_backward, embedding_forward, positions};
 pub use gemm::{Epilogue, Init, MatMut, MatRef, gemm, gemm_then, gemm_workspace_size};
 pub use isa::Isa;
-pub use layer_norm::{EPS, layer_norm_again, layer_norm_backward_add, layer_norm_forward};
+pub use layer_norm::{layer_norm_again, layer_norm_backward_add, layer_norm_forward};
 pub use memory::{all_finite, copy, fill, zero_nonzero};
 pub use philox::{Key, philox};
 pub use pool::Pool;

@@ -93,7 +93,7 @@ fn commented(config: &RunConfig, schema: &Value, left_out: &[&str]) -> Result<St
             text.push('\n');
             add_comment(&mut text, "", described(property));
             for choice in property["oneOf"].as_array().into_iter().flatten() {
-                let name = choice["const"].as_str().or_else(|| choice["enum"][0].as_str()).unwrap_or_default();
+                let Some(name) = choice["const"].as_str().or_else(|| choice["enum"][0].as_str()) else { continue };
                 add_comment(&mut text, "  ", &format!("{name}: {}", described(choice)));
             }
         }

@@ -222,14 +222,15 @@ fn write(model: &ModelFile, args: &Args, out: &Path) -> Result<Vec<String>> {
     match args.to {
         To::Safetensors => write_hugging_face_as(out, model, format)?,
         To::Pt => {
-            write_torch(out, model)?;
+            let mut notes = write_torch(out, model)?;
             // Readers of a .pt assume GPT-2's tokenizer.
             if model.tokenizer().is_some_and(|t| t.hash() != Bpe::gpt2().hash()) {
-                return Ok(vec![
+                notes.push(
                     "a .pt file cannot store the tokenizer: put the model's tokenizer.json in the same folder"
                         .to_owned(),
-                ]);
+                );
             }
+            return Ok(notes);
         }
         To::Gguf => return Ok(write_gguf_as(out, model, format)?),
         To::Onnx => write_onnx(out, model)?,

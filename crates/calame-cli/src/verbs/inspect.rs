@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use calame::formats::{ModelFile, StoredTensor};
+use calame::model::{ModelConfig, Preset};
 use serde_json::json;
 
 use crate::net::hub;
@@ -66,10 +67,11 @@ fn as_text(file: &ModelFile) -> String {
     );
     text += &format!(
         "            {} qkv bias, {}, dropout {}\n",
-        with(config.qkv_bias),
+        with(config.has_qkv_bias()),
         if config.tied_head { "the head is the token embedding" } else { "a head of its own" },
         config.dropout
     );
+    text += &unusual(config);
     text += &format!("parameters  {}\n", grouped(config.n_parameters() as u64));
     text += &match file.tokenizer() {
         Some(t) => format!("tokenizer   {}, {} tokens\n", t.kind(), grouped(t.n_vocab() as u64)),
@@ -81,6 +83,31 @@ fn as_text(file: &ModelFile) -> String {
     let bytes: u64 = tensors.iter().map(|t| t.file_bytes).sum();
     text += &format!("tensors     {}, {} total\n\n", grouped(tensors.len() as u64), size(bytes));
     text + &table(tensors)
+}
+
+/// A line with the settings in which the model differs from OpenAI's GPT-2; nothing if there is none.
+fn unusual(config: &ModelConfig) -> String {
+    let gpt2 = Preset::Gpt2.config();
+    let mut settings = Vec::new();
+    if !config.bias {
+        settings.push("no biases".to_owned());
+    }
+    if config.n_inner.is_some() {
+        settings.push(format!("MLP of {} channels", grouped(config.inner_size() as u64)));
+    }
+    if config.activation != gpt2.activation {
+        settings.push(format!("activation {}", config.activation));
+    }
+    if config.layer_norm_epsilon != gpt2.layer_norm_epsilon {
+        settings.push(format!("layer norm epsilon {:e}", config.layer_norm_epsilon));
+    }
+    if !config.scale_attn_weights {
+        settings.push("scores of attention not scaled".to_owned());
+    }
+    if config.scale_attn_by_inverse_layer_idx {
+        settings.push("scores of attention divided by the block's number".to_owned());
+    }
+    if settings.is_empty() { String::new() } else { format!("            {}\n", settings.join(", ")) }
 }
 
 /// One line per tensor: name, shape, number format, size in the file.

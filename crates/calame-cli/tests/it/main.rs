@@ -9,6 +9,7 @@ mod data;
 mod disk;
 mod eval;
 mod export;
+mod family;
 mod hub;
 mod init_from;
 mod interface;

@@ -15,7 +15,7 @@ fn check(name: &str, outcome: &Outcome) {
     let filters = vec![
         (r"done in [^\n]+", "done in TIME"),
         (r"[\d.]+ tokens/s", "SPEED tokens/s"),
-        (r"plan   [\d.]+ GB[^\n]+", "plan   PLAN"),
+        (r"plan   [\d.]+ [kMG]B[^\n]+", "plan   PLAN"),
         (r"about [^\n]+ left", "about TIME left"),
         (r"calame \d+\.\d+\.\d+", "calame VERSION"),
         (r"commit        \w+", "commit        COMMIT"),

@@ -88,15 +88,17 @@ pub fn store_kv(
 
 /// Computes y [R, C], which is overwritten: row r attends to positions 0..=`positions[r]` of its sequence.
 ///
-/// The rows' own keys and values must be stored already ([`store_kv`]).
+/// `scale` multiplies the scores before the softmax. The rows' own keys and values must be stored already
+/// ([`store_kv`]).
 ///
 /// # Panics
-/// If the sizes do not agree, or a page is outside its store.
+/// If the sizes do not agree, `scale` is not positive, or a page is outside its store.
 pub fn attention_extend(
     pool: &Pool,
     qkv: &[f32],
     n_head: usize,
     head_size: usize,
+    scale: f32,
     sequences: &[u32],
     positions: &[u32],
     pages: KvPages<'_>,
@@ -107,11 +109,12 @@ pub fn attention_extend(
     let (rows, c) = (positions.len(), n_head * head_size);
     assert!(
         c > 0
+            && scale > 0.0
             && sequences.len() == rows
             && qkv.len() == rows * 3 * c
             && y.len() == rows * c
             && keys.len() == values.len(),
-        "attention_extend: {rows} rows of {c} channels, qkv of {} elements, y of {}, stores of {} and {}",
+        "attention_extend: {rows} rows of {c} channels, scale {scale}, qkv of {} elements, y of {}, stores of {} and {}",
         qkv.len(),
         y.len(),
         keys.len(),
@@ -131,20 +134,21 @@ pub fn attention_extend(
         let y = unsafe { y.part(r * c + h * head_size, r * c + (h + 1) * head_size) };
         let weights = scratch.resize_uninit(n_keys);
         let place = |t: usize| pages.row(sequence, t) * c + h * head_size;
-        attend(pool.isa(), query, &place, keys, values, weights, y);
+        attend(pool.isa(), query, scale, &place, keys, values, weights, y);
     });
 }
 
 multiversion! {
     fn attend(
-        query: &[f32], place: &dyn Fn(usize) -> usize, keys: &[f32], values: &[f32], weights: &mut [f32],
-        y: &mut [f32],
+        query: &[f32], scale: f32, place: &dyn Fn(usize) -> usize, keys: &[f32], values: &[f32],
+        weights: &mut [f32], y: &mut [f32],
     ) = attend_body;
 }
 
 #[inline(always)]
 fn attend_body(
     query: &[f32],
+    scale: f32,
     place: &dyn Fn(usize) -> usize,
     keys: &[f32],
     values: &[f32],
@@ -155,7 +159,7 @@ fn attend_body(
         *weight = sum_of2(query, &keys[place(t)..][..query.len()], |q, k| q * k);
     }
     let max = max_of(weights);
-    let sum = exp_and_sum(weights, max, 1.0 / (query.len() as f32).sqrt());
+    let sum = exp_and_sum(weights, max, scale);
     y.fill(0.0);
     for (t, &weight) in weights.iter().enumerate() {
         let value = &values[place(t)..][..y.len()];

@@ -42,7 +42,9 @@ impl AttentionShape {
         self.n_head * self.head_size
     }
 
-    pub(super) fn check(&self, qkv: usize, y: usize, lse: usize) {
+    pub(super) fn check(&self, scale: f32, qkv: usize, y: usize, lse: usize) {
+        // The maximum of the scaled scores is that of the scores only if the scale is positive.
+        assert!(scale > 0.0, "attention {self:?}: a scale of {scale}");
         let rows = self.n_sequences * self.n_positions;
         assert!(
             qkv == rows * 3 * self.channels() && y == rows * self.channels() && lse == rows * self.n_head,
@@ -72,10 +74,6 @@ impl AttentionShape {
     /// the same set of the first-level cache.
     pub(super) fn scores_stride(&self) -> usize {
         whole_vectors(self.n_positions) + LANES
-    }
-
-    pub(super) fn scale(&self) -> f32 {
-        1.0 / (self.head_size as f32).sqrt()
     }
 }
 

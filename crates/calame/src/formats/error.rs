@@ -62,6 +62,32 @@ pub enum CheckpointError {
         /// One line for each tensor that does not fit.
         problems: Vec<String>,
     },
+    /// A GPT-2 whose head does not give tokens.
+    #[error("{}: this is {kind} ({class}), not a language model: its head, {head}, gives no tokens; expected a language model (GPT2LMHeadModel)", .path.display())]
+    OtherHead {
+        /// Path of the file.
+        path: PathBuf,
+        /// What the model does.
+        kind: &'static str,
+        /// Its class in transformers.
+        class: &'static str,
+        /// Name and shape of the head's weight.
+        head: String,
+    },
+    /// A setting of the model that another program's format has no place for.
+    #[error("{}: {format} cannot hold a model with {setting}: {reason}; {remedy}", .path.display())]
+    CannotHold {
+        /// Path of the file that was to be written.
+        path: PathBuf,
+        /// Name of the format.
+        format: &'static str,
+        /// Key and value of the setting.
+        setting: String,
+        /// What readers of the format would compute.
+        reason: &'static str,
+        /// The formats that hold it.
+        remedy: &'static str,
+    },
     /// A weight that is NaN or infinite.
     #[error("{}: {name} holds a number that is not finite (NaN or infinite): the training that wrote it diverged; use an earlier model or train again with a smaller learning rate", .path.display())]
     NotFinite {

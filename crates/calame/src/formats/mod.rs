@@ -8,6 +8,7 @@
 
 mod error;
 mod gguf;
+mod head;
 mod hugging_face;
 mod inside;
 pub(crate) mod json;

@@ -16,7 +16,7 @@ use crate::model::{Gpt, ModelConfig};
 use crate::tensor::{Alloc, Tensor};
 use crate::tokenizer::Tokenizer;
 
-/// Half of a block's tensors. A file with fewer per block contains another model, and its missing tensors are not
+/// Tensors of a block without biases. A file with fewer per block contains another model, and its missing tensors are not
 /// listed.
 const FEWEST_BLOCK_TENSORS: usize = 6;
 /// Threads that read a model in parallel: touching new memory, copying and transposing each keep more than one core busy.
@@ -48,12 +48,18 @@ impl ModelFile {
     ///
     /// # Errors
     /// Missing, unexpected or misshapen tensors, in one list.
-    pub(super) fn of(path: PathBuf, opened: Opened) -> Result<ModelFile, CheckpointError> {
+    pub(super) fn of(path: PathBuf, mut opened: Opened) -> Result<ModelFile, CheckpointError> {
+        check_size(&opened.weights, opened.source.tensors(), &opened.config)?;
+        opened.settle_head()?;
         let Opened { weights, source, config, conv1d, .. } = &opened;
         let tensors = source.tensors();
-        check_size(weights, tensors, config)?;
         let naming = Naming::of(tensors.iter().map(|t| t.name.as_str()));
         let places = match_tensors(weights, tensors, naming, *conv1d, config)?;
+        if let Some(&first) = places.unused.first() {
+            let (n, name) = (places.unused.len(), &tensors[first].name);
+            let note = format!("a second head is not used: {n} tensors, {name} is the first");
+            opened.notes.push(note);
+        }
         Ok(ModelFile { path, opened, places })
     }
 
@@ -158,7 +164,7 @@ impl ModelFile {
         })
     }
 
-    /// Checks that the tensors for qkv biases that the model lacks are zero. If another program has trained the model
+    /// Checks that the tensors for biases that the model lacks are zero. If another program has trained the model
     /// since, they are not.
     pub(super) fn check_absent_biases(&self) -> Result<(), CheckpointError> {
         for &i in &self.places.absent_biases {
@@ -167,7 +173,9 @@ impl ModelFile {
             let mut bias = vec![0.0; source.tensors()[i].n_elements().unwrap_or(0)];
             source.read(i, &mut bias)?;
             if bias.iter().any(|x| *x != 0.0) {
-                let problem = format!("{key} is not zero, but calame.qkv_bias = false there: set it to true");
+                // In a model with biases only that of queries, keys and values can be absent.
+                let setting = if self.config().bias { "qkv_bias" } else { "bias" };
+                let problem = format!("{key} is not zero, but calame.{setting} = false there: set it to true");
                 return Err(CheckpointError::Tensors { path: self.opened.weights.clone(), problems: vec![problem] });
             }
         }

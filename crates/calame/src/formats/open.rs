@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::hugging_face::Stated;
 use super::inside::file_inside;
 use super::llmc::{self, LlmcFile};
 use super::model_file::{ModelFile, SavedModel};
 use super::opened::{Format, Opened};
 use super::safetensors::SafetensorsFiles;
-use super::shape::{self, Guess};
+use super::shape::{self, Shape};
 use super::source::TensorSource;
 use super::torch::{PlainValue, Record, TorchSource};
 use super::{CheckpointError, gguf, hugging_face};
@@ -82,7 +83,7 @@ fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
         return open_file(&file_inside(folder, NANOGPT, folder)?);
     }
     let json = hugging_face::read_config(&config_path)?;
-    let config = hugging_face::config_from_json(&config_path, &json)?;
+    let stated = Stated::read(&config_path, &json)?;
     let named = [hugging_face::WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|name| folder.join(name).exists());
     let name = named.unwrap_or(hugging_face::WEIGHTS);
     let weights = file_inside(folder, name, folder)?;
@@ -91,8 +92,11 @@ fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
         TORCH_WEIGHTS => Box::new(TorchSource::open(&weights)?),
         _ => Box::new(SafetensorsFiles::one(&weights)?),
     };
+    let says_tied = stated.says_tied;
+    let Shape { config, conv1d, notes } = shape::shape_of(&weights, source.tensors(), stated)?;
     let tokenizer = hugging_face::read_tokenizer(folder, &json, &config)?;
-    Ok(Opened { format: Format::HuggingFace, weights, source, config, conv1d: true, tokenizer, notes: Vec::new() })
+    let (format, conv1d) = (Format::HuggingFace, conv1d.unwrap_or(true));
+    Ok(Opened { format, weights, source, config, conv1d, says_tied, tokenizer, notes })
 }
 
 /// Opens a file, recognising its format by its first bytes.
@@ -108,7 +112,7 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
         return gguf::open(path);
     }
     if start.get(8) == Some(&b'{') {
-        return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
+        return open_weights(path, Format::Safetensors, Box::new(SafetensorsFiles::one(path)?), None);
     }
     if !start.starts_with(b"PK\x03\x04") && start.first() != Some(&PICKLE) {
         return Err(not_a_model(
@@ -121,7 +125,7 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
         return recorded(path, source, record);
     }
     let args = source.model_args().cloned();
-    guess(path, Format::Torch, source, TorchSource::shares, args.as_ref())
+    open_weights(path, Format::Torch, Box::new(source), args.as_ref())
 }
 
 fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
@@ -134,6 +138,7 @@ fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
         source,
         config,
         conv1d: false,
+        says_tied: true,
         tokenizer: None,
         notes: Vec::new(),
     };
@@ -162,30 +167,43 @@ fn recorded(path: &Path, source: TorchSource, record: Record) -> Result<Opened, 
         source: Box::new(source),
         config,
         conv1d: false,
+        says_tied: true,
         tokenizer,
         notes,
     })
 }
 
-/// Determines the shape of a model from its tensors and the files next to them.
-fn guess<S: TensorSource + 'static>(
+/// Opens a file of weights: its shape follows from what the file states, from the whole config.json next to it, and from
+/// its tensors.
+fn open_weights(
     path: &Path,
     format: Format,
-    source: S,
-    shares: impl Fn(&S, usize, usize) -> bool,
-    model_args: Option<&PlainValue>,
+    source: Box<dyn TensorSource>,
+    args: Option<&PlainValue>,
 ) -> Result<Opened, CheckpointError> {
     let beside = path.with_file_name(hugging_face::CONFIG);
     let json = if beside.is_file() { Some(hugging_face::read_config(&beside)?) } else { None };
-    let n_head = json.as_ref().and_then(|json| json["n_head"].as_u64()).map(|n| n as usize);
-    let Guess { config, conv1d, notes } =
-        shape::guess(path, source.tensors(), |a, b| shares(&source, a, b), n_head, model_args)?;
+    let mut stated = match &json {
+        Some(json) if Stated::is_of_a_model(json) => Stated::read(&beside, json)?,
+        Some(_) => Stated {
+            notes: vec![format!("{} describes no model: it is not used", beside.display())],
+            ..Stated::default()
+        },
+        None => Stated::default(),
+    };
+    let json = json.filter(|_| stated.path.is_some());
+    shape::check_beside(path, source.tensors(), &stated)?;
+    if let Some(args) = args {
+        shape::add_args(path, args, &mut stated)?;
+    }
+    let says_tied = stated.says_tied;
+    let Shape { config, conv1d, notes } = shape::shape_of(path, source.tensors(), stated)?;
     let tokenizer = match (path.parent(), &json) {
         (Some(folder), Some(json)) => hugging_face::read_tokenizer(folder, json, &config)?,
         _ => None,
     };
-    let mut opened =
-        Opened { format, weights: path.to_owned(), source: Box::new(source), config, conv1d, tokenizer, notes };
+    let (weights, conv1d) = (path.to_owned(), conv1d.unwrap_or(false));
+    let mut opened = Opened { format, weights, source, config, conv1d, says_tied, tokenizer, notes };
     opened.assume_gpt2_tokenizer();
     Ok(opened)
 }

@@ -44,6 +44,8 @@ pub(super) struct Opened {
     pub config: ModelConfig,
     /// Whether linear weights are stored as [in, out].
     pub conv1d: bool,
+    /// Whether a tied head in `config` is stated, or the rule of the format, rather than assumed.
+    pub says_tied: bool,
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
     pub notes: Vec<String>,
 }

@@ -34,6 +34,11 @@ pub trait TensorSource: Send + Sync {
     /// All tensors, in file order.
     fn tensors(&self) -> &[StoredTensor];
 
+    /// Whether two tensors of the same shape share their memory, as a tied head and the token embedding do in PyTorch.
+    fn shares(&self, _a: usize, _b: usize) -> bool {
+        false
+    }
+
     /// Reads tensor `index` into `out`, overwriting it: row-major, converted to f32.
     ///
     /// # Errors

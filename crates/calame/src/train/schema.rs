@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::config::RunConfig;
 use super::recipe::Recipe;
-use crate::model::Preset;
+use crate::model::{Activation, Preset};
 use crate::ops::{Isa, Precision};
 
 impl RunConfig {
@@ -25,11 +25,12 @@ impl RunConfig {
 }
 
 /// The choices of keys that the types store as strings, by JSON pointer.
-fn choices() -> [(&'static str, Vec<&'static str>); 5] {
+fn choices() -> [(&'static str, Vec<&'static str>); 6] {
     let auto = |names: Vec<&'static str>| [names, vec!["auto"]].concat();
     [
         ("/properties/preset", [Preset::ALL.map(Preset::name).to_vec(), vec!["custom"]].concat()),
         ("/properties/recipe", Recipe::ALL.map(Recipe::name).to_vec()),
+        ("/properties/model/properties/activation", Activation::ALL.map(Activation::name).to_vec()),
         ("/properties/device/properties/device", auto(vec!["cpu"])),
         ("/properties/device/properties/precision", auto(Precision::ALL.map(Precision::name).to_vec())),
         ("/properties/device/properties/instruction_set", auto(Isa::ALL.map(Isa::name).to_vec())),

@@ -85,7 +85,7 @@ fn splits(config: &RunConfig, n_windows: usize) -> Splits {
     let windows = Windows::new(ids.into(), data.window, data.window).unwrap();
     let in_order = || Loader::new(windows.clone(), data.eval_batch_size, false).unwrap();
     let train = Loader::new(windows.clone(), data.batch_size, data.drop_last).unwrap();
-    Splits { train, train_evaluated: in_order(), validation: in_order() }
+    Splits { train, train_evaluated: in_order(), validation: in_order(), validation_bytes_per_token: None }
 }
 
 /// Trains for two epochs and a step; nothing may be allocated after `n_first` steps.

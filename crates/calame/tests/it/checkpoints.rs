@@ -68,7 +68,8 @@ fn train(folder: &Path, keep: usize, copy: bool) -> PathBuf {
     let (dev, config) = (device(), config());
     let gpt = Gpt::fresh(&dev, &config.model, 1);
     let mut trainer = Trainer::new(&dev, &config, gpt, splits(&config));
-    let settings = CheckpointConfig { every_steps: 2, every_minutes: 0.0, every_epoch: false, keep, copy };
+    let settings =
+        CheckpointConfig { every_steps: 2, every_minutes: 0.0, every_epoch: false, keep, copy, at_end: false };
     let folder = folder.join("checkpoints");
     let mut checkpoints = Checkpoints::new(&folder, &settings);
     assert_eq!(trainer.run_saving(&mut checkpoints, &mut Silent(0)).unwrap(), Outcome::Finished);

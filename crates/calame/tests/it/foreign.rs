@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use calame::data::prepare::{PrepareObserver, PrepareOptions, PrepareStart, prepare};
 use calame::data::{self, ShardFormat, find_sources};
 use calame::formats::{ModelFile, load_model, save_model, write_gguf, write_onnx, write_torch};
-use calame::model::{Gpt, ModelConfig, Preset};
+use calame::model::{Activation, Gpt, ModelConfig, Preset};
 use calame::run::RunFolder;
 use calame::run::metrics::{MetricsWriter, Record};
 use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
@@ -310,11 +310,20 @@ fn model(config: &ModelConfig) -> Gpt {
     gpt
 }
 
-fn model_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
+fn model_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 4] {
     let base = checks::tiny_model();
     let own_head = ModelConfig { qkv_bias: false, ..base.clone() };
     let two_blocks = ModelConfig { tied_head: true, n_layer: 2, n_head: 2, ..base.clone() };
-    [("bias", base), ("own-head", own_head), ("two-blocks", two_blocks)].map(|(name, config)| {
+    let settings = ModelConfig {
+        bias: false,
+        n_inner: Some(3),
+        activation: Activation::Relu,
+        layer_norm_epsilon: 1e-3,
+        scale_attn_by_inverse_layer_idx: true,
+        ..base.clone()
+    };
+    let all = [("bias", base), ("own-head", own_head), ("two-blocks", two_blocks), ("settings", settings)];
+    all.map(|(name, config)| {
         let folder = folder.join(name);
         save_model(&folder, &model(&config), None).unwrap();
         if name == "own-head" {

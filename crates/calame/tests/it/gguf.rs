@@ -285,9 +285,16 @@ fn a_head_a_bias_and_a_tokenizer_are_recognised_by_the_tensors_and_keys() {
     let mut own = Built::small();
     let head = Claim { name: "output.weight".to_owned(), ..own.tensors[0].clone() };
     own.tensors.push(head);
-    assert!(!own.load().config.tied_head);
+    assert!(own.load().config.tied_head, "a head of the same numbers is tied");
+    own.set("calame.tied_head", BOOL, vec![0]);
+    assert!(!own.load().config.tied_head, "unless the file says otherwise");
+    own.values.retain(|(key, ..)| key != "calame.tied_head");
+    own.tensor("output.weight").data[0] ^= 1;
+    let saved = load_model(&own.save().1).unwrap();
+    assert!(!saved.gpt.config.tied_head && saved.notes.iter().all(|note| !note.contains("output.weight")));
     own.set("calame.tied_head", BOOL, vec![1]);
-    assert!(own.load().config.tied_head);
+    let saved = load_model(&own.save().1).unwrap();
+    assert!(!saved.gpt.config.tied_head && saved.notes[0].contains("output.weight differs from token_embd.weight"));
 
     let mut bare = Built::small();
     bare.tensors.retain(|t| t.name != "blk.0.attn_qkv.bias");
@@ -407,12 +414,13 @@ fn a_shape_that_is_not_the_files_or_gpt2s_is_an_error() {
     refuses(number("gpt2.block_count", 1 << 20), &["in 1048576 blocks, the file has"]);
     refuses(number("gpt2.attention.head_count", 0), &["n_head is 0"]);
     refuses(number("gpt2.embedding_length", 3), &["misshapen: token_embd.weight is [3, 2], expected [3, 3]"]);
-    refuses(number("gpt2.feed_forward_length", 9), &["gpt2.feed_forward_length is 9", "8"]);
+    refuses(number("gpt2.feed_forward_length", 9), &["blk.0.ffn_up.weight is [8, 2], expected [9, 2]"]);
+    refuses(|b| b.set("gpt2.feed_forward_length", TEXT, text("8")), &["feed_forward_length is \"8\""]);
     refuses(number("gpt2.attention.head_count_kv", 2), &["head_count_kv is 2"]);
     refuses(number("gpt2.vocab_size", 5), &["gpt2.vocab_size is 5", "3"]);
     refuses(number("split.count", 2), &["split.count is 2", "llama-gguf-split --merge"]);
-    let epsilon = 1e-6f32.to_le_bytes().to_vec();
-    refuses(|b| b.set("gpt2.attention.layer_norm_epsilon", F32, epsilon), &["layer_norm_epsilon", "1e-5"]);
+    let epsilon = 0f32.to_le_bytes().to_vec();
+    refuses(|b| b.set("gpt2.attention.layer_norm_epsilon", F32, epsilon), &["layer_norm_epsilon is 0", "1e-5"]);
     refuses(|b| b.set("calame.qkv_bias", U32, vec![0; 4]), &["calame.qkv_bias is 0", "true or false"]);
     refuses(|b| b.set("calame.qkv_bias", BOOL, vec![0]), &["blk.0.attn_qkv.bias is not zero"]);
     refuses(|b| b.set("calame.tied_head", BOOL, vec![0]), &["missing: lm_head.weight"]);

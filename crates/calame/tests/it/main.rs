@@ -3,6 +3,7 @@
 mod checkpoint;
 mod checkpoints;
 mod data;
+mod family;
 mod foreign;
 mod formats;
 mod gguf;

@@ -352,7 +352,7 @@ fn run_config() -> RunConfig {
 fn splits(run: &RunConfig) -> Splits {
     let windows = Windows::new(tokens(8 * T + 1, 1).into(), T, T).unwrap();
     let loader = || Loader::new(windows.clone(), run.data.batch_size, true).unwrap();
-    Splits { train: loader(), train_evaluated: loader(), validation: loader() }
+    Splits { train: loader(), train_evaluated: loader(), validation: loader(), validation_bytes_per_token: None }
 }
 
 /// The trainer trains a head owned by the objective like the model's, resumes it bit for bit, and leaves the model's

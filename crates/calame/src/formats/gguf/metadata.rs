@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::header::{Value, kind};
 use crate::formats::CheckpointError;
 use crate::formats::source::StoredTensor;
-use crate::model::{Init, ModelConfig};
+use crate::model::{Activation, Init, ModelConfig};
 use crate::quant::NumberFormat;
 use crate::tokenizer::{Bpe, BpeLists, Tokenizer};
 
@@ -29,10 +29,11 @@ const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
-/// Whether the model has a qkv bias. The format requires the tensor; it is zero if this is false.
+/// Whether the model has a qkv bias, or any. The format requires the tensors; they are zero if this is false.
 const QKV_BIAS: &str = "calame.qkv_bias";
+const BIAS: &str = "calame.bias";
 /// Whether the head is the token embedding, even if the file has an output.weight.
-const TIED_HEAD: &str = "calame.tied_head";
+pub(super) const TIED_HEAD: &str = "calame.tied_head";
 const DROPOUT: &str = "calame.dropout";
 const INIT: &str = "calame.init";
 const INIT_PYTORCH: &str = "pytorch";
@@ -65,6 +66,7 @@ pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> 
         _ => None,
     };
     let needed = |key| size(key).ok_or_else(|| wrong(path, key, values.get(key), "a whole number"));
+    let n_inner = if values.contains_key(N_INNER) { Some(needed(N_INNER)?) } else { None };
     let marker = |key: &'static str| match values.get(key) {
         None => Ok(None),
         Some(Value::Bool(is)) => Ok(Some(*is)),
@@ -76,28 +78,29 @@ pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> 
         let problem = "token_embd.weight: expected a matrix, [vocabulary, channels]".to_owned();
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
     };
+    let is_bias = |t: &StoredTensor| t.name.ends_with(".bias") && !t.name.ends_with(".attn_qkv.bias");
+    let n_embd = needed(N_EMBD)?;
     let config = ModelConfig {
         vocab_size,
         n_positions: needed(N_POSITIONS)?,
-        n_embd: needed(N_EMBD)?,
+        n_embd,
         n_head: needed(N_HEAD)?,
         n_layer: needed(N_LAYER)?,
-        dropout: match values.get(DROPOUT) {
-            None => 0.1,
-            Some(Value::Float(p)) => *p as f32,
-            found => return Err(wrong(path, DROPOUT, found, "a probability")),
-        },
+        dropout: float(path, values, DROPOUT)?.unwrap_or(0.1),
         qkv_bias: marker(QKV_BIAS)?.unwrap_or_else(|| shape_of("blk.0.attn_qkv.bias").is_some()),
-        tied_head: marker(TIED_HEAD)?.unwrap_or_else(|| shape_of("output.weight").is_none()),
-        init: match values.get(INIT) {
-            None => Init::Gpt2,
-            Some(Value::Text(init)) if init == INIT_PYTORCH => Init::Pytorch,
-            Some(Value::Text(init)) if init == GPT2 => Init::Gpt2,
-            found => return Err(wrong(path, INIT, found, "\"gpt2\" or \"pytorch\"")),
-        },
+        // If it is not stated, a stored head is compared with the token embedding.
+        tied_head: marker(TIED_HEAD)?.unwrap_or(true),
+        init: init(path, values)?,
+        bias: marker(BIAS)?.unwrap_or_else(|| tensors.iter().any(is_bias)),
+        n_inner: n_inner.filter(|&n| n != n_embd.saturating_mul(4)),
+        layer_norm_epsilon: float(path, values, EPSILON)?.unwrap_or(1e-5),
+        // llama.cpp computes every GPT-2 with these.
+        activation: Activation::GeluTanh,
+        scale_attn_weights: true,
+        scale_attn_by_inverse_layer_idx: false,
     };
     config.validate().map_err(CheckpointError::impossible_shape(path, "the model's shape"))?;
-    for (key, expected) in [(N_INNER, 4 * config.n_embd), (N_KV_HEAD, config.n_head), (VOCAB_SIZE, vocab_size)] {
+    for (key, expected) in [(N_KV_HEAD, config.n_head), (VOCAB_SIZE, vocab_size)] {
         if values.contains_key(key) && size(key) != Some(expected) {
             return Err(wrong(path, key, values.get(key), format!("{expected}, as the rest of the file has it")));
         }
@@ -105,19 +108,32 @@ pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> 
     Ok(config)
 }
 
-/// Checks that the file is a complete GPT-2 and that properties shared by all GPT-2 models hold.
+fn float(path: &Path, values: &Values, key: &'static str) -> Result<Option<f32>, CheckpointError> {
+    match values.get(key) {
+        None => Ok(None),
+        Some(Value::Float(x)) => Ok(Some(*x as f32)),
+        found => Err(wrong(path, key, found, "a number with a fraction")),
+    }
+}
+
+fn init(path: &Path, values: &Values) -> Result<Init, CheckpointError> {
+    match values.get(INIT) {
+        None => Ok(Init::Gpt2),
+        Some(Value::Text(init)) if init == INIT_PYTORCH => Ok(Init::Pytorch),
+        Some(Value::Text(init)) if init == GPT2 => Ok(Init::Gpt2),
+        found => Err(wrong(path, INIT, found, "\"gpt2\" or \"pytorch\"")),
+    }
+}
+
+/// Checks that the file is a complete GPT-2.
 fn check_family(path: &Path, values: &Values) -> Result<(), CheckpointError> {
     let architecture = values.get(ARCHITECTURE);
     if architecture != Some(&Value::Text(GPT2.to_owned())) {
         return Err(wrong(path, ARCHITECTURE, architecture, "\"gpt2\", the family that calame runs"));
     }
-    if let Some(n) = values.get(N_FILES).filter(|n| !matches!(n, Value::Int(0 | 1))) {
-        return Err(wrong(path, N_FILES, Some(n), "1: join the files by llama.cpp's llama-gguf-split --merge"));
-    }
-    match values.get(EPSILON) {
+    match values.get(N_FILES).filter(|n| !matches!(n, Value::Int(0 | 1))) {
         None => Ok(()),
-        Some(Value::Float(epsilon)) if (epsilon - 1e-5).abs() < 1e-9 => Ok(()),
-        found => Err(wrong(path, EPSILON, found, "1e-5, GPT-2's")),
+        n => Err(wrong(path, N_FILES, n, "1: join the files by llama.cpp's llama-gguf-split --merge")),
     }
 }
 
@@ -209,9 +225,9 @@ impl Metadata {
         to.size(N_LAYER, config.n_layer);
         to.size(N_POSITIONS, config.n_positions);
         to.size(N_EMBD, config.n_embd);
-        to.size(N_INNER, 4 * config.n_embd);
+        to.size(N_INNER, config.inner_size());
         to.size(N_HEAD, config.n_head);
-        to.float(EPSILON, 1e-5);
+        to.float(EPSILON, config.layer_norm_epsilon);
         to.size(VOCAB_SIZE, config.vocab_size);
         match tokenizer {
             Some((lists, end_of_text)) => to.tokenizer(lists, end_of_text, config.vocab_size),
@@ -219,6 +235,9 @@ impl Metadata {
         }
         to.text("calame.version", env!("CARGO_PKG_VERSION"));
         to.flag(QKV_BIAS, config.qkv_bias);
+        if !config.bias {
+            to.flag(BIAS, false);
+        }
         to.flag(TIED_HEAD, config.tied_head);
         to.float(DROPOUT, config.dropout);
         let init = match config.init {

@@ -11,8 +11,8 @@ use crate::formats::CheckpointError;
 use crate::formats::model_file::ModelFile;
 use crate::formats::names::Naming;
 use crate::formats::narrow::{check_range, write_elements};
-use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
+use crate::model::{ModelConfig, Preset};
 use crate::quant::NumberFormat;
 use crate::tensor::{Alloc, Tensor};
 
@@ -30,11 +30,13 @@ struct Entry {
 /// Writes a model as a GGUF file that llama.cpp loads. An existing file at `path` stays intact until the new one is
 /// complete. Returns one sentence for each property that the format cannot hold.
 ///
-/// Every tensor is f32: [`write_gguf_as`] writes others. A tied head is not written, as in files of llama.cpp's converter. If the model lacks qkv
-/// biases, zeros are written and marked by `calame.qkv_bias` = false. At most one tensor is in memory at a time.
+/// Every tensor is f32: [`write_gguf_as`] writes others. A tied head is not written, as in files of llama.cpp's
+/// converter. If the model lacks biases, zeros are written and marked by `calame.qkv_bias` or `calame.bias` = false. At
+/// most one tensor is in memory at a time.
 ///
 /// # Errors
-/// Returns the system's error with the file's name, or what is wrong with the model.
+/// Returns the system's error with the file's name, what is wrong with the model, or the setting of the model that
+/// llama.cpp does not compute with.
 pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, CheckpointError> {
     write_gguf_as(path, model, NumberFormat::F32)
 }
@@ -47,8 +49,11 @@ pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, Checkpo
 pub fn write_gguf_as(path: &Path, model: &ModelFile, format: NumberFormat) -> Result<Vec<String>, CheckpointError> {
     model.check_absent_biases()?;
     let config = model.config().clone();
+    check_settings(path, &config)?;
     let mut notes = Vec::new();
-    if !config.qkv_bias {
+    if !config.bias {
+        notes.push("the model has no biases, GGUF demands them: zeros are written".to_owned());
+    } else if !config.qkv_bias {
         notes.push("the model has no qkv bias, GGUF demands one: zeros are written".to_owned());
     }
     let tokenizer = model.tokenizer().cloned();
@@ -73,7 +78,7 @@ pub fn write_gguf_as(path: &Path, model: &ModelFile, format: NumberFormat) -> Re
                 [n] => Alloc::on_host().zeros([n]),
                 _ => Alloc::on_host().zeros([entry.shape[0], entry.shape[1..].iter().product()]),
             };
-            if config.qkv_bias || !is_qkv_bias(&entry.name) {
+            if entry.name.is_in(&config) {
                 model.read(entry.name, &mut tensor)?;
                 check_range(model, &entry.name, &tensor, entry.format)?;
             }
@@ -84,14 +89,30 @@ pub fn write_gguf_as(path: &Path, model: &ModelFile, format: NumberFormat) -> Re
     Ok(notes)
 }
 
-fn is_qkv_bias(name: &ParamName) -> bool {
-    name.path() == "attn.c_attn.bias"
+/// Checks that llama.cpp computes a model as its configuration says; the format has no place for these settings.
+fn check_settings(path: &Path, config: &ModelConfig) -> Result<(), CheckpointError> {
+    let usual = Preset::Gpt2.config();
+    let setting = if config.activation != usual.activation {
+        format!("activation = {}", config.activation)
+    } else if config.scale_attn_weights != usual.scale_attn_weights {
+        format!("scale_attn_weights = {}", config.scale_attn_weights)
+    } else if config.scale_attn_by_inverse_layer_idx != usual.scale_attn_by_inverse_layer_idx {
+        format!("scale_attn_by_inverse_layer_idx = {}", config.scale_attn_by_inverse_layer_idx)
+    } else {
+        return Ok(());
+    };
+    Err(CheckpointError::CannotHold {
+        path: path.to_owned(),
+        format: "GGUF",
+        setting,
+        reason: "llama.cpp computes every GPT-2 with gelu-tanh and scores divided by the root of the head's size",
+        remedy: "export to safetensors or onnx, which hold it",
+    })
 }
 
 /// All tensors of the file, each at the first aligned offset after the previous one.
 fn entries(config: &ModelConfig, matrices: NumberFormat) -> Vec<Entry> {
     let mut end = 0u64;
-    let with_bias = ModelConfig { qkv_bias: true, ..config.clone() };
     let place = |(name, shape): (ParamName, Vec<usize>)| {
         let is_kept = shape.len() == 1 || name.param.is_position_table();
         let format = if is_kept { NumberFormat::F32 } else { matrices };
@@ -99,7 +120,7 @@ fn entries(config: &ModelConfig, matrices: NumberFormat) -> Vec<Entry> {
         end = offset + n_bytes(format, shape.iter().product());
         Entry { name, shape, format, offset }
     };
-    shapes(&with_bias).into_iter().map(place).collect()
+    shapes(&config.with_biases()).into_iter().map(place).collect()
 }
 
 fn n_bytes(format: NumberFormat, n_elements: usize) -> u64 {

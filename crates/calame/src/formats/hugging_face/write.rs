@@ -11,8 +11,8 @@ use crate::formats::model_file::ModelFile;
 use crate::formats::names::Naming;
 use crate::formats::narrow::check_range;
 use crate::formats::safetensors::{Entry, write_tensors};
-use crate::model::params::{ParamName, shapes};
-use crate::model::{Gpt, ModelConfig};
+use crate::model::params::{ParamName, absent_biases, shapes};
+use crate::model::{Activation, Gpt, ModelConfig};
 use crate::quant::NumberFormat;
 use crate::tensor::Alloc;
 use crate::tokenizer::Tokenizer;
@@ -38,8 +38,7 @@ pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -
             if !tensor.is_empty() {
                 return Some(Entry::of(key(&name), tensor, name.is_conv1d()));
             }
-            let is_qkv_bias = name.block.is_some_and(|block| name == ParamName::qkv_bias(block));
-            is_qkv_bias.then(|| Entry::zeros(key(&name), 3 * gpt.config.n_embd))
+            name.is_bias().then(|| Entry::zeros(key(&name), name.param.dims(&gpt.config).n_elements()))
         });
         write_tensors(&folder.join(WEIGHTS), entries, &[("format", "pt")])
     })
@@ -61,9 +60,7 @@ pub fn write_hugging_face_as(folder: &Path, model: &ModelFile, format: NumberFor
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     replace_folder(folder, |folder| {
         write_settings_as(folder, &config, tokenizer.as_deref(), format)?;
-        let biases = (0..config.n_layer)
-            .filter(|_| !config.qkv_bias)
-            .map(|i| Entry::zeros(key(&ParamName::qkv_bias(i)), 3 * config.n_embd));
+        let biases = absent_biases(&config).into_iter().map(|(name, shape)| Entry::zeros(key(&name), shape[0]));
         let entries = shapes(&config).into_iter().map(|(name, shape)| {
             let dims = [shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]];
             Entry::read(key(&name), &shape, name.is_conv1d(), move || {
@@ -135,9 +132,11 @@ fn config_json(
         "n_embd": config.n_embd,
         "n_head": config.n_head,
         "n_layer": config.n_layer,
-        "n_inner": null,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
+        "n_inner": config.n_inner,
+        "activation_function": transformers_name(config.activation),
+        "layer_norm_epsilon": shortest(config.layer_norm_epsilon),
+        "scale_attn_weights": config.scale_attn_weights,
+        "scale_attn_by_inverse_layer_idx": config.scale_attn_by_inverse_layer_idx,
         "attn_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
@@ -150,8 +149,23 @@ fn config_json(
         "calame": {
             "version": env!("CARGO_PKG_VERSION"),
             "qkv_bias": config.qkv_bias,
+            "bias": config.bias,
             "init": config.init,
             "tokenizer_sha256": tokenizer_hash,
         },
     })
+}
+
+/// transformers' name of an activation.
+fn transformers_name(activation: Activation) -> &'static str {
+    match activation {
+        Activation::GeluTanh => "gelu_new",
+        Activation::Gelu => "gelu",
+        Activation::Relu => "relu",
+    }
+}
+
+/// The f64 with the fewest digits that reads as this f32: 1e-5, not 9.999999747378752e-6.
+fn shortest(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or_else(|_| x.into())
 }

@@ -123,7 +123,7 @@ fn metadata(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> Vec<Stri
     };
     let mut entries = vec![
         ("calame.n_head", config.n_head.to_string()),
-        ("calame.qkv_bias", config.qkv_bias.to_string()),
+        ("calame.qkv_bias", config.has_qkv_bias().to_string()),
         ("calame.tied_head", config.tied_head.to_string()),
         ("calame.dropout", config.dropout.to_string()),
         ("calame.init", init.to_owned()),

@@ -30,31 +30,9 @@ impl TorchSource {
         Ok(TorchSource { file, tensors })
     }
 
-    /// Whether the two tensors share a storage, as a tied head and the token embedding do.
-    pub fn shares(&self, a: usize, b: usize) -> bool {
-        let place = |i: usize| {
-            let t = &self.file.tensors()[i];
-            (t.storage, t.storage_offset)
-        };
-        place(a) == place(b)
-    }
-
-    /// The record that calame stores with the tensors, after checking that its tied head agrees with them.
+    /// The record that calame stores with the tensors.
     pub fn record(&self, path: &Path) -> Result<Option<Record>, CheckpointError> {
-        let Some(json) = self.file.record() else { return Ok(None) };
-        let record = Record::read(path, json)?;
-        let find = |key: &str| self.tensors.iter().position(|tensor| tensor.name == key);
-        let shared = find("tok_emb.weight").zip(find("out_head.weight")).is_some_and(|(a, b)| self.shares(a, b));
-        if record.config.tied_head && !shared {
-            return Err(CheckpointError::Config {
-                path: path.to_owned(),
-                key: "tied_head in calame.json",
-                found: "true, but out_head.weight is not tok_emb.weight".to_owned(),
-                expected: "the value that the tensors have: save them with torch.save, which drops calame.json"
-                    .to_owned(),
-            });
-        }
-        Ok(Some(record))
+        self.file.record().map(|json| Record::read(path, json)).transpose()
     }
 
     /// The model settings of nanoGPT or similar ones stored with the weights.
@@ -67,6 +45,14 @@ impl TorchSource {
 impl TensorSource for TorchSource {
     fn tensors(&self) -> &[StoredTensor] {
         &self.tensors
+    }
+
+    fn shares(&self, a: usize, b: usize) -> bool {
+        let place = |i: usize| {
+            let t = &self.file.tensors()[i];
+            (t.storage, t.storage_offset)
+        };
+        place(a) == place(b)
     }
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
