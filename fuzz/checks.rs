@@ -8,9 +8,11 @@ use std::fs;
 use std::path::Path;
 
 use calame::data::documents::{Meter, PIECE_BYTES};
-use calame::data::prepare::{PrepareOptions, Texts};
-use calame::data::{Corpus, Manifest, ShardSet, Split, find_sources};
-use calame::formats::{Format, ModelFile, OnnxFile, TorchFile, load_model, write_gguf};
+use calame::data::prepare::Texts;
+use calame::data::{Corpus, Manifest, ReadAs, ReadOptions, ShardSet, Split, find_sources};
+use calame::formats::{
+    Format, ModelFile, OnnxFile, TorchFile, load_model, load_tokenizer, save_model, write_gguf, write_hugging_face,
+};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{self, Device, Isa, Precision};
 use calame::quant::dequantize;
@@ -111,6 +113,49 @@ pub fn tokenizer_json(data: &[u8]) -> bool {
     true
 }
 
+/// GPT-2's pair of files and those of the added tokens, separated by zero bytes.
+pub fn vocabulary_files(data: &[u8]) -> bool {
+    const NAMES: [&str; 5] =
+        ["vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"];
+    in_folder(|folder| {
+        for (name, bytes) in NAMES.iter().zip(data.splitn(NAMES.len(), |&byte| byte == 0)) {
+            write(&folder.join(name), bytes);
+        }
+        let tokenizer = match load_tokenizer(folder) {
+            Ok(Some(tokenizer)) => tokenizer,
+            Ok(None) => return false,
+            Err(error) => return names(&error, folder),
+        };
+        let text = String::from_utf8_lossy(data).replace('\0', " ");
+        for special in [Special::Forbid, Special::Allow, Special::AsText] {
+            if let Ok(ids) = tokenizer.encode(&text, special) {
+                assert!(ids.iter().all(|&id| (id as usize) < tokenizer.n_vocab()));
+                assert_eq!(tokenizer.decode(&ids).expect("its own ids"), text);
+            }
+        }
+        let again = tokenizer::read_json(&tokenizer.to_json(), folder).expect("what was written can be read");
+        assert_eq!(again.hash(), tokenizer.hash());
+        true
+    })
+}
+
+/// The `generation_config.json` of a model: whatever it contains, the model can be used.
+pub fn generation_config(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let (saved, again) = (folder.join("saved"), folder.join("again"));
+        save_model(&saved, &Gpt::zeros(&tiny_model(), &mut Alloc::on_host()), None).expect("it can be written");
+        write(&saved.join("generation_config.json"), data);
+        let model = ModelFile::open(&saved).expect("only texts need the file");
+        let bounds = model.bounds().clone();
+        let ids = bounds.begin.iter().chain(&bounds.ends);
+        assert!(ids.copied().all(|id| (id as usize) < tiny_model().vocab_size), "{bounds:?}");
+        write_hugging_face(&again, &model).expect("it can be written");
+        assert_eq!(*ModelFile::open(&again).expect("it can be read").bounds(), bounds);
+        let note = model.notes().iter().find(|note| note.contains("generation_config.json is ignored"));
+        note.is_none_or(|note| names(note, &saved.join("generation_config.json")))
+    })
+}
+
 /// Metrics: reads `metrics.jsonl`, resumes its run and draws its figure.
 pub fn metrics(data: &[u8]) -> bool {
     in_folder(|folder| {
@@ -161,7 +206,8 @@ pub fn corpus(data: &[u8]) -> bool {
         write(&path, data);
         let text = std::str::from_utf8(data).ok().map(|text| text.strip_prefix('\u{feff}').unwrap_or(text));
         let text = text.filter(|text| !text.trim_start().is_empty());
-        match (Corpus::load(&[path.to_str().expect("UTF-8")], folder), text) {
+        let options = ReadOptions { read_as: ReadAs::Text, ..ReadOptions::default() };
+        match (Corpus::read(&[path.to_str().expect("UTF-8")], folder, &options), text) {
             (Ok(corpus), Some(text)) => {
                 assert_eq!(corpus.text(), text);
                 let [source] = corpus.sources() else { panic!("one file, {:?}", corpus.sources()) };
@@ -169,7 +215,8 @@ pub fn corpus(data: &[u8]) -> bool {
                 assert_eq!(source.n_characters, text.chars().count());
                 true
             }
-            (Err(error), None) => names(&error, &path),
+            // Binary data and texts of nothing but separators are refused too.
+            (Err(error), _) => names(&error, &path),
             (loaded, text) => panic!("{loaded:?} of {text:?}"),
         }
     })
@@ -203,8 +250,11 @@ pub fn documents(data: &[u8]) -> bool {
     in_folder(|folder| {
         let path = folder.join(NAMES[usize::from(*kind) % NAMES.len()]);
         write(&path, data);
-        let sources = find_sources(&[path.to_str().expect("UTF-8")], folder).expect("a file of a known kind");
-        let options = PrepareOptions { strip_gutenberg: true, dedup: true, ..PrepareOptions::default() };
+        let options = ReadOptions { strip_gutenberg: true, dedup: true, ..ReadOptions::default() };
+        let sources = match find_sources(&[path.to_str().expect("UTF-8")], folder, &options) {
+            Ok(sources) => sources,
+            Err(error) => return names(&error, &path),
+        };
         let mut texts = Texts::new(&sources, &options, Meter::default());
         let mut n_texts = 0;
         loop {

@@ -14,6 +14,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use serde_json::Value;
 
+use crate::training::runs;
 use crate::ui::output::{WithHint, note};
 use crate::ui::progress;
 
@@ -22,8 +23,23 @@ const KNOWN: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 /// A name with one of these extensions is a file, not a model on the hub.
 const FILE_EXTENSIONS: [&str; 7] = ["bin", "gguf", "json", "onnx", "pt", "pth", "safetensors"];
 
+/// Names of folders that models of this machine are commonly kept in, and that are no owners on the hub.
+const LOCAL_FOLDERS: [&str; 6] = [runs::RUNS, "checkpoints", "models", "model", "out", "output"];
+/// Maximum length of a name on the hub: 96 for owner and model together.
+const MAX_NAME: usize = 96;
+
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
+/// The files that texts need: the tokenizer in either form, the ids that begin and end texts.
+const TEXT_FILES: [&str; 7] = [
+    TOKENIZER,
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+];
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
@@ -31,16 +47,17 @@ const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 /// Number of attempts to download a file before the last error is reported. Each attempt resumes the previous one.
 const ATTEMPTS: usize = 3;
 
-/// Resolves a path or a name on the hub to a path. A `path` that does not exist and looks like a name on the hub
-/// resolves to that model's folder in the hub's cache, after downloading it if necessary. Any other `path` is returned
-/// unchanged.
+/// Resolves a path, the name of a run or a name on the hub to a path. A `path` that does not exist resolves to the run of
+/// that name under `runs/`, or, if it looks like a name on the hub, to that model's folder in the hub's cache, after
+/// downloading it if necessary. Any other `path` is returned unchanged.
 ///
 /// # Errors
 /// If the model is not in the cache and cannot be downloaded.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
-    match name_on_hub(path) {
+    let path = runs::find(path);
+    match name_on_hub(&path) {
         Some(name) => Hub::from_env()?.model(name),
-        None => Ok(path.to_owned()),
+        None => Ok(path),
     }
 }
 
@@ -59,7 +76,8 @@ fn name_on_hub(path: &Path) -> Option<&str> {
             && !word.contains("..")
     };
     let is_file = path.extension().is_some_and(|found| FILE_EXTENSIONS.iter().any(|known| found == *known));
-    (is_word(owner) && is_word(model) && !is_file && !Path::new(owner).exists()).then_some(name)
+    let is_local = LOCAL_FOLDERS.contains(&owner) || Path::new(owner).exists();
+    (is_word(owner) && is_word(model) && name.len() <= MAX_NAME && !is_file && !is_local).then_some(name)
 }
 
 /// The hub's cache folder, and how the hub is accessed.
@@ -118,7 +136,7 @@ impl Hub {
             }
             (Err(error), None) => {
                 let message = format!(
-                    "{name} is not a file or folder, and cannot be downloaded as a model of the hub: {error:#}"
+                    "{name}: no such file or folder, and it cannot be downloaded as a model of the hub: {error:#}"
                 );
                 let folder = self.cache.path().join(Repo::model(name.to_owned()).folder_name());
                 let hint = format!(
@@ -146,8 +164,8 @@ impl Hub {
             bail!("it has none of {WEIGHTS}, {INDEX} and {TORCH_WEIGHTS}");
         };
         transfer.file(CONFIG)?;
-        if available.contains(TOKENIZER) {
-            transfer.file(TOKENIZER)?;
+        for file in TEXT_FILES.into_iter().filter(|file| available.contains(file)) {
+            transfer.file(file)?;
         }
         let path = transfer.file(weights)?;
         if weights == INDEX {
@@ -257,7 +275,8 @@ fn find_cached(repo: &CacheRepo) -> Option<Cached> {
     let is_complete = exists(WEIGHTS)
         || exists(TORCH_WEIGHTS)
         || shards(&folder.join(INDEX)).is_ok_and(|shards| shards.iter().all(|shard| exists(shard)));
-    let has_tokenizer = exists(TOKENIZER);
+    let has_tokenizer = exists(TOKENIZER) || (exists("vocab.json") && exists("merges.txt"));
+
     is_complete.then_some(Cached { folder, has_tokenizer })
 }
 
@@ -326,10 +345,15 @@ mod tests {
             "~/gpt2",
             "é/gpt2",
             "a:b/c",
+            "runs/2026-11-23-book",
+            "checkpoints/step-100",
+            "models/gpt2-124m",
+            "out/ckpt",
         ];
         for path in paths {
             assert_eq!(name_on_hub(Path::new(path)), None, "{path}");
         }
+        assert_eq!(name_on_hub(Path::new(&format!("a/{}", "b".repeat(95)))), None, "longer than a name can be");
     }
 
     #[test]

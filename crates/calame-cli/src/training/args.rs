@@ -5,14 +5,16 @@ use std::path::PathBuf;
 use clap::builder::TypedValueParser;
 use toml::Value;
 
-use super::device;
+use super::reading::ReadingArgs;
 use super::settings::RequestedSettings;
+use super::{device, model, runs};
 
 /// The flags that configure a training.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub struct TrainArgs {
-    /// Text: a file, a folder (its .txt and .md), a glob or a name (the-verdict, builtin); may be repeated
+    /// Text: a file (.txt, .md, .jsonl, also compressed; .parquet), a folder, a glob or a name (the-verdict, builtin); may
+    /// be repeated
     #[arg(long, value_name = "INPUT", num_args = 1..)]
     pub data: Vec<String>,
 
@@ -29,9 +31,10 @@ pub struct TrainArgs {
     pub overwrite: bool,
 
     /// Resume a run that was stopped, or train a finished one further with more --epochs; --set changes settings, --data
-    /// gives the new path of a text that was moved
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "run", "overwrite", "config", "batch_size", "window",
-          "stride", "seed", "rng", "recipe", "loss_average", "init_from", "device", "precision"])]
+    /// gives the new path of a text that was moved. A run is given by its folder or its name under runs/
+    #[arg(long, value_name = "RUN", value_parser = runs::run_parser(), conflicts_with_all = ["preset", "run", "overwrite",
+          "config", "batch_size", "window", "stride", "seed", "rng", "recipe", "loss_average", "init_from", "n_head", "device",
+          "precision", "field", "column", "read_as", "special_tokens", "strip_gutenberg", "normalise", "dedup"])]
     pub resume: Option<PathBuf>,
 
     /// TOML file of settings: any keys of a run's config.toml
@@ -80,9 +83,15 @@ pub struct TrainArgs {
     #[arg(long, value_name = "MODEL")]
     pub init_from: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub known: model::Args,
+
     /// Any other setting, such as --set model.dropout=0.2; may be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 
     #[command(flatten)]
     pub device: device::Args,
@@ -106,6 +115,7 @@ impl TrainArgs {
         if !self.data.is_empty() {
             flags.push(("data.inputs", Value::Array(self.data.iter().map(text).collect())));
         }
+        flags.extend(self.reading.settings());
         flags.extend(self.preset.as_ref().map(|s| ("preset", text(s))));
         flags.extend(self.recipe.as_ref().map(|s| ("recipe", text(s))));
         flags.extend(self.loss_average.as_ref().map(|s| ("train.loss_average", text(s))));

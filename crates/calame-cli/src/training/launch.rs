@@ -8,14 +8,15 @@ use calame::formats::SavedModel;
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::{Device, Precision};
 use calame::run::RunFolder;
+use calame::tokenizer::{Special, Tokenizer};
 use calame::train::{Rng, RunConfig};
 use toml::Table;
 
 use super::args::TrainArgs;
 use super::ready::{Ready, RunTarget};
 use super::settings::{self, Settings, absolute_inputs};
-use super::{device, resume, runs, text};
-use crate::ui::output::UsageError;
+use super::{device, model, resume, runs, text};
+use crate::ui::output::{UsageError, WithHint, note};
 
 /// Prepares the run that the flags describe: a new run or, with `--resume`, a stopped or finished one.
 ///
@@ -38,10 +39,7 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
     }
     let (dev, resolved) = device::open(&config.device, Workload::Training)?;
     config.device = resolved;
-    let source = match config.init_from.as_str() {
-        "" => None,
-        model => Some(runs::load(Path::new(model))?),
-    };
+    let source = initial_model(&config, args, &settings)?;
     if let Some(source) = &source {
         adopt_shape(&mut config, source, &settings)?;
     }
@@ -54,7 +52,14 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
     }
     config.model.validate().map_err(UsageError::from)?;
-    config.validate_tokenizer(prepared.tokenizer.as_ref()).map_err(|error| settings::with_hint(error, &config))?;
+    let tokenizer = prepared.tokenizer.as_ref();
+    if source.is_some() && tokenizer.n_vocab() > config.model.vocab_size {
+        config.validate_prompt(tokenizer).map_err(|error| settings::with_hint(error, &config))?;
+        text::check_rows(&prepared, config.model.vocab_size)?;
+    } else {
+        config.validate_tokenizer(tokenizer).map_err(|error| settings::with_hint(error, &config))?;
+    }
+    warn_of_unknown_words(&config, prepared.tokenizer.as_ref());
     config.fit_batches(&prepared.splits).map_err(|error| settings::with_hint(error, &config))?;
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
@@ -65,6 +70,37 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
     config.init_from = runs::absolute_model(&config.init_from);
     let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
     Ok((dev, Ready { config, target: RunTarget::New(path), gpt, prepared }))
+}
+
+/// Reads the model of `init_from`. Its number of heads may be given by --n-head, or by model.n_head in the settings of an
+/// earlier run, which contain it.
+fn initial_model(config: &RunConfig, args: &TrainArgs, settings: &Settings) -> Result<Option<SavedModel>> {
+    let named = match config.init_from.as_str() {
+        "" if args.known.n_head.is_some() => {
+            let hint = "--set model.n_head=N sets it for a new model";
+            bail!(WithHint::usage("--n-head describes the model of --init-from, which is not given", hint))
+        }
+        "" => return Ok(None),
+        named => Path::new(named),
+    };
+    let unstated = settings.was_set("model.n_head").then_some(config.model.n_head);
+    let mut source = model::load(named, model::Args { unstated, ..args.known })?;
+    if let Some(error) = source.tokenizer_error.take() {
+        bail!(error);
+    }
+    Ok(Some(source))
+}
+
+/// Warns if the prompt of the samples has words that the tokenizer replaces by its token for unknown words.
+fn warn_of_unknown_words(config: &RunConfig, tokenizer: &dyn Tokenizer) {
+    let prompt = &config.sample.prompt;
+    let is_used = config.sample.max_tokens > 0 && tokenizer.kind() == "simple-v2";
+    let seen = tokenizer.encode(prompt, Special::AsText).and_then(|ids| tokenizer.decode(&ids)).unwrap_or_default();
+    if is_used && seen.contains("<|unk|>") {
+        note(&format!(
+            "note: the prompt of the samples, {prompt:?}, has words outside the vocabulary; --set sample.prompt=\"…\" changes it"
+        ));
+    }
 }
 
 /// Takes the shape and the tokenizer from the model of `--init-from`. Only the dropout may be set to another value.

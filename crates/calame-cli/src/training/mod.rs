@@ -8,9 +8,12 @@ pub mod ending;
 pub mod interruption;
 pub mod launch;
 pub mod memory;
+pub mod model;
+
 pub mod observer;
 pub mod peaks;
 pub mod planned;
+pub mod reading;
 pub mod ready;
 pub mod rehearsal;
 pub mod resume;

@@ -1,20 +1,17 @@
-//! The folder `runs/` and the models in it: paths of new runs, the newest model, loading, commands to print.
+//! The folder `runs/` and the runs in it: paths of new runs, runs by their name, the newest model, commands to print.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Result;
-use calame::formats::{SavedModel, load_model};
 use calame::run::metrics::{self, Record};
 use calame::run::{RunFolder, RunFolderError};
-use calame::tokenizer::Tokenizer;
 use calame::train::latest_checkpoint;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use time::OffsetDateTime;
 
-use crate::net::hub;
-use crate::ui::output::{WithHint, note, quoted};
-use crate::ui::{invocation, verbosity};
+use crate::ui::invocation;
+use crate::ui::output::{WithHint, quoted};
 
 /// The folder for runs whose path is not given.
 pub const RUNS: &str = "runs";
@@ -92,32 +89,16 @@ pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
     })
 }
 
-/// Reads a model, given by its path or its name on the hub, and prints what had to be assumed about it.
-pub fn load(path: &Path) -> Result<SavedModel> {
-    let path = hub::resolve(path)?;
-    verbosity::opened(&path);
-    let phase = verbosity::phase("reading the model");
-    let saved = load_model(&path)?;
-    drop(phase);
-    for found in &saved.notes {
-        note(&format!("note   {}: {found}", saved.path.display()));
-    }
-    Ok(saved)
+/// Parses the argument for a run: its folder, or its name under `runs/`.
+pub fn run_parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|named| find(&named))
 }
 
-/// Reads a model and its tokenizer, which is needed to encode `input` (a text, a prompt).
-///
-/// # Errors
-/// If the model cannot be read, or has no tokenizer.
-pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
-    let mut saved = load(path)?;
-    let tokenizer = saved.tokenizer.take().ok_or_else(|| {
-        WithHint::new(
-            format!("{} has no tokenizer.json, so a {input} cannot be encoded", saved.path.display()),
-            "put the model's tokenizer.json into the folder",
-        )
-    })?;
-    Ok((saved, tokenizer))
+/// The path of a run or model that the user named: the path itself, or the one under `runs/` if only that exists.
+pub fn find(named: &Path) -> PathBuf {
+    let is_name = !named.as_os_str().is_empty() && named.components().all(|part| matches!(part, Component::Normal(_)));
+    let under = Path::new(RUNS).join(named);
+    if is_name && named.symlink_metadata().is_err() && under.exists() { under } else { named.to_owned() }
 }
 
 /// A remark after a run's name if its result is not the last model but the best one; otherwise empty.
@@ -133,6 +114,8 @@ pub fn which_model(path: &Path) -> String {
 
 /// A model's path as a run's settings store it: absolute, if it is a path and not a name on the hub.
 pub fn absolute_model(path: &str) -> String {
+    let found = find(Path::new(path));
+    let path = found.to_str().unwrap_or(path);
     if path.is_empty() || !Path::new(path).exists() {
         return path.to_owned();
     }

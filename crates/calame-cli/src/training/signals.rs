@@ -94,6 +94,20 @@ impl Signals {
         Ok(())
     }
 
+    /// Ends the program as the signal does by default if it still runs `grace` after one. For work that can be killed at
+    /// any time but takes a while to notice a request to stop.
+    pub fn end_within(&self, grace: Duration) {
+        let signals = self.clone();
+        std::thread::spawn(move || {
+            while !signals.stop_requested() {
+                std::thread::sleep(POLL);
+            }
+            std::thread::sleep(grace);
+            // If this fails, the program still stops when it notices the request.
+            let _ = signal_hook::low_level::emulate_default_handler(SIGINT);
+        });
+    }
+
     /// Whether a signal was received or a stop requested by [`request_stop`](Self::request_stop).
     pub fn stop_requested(&self) -> bool {
         self.stopping.load(Ordering::SeqCst) != 0 || self.pending.load(Ordering::SeqCst) != 0

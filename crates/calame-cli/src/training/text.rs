@@ -1,16 +1,20 @@
 //! Loads the text of a training: downloads, tokenizer, splits.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
-use calame::data::{Corpus, DataConfig, Manifest, ShardSet, Split, Splits, Windows, text_sha256};
+use calame::data::{Corpus, DataConfig, Manifest, ReadOptions, ShardSet, SpecialTokens, Split, Splits, Windows};
+use calame::formats::load_tokenizer;
 use calame::plan::TextSize;
-use calame::tokenizer::{self, Bpe, Tokenizer, TokenizerConfig, TokenizerError};
+use calame::tokenizer::{self, Bpe, END_OF_TEXT, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
 
+use super::reading::print_report;
 use crate::net::download;
+use crate::training::runs;
 use crate::ui::output::{WithHint, grouped};
 use crate::ui::{progress, verbosity};
 
@@ -28,16 +32,18 @@ pub struct Prepared {
     pub sha256: String,
 }
 
-/// Loads a text. A text given by its name is downloaded if the cache lacks it.
+/// Loads the documents of inputs and prints what was noticed. A text given by its name is downloaded if the cache lacks
+/// it.
 ///
 /// # Errors
 /// If an input cannot be downloaded or read.
-pub fn load(inputs: &[String]) -> Result<Corpus> {
+pub fn load(inputs: &[String], options: &ReadOptions) -> Result<Corpus> {
     let cache = download::cache_dir()?;
     fetch(inputs, &cache)?;
     let _phase = verbosity::phase("reading the text");
-    let corpus = Corpus::load(inputs, &cache)?;
+    let corpus = Corpus::read(inputs, &cache, options)?;
     verbosity::opened_all(corpus.sources().iter().map(|source| source.path.as_path()));
+    print_report(corpus.report());
     Ok(corpus)
 }
 
@@ -64,19 +70,43 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run
     if let Some(folder) = prepared_folder(&data.inputs)? {
         return of_shards(&folder, &data, &config.tokenizer.kind, tokenizer);
     }
-    let corpus = load(&data.inputs)?;
+    let corpus = load(&data.inputs, &data.reading())?;
     let tokenizer = match tokenizer {
         Some(tokenizer) => tokenizer,
-        None => build_tokenizer(&config.tokenizer, corpus.text(), of_run)?,
+        None => build_tokenizer(&config.tokenizer, &corpus, of_run)?,
     };
     let _phase = verbosity::phase("encoding the text");
-    let starts: Vec<usize> = corpus.sources().iter().map(|source| source.range.start).collect();
-    let splits = Splits::from_documents(corpus.text(), &starts, tokenizer.as_ref(), &data)?;
+    let splits = Splits::from_corpus(&corpus, tokenizer.as_ref(), &data)?;
     let (train, validation) = (splits.train.windows().clone(), splits.validation.windows());
     let description = describe(&corpus, &train, validation);
     let size = size_of(&train, validation, tokenizer.n_vocab())?;
-    let sha256 = text_sha256(corpus.text(), &starts, data.validation);
+    let sha256 = corpus.run_sha256(data.validation);
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
+}
+
+/// Checks that a model with `vocab_size` tokens has a row for every token of the text, which a tokenizer with more tokens
+/// does not guarantee.
+///
+/// # Errors
+/// Names the first token that the model lacks.
+pub fn check_rows(prepared: &Prepared, vocab_size: usize) -> Result<()> {
+    let mut lacking = None;
+    for windows in [&prepared.train, prepared.splits.validation.windows()] {
+        windows.for_each_piece(|ids| {
+            lacking = lacking.or_else(|| ids.iter().copied().find(|&id| id as usize >= vocab_size));
+        })?;
+    }
+    match lacking {
+        None => Ok(()),
+        Some(id) => bail!(WithHint::new(
+            format!(
+                "the text needs the token {id} ({:?}), the model has {}",
+                prepared.tokenizer.decode(&[id])?,
+                grouped(vocab_size as u64)
+            ),
+            "the model's tokenizer has more tokens than the model: leave out the text that needs them"
+        )),
+    }
 }
 
 fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
@@ -140,13 +170,7 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
             "prepare the text again with --tokenizer of this model, or start from a model with that tokenizer"
         ));
     }
-    // `gpt2` is the default and may not have been set on purpose.
-    if kind != "gpt2" && kind != tokenizer.kind() {
-        bail!(WithHint::usage(
-            format!("tokenizer.kind is '{kind}', {} was prepared with '{}'", folder.display(), tokenizer.kind()),
-            "leave tokenizer.kind out: a prepared text has its own tokenizer"
-        ));
-    }
+    check_shard_settings(folder, data, kind, tokenizer.as_ref())?;
     let windows = |part, name: &'static str| -> Result<Windows> {
         let shards = ShardSet::open(folder, &manifest, part)?;
         if shards.n_tokens() == 0 {
@@ -176,6 +200,24 @@ fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
 }
 
+/// Refuses settings that have no effect on a prepared text.
+fn check_shard_settings(folder: &Path, data: &DataConfig, kind: &str, tokenizer: &dyn Tokenizer) -> Result<()> {
+    if data.reading() != ReadOptions::default() {
+        bail!(WithHint::usage(
+            format!("{} is a prepared text, which is not read as other files are", folder.display()),
+            "leave out the flags and settings on how files are read; calame data prepare has the same ones"
+        ));
+    }
+    // `gpt2` is the default and may not have been set on purpose.
+    if kind != "gpt2" && kind != tokenizer.kind() {
+        bail!(WithHint::usage(
+            format!("tokenizer.kind is '{kind}', {} was prepared with '{}'", folder.display(), tokenizer.kind()),
+            "leave tokenizer.kind out: a prepared text has its own tokenizer"
+        ));
+    }
+    Ok(())
+}
+
 /// Opens a tokenizer: `gpt2`, or that of a file, run or model.
 ///
 /// # Errors
@@ -184,25 +226,36 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
     if name == "gpt2" {
         return Ok(Bpe::gpt2());
     }
-    let path = Path::new(name);
-    let places = [path.to_owned(), path.join("tokenizer.json"), path.join("model").join("tokenizer.json")];
-    let Some(file) = places.into_iter().find(|p| p.is_file()) else {
-        bail!(WithHint::new(
-            format!("there is no tokenizer at '{name}'"),
-            "give gpt2, a tokenizer.json, or a run or model that has one"
-        ));
+    let path = runs::find(Path::new(name));
+    verbosity::opened(&path);
+    if path.is_file() {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        return Ok(tokenizer::read_json(&text, &path)?);
+    }
+    for folder in [path.clone(), path.join("model")] {
+        if let Some(tokenizer) = load_tokenizer(&folder)? {
+            return Ok(tokenizer);
+        }
+    }
+    let message = match path.exists() {
+        true => format!("there is no tokenizer at '{name}'"),
+        false => format!("there is no tokenizer at '{name}': no such file or folder"),
     };
-    verbosity::opened(&file);
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(tokenizer::read_json(&text, &file)?)
+    bail!(WithHint::new(message, "give gpt2, a tokenizer.json, or a run or model that has one"))
 }
 
-fn build_tokenizer(config: &TokenizerConfig, text: &str, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {
+fn build_tokenizer(config: &TokenizerConfig, corpus: &Corpus, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {
+    // simple-v2 separates documents by `<|endoftext|>` wherever it is; as part of a word it would be another word.
+    let spaced = format!(" {END_OF_TEXT} ");
+    let text = match config.kind == "simple-v2" && corpus.report().special_tokens == SpecialTokens::Ids {
+        true => Cow::Owned(corpus.text().replace(END_OF_TEXT, &spaced)),
+        false => Cow::Borrowed(corpus.text()),
+    };
     match config.kind.as_str() {
         "bpe" if let Some(file) = of_run.filter(|file| file.is_file()) => open_tokenizer(&file.display().to_string()),
         // A run or a model with a tokenizer.
         folder if Path::new(folder).is_dir() => open_tokenizer(folder),
-        _ => config.build(text).map_err(|error| match error {
+        _ => config.build(&text).map_err(|error| match error {
             TokenizerError::UnknownKind { kind } => WithHint::usage(
                 format!("tokenizer.kind is '{kind}', and no file has that name"),
                 "use gpt2, simple-v1, simple-v2 or the path of a tokenizer.json; that of a run is RUN/tokenizer.json",

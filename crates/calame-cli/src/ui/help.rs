@@ -14,7 +14,7 @@ const DAILY: [&str; 8] = ["data", "preset", "recipe", "epochs", "lr", "run", "re
 /// Groups of flags: the verbs that have them, or none for all verbs; the heading; whether `-h` shows them; the flags.
 type Group = (&'static [&'static str], &'static str, bool, &'static [&'static str]);
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     (
         &["train", "plan"],
         "Batches and steps",
@@ -23,14 +23,15 @@ const GROUPS: [Group; 7] = [
     ),
     (&["train", "plan"], "Settings and runs", true, &["set", "config", "overwrite"]),
     (
-        &["prepare", "train"],
-        "Documents",
+        &[],
+        "How files are read",
         false,
-        &["field", "column", "strip_gutenberg", "normalise", "dedup", "allow_special"],
+        &["field", "column", "read_as", "special_tokens", "strip_gutenberg", "normalise", "dedup"],
     ),
     (&["prepare"], "Shards", false, &["format", "shard_tokens", "end_of_text"]),
     (&["generate"], "Sampling", true, &["temperature", "top_k", "top_p", "seed"]),
     (&[], "Device", false, &["device", "precision", "threads"]),
+    (&[], "Model files", false, &["n_head"]),
     (&[], OUTPUT, true, &["json", "tui"]),
 ];
 

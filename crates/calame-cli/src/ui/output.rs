@@ -126,9 +126,10 @@ fn known_hint(error: &anyhow::Error) -> Option<&'static str> {
         (Some(CheckpointError::Tensors { .. }), _, _) => {
             Some("both files must come from one model: copy or download them again")
         }
-        (_, _, Some(RunFolderError::NoRun { .. })) => {
-            Some("give the folder of a run, as `calame train` printed it after \"run\"")
+        (_, _, Some(RunFolderError::NoRun { .. } | RunFolderError::Missing { .. })) => {
+            Some("give the folder of a run, as `calame train` printed it after \"run\", or its name under runs/")
         }
+
         _ => None,
     }
 }
@@ -201,6 +202,15 @@ pub fn duration(seconds: f64) -> String {
 /// A count with its noun: `1 thread`, `2 threads`.
 pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// The steps of a training: `80 total over 10 epochs`, or `7 total (train.max_steps)` if it ends before its epochs.
+pub fn steps_over(n_steps: u64, per_epoch: u64, epochs: u64) -> String {
+    let n = grouped(n_steps);
+    if n_steps < per_epoch.saturating_mul(epochs) {
+        return format!("{n} total (train.max_steps)");
+    }
+    format!("{n} total over {epochs} epoch{}", if epochs == 1 { "" } else { "s" })
 }
 
 /// Bytes with three digits in the unit that suits them: `512 B`, `1.50 kB`, `20.0 MB`, `2.85 GB`. Memory, disk space and

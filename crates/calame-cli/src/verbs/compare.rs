@@ -9,6 +9,7 @@ use calame::run::RunFolder;
 use calame::run::plot::{ComparedRun, compare};
 use serde_json::json;
 
+use crate::training::runs;
 use crate::training::summary::{Summary, Validation};
 use crate::ui::output::{note, print, print_json};
 use crate::ui::verbosity;
@@ -19,8 +20,8 @@ use crate::ui::verbosity;
   calame compare runs/2026-11-23-book runs/2026-11-23-book-2
   calame compare runs/* --out curves.pdf")]
 pub struct Args {
-    /// Run folders, at least two
-    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    /// Run folders, or their names under runs/: at least two
+    #[arg(required = true, num_args = 2.., value_name = "RUN", value_parser = runs::run_parser())]
     runs: Vec<PathBuf>,
 
     /// File of the figure; its extension selects the format: .svg, .png or .pdf

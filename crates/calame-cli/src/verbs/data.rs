@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use calame::data::manifest::{MANIFEST, ShardEntry};
-use calame::data::prepare::{Normalisation, PrepareOptions, Prepared, SplitBy, prepare};
-use calame::data::{DocumentSource, Manifest, ShardFormat, SourceKind, Split, find_sources};
+use calame::data::prepare::{PrepareOptions, Prepared, SplitBy, prepare};
+use calame::data::{Manifest, ShardFormat, SourceKind, Sources, Split, find_sources};
 use clap::{ArgAction, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::net::download;
+use crate::training::reading::{ReadingArgs, print_report};
 use crate::training::signals::Signals;
 use crate::training::text;
 use crate::training::text::open_tokenizer;
@@ -38,31 +40,8 @@ pub struct DocumentArgs {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<String>,
 
-    /// Field of a .jsonl line that has the text
-    #[arg(long, value_name = "NAME", default_value = "text")]
-    pub field: String,
-
-    /// Column of a .parquet file that has the text
-    #[arg(long, value_name = "NAME", default_value = "text")]
-    pub column: String,
-
-    /// Remove Project Gutenberg's header and licence
-    #[arg(long)]
-    pub strip_gutenberg: bool,
-
-    /// Unicode normalisation of the text: nfc (composed), or none
-    #[arg(long, value_name = "FORM", value_enum, default_value = "none")]
-    pub normalise: Form,
-
-    /// Skip a document that is identical to an earlier one
-    #[arg(long)]
-    pub dedup: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Form {
-    None,
-    Nfc,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -130,10 +109,6 @@ struct PrepareArgs {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     end_of_text: bool,
 
-    /// Encode special tokens such as <|endoftext|> in the text as their ids; otherwise they are ordinary text
-    #[arg(long)]
-    allow_special: bool,
-
     /// Number of threads that tokenize [default: one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -171,29 +146,18 @@ impl DocumentArgs {
     ///
     /// # Errors
     /// If an input does not exist, is of no known kind, or cannot be downloaded.
-    pub fn sources(&self) -> Result<Vec<DocumentSource>> {
+    pub fn sources(&self) -> Result<Sources> {
         let cache = download::cache_dir()?;
         text::fetch(&self.inputs, &cache)?;
-        let sources = find_sources(&self.inputs, &cache)?;
-        verbosity::opened_all(sources.iter().map(|source| source.path.as_path()));
+        let sources = find_sources(&self.inputs, &cache, &self.reading.options())?;
+        verbosity::opened_all(sources.files.iter().map(|source| source.path.as_path()));
         Ok(sources)
     }
-
-    /// The options that select the text; all others have their defaults.
-    pub fn options(&self) -> PrepareOptions {
-        PrepareOptions {
-            field: self.field.clone(),
-            column: self.column.clone(),
-            strip_gutenberg: self.strip_gutenberg,
-            normalise: match self.normalise {
-                Form::None => Normalisation::None,
-                Form::Nfc => Normalisation::Nfc,
-            },
-            dedup: self.dedup,
-            ..PrepareOptions::default()
-        }
-    }
 }
+
+/// The time after a signal in which the progress is saved. After a kill, less has to be repeated than is prepared in a
+/// few seconds.
+const SAVING_TIME: Duration = Duration::from_millis(800);
 
 /// The number of threads: as given, else that of the processors that this process may use.
 fn n_threads(asked: Option<usize>) -> usize {
@@ -201,14 +165,13 @@ fn n_threads(asked: Option<usize>) -> usize {
 }
 
 fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
-    let signals = Signals::listen()?;
     if args.format == Format::Nanogpt && args.shard_tokens.is_some() {
         let hint = "leave it out, or use --format llmc";
         return Err(WithHint::usage("--shard-tokens was given, but nanoGPT's format has no shards", hint).into());
     }
     let tokenizer = open_tokenizer(&args.tokenizer)?;
     let sources = args.documents.sources()?;
-    let by_characters = sources.iter().all(|source| source.kind == SourceKind::Text);
+    let by_characters = sources.files.iter().all(|source| source.kind == SourceKind::Text);
     let options = PrepareOptions {
         format: if args.format == Format::Llmc { ShardFormat::Llmc } else { ShardFormat::Nanogpt },
         shard_tokens: args.shard_tokens.unwrap_or(PrepareOptions::default().shard_tokens),
@@ -220,10 +183,13 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         },
         seed: args.seed,
         end_of_text: args.end_of_text,
-        allow_special: args.allow_special,
-        ..args.documents.options()
-    };
-    let mut follower = Follower::new(&sources, signals, args.json)?;
+        ..PrepareOptions::default()
+    }
+    .with_reading(args.documents.reading.options());
+    // Until here a signal ends the program at once. From here the progress is saved, if that takes less than a second.
+    let signals = Signals::listen()?;
+    signals.end_within(SAVING_TIME);
+    let mut follower = Follower::new(&sources.files, signals, args.json)?;
     let n_threads = n_threads(args.threads);
     let phase = verbosity::phase("encoding the documents");
     let prepared = prepare(&sources, tokenizer.as_ref(), &options, &args.out, n_threads, &mut follower);
@@ -241,6 +207,7 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
 }
 
 fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) -> Result<()> {
+    print_report(&manifest.report());
     let seconds = follower.map(Follower::seconds);
     let megabytes_per_second = follower.map(Follower::megabytes_per_second);
     if args.json {
@@ -253,6 +220,8 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
             "n_val_tokens": manifest.n_tokens(Split::Val),
             "n_shards": manifest.shards.len(),
             "dropped": manifest.dropped,
+            "findings": manifest.findings,
+            "skipped": manifest.skipped,
             "seconds": seconds,
             "megabytes_per_second": megabytes_per_second,
         }));

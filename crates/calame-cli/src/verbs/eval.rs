@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use calame::device::Workload;
-use calame::tokenizer::Special;
 use calame::train::{TextLoss, bits_per_byte, text_loss};
 
-use crate::training::{device, runs, text};
+use crate::training::reading::ReadingArgs;
+use crate::training::{device, model, runs, text};
 use crate::ui::output::{WithHint, grouped, note, print, print_json};
 use crate::ui::{progress, verbosity};
 
@@ -23,11 +23,15 @@ use crate::ui::{progress, verbosity};
   calame eval --data letters.txt
   calame eval --model runs/2026-11-23-book --data the-verdict --stride 512")]
 pub struct Args {
-    /// A run, or a folder in Hugging Face's layout [default: the newest run]
-    #[arg(long, value_name = "RUN_OR_FOLDER")]
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
+    /// [default: the newest run]
+    #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
 
-    /// Text: a file, a folder, a glob or a name; may be repeated
+    #[command(flatten)]
+    known: model::Args,
+
+    /// Text: a file (.txt, .md, .jsonl, also compressed; .parquet), a folder, a glob or a name; may be repeated
     #[arg(long, value_name = "INPUT", num_args = 1.., required = true)]
     data: Vec<String>,
 
@@ -40,6 +44,9 @@ pub struct Args {
     stride: Option<usize>,
 
     #[command(flatten)]
+    reading: ReadingArgs,
+
+    #[command(flatten)]
     device: device::Args,
 
     /// Print one JSON object for programs
@@ -50,8 +57,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let corpus = text::load(&args.data)?;
-    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "text")?;
+    let corpus = text::load(&args.data, &args.reading.options())?;
+    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "text")?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}", path.display()));
     }
@@ -70,7 +77,8 @@ pub fn run(args: Args) -> Result<()> {
             format!("it may be 1 to {window}, the window, so that no token is skipped")
         ));
     }
-    let tokens = tokenizer.encode(corpus.text(), Special::Allow)?;
+    let tokens = corpus.encode_all(tokenizer.as_ref())?;
+    model::check_ids(&tokens, saved.gpt.config.vocab_size, &saved.path)?;
     if tokens.len() < 2 {
         bail!(WithHint::new(
             format!("the text has {} tokens", tokens.len()),

@@ -15,8 +15,7 @@ use calame::quant::NumberFormat;
 use calame::tensor::Tensor;
 use calame::tokenizer::{Bpe, Tokenizer};
 
-use crate::net::hub;
-use crate::training::device;
+use crate::training::{device, model};
 use crate::ui::output::{WithHint, grouped, print, print_json, size};
 use crate::ui::verbosity;
 
@@ -41,8 +40,11 @@ const TOLERANCE: f32 = 1e-3;
   # a folder for onnxruntime
   calame export runs/2026-11-23-book --to onnx")]
 pub struct Args {
-    /// A run, a folder in Hugging Face's layout, or a file of weights
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
     model: PathBuf,
+
+    #[command(flatten)]
+    known: model::Args,
 
     /// Format of the exported model
     #[arg(long, value_enum, value_name = "FORMAT", ignore_case = true)]
@@ -138,9 +140,7 @@ impl OutType {
 
 pub fn run(args: &Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let path = hub::resolve(&args.model)?;
-    verbosity::opened(&path);
-    let model = ModelFile::open(&path)?;
+    let model = model::open(&args.model, args.known)?;
     if args.outtype != OutType::F32 && matches!(args.to, To::Pt | To::Onnx) {
         let message =
             format!("--outtype {} was given, but --to {} writes f32 only", args.outtype.name(), args.to.name());
@@ -150,7 +150,10 @@ pub fn run(args: &Args) -> Result<()> {
     if out.exists() && !args.force {
         bail!(WithHint::new(format!("{} exists", out.display()), "choose another --out, or replace it with --force"));
     }
-    let notes: Vec<String> = model.notes().iter().cloned().chain(write(&model, args, &out)?).collect();
+    let left_out =
+        model.tokenizer_error().map(|error| format!("the tokenizer is left out, it cannot be used: {error}"));
+    let notes = model.notes().iter().cloned().chain(left_out).chain(write(&model, args, &out)?);
+    let notes: Vec<String> = notes.collect();
     let checked = check(&dev, &model, args, &out)
         .with_context(|| format!("{} was written, but checking it failed", out.display()))?;
     let bytes = size_on_disk(&out)?;

@@ -8,7 +8,7 @@ use calame::device::Workload;
 use calame::infer::{SamplerConfig, TextGeneration, TextOptions};
 use calame::tokenizer::{Special, Tokenizer};
 
-use crate::training::{device, runs};
+use crate::training::{device, model, runs};
 use crate::ui::output::{UsageError, WithHint, note, print, print_json};
 use crate::ui::verbosity;
 
@@ -26,9 +26,13 @@ use crate::ui::verbosity;
   calame generate --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7"
 )]
 pub struct Args {
-    /// A run, or a folder in Hugging Face's layout [default: the newest run]
-    #[arg(long, visible_alias = "model_path", value_name = "RUN_OR_FOLDER")]
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
+    /// [default: the newest run]
+    #[arg(long, visible_alias = "model_path", value_name = "MODEL")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    known: model::Args,
 
     /// The prompt: the text to continue
     #[arg(long, visible_alias = "prompt", value_name = "TEXT", default_value = "Every effort moves you")]
@@ -65,8 +69,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     slide: usize,
 
-    /// Continue after the end-of-text token
-    #[arg(long)]
+    /// Continue after a token that ends texts
+    #[arg(long, visible_alias = "ignore-eos")]
     ignore_end: bool,
 
     #[command(flatten)]
@@ -83,13 +87,19 @@ pub fn run(args: Args) -> Result<()> {
     sampler.validate().map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "prompt")?;
+    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "prompt")?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
     }
     let n_positions = saved.gpt.config.n_positions;
-    let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;
-    let options = TextOptions { sampler, max_tokens: args.tokens, slide: args.slide, stop_at_end: !args.ignore_end };
+    let prompt = encode_prompt(&args, tokenizer.as_ref(), saved.bounds.begin, n_positions)?;
+    let options = TextOptions {
+        sampler,
+        max_tokens: args.tokens,
+        slide: args.slide,
+        stop_at_end: !args.ignore_end,
+        bounds: Some(saved.bounds.clone()),
+    };
     let mut generation = TextGeneration::of_tokens(&dev, &saved.gpt, tokenizer.as_ref(), &prompt, &options)?;
     let phase = verbosity::phase("generating");
     let start = Instant::now();
@@ -125,12 +135,13 @@ fn temperature(args: &Args) -> f32 {
     args.temperature.unwrap_or(if filtered { 1.0 } else { 0.0 })
 }
 
-fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, n_positions: usize) -> Result<Vec<u32>> {
+/// The ids of the prompt. An empty one starts a new text with the id `begin`, if the model has one.
+fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, begin: Option<u32>, n_positions: usize) -> Result<Vec<u32>> {
     let mut prompt = tokenizer.encode(&args.context, Special::Allow).context("the prompt")?;
     if prompt.is_empty() {
-        // The end-of-text token starts a new text.
-        prompt.extend(tokenizer.end_of_text());
+        prompt.extend(begin);
     }
+
     if prompt.len() > n_positions {
         if !args.crop {
             bail!(WithHint::new(

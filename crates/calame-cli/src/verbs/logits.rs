@@ -7,7 +7,7 @@ use calame::device::Workload;
 use calame::formats::write_tensor;
 use calame::ops;
 
-use crate::training::{device, runs};
+use crate::training::{device, model};
 use crate::ui::output::{UsageError, WithHint, print, print_json};
 use crate::ui::verbosity;
 
@@ -18,8 +18,11 @@ use crate::ui::verbosity;
 #[command(after_help = "Example:
   calame logits runs/2026-11-23-book --ids 15496,11,466 --out logits.safetensors")]
 pub struct Args {
-    /// A run, or a folder in Hugging Face's layout
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
     model: PathBuf,
+
+    #[command(flatten)]
+    known: model::Args,
 
     /// Token ids, separated by commas
     #[arg(long, value_name = "IDS", required = true, value_delimiter = ',')]
@@ -39,7 +42,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let saved = runs::load(&args.model)?;
+    let saved = model::load(&args.model, args.known)?;
+
     let config = &saved.gpt.config;
     if let Some(id) = args.ids.iter().find(|&&id| id as usize >= config.vocab_size) {
         bail!(UsageError(format!("--ids: {id} is not one of the model's {} tokens", config.vocab_size)));

@@ -7,7 +7,7 @@ use calame::train::RunConfig;
 use crate::training::args::TrainArgs;
 use crate::training::planned::{Planned, Timed};
 use crate::training::{device, launch, space};
-use crate::ui::output::{duration, grouped, print, print_json, size};
+use crate::ui::output::{duration, grouped, print, print_json, size, steps_over};
 
 /// Show what a training needs, without training: memory by kind, steps, time, disk space.
 ///
@@ -87,16 +87,15 @@ fn schedule_text(planned: &Planned, config: &RunConfig, timed: Option<&Timed>) -
         if plan.n_steps_done > 0 { format!(", {} of them done", grouped(plan.n_steps_done)) } else { String::new() };
     let epochs = config.train.epochs;
     let mut text = format!(
-        "steps       {} per epoch, {} total over {epochs} epoch{}{done}, {} tokens per step\n\
+        "steps       {} per epoch, {}{done}, {} tokens per step\n\
          tokens      {} per epoch, {} total\n\
          operations  {} per step, {} total\n\
          disk        {} for the model, {} for checkpoints until the end, {} for records and plots\n",
         grouped(plan.steps_per_epoch),
-        grouped(plan.n_steps),
-        if epochs == 1 { "" } else { "s" },
+        steps_over(plan.n_steps, plan.steps_per_epoch, epochs),
         grouped(plan.tokens_per_step),
         grouped(plan.tokens_per_epoch),
-        grouped(plan.tokens_per_epoch.saturating_mul(epochs)),
+        grouped(plan.tokens_per_epoch.saturating_mul(epochs).min(plan.tokens_per_step.saturating_mul(plan.n_steps))),
         operations(plan.step_operations),
         operations(plan.step_operations * left as f64),
         size(plan.disk.model),

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use calame::run::{RunFolder, metrics, plot};
 
+use crate::training::runs;
 use crate::ui::output::{print, print_json};
 use crate::ui::verbosity;
 
 /// Draw the loss plot of a run again, as PDF, SVG and PNG.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder of the run
+    /// Folder of the run, or its name under runs/
+    #[arg(value_parser = runs::run_parser())]
     run: PathBuf,
 
     /// Title above the figure

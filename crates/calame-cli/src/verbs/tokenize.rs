@@ -4,11 +4,12 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use calame::tokenizer::{self, Special};
+use calame::data::{ReadOptions, SpecialTokens};
+use calame::tokenizer::{self, Special, Tokenizer};
+use clap::ValueEnum;
 
-use crate::training::text::open_tokenizer;
+use crate::training::text::{self, open_tokenizer};
 use crate::ui::output::{UsageError, WithHint, grouped, print, print_json};
-use crate::ui::verbosity;
 
 /// Encode a text into token ids, decode ids, or count them.
 #[derive(clap::Args, Debug)]
@@ -17,6 +18,7 @@ use crate::ui::verbosity;
     after_help = "Examples:
   calame tokenize \"Hello, do you like tea?\"
   calame tokenize --count --file story.txt
+  calame tokenize --count --file pages.jsonl --special-tokens ids
   echo 15496 11 466 | calame tokenize --decode"
 )]
 pub struct Args {
@@ -24,9 +26,13 @@ pub struct Args {
     #[arg(conflicts_with = "file")]
     text: Option<String>,
 
-    /// Read the text from a file
+    /// Read the documents of a file, as calame train does (.txt, .md, .jsonl, also compressed; .parquet)
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+
+    /// Field of a line of JSON, or column of a .parquet file, that has the text
+    #[arg(long, value_name = "NAME", default_value = "text", requires = "file")]
+    field: String,
 
     /// Decode ids into text
     #[arg(long, conflicts_with = "count")]
@@ -40,12 +46,17 @@ pub struct Args {
     #[arg(long, value_name = "TOKENIZER", default_value = "gpt2")]
     tokenizer: String,
 
-    /// Encode special tokens such as <|endoftext|> in the text as their ids; otherwise they are an error
-    #[arg(long)]
+    /// What special tokens such as <|endoftext|> in the text are: an error, as in tiktoken; ids, as in calame train; or
+    /// text
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "error")]
+    special_tokens: SpecialChoice,
+
+    /// The same as --special-tokens ids
+    #[arg(long, hide = true, conflicts_with = "special_tokens")]
     allow_special: bool,
 
-    /// Encode special tokens in the text as ordinary text
-    #[arg(long, conflicts_with = "allow_special")]
+    /// The same as --special-tokens text
+    #[arg(long, hide = true, conflicts_with_all = ["special_tokens", "allow_special"])]
     special_as_text: bool,
 
     /// Print one JSON object for programs
@@ -53,11 +64,24 @@ pub struct Args {
     json: bool,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SpecialChoice {
+    Error,
+    Ids,
+    Text,
+}
+
+/// The tokens of a text, and its size.
+struct Encoded {
+    ids: Vec<u32>,
+    n_bytes: usize,
+    n_characters: usize,
+}
+
 pub fn run(args: Args) -> Result<()> {
     let tokenizer = open_tokenizer(&args.tokenizer)?;
-    let input = read_input(&args)?;
     if args.decode {
-        let ids = parse_ids(&input)?;
+        let ids = parse_ids(&read_ids(&args)?)?;
         let text = tokenizer.decode(&ids)?;
         if args.json {
             print_json(&serde_json::json!({ "ids": ids, "n_tokens": ids.len(), "text": text }))?;
@@ -66,26 +90,20 @@ pub fn run(args: Args) -> Result<()> {
         }
         return Ok(());
     }
-    let special = match (args.allow_special, args.special_as_text) {
-        (true, _) => Special::Allow,
-        (_, true) => Special::AsText,
+    let special = match (args.allow_special, args.special_as_text, args.special_tokens) {
+        (true, ..) | (_, _, SpecialChoice::Ids) => Special::Allow,
+        (_, true, _) | (_, _, SpecialChoice::Text) => Special::AsText,
         _ => Special::Forbid,
     };
-    let ids = tokenizer.encode(&input, special).map_err(|e| {
-        let hint = "--allow-special encodes special tokens as their ids, --special-as-text as ordinary text";
-        match e {
-            tokenizer::TokenizerError::ForbiddenSpecial { .. } => anyhow::Error::new(WithHint::new(e, hint)),
-            other => other.into(),
-        }
-    })?;
+    let Encoded { ids, n_bytes, n_characters } = encode(&args, tokenizer.as_ref(), special)?;
     match (args.json, args.count) {
-        (true, true) => print_json(&serde_json::json!({ "n_tokens": ids.len(), "n_bytes": input.len() }))?,
+        (true, true) => print_json(&serde_json::json!({ "n_tokens": ids.len(), "n_bytes": n_bytes }))?,
         (true, false) => print_json(&serde_json::json!({ "ids": ids, "n_tokens": ids.len() }))?,
         (false, true) => print(&format!(
             "{} tokens, {} characters, {:.2} bytes per token\n",
             grouped(ids.len() as u64),
-            grouped(input.chars().count() as u64),
-            input.len() as f64 / ids.len().max(1) as f64
+            grouped(n_characters as u64),
+            n_bytes as f64 / ids.len().max(1) as f64
         ))?,
         (false, false) => {
             let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
@@ -95,26 +113,52 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn read_input(args: &Args) -> Result<String> {
-    if let Some(file) = &args.file {
-        verbosity::opened(file);
-    }
-    let (bytes, name) = match (&args.text, &args.file) {
-        (Some(text), _) => return Ok(text.clone()),
-        (None, Some(file)) => (
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
-            file.display().to_string(),
-        ),
-        (None, None) => {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-            (bytes, "standard input".to_owned())
-        }
+/// Encodes the text of the arguments, of a file or of standard input.
+fn encode(args: &Args, tokenizer: &dyn Tokenizer, special: Special) -> Result<Encoded> {
+    let Some(file) = &args.file else {
+        let text = read_text(args)?;
+        let ids = tokenizer.encode(&text, special).map_err(with_hint)?;
+        return Ok(Encoded { ids, n_bytes: text.len(), n_characters: text.chars().count() });
     };
-    String::from_utf8(bytes).map_err(|e| {
+    let special_tokens = if special == Special::AsText { SpecialTokens::Text } else { SpecialTokens::Ids };
+    let (field, column) = (args.field.clone(), args.field.clone());
+    let options = ReadOptions { field, column, special_tokens, ..ReadOptions::default() };
+    let corpus = text::load(&[file.display().to_string()], &options)?;
+    if special == Special::Forbid {
+        tokenizer.encode(corpus.text(), special).map_err(with_hint)?;
+    }
+    let ids = corpus.encode_all(tokenizer)?;
+    Ok(Encoded { ids, n_bytes: corpus.text().len(), n_characters: corpus.n_characters() })
+}
+
+fn with_hint(error: tokenizer::TokenizerError) -> anyhow::Error {
+    let hint = "--special-tokens ids encodes special tokens as their ids, --special-tokens text as ordinary text";
+    match error {
+        tokenizer::TokenizerError::ForbiddenSpecial { .. } => WithHint::new(error, hint).into(),
+        other => other.into(),
+    }
+}
+
+fn read_text(args: &Args) -> Result<String> {
+    if let Some(text) = &args.text {
+        return Ok(text.clone());
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+    let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        WithHint::new(format!("{name} is not UTF-8 (at byte {at})"), "convert it to UTF-8 first").into()
-    })
+        WithHint::new(format!("standard input is not UTF-8 (at byte {at})"), "convert it to UTF-8 first")
+    })?;
+    // As in a file, a byte order mark is no part of the text.
+    Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned))
+}
+
+/// The ids to decode, which are no documents.
+fn read_ids(args: &Args) -> Result<String> {
+    match &args.file {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())),
+        None => read_text(args),
+    }
 }
 
 fn parse_ids(text: &str) -> Result<Vec<u32>> {

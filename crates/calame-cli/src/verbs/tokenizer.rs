@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use calame::data::DocumentError;
-use calame::data::DocumentSource;
 use calame::data::documents::Meter;
-use calame::data::prepare::{PrepareOptions, Texts};
+use calame::data::prepare::Texts;
+use calame::data::{DocumentError, ReadOptions, ReadReport, Sources};
 use calame::files::{create_parent_folder, replace_bytes};
 use calame::tokenizer::{self, Bpe, Encoder, Special, Tokenizer};
 use clap::Subcommand;
 use serde_json::json;
 
+use crate::training::reading::print_report;
 use crate::ui::output::{WithHint, duration, grouped, print, print_json, quoted, size};
 use crate::ui::{invocation, progress, verbosity};
 use crate::verbs::data::DocumentArgs;
@@ -86,11 +86,12 @@ fn train(args: &TrainArgs) -> Result<()> {
         ));
     }
     let sources = args.documents.sources()?;
-    let options = args.documents.options();
+    let options = args.documents.reading.options();
     let bar = progress::bar(None, "{spinner} {msg}", args.json)?;
     bar.set_message("counting words");
     let phase = verbosity::phase("counting words and merging pairs");
-    let n_bytes: u64 = measure(&sources, &options)?;
+    let (n_bytes, report) = measure(&sources, &options)?;
+    bar.suspend(|| print_report(&report));
     let share = args.max_bytes as f64 / n_bytes.max(1) as f64;
     let mut sample = Sample::new(&sources, &options, share);
     let trained = tokenizer::train(&mut sample, args.vocab_size, args.min_frequency);
@@ -133,14 +134,14 @@ fn train(args: &TrainArgs) -> Result<()> {
     ))
 }
 
-/// The bytes of text in all documents.
-fn measure(sources: &[DocumentSource], options: &PrepareOptions) -> Result<u64, DocumentError> {
+/// The bytes of text in all documents, and what was noticed in them.
+fn measure(sources: &Sources, options: &ReadOptions) -> Result<(u64, ReadReport), DocumentError> {
     let mut texts = Texts::new(sources, options, Meter::default());
     let mut n_bytes = 0;
     while let Some(text) = texts.next_text()? {
         n_bytes += text.len() as u64;
     }
-    Ok(n_bytes)
+    Ok((n_bytes, texts.report()))
 }
 
 /// A sample of a text: pieces at even distances, from the first, up to a share of the whole.
@@ -155,7 +156,7 @@ struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    fn new(sources: &'a [DocumentSource], options: &'a PrepareOptions, share: f64) -> Sample<'a> {
+    fn new(sources: &'a Sources, options: &'a ReadOptions, share: f64) -> Sample<'a> {
         Sample {
             texts: Texts::new(sources, options, Meter::default()),
             share: share.min(1.0),
@@ -198,12 +199,7 @@ struct Comparison {
     n_gpt2: u64,
 }
 
-fn compare(
-    sources: &[DocumentSource],
-    options: &PrepareOptions,
-    share: f64,
-    own: &dyn Tokenizer,
-) -> Result<Comparison> {
+fn compare(sources: &Sources, options: &ReadOptions, share: f64, own: &dyn Tokenizer) -> Result<Comparison> {
     let gpt2 = Bpe::gpt2();
     let (mut own, mut gpt2) = (Encoder::new(own), Encoder::new(gpt2.as_ref()));
     let (mut comparison, mut ids) = (Comparison::default(), Vec::new());

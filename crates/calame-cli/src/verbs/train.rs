@@ -21,7 +21,7 @@ use crate::training::ready::{Ready, RunTarget};
 use crate::training::signals::Signals;
 use crate::training::{advice, device, ending, launch, runs, space};
 use crate::ui::display::Display;
-use crate::ui::output::{count, grouped, timestamp};
+use crate::ui::output::{count, grouped, steps_over, timestamp};
 use crate::ui::tui::{self, About, Screen};
 use crate::ui::verbosity;
 
@@ -48,6 +48,8 @@ use crate::ui::verbosity;
   calame train --data the-verdict
   calame train --data notes/ --data more.txt --epochs 20 --lr 1e-4
   calame train --init-from runs/2026-11-23-book --data letters.txt --lr 5e-5
+  # a short trial: it ends after 100 steps
+  calame train --preset tiny --set train.max_steps=100
   # resume after Ctrl-C
   calame train --resume runs/2026-11-23-book
   # train a finished run further
@@ -178,9 +180,8 @@ fn print_introduction(follower: &mut Follower, config: &RunConfig, trainer: &Tra
     let (per_epoch, epochs) = (trainer.steps_per_epoch(), config.train.epochs);
     let n_tokens = config.data.batch_size.saturating_mul(config.data.window).saturating_mul(config.train.accumulate);
     follower.line(&format!(
-        "steps  {per_epoch} per epoch, {} total over {epochs} epoch{}, {} tokens per step",
-        grouped(per_epoch * epochs),
-        if epochs == 1 { "" } else { "s" },
+        "steps  {per_epoch} per epoch, {}, {} tokens per step",
+        steps_over(trainer.n_steps_total(), per_epoch, epochs),
         grouped(n_tokens as u64)
     ));
     follower.line(plan);

@@ -122,6 +122,7 @@ fn json() {
 fn what_is_not_a_model() {
     let place = Place::new();
     place.fails(&["inspect", "story.txt"], 1, &["story.txt holds no model"]);
-    place.fails(&["export", "nowhere", "--to", "safetensors"], 1, &["there is no such file or folder"]);
+    place.fails(&["export", "nowhere", "--to", "safetensors"], 1, &["nowhere: no such file or folder"]);
+
     place.fails(&["export", "story.txt", "--to", "parchment"], 2, &["possible values"]);
 }

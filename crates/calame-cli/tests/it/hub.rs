@@ -243,7 +243,7 @@ fn without_a_network_the_error_says_where_to_put_which_files() {
     let place = Place::new();
     let folder = place.path("hf/hub/models--tests--tiny");
     let parts = [
-        "tests/tiny is not a file or folder, and cannot be downloaded as a model of the hub",
+        "tests/tiny: no such file or folder, and it cannot be downloaded as a model of the hub",
         "put the model's config.json, model.safetensors and tokenizer.json into a folder and give that folder",
         folder.to_str().unwrap(),
     ];
@@ -257,7 +257,7 @@ fn without_a_network_the_error_says_where_to_put_which_files() {
     run(&place, &hub.address, &unknown).is_error(1, &["the hub has no such model"]);
     // Below an existing folder it is a path, with a mistake in it.
     place.write("tests/other", "");
-    run(&place, &hub.address, &LOGITS).is_error(1, &["tests/tiny holds no model", "there is no such file or folder"]);
+    run(&place, &hub.address, &LOGITS).is_error(1, &["tests/tiny: no such file or folder"]);
 }
 
 /// If the cache lacks only the tokenizer, the model can be used without a network.

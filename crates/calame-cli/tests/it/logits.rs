@@ -30,5 +30,5 @@ fn ids_that_the_model_lacks() {
     place.fails(&["logits", "run", "--ids", "99999", "--out", "l"], 2, &["99999 is not one of the model's"]);
     let many = vec!["1"; 17].join(",");
     place.fails(&["logits", "run", "--ids", &many, "--out", "l"], 2, &["17 tokens", "context is 16", "give fewer ids"]);
-    place.fails(&["logits", "nowhere", "--ids", "1", "--out", "l"], 1, &["nowhere holds no model"]);
+    place.fails(&["logits", "nowhere", "--ids", "1", "--out", "l"], 1, &["nowhere: no such file or folder"]);
 }

@@ -10,6 +10,7 @@ mod disk;
 mod eval;
 mod export;
 mod family;
+mod foreign_models;
 mod hub;
 mod init_from;
 mod interface;
@@ -28,4 +29,5 @@ mod signals;
 #[path = "../../../calame-kernels/tests/skipped/record.rs"]
 mod skipped;
 mod snapshots;
+mod texts;
 mod tokenize;

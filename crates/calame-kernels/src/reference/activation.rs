@@ -3,7 +3,7 @@
 use super::real::{Real, count, zero};
 use crate::activation::Activation;
 
-/// y = activation(x).
+/// y = activation(x), element by element; y is overwritten.
 pub fn activation_forward<F: Real>(activation: Activation, x: &[F], y: &mut [F]) {
     let [one, half] = [1.0, 0.5].map(F::from);
     for (&x, y) in x.iter().zip(y) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::corpus::Input;
+use super::inputs::Input;
 
 /// The input as a run's settings store it: a path or a pattern as an absolute one, so that the run resumes from any
 /// working directory; the name of a text as it is. `folder` is the absolute path that relative ones start from.

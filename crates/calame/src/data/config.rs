@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::documents::{Normalisation, ReadAs, ReadOptions, SpecialTokens};
 use super::split::ValidationPart;
 
 /// The training text and how it is cut into samples and batches; the defaults are the report's.
@@ -11,6 +12,20 @@ use super::split::ValidationPart;
 pub struct DataConfig {
     /// Files, folders, globs or names, joined in this order; if empty, the built-in story is used.
     pub inputs: Vec<String>,
+    /// The field of a JSON line that contains the document.
+    pub field: String,
+    /// The column of a Parquet file that contains the document.
+    pub column: String,
+    /// How a file's contents are understood: `auto`, `text` or `jsonl`.
+    pub read_as: ReadAs,
+    /// What special tokens in a text are: `ids` (`<|endoftext|>` separates documents) or `text`.
+    pub special_tokens: SpecialTokens,
+    /// Whether Project Gutenberg's header and licence are removed.
+    pub strip_gutenberg: bool,
+    /// Unicode normalisation applied to the text: `none` or `nfc`.
+    pub normalise: Normalisation,
+    /// Whether documents equal to an earlier one are dropped.
+    pub dedup: bool,
     /// Share of the characters used for training, from the start of the text or of each document; the rest is for
     /// validation.
     pub train_fraction: f64,
@@ -33,8 +48,17 @@ pub struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
+        let ReadOptions { field, column, read_as, special_tokens, strip_gutenberg, normalise, dedup } =
+            ReadOptions::default();
         Self {
             inputs: Vec::new(),
+            field,
+            column,
+            read_as,
+            special_tokens,
+            strip_gutenberg,
+            normalise,
+            dedup,
             train_fraction: 0.9,
             validation: ValidationPart::Documents,
             window: 256,
@@ -91,6 +115,19 @@ impl DataConfig {
         at_least_one("data.batch_size", self.batch_size, "the report's batch is 4 samples")?;
         tokens_fit("data.batch_size", self.batch_size, self.window)?;
         tokens_fit("data.eval_batch_size", self.eval_batch_size, self.window)
+    }
+
+    /// How the files are read as documents. Another value changes the text.
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            field: self.field.clone(),
+            column: self.column.clone(),
+            read_as: self.read_as,
+            special_tokens: self.special_tokens,
+            strip_gutenberg: self.strip_gutenberg,
+            normalise: self.normalise,
+            dedup: self.dedup,
+        }
     }
 
     /// The same configuration with placeholder values (such as `eval_batch_size = 0`) replaced by the values they mean.

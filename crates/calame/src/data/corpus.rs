@@ -1,29 +1,34 @@
-//! Reads the files of a run and joins them into one text.
+//! Reads the documents of a run into memory and joins them into one text.
 
-use std::fs;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
-
-use super::corpus_error::{CorpusError, IllFormed};
-use super::names::{self, BUILTIN, NamedText};
-use crate::files::{read_at_most, sha256_hex};
+use super::corpus_error::CorpusError;
+use super::documents::{
+    DocumentError, DocumentSource, Meter, ReadOptions, Sources, SpecialTokens, cut_pieces, find_sources,
+};
+use super::findings::ReadReport;
+use super::inputs::Input;
+use super::names::NamedText;
+use super::prepare::Texts;
+use super::split::{ValidationPart, text_sha256};
+use crate::files::{Sha256, sha256_hex};
+use crate::tokenizer::{END_OF_TEXT, Encoder, Special, Tokenizer, TokenizerError};
 
 pub use super::corpus_error::MAX_BYTES;
 
-/// The built-in story, used when no input is given.
-const STORY: &str = include_str!("story.txt");
-
-/// Extensions of the files that are read from a folder.
-const TEXT_EXTENSIONS: [&str; 2] = ["txt", "md"];
-
-/// A text and the files it was read from.
+/// The documents of a run, joined into one text.
+///
+/// Files, lines of JSON and rows are texts of their own. A text is one document, or several with `<|endoftext|>`
+/// between them.
 #[derive(Clone, Debug)]
 pub struct Corpus {
     text: String,
     sources: Vec<CorpusSource>,
+    /// The texts of files, lines and rows: byte ranges in `text`.
+    texts: Vec<Range<usize>>,
+    documents: Vec<Range<usize>>,
+    report: ReadReport,
 }
 
 /// One file's contribution to a [`Corpus`].
@@ -40,34 +45,66 @@ pub struct CorpusSource {
 }
 
 impl Corpus {
-    /// Reads `inputs` and joins them in the given order; without inputs it uses the built-in story.
+    /// Reads `inputs` with the default options; see [`Corpus::read`].
     ///
-    /// An input is a file, a folder (all .txt and .md files below it, sorted by path; links to folders are not
-    /// followed), a
-    /// name from [`names`] (looked up in `cache_dir`), or a glob (all matching files, sorted by path). An
-    /// existing path takes
-    /// precedence over a name, and a name over a glob. A UTF-8 byte order mark is dropped. A line break is
-    /// inserted between
-    /// two files if the first does not end in one; [`CorpusSource::range`] says where each file's text is.
+    /// # Errors
+    /// As [`Corpus::read`].
+    pub fn load<S: AsRef<str>>(inputs: &[S], cache_dir: &Path) -> Result<Self, DocumentError> {
+        Self::read(inputs, cache_dir, &ReadOptions::default())
+    }
+
+    /// Reads the documents of `inputs`, which are those of [`find_sources`], and joins them in this order.
+    ///
+    /// A line break is inserted between the texts of two files, lines or rows if the first does not end in one;
+    /// [`CorpusSource::range`] and [`Corpus::documents`] say where each is.
     ///
     /// # Errors
     ///
-    /// Returns the first input that gives no text: missing, empty, only white space, not UTF-8, unreadable, a
-    /// folder or glob without files, or a total of more than [`MAX_BYTES`].
-    pub fn load<S: AsRef<str>>(inputs: &[S], cache_dir: &Path) -> Result<Self, CorpusError> {
-        let mut corpus = Self { text: String::new(), sources: Vec::new() };
-        if inputs.is_empty() {
-            corpus.push_builtin();
-        }
-        for input in inputs {
-            let input = input.as_ref();
-            match Input::of(input)? {
-                Input::File => corpus.push_file(Path::new(input))?,
-                Input::Folder => corpus.push_files(&files_below(Path::new(input), is_text)?)?,
-                Input::Builtin => corpus.push_builtin(),
-                Input::Named(text) => corpus.push_file(&names::check(text, cache_dir)?)?,
-                Input::Glob => corpus.push_files(&files_matching(input)?)?,
+    /// Returns the errors of [`find_sources`]; the first file that cannot be read or is not UTF-8; an error if there
+    /// is no document, or more than [`MAX_BYTES`] of text.
+    pub fn read<S: AsRef<str>>(inputs: &[S], cache_dir: &Path, options: &ReadOptions) -> Result<Self, DocumentError> {
+        let sources = find_sources(inputs, cache_dir, options)?;
+        check_sizes(&sources)?;
+        let mut corpus = Corpus {
+            text: String::new(),
+            sources: Vec::new(),
+            texts: Vec::new(),
+            documents: Vec::new(),
+            report: ReadReport::default(),
+        };
+        // Texts that are not compressed have the size of their files; others grow.
+        let n_bytes: u64 =
+            sources.files.iter().filter(|source| source.is_plain()).map(|source| source.file_bytes).sum();
+        let _ = corpus.text.try_reserve_exact(usize::try_from(n_bytes).unwrap_or(0));
+        let mut texts = Texts::new(&sources, options, Meter::default());
+        let mut last_source = None;
+        while let Some(piece) = texts.next_piece()? {
+            let source = &sources.files[piece.source];
+            if corpus.text.len().saturating_add(piece.text.len()) as u64 > MAX_BYTES {
+                let n_bytes = corpus.text.len() as u64 + piece.text.len() as u64;
+                return Err(CorpusError::TooLong { path: source.path.clone(), n_bytes }.into());
             }
+            if piece.begins {
+                if piece.continues_line {
+                    corpus.text.push('\n');
+                }
+                if piece.begins_text {
+                    corpus.begin_text(source, last_source != Some(piece.source));
+                    last_source = Some(piece.source);
+                } else {
+                    corpus.text.push_str(END_OF_TEXT);
+                }
+                corpus.documents.push(corpus.text.len()..corpus.text.len());
+            }
+            corpus.text.push_str(&piece.text);
+            corpus.extend_ranges();
+        }
+        corpus.report = texts.report();
+        if corpus.documents.is_empty() {
+            return Err(no_document(&corpus.report, sources.files.len()).into());
+        }
+        for source in &mut corpus.sources {
+            source.n_characters = corpus.text[source.range.clone()].chars().count();
         }
         Ok(corpus)
     }
@@ -82,46 +119,135 @@ impl Corpus {
         &self.sources
     }
 
+    /// The documents: byte ranges in [`Corpus::text`], in order. Separators and inserted line breaks are between them.
+    /// A document between two separators may be empty.
+    pub fn documents(&self) -> &[Range<usize>] {
+        &self.documents
+    }
+
+    /// What was read and noticed.
+    pub fn report(&self) -> &ReadReport {
+        &self.report
+    }
+
     /// Number of characters (Unicode scalar values) in the whole text.
     pub fn n_characters(&self) -> usize {
         self.text.chars().count()
     }
 
-    /// SHA-256 of the text in hexadecimal. A resumed run compares it with the recorded one.
+    /// SHA-256 of the text in hexadecimal; of several files, lines or rows, with a separator between them.
     pub fn sha256(&self) -> String {
-        sha256_hex(self.text.as_bytes())
-    }
-
-    fn push_builtin(&mut self) {
-        self.push(PathBuf::from(BUILTIN), STORY.len() as u64, STORY.to_owned());
-    }
-
-    fn push_files(&mut self, paths: &[PathBuf]) -> Result<(), CorpusError> {
-        paths.iter().try_for_each(|path| self.push_file(path))
-    }
-
-    fn push_file(&mut self, path: &Path) -> Result<(), CorpusError> {
-        let limit = MAX_BYTES.saturating_sub(self.text.len() as u64);
-        let bytes = read_bytes(path, limit)?;
-        let file_bytes = bytes.len() as u64;
-        let text = to_text(path, bytes)?;
-        self.push(path.to_owned(), file_bytes, text);
-        Ok(())
-    }
-
-    fn push(&mut self, path: PathBuf, file_bytes: u64, text: String) {
-        let n_characters = text.chars().count();
-        if !self.text.is_empty() && !self.text.ends_with('\n') {
-            self.text.push('\n');
+        let mut hasher = Sha256::new();
+        for (i, range) in self.texts.iter().enumerate() {
+            if i > 0 {
+                hasher.update(END_OF_TEXT.as_bytes());
+            }
+            hasher.update(self.text[range.clone()].as_bytes());
         }
+        hasher.finish()
+    }
+
+    /// The hash by which a resumed run detects that its text, or the split of it, has changed.
+    pub fn run_sha256(&self, rule: ValidationPart) -> String {
+        match self.texts.len() {
+            1 => self.sha256(),
+            _ => sha256_hex(format!("{} {}", self.sha256(), text_sha256(&self.text, &self.starts(), rule)).as_bytes()),
+        }
+    }
+
+    /// Where the texts of files, lines and rows start, in bytes of [`Corpus::text`].
+    pub fn starts(&self) -> Vec<usize> {
+        self.texts.iter().map(|text| text.start).collect()
+    }
+
+    /// The token ids of parts of the text, given as bytes in the order of the text. All verbs encode documents so: each
+    /// by itself, with the end-of-text id between two of them or, if the tokenizer has none, with a line break where one
+    /// is missing.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode a document.
+    ///
+    /// # Panics
+    /// If a part does not begin and end at characters of the text.
+    pub fn encode(&self, parts: &[Range<usize>], tokenizer: &dyn Tokenizer) -> Result<Vec<u32>, TokenizerError> {
+        let separates = self.report.special_tokens == SpecialTokens::Ids;
+        let special = if separates { Special::Allow } else { Special::AsText };
+        let end_of_text = tokenizer.end_of_text();
+        let units = if separates && end_of_text.is_some() { &self.documents } else { &self.texts };
+        // A cut could be inside a special token with white space, which no other verb accepts in long texts.
+        let is_cut = !tokenizer.special_texts().iter().any(|text| text.contains(char::is_whitespace));
+        let mut encoder = Encoder::new(tokenizer);
+        let mut ids = Vec::new();
+        let mut before: Option<&str> = None;
+        for part in parts {
+            // What separates a document from the one before belongs to the part in which the document begins.
+            let next = units.partition_point(|unit| unit.end <= part.start && unit.start < part.start);
+            if next > 0 && units.get(next).is_some_and(|unit| part.start <= unit.start) {
+                before = Some(&self.text[units[next - 1].clone()]);
+            }
+            // An empty document belongs to the part that begins with it.
+            let is_last = |unit: &Range<usize>| unit.is_empty() && part.end == self.text.len();
+            for unit in units[next..].iter().take_while(|unit| unit.start < part.end || is_last(unit)) {
+                let text = &self.text[unit.start.max(part.start)..unit.end.min(part.end)];
+                match (before, end_of_text) {
+                    (Some(_), Some(id)) => ids.push(id),
+                    (Some(before), None) if !before.ends_with('\n') => encoder.encode("\n", special, &mut ids)?,
+                    _ => {}
+                }
+                if is_cut {
+                    cut_pieces(text).try_for_each(|piece| encoder.encode(piece, special, &mut ids))?;
+                } else {
+                    encoder.encode(text, special, &mut ids)?;
+                }
+                before = Some(text);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The token ids of the whole text; see [`Corpus::encode`].
+    ///
+    /// # Errors
+    /// If the tokenizer cannot encode a document.
+    pub fn encode_all(&self, tokenizer: &dyn Tokenizer) -> Result<Vec<u32>, TokenizerError> {
+        self.encode(std::slice::from_ref(&(0..self.text.len())), tokenizer)
+    }
+
+    fn begin_text(&mut self, source: &DocumentSource, is_new: bool) {
         let start = self.text.len();
-        if start == 0 {
-            // Moved, not copied: most texts are one file.
-            self.text = text;
-        } else {
-            self.text.push_str(&text);
+        self.texts.push(start..start);
+        if is_new {
+            let (path, file_bytes) = (source.path.clone(), source.file_bytes);
+            self.sources.push(CorpusSource { path, file_bytes, n_characters: 0, range: start..start });
         }
-        self.sources.push(CorpusSource { path, file_bytes, n_characters, range: start..self.text.len() });
+    }
+
+    /// Extends the last ranges to the end of the text.
+    fn extend_ranges(&mut self) {
+        let end = self.text.len();
+        let source = self.sources.last_mut().map(|source| &mut source.range);
+        for range in [source, self.texts.last_mut(), self.documents.last_mut()].into_iter().flatten() {
+            range.end = end;
+        }
+    }
+}
+
+/// Refuses files that are too large together before anything is read.
+fn check_sizes(sources: &Sources) -> Result<(), CorpusError> {
+    let mut n_bytes = 0u64;
+    for source in sources.files.iter().filter(|source| source.is_plain()) {
+        n_bytes = n_bytes.saturating_add(source.file_bytes);
+        if n_bytes > MAX_BYTES {
+            return Err(CorpusError::TooLong { path: source.path.clone(), n_bytes });
+        }
+    }
+    Ok(())
+}
+
+fn no_document(report: &ReadReport, n_files: usize) -> CorpusError {
+    match &report.dropped.first_bad {
+        Some(first) => CorpusError::AllBad { n_bad: report.dropped.bad, first: first.clone() },
+        None => CorpusError::NoText { n_files },
     }
 }
 
@@ -141,173 +267,4 @@ pub fn named_inputs<S: AsRef<str>>(inputs: &[S]) -> Result<Vec<&'static NamedTex
         }
     }
     Ok(found)
-}
-
-/// The kind of an input.
-pub(super) enum Input {
-    File,
-    Folder,
-    Builtin,
-    Named(&'static NamedText),
-    Glob,
-}
-
-impl Input {
-    pub(super) fn of(input: &str) -> Result<Self, CorpusError> {
-        let path = Path::new(input);
-        match fs::metadata(path) {
-            Ok(meta) if meta.is_dir() => return Ok(Self::Folder),
-            Ok(_) => return Ok(Self::File),
-            // A pattern whose parent "folder" is a file, or that is too long for a path, is still a pattern.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(unreadable(path)(error));
-            }
-            Err(_) => {}
-        }
-        if input == BUILTIN {
-            Ok(Self::Builtin)
-        } else if let Some(text) = names::find(input) {
-            Ok(Self::Named(text))
-        } else if input.contains(['*', '?', '[']) {
-            Ok(Self::Glob)
-        } else {
-            Err(CorpusError::Missing { input: input.to_owned() })
-        }
-    }
-}
-
-fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CorpusError + use<> {
-    let path = path.to_owned();
-    move |reason| CorpusError::Unreadable { path, reason }
-}
-
-/// Whether a file in a folder has a text extension.
-fn is_text(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| TEXT_EXTENSIONS.iter().any(|text| extension.eq_ignore_ascii_case(text)))
-}
-
-/// The files below `folder` that `is_wanted` accepts, sorted by path.
-pub(super) fn files_below(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>, CorpusError> {
-    let mut files = Vec::new();
-    // Links to folders are not followed, so that a cycle of links cannot loop; a link to a file is accepted below.
-    for entry in WalkDir::new(folder) {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).to_owned();
-            CorpusError::Unreadable { path, reason: error.into() }
-        })?;
-        let path = entry.path();
-        if is_wanted(path) && fs::metadata(path).map_err(unreadable(path))?.is_file() {
-            files.push(entry.into_path());
-        }
-    }
-    if files.is_empty() {
-        return Err(CorpusError::EmptyFolder { path: folder.to_owned() });
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// The files that match `pattern`, whatever their extensions, sorted by path.
-pub(super) fn files_matching(pattern: &str) -> Result<Vec<PathBuf>, CorpusError> {
-    let matches = glob::glob(pattern).map_err(|error| CorpusError::BadPattern {
-        pattern: pattern.to_owned(),
-        reason: error.msg,
-        at: error.pos,
-    })?;
-    let mut files = Vec::new();
-    for path in matches {
-        let path = path.map_err(|error| unreadable(error.path())(error.into()))?;
-        // Folders are excluded: `**/*` matches both a folder and the files in it.
-        if !path.is_dir() {
-            files.push(path);
-        }
-    }
-    if files.is_empty() {
-        return Err(CorpusError::NoMatch { pattern: pattern.to_owned() });
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Reads a file of at most `limit` bytes.
-fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, CorpusError> {
-    // Checked before opening: opening a pipe would block until it has a writer.
-    let meta = fs::metadata(path).map_err(unreadable(path))?;
-    if !meta.is_file() {
-        return Err(CorpusError::NotAFile { path: path.to_owned() });
-    }
-    let too_long = |file_bytes: u64| CorpusError::TooLong {
-        path: path.to_owned(),
-        n_bytes: (MAX_BYTES - limit).saturating_add(file_bytes),
-    };
-    if meta.len() > limit {
-        return Err(too_long(meta.len()));
-    }
-    read_at_most(path, limit).map_err(|error| match error.source.kind() {
-        // The file has grown since its size was read.
-        io::ErrorKind::FileTooLarge => too_long(limit.saturating_add(1)),
-        _ => unreadable(path)(error.source),
-    })
-}
-
-/// Decodes a file's bytes as UTF-8, without a byte order mark.
-fn to_text(path: &Path, bytes: Vec<u8>) -> Result<String, CorpusError> {
-    let path = || path.to_owned();
-    let file_bytes = bytes.len() as u64;
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let cut_off = error.utf8_error().error_len().is_none();
-        CorpusError::NotUtf8 { path: path(), found: ill_formed(error.as_bytes(), at, cut_off) }
-    })?;
-    if text.starts_with('\u{FEFF}') {
-        text.drain(..'\u{FEFF}'.len_utf8());
-    }
-    if text.is_empty() {
-        return Err(CorpusError::Empty { path: path() });
-    }
-    if text.trim_start().is_empty() {
-        return Err(CorpusError::OnlyWhitespace { path: path(), file_bytes });
-    }
-    Ok(text)
-}
-
-/// First bytes of formats that are often mistaken for text, what they are, and what to do with them.
-const FORMATS: [(&[u8], &str, &str); 7] = [
-    (b"%PDF-", "a PDF document", "take its text out, for example: pdftotext FILE.pdf FILE.txt"),
-    (
-        b"\x1F\x8B",
-        "a gzip archive",
-        "unpack it: gunzip < FILE > NEW_FILE; calame data prepare reads it as FILE.txt.gz too",
-    ),
-    (
-        b"\x28\xB5\x2F\xFD",
-        "a zstd archive",
-        "unpack it: zstd -d < FILE > NEW_FILE; calame data prepare reads it as FILE.txt.zst too",
-    ),
-    (b"\xFD7zXZ\0", "an xz archive", "unpack it: unxz < FILE > NEW_FILE"),
-    (b"BZh91AY&SY", "a bzip2 archive", "unpack it: bunzip2 < FILE > NEW_FILE"),
-    (
-        b"PK\x03\x04",
-        "a zip archive (a .docx, .odt or .epub is one too)",
-        "unpack it, or save the document as plain text",
-    ),
-    (b"PAR1\x15", "a Parquet file", "calame data prepare reads it under its ending, .parquet"),
-];
-
-/// Describes the first byte that is not UTF-8, at byte `at`.
-pub(super) fn ill_formed(bytes: &[u8], at: usize, cut_off: bool) -> IllFormed {
-    // The byte order mark of UTF-32LE begins with that of UTF-16LE.
-    const MARKS: [(&[u8], &str); 3] =
-        [(&[0xFF, 0xFE, 0, 0], "UTF-32"), (&[0xFF, 0xFE], "UTF-16"), (&[0xFE, 0xFF], "UTF-16")];
-    if let Some((_, encoding)) = MARKS.iter().find(|(mark, _)| bytes.starts_with(mark)) {
-        return IllFormed::ByteOrderMark { encoding };
-    }
-    if let Some((_, name, remedy)) = FORMATS.iter().find(|(start, ..)| bytes.starts_with(start)) {
-        return IllFormed::Format { name, remedy };
-    }
-    if cut_off {
-        return IllFormed::CutOff { at };
-    }
-    let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-    IllFormed::Byte { byte: bytes[at], at, line }
 }

@@ -1,10 +1,10 @@
 //! Errors of reading a corpus.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use super::names::{self, NameError};
+use super::skipped::SkippedFiles;
 
 /// Maximum length of a text in bytes. The whole text is in memory, then its tokens.
 pub const MAX_BYTES: u64 = 4 << 30;
@@ -22,10 +22,18 @@ pub enum CorpusError {
         /// The input as it was given.
         input: String,
     },
-    /// A folder without .txt or .md files.
+    /// A folder or pattern with files, none of which can be used.
+    #[error("{input}: expected files with text, found none: {skipped}; check the path, or name the files themselves")]
+    NothingUsable {
+        /// The folder or pattern as it was given.
+        input: String,
+        /// How many files were not used, and why.
+        skipped: SkippedFiles,
+    },
+    /// A folder without files of a known ending.
     #[error(
-        "{}: expected .txt or .md files in this folder, found none; name the files themselves if \
-         theirs is another ending",
+        "{}: expected files ending in .txt, .md, .jsonl, .json or .parquet in this folder (the first four also with .gz or .zst after it), found none; \
+         name the files themselves if theirs is another ending",
         path.display()
     )]
     EmptyFolder {
@@ -35,7 +43,7 @@ pub enum CorpusError {
     /// A glob that matches no file.
     #[error(
         "{pattern}: expected files that match this pattern, found none; check it, or name a \
-         folder to take every .txt and .md file below it"
+         folder to take every file of text below it"
     )]
     NoMatch {
         /// The pattern as it was given.
@@ -75,14 +83,6 @@ pub enum CorpusError {
         /// Size of the file in bytes.
         file_bytes: u64,
     },
-    /// A file that is not UTF-8.
-    #[error("{}: expected UTF-8, found {found}", path.display())]
-    NotUtf8 {
-        /// Path of the file.
-        path: PathBuf,
-        /// What was found, where, and how to convert it.
-        found: IllFormed,
-    },
     /// An input that is neither a file nor a folder.
     #[error(
         "{}: expected a file or a folder, found a device, pipe or socket; write its text to a \
@@ -92,6 +92,24 @@ pub enum CorpusError {
     NotAFile {
         /// Path of the device, pipe or socket.
         path: PathBuf,
+    },
+    /// Lines or rows, none of which is a document.
+    #[error(
+        "none of the {n_bad} lines and rows is a document; the first, {first}; name the field by --field, the column by --column"
+    )]
+    AllBad {
+        /// Number of lines and rows that are not documents.
+        n_bad: u64,
+        /// Location and reason of the first one.
+        first: String,
+    },
+    /// Files without a document.
+    #[error(
+        "no text in {n_files} files: all are empty, or nothing but white space and separators; give files with text"
+    )]
+    NoText {
+        /// Number of files that were read.
+        n_files: usize,
     },
     /// More text than may be held in memory.
     #[error(
@@ -116,58 +134,4 @@ pub enum CorpusError {
     /// A named text that is missing from the cache folder or has other contents than expected.
     #[error(transparent)]
     Name(#[from] NameError),
-}
-
-/// Where and how a file is not UTF-8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IllFormed {
-    /// The file begins with a byte order mark of UTF-16 or UTF-32.
-    ByteOrderMark {
-        /// The encoding of that mark.
-        encoding: &'static str,
-    },
-    /// The file begins like a file of another format.
-    Format {
-        /// Name of that format, with an article.
-        name: &'static str,
-        /// How to turn it into text.
-        remedy: &'static str,
-    },
-    /// A byte that is invalid at its position.
-    Byte {
-        /// The invalid byte's value.
-        byte: u8,
-        /// Byte offset from 0.
-        at: usize,
-        /// Line number from 1.
-        line: usize,
-    },
-    /// The file ends inside a multi-byte character.
-    CutOff {
-        /// Byte offset at which that character begins, from 0.
-        at: usize,
-    },
-}
-
-impl fmt::Display for IllFormed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ByteOrderMark { encoding } => write!(
-                f,
-                "the byte order mark of {encoding} at its start; convert the file: \
-                 iconv -f {encoding} -t UTF-8 FILE > NEW_FILE"
-            ),
-            Self::Format { name, remedy } => write!(f, "the beginning of {name}; {remedy}"),
-            Self::Byte { byte, at, line } => write!(
-                f,
-                "byte 0x{byte:02X} at byte {at} (line {line}); convert the file from its encoding, \
-                 for example: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE"
-            ),
-            Self::CutOff { at } => write!(
-                f,
-                "an end inside the character that begins at byte {at}; the file seems cut off: \
-                 fetch it again, or remove its last bytes"
-            ),
-        }
-    }
 }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::findings::{Dropped, Findings, ReadReport};
 use super::prepare::PrepareOptions;
 use super::shard_format::{IdWidth, ShardFormat, Split};
+use super::skipped::SkippedFiles;
 use crate::files::{FileError, read_at_most, sha256_hex, sha256_of_file};
 
 /// File name of the manifest within the folder.
@@ -59,20 +61,6 @@ pub struct TokenizerEntry {
     pub end_of_text: Option<u32>,
 }
 
-/// What a preparation dropped.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dropped {
-    /// Documents equal to an earlier one.
-    pub duplicates: u64,
-    /// Documents of only white space.
-    pub empty: u64,
-    /// Lines and rows that are not documents.
-    pub bad: u64,
-    /// The first of these: its file, line or row number, and the reason.
-    pub first_bad: Option<String>,
-}
-
 /// The contents of a folder of prepared text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +83,12 @@ pub struct Manifest {
     pub sources: Vec<SourceEntry>,
     /// Documents and lines that were dropped.
     pub dropped: Dropped,
+    /// Properties of the texts that their author may not know.
+    #[serde(default)]
+    pub findings: Findings,
+    /// Files of folders and patterns that were not read.
+    #[serde(default)]
+    pub skipped: SkippedFiles,
     /// The options it was made with.
     pub options: PrepareOptions,
 }
@@ -166,6 +160,17 @@ impl Manifest {
             n_tokens = n_tokens.checked_add(shard.n_tokens).ok_or("more tokens than can be counted")?;
         }
         Ok(())
+    }
+
+    /// What was read and noticed.
+    pub fn report(&self) -> ReadReport {
+        ReadReport {
+            n_documents: self.n_documents,
+            dropped: self.dropped.clone(),
+            findings: self.findings.clone(),
+            skipped: self.skipped.clone(),
+            special_tokens: self.options.special_tokens,
+        }
     }
 
     /// Width of the token ids.

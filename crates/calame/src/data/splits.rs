@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::{DataConfig, DataConfigError};
+use super::corpus::Corpus;
 use super::loader::{Loader, LoaderError};
 use super::split::{TextParts, split_documents};
 use super::windows::{Windows, WindowsError, split_by_characters};
@@ -58,8 +59,8 @@ pub enum SplitsError {
 
 impl Splits {
     /// Tokenizes a text and cuts it into batches as configured in a run's `[data]` section. The first
-    /// `train_fraction` of its characters is the training split, the rest the validation split. The text of a
-    /// special token, such as `<|endoftext|>`, becomes its id.
+    /// `train_fraction` of its characters is the training split, the rest the validation split; a tokenizer of words
+    /// moves the cut to the start of a word. The text of a special token, such as `<|endoftext|>`, becomes its id.
     ///
     /// ```
     /// use calame::data::{DataConfig, Splits};
@@ -93,18 +94,39 @@ impl Splits {
         data: &DataConfig,
     ) -> Result<Splits, SplitsError> {
         data.validate()?;
-        let cut = |piece: &str| split_by_characters(piece, data.train_fraction).0.len();
-        let TextParts { train, validation } = split_documents(text, starts, data.validation, cut);
-        let n_bytes: usize = validation.iter().map(Range::len).sum();
-        let encode = |pieces: &[Range<usize>], part: &'static str| -> Result<Arc<[u32]>, SplitsError> {
+        let encode = |pieces: &[Range<usize>]| {
             let encoded = pieces.iter().map(|piece| tokenizer.encode(&text[piece.clone()], Special::Allow));
-            let tokens = encoded.collect::<Result<Vec<_>, _>>();
-            let tokens = tokens.map_err(|source| SplitsError::Tokenizer { part, source })?;
+            let tokens = encoded.collect::<Result<Vec<_>, _>>()?;
             // A single piece is not copied again: it may be gigabytes.
             Ok(match <[Vec<u32>; 1]>::try_from(tokens) {
-                Ok([whole]) => whole.into(),
-                Err(tokens) => tokens.concat().into(),
+                Ok([whole]) => whole,
+                Err(tokens) => tokens.concat(),
             })
+        };
+        Splits::of_parts(parts_of(text, starts, tokenizer, data), encode, data)
+    }
+
+    /// As [`from_text`](Self::from_text), for the documents of a corpus, which [`Corpus::encode`] encodes. The texts of
+    /// files, lines and rows are the documents of [`from_documents`](Self::from_documents): separators inside one text
+    /// do not change its split.
+    ///
+    /// # Errors
+    /// As [`from_text`](Self::from_text).
+    pub fn from_corpus(corpus: &Corpus, tokenizer: &dyn Tokenizer, data: &DataConfig) -> Result<Splits, SplitsError> {
+        data.validate()?;
+        let parts = parts_of(corpus.text(), &corpus.starts(), tokenizer, data);
+        Splits::of_parts(parts, |pieces| corpus.encode(pieces, tokenizer), data)
+    }
+
+    fn of_parts(
+        parts: TextParts,
+        encode: impl Fn(&[Range<usize>]) -> Result<Vec<u32>, TokenizerError>,
+        data: &DataConfig,
+    ) -> Result<Splits, SplitsError> {
+        let TextParts { train, validation } = parts;
+        let n_bytes: usize = validation.iter().map(Range::len).sum();
+        let encode = |pieces: &[Range<usize>], part: &'static str| -> Result<Arc<[u32]>, SplitsError> {
+            Ok(encode(pieces).map_err(|source| SplitsError::Tokenizer { part, source })?.into())
         };
         let (train, validation) = (encode(&train, TRAINING)?, encode(&validation, VALIDATION)?);
         let n_tokens = (train.len(), validation.len());
@@ -133,6 +155,12 @@ impl Splits {
             validation_bytes_per_token: None,
         })
     }
+}
+
+/// The parts of a text whose documents start at `starts`. A tokenizer of words moves a cut to the start of a word.
+fn parts_of(text: &str, starts: &[usize], tokenizer: &dyn Tokenizer, data: &DataConfig) -> TextParts {
+    let cut = |piece: &str| tokenizer.cut_at(piece, split_by_characters(piece, data.train_fraction).0.len());
+    split_documents(text, starts, data.validation, cut)
 }
 
 /// Replaces the remedy of a split that is too short by settings that fit both splits, so that following the advice does

@@ -17,7 +17,8 @@ impl Opened {
         let tensors = self.source.tensors();
         let naming = Naming::of(tensors.iter().map(|t| t.name.as_str()));
         let find = |ours: &str| {
-            tensors.iter().position(|t| matches!(naming.meaning(&t.name), Meaning::Whole(name) if name == ours))
+            let is_it = |name: &str| matches!(naming.meaning(name), Meaning::Whole(name) if name == ours);
+            tensors.iter().position(|t| !t.is_empty() && is_it(&t.name))
         };
         let (Some(head), Some(wte)) = (find("lm_head.weight"), find("wte.weight")) else { return Ok(()) };
         if is_same(self.source.as_ref(), head, wte)? {

@@ -104,7 +104,8 @@ fn by_meaning(
     problems: &mut Vec<String>,
 ) -> BTreeMap<String, [Option<usize>; 3]> {
     let mut found: BTreeMap<String, [Option<usize>; 3]> = BTreeMap::new();
-    for (i, tensor) in tensors.iter().enumerate() {
+    // A tensor without elements is absent: a placeholder of sharded training, or a disabled part.
+    for (i, tensor) in tensors.iter().enumerate().filter(|(_, tensor)| !tensor.is_empty()) {
         let (name, third) = match naming.meaning(&tensor.name) {
             Meaning::Whole(name) => (name, 0),
             Meaning::Third(name, third) => (name, third),

@@ -14,7 +14,7 @@ use super::transpose::transpose;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
 use crate::tensor::{Alloc, Tensor};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{TextBounds, Tokenizer};
 
 /// Tensors of a block without biases. A file with fewer per block contains another model, and its missing tensors are not
 /// listed.
@@ -28,11 +28,15 @@ const N_READERS: usize = 4;
 pub struct SavedModel {
     /// The model with all weights, converted to f32.
     pub gpt: Gpt,
-    /// The tokenizer, if the model has one.
+    /// The tokenizer, if the model has one that can be used.
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
+    /// Why the model's tokenizer cannot be used, if it has one of another kind or a damaged one.
+    pub tokenizer_error: Option<CheckpointError>,
+    /// The ids with which the model's texts begin and end.
+    pub bounds: TextBounds,
     /// The file or folder that was read.
     pub path: PathBuf,
-    /// One sentence for each property that had to be assumed.
+    /// One sentence for each property that had to be assumed, and for what was ignored.
     pub notes: Vec<String>,
 }
 
@@ -49,16 +53,21 @@ impl ModelFile {
     /// # Errors
     /// Missing, unexpected or misshapen tensors, in one list.
     pub(super) fn of(path: PathBuf, mut opened: Opened) -> Result<ModelFile, CheckpointError> {
+        opened.settle_text();
         check_size(&opened.weights, opened.source.tensors(), &opened.config)?;
         opened.settle_head()?;
         let Opened { weights, source, config, conv1d, .. } = &opened;
         let tensors = source.tensors();
         let naming = Naming::of(tensors.iter().map(|t| t.name.as_str()));
         let places = match_tensors(weights, tensors, naming, *conv1d, config)?;
+        let n_empty = tensors.iter().filter(|tensor| tensor.is_empty()).count();
         if let Some(&first) = places.unused.first() {
             let (n, name) = (places.unused.len(), &tensors[first].name);
             let note = format!("a second head is not used: {n} tensors, {name} is the first");
             opened.notes.push(note);
+        }
+        if n_empty > 0 {
+            opened.notes.push(format!("tensors without elements are ignored: {n_empty}"));
         }
         Ok(ModelFile { path, opened, places })
     }
@@ -83,7 +92,17 @@ impl ModelFile {
         self.opened.tokenizer.as_ref()
     }
 
-    /// One sentence for each property that had to be assumed.
+    /// Why the model's tokenizer cannot be used, if it has one of another kind or a damaged one.
+    pub fn tokenizer_error(&self) -> Option<&CheckpointError> {
+        self.opened.tokenizer_error.as_ref()
+    }
+
+    /// The ids with which the model's texts begin and end: those of its files, otherwise the tokenizer's.
+    pub fn bounds(&self) -> &TextBounds {
+        &self.opened.bounds
+    }
+
+    /// One sentence for each property that had to be assumed, and for what was ignored.
     pub fn notes(&self) -> &[String] {
         &self.opened.notes
     }
@@ -142,7 +161,8 @@ impl ModelFile {
         self.check_absent_biases()?;
         let mut gpt = Gpt::zeros(self.config(), &mut Alloc::on_host());
         self.read_all(&mut gpt)?;
-        Ok(SavedModel { gpt, tokenizer: self.opened.tokenizer, path: self.path, notes: self.opened.notes })
+        let Opened { tokenizer, tokenizer_error, bounds, notes, .. } = self.opened;
+        Ok(SavedModel { gpt, tokenizer, tokenizer_error, bounds, path: self.path, notes })
     }
 
     /// Reads all parameters, using several threads.

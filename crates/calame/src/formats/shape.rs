@@ -9,8 +9,8 @@ use super::source::StoredTensor;
 use super::torch::PlainValue;
 use crate::model::{Init, ModelConfig};
 
-/// Channels per head in every GPT-2.
-const HEAD_SIZE: usize = 64;
+/// Names that scripts have for the number of heads.
+const HEADS: [&str; 4] = ["n_head", "n_heads", "num_heads", "num_attention_heads"];
 
 /// A shape and the assumptions behind it.
 pub(super) struct Shape {
@@ -34,18 +34,15 @@ pub(super) fn shape_of(path: &Path, tensors: &[StoredTensor], stated: Stated) ->
         Some(n) => n,
         None => evident.matrix("h.0.attn.c_attn.weight").map(|_| evident.n_layer())?,
     };
-    let mut notes = stated.notes;
+    let notes = stated.notes;
     let n_head = match (stated.n_head, &stated.path) {
         (Some(n), _) => n,
         (None, Some(path)) => {
             let (path, found) = (path.clone(), "missing".to_owned());
-            return Err(CheckpointError::Config { path, key: "n_head", found, expected: "a whole number".to_owned() });
+            let expected = "a whole number (or give it with --n-head N)".to_owned();
+            return Err(CheckpointError::Config { path, key: "n_head", found, expected });
         }
-        (None, None) => {
-            let n_head = (n_embd / HEAD_SIZE).max(1);
-            notes.push(format!("the file does not state the number of heads: {n_head} is assumed, as in GPT-2 with {n_embd} channels (a config.json with n_head next to the file overrides this)"));
-            n_head
-        }
+        (None, None) => return Err(CheckpointError::UnknownHeads { path: path.to_owned(), n_embd }),
     };
     let n_inner = stated.n_inner.or_else(|| evident.n_inner(n_embd));
     let config = ModelConfig {
@@ -82,7 +79,7 @@ pub(super) fn add_args(path: &Path, args: &PlainValue, stated: &mut Stated) -> R
         Some(PlainValue::Int(n)) => usize::try_from(*n).ok(),
         _ => None,
     };
-    if let Some(n_head) = arg("n_head").or_else(|| arg("n_heads")) {
+    if let Some(n_head) = HEADS.iter().find_map(|key| arg(key)) {
         if let (Some(found), Some(config)) = (stated.n_head, &stated.path)
             && found != n_head
         {
@@ -143,7 +140,8 @@ struct Evident<'a> {
 impl<'a> Evident<'a> {
     fn of(path: &'a Path, tensors: &'a [StoredTensor]) -> Evident<'a> {
         let naming = Naming::of(tensors.iter().map(|t| t.name.as_str()));
-        let meanings = tensors.iter().map(|t| naming.meaning(&t.name)).collect();
+        let meaning = |t: &StoredTensor| if t.is_empty() { Meaning::Nothing } else { naming.meaning(&t.name) };
+        let meanings = tensors.iter().map(meaning).collect();
         Evident { path, tensors, naming, meanings }
     }
 

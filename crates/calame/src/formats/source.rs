@@ -25,6 +25,11 @@ impl StoredTensor {
     pub fn n_elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
     }
+
+    /// Whether the tensor has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
+    }
 }
 
 /// Open files of tensors, whose descriptions have been checked against the files' sizes.

@@ -336,7 +336,7 @@ mod tests {
             "bias = true",
             "n_inner = \"4x\"",
             "activation = \"gelu-tanh\"",
-            "layer_norm_epsilon = 1e-5",
+            "layer_norm_epsilon = 0.00001",
             "scale_attn_weights = true",
             "scale_attn_by_inverse_layer_idx = false",
         ] {

@@ -188,7 +188,7 @@ impl Plan {
         let n_batches = if data.drop_last { n_windows / b.max(1) } else { n_windows.div_ceil(b.max(1)) };
         let accumulate = (config.train.accumulate as u64).max(1);
         let steps_per_epoch = n_batches.div_ceil(accumulate);
-        let n_steps = steps_per_epoch.saturating_mul(config.train.epochs);
+        let n_steps = config.train.n_steps(steps_per_epoch);
         // After step 0, then at regular intervals, and after the last step.
         let every = config.train.eval_every.max(1);
         let is_extra = n_steps > 0 && !(n_steps - 1).is_multiple_of(every);

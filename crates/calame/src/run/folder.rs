@@ -52,6 +52,12 @@ pub enum RunFolderError {
         /// Path of the run folder.
         path: PathBuf,
     },
+    /// There is nothing at this path.
+    #[error("{}: no such file or folder", .path.display())]
+    Missing {
+        /// The path that was given.
+        path: PathBuf,
+    },
     /// There is no run at this path.
     #[error("{} holds no run: expected config.toml in it", .path.display())]
     NoRun {
@@ -141,7 +147,9 @@ impl RunFolder {
         let folder = RunFolder { path: path.to_owned() };
         let file = path.join(CONFIG);
         let text = read_text_at_most(&file, MAX_TEXT_BYTES).map_err(|error| match error.source.kind() {
+            io::ErrorKind::NotFound if !path.exists() => RunFolderError::Missing { path: path.to_owned() },
             io::ErrorKind::NotFound => RunFolderError::NoRun { path: path.to_owned() },
+
             _ => error.into(),
         })?;
         let config =

@@ -11,7 +11,8 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::base::{END_OF_TEXT, Special, Tokenizer, hash_vocabulary};
+use super::base::{END_OF_TEXT, Role, Special, Tokenizer, hash_vocabulary};
+
 use super::error::TokenizerError;
 use super::json::{File, shorten, shown};
 
@@ -187,6 +188,15 @@ impl Tokenizer for SimpleTokenizer {
         Ok(text.into_bytes())
     }
 
+    /// The start of the word that a cut at `at` would divide; at the start of the text its end.
+    fn cut_at(&self, text: &str, at: usize) -> usize {
+        // A word begins after white space, or after a mark between that and `at`.
+        let start = text[..at].char_indices().rev().find(|&(_, c)| is_space(c)).map_or(0, |(i, c)| i + c.len_utf8());
+        let words = split(&text[start..]).map(|(i, word)| start + i..start + i + word.len());
+        let divided = words.take_while(|word| word.start < at).find(|word| word.end > at);
+        divided.map_or(at, |word| if word.start == 0 { word.end } else { word.start })
+    }
+
     fn special_texts(&self) -> Vec<&str> {
         self.specials().map(|(text, _)| text).collect()
     }
@@ -223,7 +233,8 @@ impl Tokenizer for SimpleTokenizer {
     fn hash(&self) -> String {
         let n_ordinary = self.n_ordinary();
         let words = self.words.iter().enumerate();
-        hash_vocabulary(self.kind(), words.map(|(id, word)| (word.as_bytes(), id >= n_ordinary)))
+        let role = |id| if id >= n_ordinary { Role::Special } else { Role::Ordinary };
+        hash_vocabulary(self.kind(), words.map(|(id, word)| (word.as_bytes(), role(id))))
     }
 }
 

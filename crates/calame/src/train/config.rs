@@ -57,6 +57,10 @@ pub enum Decayed {
 pub struct TrainConfig {
     /// Number of passes over the training text.
     pub epochs: u64,
+    /// Steps after which the training ends, even within an epoch; `"off"` for no limit besides the epochs.
+    #[serde(with = "super::off")]
+    #[schemars(schema_with = "super::schema::number_or_off")]
+    pub max_steps: Option<u64>,
     /// Peak learning rate; section `[schedule]` multiplies it by a factor for each step.
     pub lr: f64,
     /// Weight decay: the share subtracted from every decayed parameter per step, multiplied by the learning rate.
@@ -89,6 +93,7 @@ impl Default for TrainConfig {
     fn default() -> TrainConfig {
         TrainConfig {
             epochs: 10,
+            max_steps: None,
             lr: 4e-4,
             weight_decay: 0.1,
             beta1: 0.9,
@@ -243,13 +248,19 @@ impl RunConfig {
 }
 
 impl TrainConfig {
+    /// Steps of a training whose epochs have `per_epoch` steps.
+    pub fn n_steps(&self, per_epoch: u64) -> u64 {
+        per_epoch.saturating_mul(self.epochs).min(self.max_steps.unwrap_or(u64::MAX))
+    }
+
     /// Checks that the values are within their ranges.
     ///
     /// # Errors
     /// Returns the first invalid value and the accepted ones.
     pub fn validate(&self) -> Result<(), TrainConfigError> {
         let share = |x: f64| (0.0..1.0).contains(&x);
-        let checks: [(&'static str, String, bool, &'static str); 10] = [
+        let checks: [(&'static str, String, bool, &'static str); 11] = [
+            ("train.max_steps", "0".to_owned(), self.max_steps != Some(0), "at least 1, or \"off\""),
             ("train.epochs", self.epochs.to_string(), self.epochs > 0, "at least 1"),
             ("train.lr", self.lr.to_string(), self.lr > 0.0 && self.lr <= 1.0, "above 0, at most 1 (4e-4 is usual)"),
             ("train.weight_decay", self.weight_decay.to_string(), share(self.weight_decay), "from 0 to below 1"),

@@ -15,6 +15,7 @@ mod gradient_plan;
 mod guard;
 mod log_config;
 mod objective;
+mod off;
 mod optimizer;
 mod participants;
 mod progress;

@@ -1,6 +1,7 @@
 //! The JSON schema of a run's settings, for editors: made from the types and their documentation.
 
 use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::config::RunConfig;
@@ -22,6 +23,14 @@ impl RunConfig {
         }
         schema
     }
+}
+
+/// The schema of a setting that is a whole number or `"off"`.
+pub(super) fn number_or_off(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "oneOf": [
+        { "type": "integer", "minimum": 1, "description": "This number." },
+        { "type": "string", "const": "off", "description": "No limit." },
+    ] })
 }
 
 /// The choices of keys that the types store as strings, by JSON pointer.

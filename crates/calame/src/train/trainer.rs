@@ -240,12 +240,12 @@ impl<'a> Trainer<'a> {
         self.splits.train.n_batches().div_ceil(self.config.train.accumulate) as u64
     }
 
-    /// Steps of the whole training.
+    /// Steps of the whole training: of all epochs, or `train.max_steps` if that is less.
     pub fn n_steps_total(&self) -> u64 {
-        self.steps_per_epoch().saturating_mul(self.config.train.epochs)
+        self.config.train.n_steps(self.steps_per_epoch())
     }
 
-    /// Trains to the end of the last epoch, or until the observer asks to stop; writes no checkpoints.
+    /// Trains to the end of the last epoch or `train.max_steps`, or until the observer asks to stop; writes no checkpoints.
     ///
     /// # Errors
     /// What the observer fails with; a file with tokens that cannot be read any more.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use calame::data::corpus::{MAX_BYTES, named_inputs};
 use calame::data::names::{self, NAMED_TEXTS};
 use calame::data::{
-    Corpus, CorpusError, DataConfig, IllFormed, Loader, LoaderError, NameError, ValidationPart, Windows, WindowsError,
-    split_by_characters,
+    Corpus, CorpusError, DataConfig, DocumentError, IllFormed, Loader, LoaderError, NameError, SkipReason,
+    ValidationPart, Windows, WindowsError, split_by_characters,
 };
 use calame::files::sha256_hex;
 use proptest::prelude::*;
@@ -42,14 +42,18 @@ fn at(folder: &TempDir, name: &str) -> String {
     folder.path().join(name).to_str().unwrap().to_owned()
 }
 
-fn load(inputs: &[String]) -> Result<Corpus, CorpusError> {
+fn load(inputs: &[String]) -> Result<Corpus, DocumentError> {
     Corpus::load(inputs, Path::new("no-cache-folder"))
 }
 
+/// The error of an input that is wrong as an input, not in its contents.
 fn load_error(input: String) -> (CorpusError, String) {
     let error = load(&[input]).unwrap_err();
     let message = error.to_string();
-    (error, message)
+    match error {
+        DocumentError::Input(error) => (error, message),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[track_caller]
@@ -97,6 +101,7 @@ fn a_folder_gives_its_text_files_sorted_by_path() {
         ("a/z.md", b"az\n"),
         ("a/B.TXT", b"aB\n"),
         ("c.csv", b"no text\n"),
+        (".git/config", b"hidden\n"),
         ("d.md/e.txt", b"de\n"),
     ]);
     let corpus = load(&[at(&dir, "")]).unwrap();
@@ -104,6 +109,9 @@ fn a_folder_gives_its_text_files_sorted_by_path() {
     let path = |name: &str| dir.path().join(name);
     let expected = [path("a/B.TXT"), path("a/z.md"), path("b.txt"), path("d.md/e.txt")];
     assert!(corpus.sources().iter().map(|source| &source.path).eq(&expected));
+    let [skipped] = corpus.report().skipped.groups() else { panic!("{:?}", corpus.report()) };
+    assert_eq!((skipped.reason, skipped.n_files), (SkipReason::OtherEnding, 1));
+    assert!(skipped.example.ends_with("c.csv"));
 }
 
 #[test]
@@ -178,12 +186,12 @@ fn bytes_that_are_not_utf8_are_an_error_that_says_where() {
         ("utf32.txt", b"\xFF\xFE\0\0a\0\0\0"),
         ("gzip.txt", b"\x1F\x8B\x08\0"),
     ]);
-    let found = |name: &str| match load_error(at(&dir, name)) {
-        (CorpusError::NotUtf8 { found, .. }, message) => {
+    let found = |name: &str| match load(&[at(&dir, name)]).map_err(|error| (error.to_string(), error)) {
+        Err((message, DocumentError::NotUtf8 { found, .. })) => {
             assert_says(&message, &[name, "expected UTF-8"]);
             (found, message)
         }
-        (error, _) => panic!("{error:?}"),
+        other => panic!("{other:?}"),
     };
     let (latin, message) = found("latin.txt");
     assert_eq!(latin, IllFormed::Byte { byte: 0xE9, at: 11, line: 2 });
@@ -205,7 +213,7 @@ fn a_folder_or_pattern_without_files_is_an_error() {
     let dir = folder(&[("a.csv", b"1,2\n"), ("sub/b.csv", b"3\n")]);
     let (error, message) = load_error(at(&dir, ""));
     assert!(matches!(error, CorpusError::EmptyFolder { .. }), "{error:?}");
-    assert_says(&message, &[dir.path().to_str().unwrap(), ".txt", ".md"]);
+    assert_says(&message, &[dir.path().to_str().unwrap(), ".txt", ".md", ".parquet"]);
     // The pattern matches only a folder, which is not a file.
     for pattern in ["*.txt", "su?"] {
         let (error, message) = load_error(at(&dir, pattern));
@@ -220,14 +228,15 @@ fn a_folder_or_pattern_without_files_is_an_error() {
 #[test]
 fn text_past_the_limit_is_an_error_before_it_is_read() {
     let dir = folder(&[("small.txt", b"small\n")]);
-    // A sparse file: its size is large, but it takes no disk space.
-    let file = fs::File::create(dir.path().join("long.txt")).unwrap();
+    // A sparse file: its size is large, but it takes no disk space. It begins as a text.
+    fs::write(dir.path().join("long.txt"), "long\n".repeat(20_000)).unwrap();
+    let file = fs::File::options().write(true).open(dir.path().join("long.txt")).unwrap();
     if file.set_len(MAX_BYTES - 5).is_err() {
         skip("the folder for temporary files takes no long file");
         return;
     }
     let error = load(&[at(&dir, "small.txt"), at(&dir, "long.txt")]).unwrap_err();
-    let CorpusError::TooLong { ref path, n_bytes } = error else { panic!("{error:?}") };
+    let DocumentError::Input(CorpusError::TooLong { ref path, n_bytes }) = error else { panic!("{error:?}") };
     assert_eq!(n_bytes, MAX_BYTES + 1);
     assert_eq!(path, &dir.path().join("long.txt"));
     assert_says(&error.to_string(), &["long.txt", "4294967296", "4294967297"]);
@@ -251,9 +260,9 @@ fn a_socket_is_not_a_file_and_a_dangling_link_is_named() {
     link(".", "loop.md");
     assert_eq!(load(&[at(&dir, "d")]).unwrap().text(), "a\na");
     link("nowhere", "c.txt");
-    let (error, message) = load_error(at(&dir, "d"));
-    assert!(matches!(error, CorpusError::Unreadable { .. }), "{error:?}");
-    assert_says(&message, &["c.txt", "cannot be read"]);
+    let corpus = load(&[at(&dir, "d")]).unwrap();
+    assert_eq!(corpus.text(), "a\na");
+    assert_says(&corpus.report().lines()[0], &["1 file was not read", "unreadable", "c.txt"]);
 }
 
 // ---- names

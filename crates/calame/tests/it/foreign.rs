@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use calame::data::prepare::{PrepareObserver, PrepareOptions, PrepareStart, prepare};
-use calame::data::{self, ShardFormat, find_sources};
+use calame::data::{self, ReadOptions, ShardFormat, find_sources};
 use calame::formats::{ModelFile, load_model, save_model, write_gguf, write_onnx, write_torch};
 use calame::model::{Activation, Gpt, ModelConfig, Preset};
 use calame::run::RunFolder;
@@ -35,7 +35,7 @@ mod checks;
 type Check = fn(&[u8]) -> bool;
 
 /// All targets in `fuzz/`.
-const TARGETS: [(&str, Check); 12] = [
+const TARGETS: [(&str, Check); 14] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
     ("tokenizer_json", checks::tokenizer_json),
@@ -48,6 +48,8 @@ const TARGETS: [(&str, Check); 12] = [
     ("llmc", checks::llmc),
     ("gguf", checks::gguf),
     ("onnx", checks::onnx),
+    ("vocabulary_files", checks::vocabulary_files),
+    ("generation_config", checks::generation_config),
 ];
 
 fn fuzz_folder() -> PathBuf {
@@ -234,6 +236,16 @@ fn damaged_gguf_files_are_errors() {
 #[test]
 fn damaged_onnx_files_are_errors() {
     feed("onnx", 1500);
+}
+
+#[test]
+fn damaged_vocabulary_files_are_errors() {
+    feed("vocabulary_files", 1500);
+}
+
+#[test]
+fn damaged_generation_configs_are_ignored() {
+    feed("generation_config", 300);
 }
 
 #[test]
@@ -455,7 +467,7 @@ fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     [("llmc", ShardFormat::Llmc), ("nanogpt", ShardFormat::Nanogpt)].map(|(name, format)| {
         let (text, out) = (folder.join(format!("{name}.jsonl")), folder.join(name));
         fs::write(&text, "{\"text\": \"The reed, the pen\"}\n{}\n").unwrap();
-        let sources = find_sources(&[text.to_str().unwrap()], folder).unwrap();
+        let sources = find_sources(&[text.to_str().unwrap()], folder, &ReadOptions::default()).unwrap();
         let options = PrepareOptions { format, shard_tokens: 8, val_fraction: 0.0, ..PrepareOptions::default() };
         prepare(&sources, tokenizer.as_ref(), &options, &out, 1, &mut Silent).unwrap();
         // The folder's name changes between runs.
@@ -464,15 +476,20 @@ fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     })
 }
 
-/// PyTorch wrote the first four, calame the last.
-fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 5] {
+/// PyTorch wrote all but the last, which calame writes: two of them with objects of a script beside the weights.
+fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 7] {
     let config = ModelConfig { qkv_bias: false, tied_head: true, ..checks::tiny_model() };
     save_model(&folder.join("to-write"), &model(&config), None).unwrap();
     let calame = folder.join("calame.pt");
     write_torch(&calame, &ModelFile::open(&folder.join("to-write")).unwrap()).unwrap();
     let theirs = fuzz_folder().join("../golden/torch");
-    ["formats", "legacy-views", "nanogpt", "views", "calame"].map(|name| {
-        let path = if name == "calame" { calame.clone() } else { theirs.join(name).with_extension("pt") };
+    ["formats", "legacy-views", "nanogpt", "views", "namespace", "lightning", "calame"].map(|name| {
+        let path = match name {
+            "calame" => calame.clone(),
+            "namespace" => theirs.join("../odd/namespace.pt"),
+            "lightning" => theirs.join("../odd/lightning.ckpt"),
+            name => theirs.join(name).with_extension("pt"),
+        };
         (name, fs::read(path).unwrap())
     })
 }
@@ -509,6 +526,23 @@ fn gguf_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
         ("own-head", written("own-head", &own_head, None)),
         ("tokenizer", written("tokenizer", &narrow, Some(tokenizer.as_ref()))),
     ]
+}
+
+/// Tokens of `th`, `the` and ` the` and a special one; with and without the files of added tokens.
+fn vocabulary_files_seeds() -> [(&'static str, Vec<u8>); 2] {
+    let vocab = json!({"t": 0, "h": 1, "e": 2, "\u{120}": 3, "th": 4, "the": 5, "\u{120}the": 6, END_OF_TEXT: 7});
+    let pair = format!("{vocab}\0#version: 0.2\nt h\nth e\n\u{120} the\n");
+    let (added, roles) = (json!({"<pad>": 8}), json!({"eos_token": END_OF_TEXT, "pad_token": {"content": "<pad>"}}));
+    let config =
+        json!({"add_prefix_space": false, "added_tokens_decoder": {"9": {"content": "<u>", "special": false}}});
+    let all = format!("{pair}\0{added}\0{roles}\0{config}");
+    [("all", all.into_bytes()), ("pair", pair.into_bytes())]
+}
+
+fn generation_config_seeds() -> [(&'static str, Vec<u8>); 2] {
+    let one = json!({"bos_token_id": 1, "eos_token_id": 2, "max_length": 50});
+    let several = json!({"bos_token_id": null, "eos_token_id": [2, 0, 50256]});
+    [("one", one), ("several", several)].map(|(name, json)| (name, json.to_string().into_bytes()))
 }
 
 fn onnx_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
@@ -553,4 +587,6 @@ fn the_fuzz_seeds_are_what_the_code_writes() {
     check("llmc", &llmc_seeds());
     check("gguf", &gguf_seeds(&folder.path().join("gguf")));
     check("onnx", &onnx_seeds(folder.path()));
+    check("vocabulary_files", &vocabulary_files_seeds());
+    check("generation_config", &generation_config_seeds());
 }

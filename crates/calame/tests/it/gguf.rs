@@ -7,7 +7,8 @@ use calame::formats::{Format as Stored, ModelFile, load_model, save_model, write
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::quant::{NumberFormat, dequantize};
-use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
+use calame::tokenizer::{Bpe, SimpleTokenizer, Special, TextBounds, Tokenizer};
+
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -434,8 +435,12 @@ fn a_tokenizer_that_would_encode_differently_is_an_error() {
         let mut built = Built::model(259, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
         built.add_tokenizer();
         change(&mut built);
-        let message = refused(&built);
-        assert!(message.contains(shown), "no {shown:?} in: {message}");
+        // Only texts need the tokenizer: the model itself can be read.
+        let (_folder, path) = built.save();
+        let saved = load_model(&path).unwrap();
+        let message = saved.tokenizer_error.expect("the tokenizer must be refused").to_string();
+        assert!(message.contains(shown) && message.contains("model.gguf"), "no {shown:?} in: {message}");
+        assert!(saved.tokenizer.is_none());
     };
     with(&|b| b.set("tokenizer.ggml.model", TEXT, text("llama")), "tokenizer.ggml.model is \"llama\"");
     with(&|b| b.set("tokenizer.ggml.pre", TEXT, text("llama-bpe")), "tokenizer.ggml.pre is \"llama-bpe\"");
@@ -447,11 +452,36 @@ fn a_tokenizer_that_would_encode_differently_is_an_error() {
     );
     with(&|b| b.set("tokenizer.ggml.token_type", ARRAY, array(I32, 1, &[1, 0, 0, 0])), "259 whole numbers");
     with(&|b| b.set("tokenizer.ggml.tokens", ARRAY, texts(&["a"; 259])), "0 and 1");
-    let fewer = |b: &mut Built| {
-        b.tensor("token_embd.weight").dims[1] = 200;
-        b.tensor("token_embd.weight").data.truncate(200 * 8);
-    };
-    with(&fewer, "tokenizer.ggml.tokens is 258: expected at most 200");
+}
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_the_model_is_read_and_noted() {
+    let mut built = Built::model(200, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
+    built.add_tokenizer();
+    let saved = load_model(&built.save().1).unwrap();
+    assert_eq!(saved.tokenizer.unwrap().n_vocab(), 258);
+    assert!(saved.notes.iter().any(|note| note.contains("258 tokens, the model 200")), "{:?}", saved.notes);
+    // Its end-of-text token has no row, so it cannot end a text.
+    assert_eq!(saved.bounds, TextBounds::default());
+}
+
+#[test]
+fn the_ids_that_begin_and_end_texts_are_read_and_written() {
+    let mut built = Built::model(259, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
+    built.add_tokenizer();
+    for (key, id) in [("bos", 3u32), ("eos", 5), ("eot", 7)] {
+        built.set(&format!("tokenizer.ggml.{key}_token_id"), U32, id.to_le_bytes().to_vec());
+    }
+    let expected = TextBounds { begin: Some(3), ends: vec![5, 7] };
+    let (folder, path) = built.save();
+    let model = ModelFile::open(&path).unwrap();
+    assert_eq!(*model.bounds(), expected);
+    let out = folder.path().join("out.gguf");
+    write_gguf(&out, &model).unwrap();
+    assert_eq!(*ModelFile::open(&out).unwrap().bounds(), expected);
+    // Without the keys, the tokenizer's end-of-text token is both.
+    built.values.retain(|(key, ..)| !key.ends_with("_token_id"));
+    assert_eq!(load_model(&built.save().1).unwrap().bounds, TextBounds { begin: Some(257), ends: vec![257] });
 }
 
 // Files written by calame.

@@ -14,6 +14,8 @@ mod llmc;
 mod model;
 mod narrow;
 mod objective;
+mod odd_models;
+
 mod onnx;
 mod optimisation;
 mod plot;
@@ -26,6 +28,8 @@ mod shards;
 mod skipped;
 mod storage;
 mod support;
+mod text_settings;
+
 mod tidy;
 mod tokenizer;
 mod torch_file;

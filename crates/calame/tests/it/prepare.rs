@@ -10,12 +10,13 @@ use std::sync::Arc;
 use calame::data::documents::Meter;
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::prepare::{
-    Grain, Normalisation, PrepareError, PrepareObserver, PrepareOptions, PrepareProgress, PrepareStart, Prepared,
-    SplitBy, Texts, prepare_with,
+    Grain, PrepareError, PrepareObserver, PrepareOptions, PrepareProgress, PrepareStart, Prepared, SplitBy, Texts,
+    prepare_with,
 };
 use calame::data::{
-    DocumentError, IdWidth, Loader, Manifest, ManifestError, ShardError, ShardFormat, ShardSet, Split, TokenShard,
-    Windows, find_sources, split_by_characters,
+    Corpus, DataConfig, DocumentError, IdWidth, Loader, Manifest, ManifestError, Normalisation, ReadOptions,
+    ShardError, ShardFormat, ShardSet, Sources, SpecialTokens, Split, Splits, TokenShard, Windows, find_sources,
+    split_by_characters,
 };
 use calame::files::FileError;
 use calame::tokenizer::{self, Bpe, BpeLists, SimpleTokenizer, Special, Tokenizer};
@@ -78,8 +79,12 @@ impl Place {
         self.path("in").display().to_string()
     }
 
+    fn sources(&self) -> Result<Sources, DocumentError> {
+        find_sources(&[self.inputs()], self.folder.path(), &self.options.reading())
+    }
+
     fn watched(&self, out: &str, watcher: &mut Watcher) -> Result<Prepared, PrepareError> {
-        let sources = find_sources(&[self.inputs()], self.folder.path())?;
+        let sources = self.sources()?;
         let (options, out) = (&self.options, self.path(out));
         prepare_with(&sources, self.tokenizer.as_ref(), options, &out, self.n_threads, self.grain, watcher)
     }
@@ -216,7 +221,7 @@ fn wide() -> Arc<dyn Tokenizer> {
     tokens.push("<|endoftext|>".to_owned());
     let merges = pairs.map(|(a, b)| format!("{a} {b}")).collect();
     let specials = vec![tokens.len() as u32 - 1];
-    Bpe::from_lists(BpeLists { tokens, merges, specials }, Path::new("wide.json")).unwrap()
+    Bpe::from_lists(BpeLists { tokens, merges, specials, added: vec![] }, Path::new("wide.json")).unwrap()
 }
 
 /// llm.c's header for larger vocabularies: 20240801, version 7, ids of 32 bits.
@@ -400,39 +405,80 @@ fn bad_lines_are_counted_and_the_first_is_named() {
 
 #[test]
 fn files_that_give_no_documents_are_named() {
-    let place = |name: &str, bytes: &[u8]| {
+    let refused = |name: &str, bytes: &[u8], parts: &[&str]| {
         let place = Place::new();
         place.write(name, bytes);
-        place
+        let error = texts_of(&place, name).unwrap_err().to_string();
+        [&[name], parts].concat().iter().for_each(|part| assert!(error.contains(part), "{error:?} lacks {part:?}"));
     };
-    place("a.png", b"x").error(&["/in: expected .txt, .md, .jsonl or .parquet files", "found none"]);
-    place("a.txt", b"").error(&["no text in 1 files"]);
-    place("a.txt", b" \n\t ").error(&["no text in 1 files"]);
-    place("a.txt", b"caf\xe9 au lait").error(&["a.txt", "expected UTF-8, found byte 0xE9 at byte 3 (line 1)", "iconv"]);
+    refused("a.txt", b"", &["an empty file"]);
+    refused("a.txt", b" \n\t ", &["only white space (4 bytes)"]);
+    refused("a.txt", b"caf\xe9 au lait", &["expected UTF-8, found byte 0xE9 at byte 3 (line 1)", "iconv"]);
     let far = [words(60_000, 0).as_bytes(), b"\n\n\xff"].concat();
     let (at, line) = (far.len() - 1, far.iter().filter(|byte| **byte == b'\n').count() + 1);
-    place("a.txt", &far).error(&[&format!("byte 0xFF at byte {at} (line {line})")]);
-    place("a.txt", b"\xff\xfea\0").error(&["the byte order mark of UTF-16"]);
-    place("a.txt", "calam\u{e9}".as_bytes().split_last().unwrap().1).error(&[
-        "a.txt",
-        "an end inside the character",
-        "byte 5",
-    ]);
+    refused("a.txt", &far, &[&format!("byte 0xFF at byte {at} (line {line})")]);
+    refused("a.txt", b"\xff\xfea\0", &["the byte order mark of UTF-16"]);
+    let cut = "calam\u{e9}".as_bytes().split_last().unwrap().1;
+    refused("a.txt", cut, &["an end inside the character", "byte 5"]);
     let packed = gzip(words(20_000, 0).as_bytes());
-    place("a.txt.gz", &packed[..packed.len() / 2]).error(&["a.txt.gz", "damaged or cut off", "fetch it again"]);
-    place("a.jsonl.gz", b"{\"text\": 1}").error(&["a.jsonl.gz", "damaged or cut off"]);
+    refused("a.txt.gz", &packed[..packed.len() / 2], &["damaged or cut off", "fetch it again"]);
+    refused("a.jsonl.gz", b"{\"text\": 1}", &["damaged or cut off"]);
     let packed = zstd(words(20_000, 0).as_bytes());
-    place("a.txt.zst", &packed[..packed.len() / 2]).error(&["a.txt.zst", "damaged or cut off"]);
-    place("a.txt.zst", b"no frame").error(&["a.txt.zst", "damaged or cut off"]);
-    place("a.parquet", b"PAR1 no, it is not PAR1").error(&["a.parquet", "cannot be read as a Parquet file"]);
-    place("a.parquet", &parquet(&[Some(b"row")])).error(&["a column of text named \"text\", found body", "--column"]);
-    let mut other = place("a.parquet", &parquet(&[Some(b"row")]));
+    refused("a.txt.zst", &packed[..packed.len() / 2], &["damaged or cut off"]);
+    refused("a.txt.zst", b"no frame", &["damaged or cut off"]);
+    refused("a.parquet", b"PAR1 no, it is not PAR1", &["cannot be read as a Parquet file"]);
+    refused("a.parquet", &parquet(&[Some(b"row")]), &["a column of text named \"text\", found body", "--column"]);
+    let mut other = Place::new();
+    other.write("a.parquet", parquet(&[Some(b"row")]));
     other.options.column = "id".to_owned();
-    other.error(&["found a column of another type"]);
-    let unknown = |input: &str| find_sources(&[input], Path::new(".")).unwrap_err().to_string();
-    assert!(unknown("/no/such/file.txt").contains("/no/such/file.txt: no such file or folder"));
-    assert!(unknown("builtin").contains("the story inside the program"));
-    assert!(unknown(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).contains("give it its true ending"));
+    other.error(&["found a column of another type, INT64"]);
+    let unknown = find_sources(&["/no/such/file.txt"], Path::new("."), &ReadOptions::default()).unwrap_err();
+    assert!(unknown.to_string().contains("/no/such/file.txt: no such file or folder"));
+}
+
+/// Files of a folder that cannot be used are skipped and counted; if none is left, the error lists them.
+#[test]
+fn unusable_files_of_a_folder_are_skipped() {
+    let place = Place::new();
+    place.write("a.png", [0xff; 9]);
+    place.error(&["/in: expected files ending in .txt, .md", "found none"]);
+    let far = [words(60_000, 0).as_bytes(), b"\n\n\xff"].concat();
+    let packed = gzip(words(20_000, 0).as_bytes());
+    let utf16: Vec<u8> = "A reed and a pen.\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let all: Vec<u8> = (0..=255).collect();
+    for (name, bytes) in [
+        ("b.txt", &b""[..]),
+        ("c.md", b" \n"),
+        ("d.txt", &all.repeat(40)),
+        ("e.txt", &far),
+        ("f.txt.gz", &packed[..packed.len() / 2]),
+        ("g.json", b"[{\"text\": \"a\"}]"),
+        ("h.txt", &utf16),
+        ("i.parquet", b"PAR1 no"),
+    ] {
+        place.write(name, bytes);
+    }
+    place.error(&["/in: expected files with text, found none", "2 empty (such as", "1 not text", "g.json"]);
+    place.write("k.txt", "A text.");
+    place.write("l.json", "{\"text\": \"A line.\"}\n");
+    let manifest = place.prepared("out");
+    assert_eq!(place.text("out", Split::Train), "<|endoftext|>A text.<|endoftext|>A line.");
+    let found: Vec<(String, u64)> =
+        manifest.skipped.groups().iter().map(|g| (format!("{:?}", g.reason), g.n_files)).collect();
+    let expected =
+        [("OtherEnding", 1), ("Empty", 2), ("Binary", 1), ("NotUtf8", 2), ("Unreadable", 2), ("Structured", 1)];
+    assert!(found.iter().map(|(reason, n)| (reason.as_str(), *n)).eq(expected), "{found:?}");
+    let corpus = Corpus::load(&[place.inputs()], place.folder.path()).unwrap();
+    assert_eq!(corpus.report().skipped, manifest.skipped, "train skips the same files");
+    assert_eq!(corpus.text(), "A text.\nA line.");
+}
+
+/// Reads all texts of a file that is named itself.
+fn texts_of(place: &Place, name: &str) -> Result<Vec<String>, DocumentError> {
+    let options = place.options.reading();
+    let sources = find_sources(&[place.path("in").join(name).display().to_string()], place.folder.path(), &options)?;
+    let mut texts = Texts::new(&sources, &options, Meter::default());
+    std::iter::from_fn(|| texts.next_text().transpose()).collect()
 }
 
 /// 30 bytes that claim two billion row groups: an error, not an aborted process.
@@ -443,9 +489,7 @@ fn a_parquet_file_that_claims_more_than_it_has() {
     let footer = [0x29, 0x1c, 0x48, 1, b'm', 0x15, 0, 0, 0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 7, 0, 0];
     let bytes = [&b"PAR1"[..], &footer, &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat();
     place.write("a.parquet", &bytes);
-    let sources = find_sources(&[place.inputs()], place.folder.path()).unwrap();
-    let options = PrepareOptions::default();
-    let error = Texts::new(&sources, &options, Meter::default()).next_text().unwrap_err().to_string();
+    let error = texts_of(&place, "a.parquet").unwrap_err().to_string();
     assert!(error.contains("a.parquet") && error.contains("a list of 2147483647"), "{error}");
 }
 
@@ -456,19 +500,14 @@ fn damaged_parquet_files_never_panic() {
     // The crate's panics are caught; their messages would clutter the test's output.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let place = Place::new();
-    let options = PrepareOptions { column: "body".to_owned(), ..PrepareOptions::default() };
+    let mut place = Place::new();
+    place.options.column = "body".to_owned();
     let mut n_refused = 0;
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x5a;
         place.write("a.parquet", &bytes);
-        let sources = find_sources(&[place.inputs()], place.folder.path()).unwrap();
-        let read = || {
-            let mut texts = Texts::new(&sources, &options, Meter::default());
-            while texts.next_text()?.is_some() {}
-            Ok::<(), DocumentError>(())
-        };
+        let read = std::panic::AssertUnwindSafe(|| texts_of(&place, "a.parquet"));
         n_refused += usize::from(std::panic::catch_unwind(read).expect("no panic comes out").is_err());
     }
     std::panic::set_hook(hook);
@@ -516,10 +555,10 @@ fn duplicates_are_dropped_after_normalisation() {
 fn special_tokens_in_a_text_are_text_unless_they_are_allowed() {
     let mut place = Place::new();
     place.write("a.txt", "one<|endoftext|>two");
-    place.options.end_of_text = false;
+    (place.options.end_of_text, place.options.special_tokens) = (false, SpecialTokens::Text);
     place.prepared("text");
     assert!(!place.ids("text", Split::Train).contains(&50256));
-    place.options.allow_special = true;
+    place.options.special_tokens = SpecialTokens::Ids;
     place.prepared("ids");
     assert_eq!(place.ids("ids", Split::Train), [505, 50256, 11545]);
 }
@@ -800,4 +839,232 @@ fn a_trained_tokenizer_is_read_back_and_used_to_prepare() {
         assert!(tokenizer::train([String::new()].into_iter(), n, 2).unwrap_err().to_string().contains("257"));
     }
     assert!(tokenizer::train(std::iter::empty(), 300, 2).unwrap_err().to_string().contains("no text"));
+}
+
+// One reader for all verbs.
+
+/// The ids of a folder's documents as training and evaluation encode them.
+fn trained_ids(place: &Place) -> Vec<u32> {
+    let corpus = Corpus::read(&[place.inputs()], place.folder.path(), &place.options.reading()).unwrap();
+    corpus.encode_all(place.tokenizer.as_ref()).unwrap()
+}
+
+/// The same documents give the same tokens, whether they are prepared or read into memory.
+#[test]
+fn prepared_tokens_are_those_of_a_training() {
+    let long = words(150_000, 7);
+    let separated =
+        format!("<|endoftext|>one\n<|endoftext|>{long}<|endoftext|>\n<|endoftext|><|endoftext|>two <|endoftext|>\n");
+    let runs = format!("x{}y<|endoftext|>{}", " ".repeat(1_200_000), "a".repeat(1_100_000));
+    let book = format!(
+        "***START OF THE PROJECT GUTENBERG EBOOK PENS***\n\n{long}\n\n***END OF THE PROJECT GUTENBERG EBOOK PENS***\nLaw."
+    );
+    let lines = json_lines(&["one", "two<|endoftext|>three", "one", "  four\n", "five"]);
+    let bpe: Arc<dyn Tokenizer> = tokenizer::train([words(5000, 0)].into_iter(), 320, 2).unwrap();
+    let mut lists = bpe.bpe_lists().unwrap();
+    lists.tokens.pop();
+    lists.specials.clear();
+    let without_end = Bpe::from_lists(lists, Path::new("bpe.json")).unwrap();
+    assert_eq!(without_end.end_of_text(), None);
+    for (name, text) in [
+        ("a.txt", separated.as_str()),
+        ("a.txt", &runs),
+        ("a.txt", &book),
+        ("a.jsonl", &lines),
+        ("a.txt", "no line end"),
+        ("a.txt", "calame\u{301}<|endoftext|>calam\u{e9}"),
+    ] {
+        for special_tokens in [SpecialTokens::Ids, SpecialTokens::Text] {
+            for tokenizer in [Bpe::gpt2() as Arc<dyn Tokenizer>, Arc::clone(&bpe), without_end.clone()] {
+                // Long runs take long, in whatever way they are read.
+                let is_long = text.len() > 2_000_000;
+                if is_long && (special_tokens == SpecialTokens::Text || tokenizer.n_vocab() < 400) {
+                    continue;
+                }
+                for (strip_gutenberg, dedup, normalise) in
+                    [(false, false, Normalisation::None), (true, true, Normalisation::Nfc)]
+                {
+                    // Without an end of text, separators are text and duplicates are whole files, lines and rows.
+                    let dedup = dedup && tokenizer.end_of_text().is_some();
+                    let mut place = Place::new();
+                    place.write(name, text);
+                    place.write("b.txt", "  another text");
+                    place.tokenizer = Arc::clone(&tokenizer);
+                    let mut reading =
+                        ReadOptions { special_tokens, strip_gutenberg, dedup, normalise, ..ReadOptions::default() };
+                    reading.field = "text".to_owned();
+                    place.options = place.options.with_reading(reading);
+                    place.options.end_of_text = tokenizer.end_of_text().is_some();
+                    let expected = trained_ids(&place);
+                    let what = format!("{text:.30?} {special_tokens:?} {} {dedup}", tokenizer.n_vocab());
+                    place.prepared("llmc");
+                    let ids = place.ids("llmc", Split::Train);
+                    let marks = usize::from(place.options.end_of_text);
+                    assert!(ids[marks..] == expected, "{what}, llm.c");
+                    place.options.format = ShardFormat::Nanogpt;
+                    place.prepared("nanogpt");
+                    let ids = place.ids("nanogpt", Split::Train);
+                    assert!(ids[..ids.len() - marks] == expected, "{what}, nanoGPT");
+                }
+            }
+        }
+    }
+}
+
+/// A text with separators gives the tokens that it always gave: the separator's id in place.
+#[test]
+fn a_separator_becomes_its_id_in_place() {
+    let gpt2 = Bpe::gpt2();
+    for text in [
+        "one\n<|endoftext|>\ntwo",
+        "<|endoftext|>one<|endoftext|>",
+        "\n<|endoftext|><|endoftext|>one<|endoftext|>\n<|endoftext|> \n",
+        "one<|endoftext",
+    ] {
+        let place = Place::new();
+        place.write("a.txt", text);
+        let expected = gpt2.encode(text, Special::Allow).unwrap();
+        assert_eq!(trained_ids(&place), expected, "{text:?}");
+        let corpus = Corpus::load(&[place.inputs()], place.folder.path()).unwrap();
+        assert_eq!(corpus.text(), text);
+        let n = text.matches("<|endoftext|>").count();
+        assert_eq!((corpus.documents().len(), corpus.report().findings.separators.n), (n + 1, n as u64));
+        let manifest = place.prepared("out");
+        assert_eq!(place.ids("out", Split::Train)[1..], expected);
+        assert_eq!(manifest.findings.separators.n, n as u64);
+    }
+    // Without any text, there is no document.
+    let place = Place::new();
+    place.write("a.txt", "<|endoftext|>\n<|endoftext|> ");
+    place.error(&["no text in 1 files"]);
+    let error = Corpus::load(&[place.inputs()], place.folder.path()).unwrap_err().to_string();
+    assert!(error.contains("no text in 1 files"), "{error}");
+}
+
+/// Each document between separators is assigned to a split and compared with earlier ones by itself.
+#[test]
+fn separated_documents_are_documents() {
+    let mut place = Place::new();
+    let texts: Vec<String> = (0..300).map(|i| format!("document {}.", i % 200)).collect();
+    place.write("a.txt", texts.join("<|endoftext|>"));
+    (place.options.dedup, place.options.val_fraction) = (true, 0.25);
+    let manifest = place.prepared("out");
+    assert_eq!((manifest.n_documents, manifest.dropped.duplicates), (200, 100));
+    let n_val = place.text("out", Split::Val).matches("document").count();
+    assert!((25..80).contains(&n_val), "{n_val} of 200 for validation");
+    let corpus = Corpus::read(&[place.inputs()], place.folder.path(), &place.options.reading()).unwrap();
+    assert_eq!(corpus.documents().len(), 200);
+    assert!(corpus.documents().iter().all(|range| corpus.text()[range.clone()].starts_with("document")));
+}
+
+/// A vocabulary of the words of the whole text covers both splits, wherever the characters are split.
+#[test]
+fn a_split_does_not_cut_a_word() {
+    let text = "The reed--pen's ink, said \"No!\" and again: <|endoftext|> reeds.\n".repeat(12);
+    for (kind, tokenizer) in
+        [("v1", Arc::new(SimpleTokenizer::v1(&text).unwrap())), ("v2", Arc::new(SimpleTokenizer::v2(&text).unwrap()))]
+    {
+        let whole = tokenizer.encode(&text, Special::Allow).unwrap();
+        for percent in 30..70 {
+            let mut place = Place::new();
+            place.tokenizer = tokenizer.clone();
+            place.write("a.txt", &text);
+            let train_fraction = f64::from(percent) / 100.0;
+            let data = DataConfig { train_fraction, window: 2, stride: 2, batch_size: 1, ..DataConfig::default() };
+            let corpus = Corpus::load(&[place.inputs()], place.folder.path()).unwrap();
+            let splits = Splits::from_corpus(&corpus, tokenizer.as_ref(), &data).unwrap();
+            let ids = |windows: &Windows| windows.tokens().unwrap().to_vec();
+            let (train, val) = (ids(splits.train.windows()), ids(splits.validation.windows()));
+            assert_eq!([&train[..], &val].concat(), whole, "{kind} {percent}");
+            let of_text = Splits::from_text(&text, tokenizer.as_ref(), &data).unwrap();
+            assert_eq!((ids(of_text.train.windows()), ids(of_text.validation.windows())), (train.clone(), val.clone()));
+            place.options.val_fraction = 1.0 - train_fraction;
+            let n = text.len() as f64;
+            if ((1.0 - place.options.val_fraction) * n) as usize != (train_fraction * n) as usize {
+                // Another rounding: one character more or less.
+                continue;
+            }
+            (place.options.split, place.options.end_of_text) = (SplitBy::Characters, false);
+            place.prepared("out");
+            assert_eq!(place.ids("out", Split::Train), train, "{kind} {percent}");
+            assert_eq!(place.ids("out", Split::Val), val, "{kind} {percent}");
+        }
+    }
+}
+
+/// Every finding is reported with the first file that has it.
+#[test]
+fn odd_texts_are_reported() {
+    let mut place = Place::new();
+    place.write("a.txt", "one\r\ntwo\r\nthree\n");
+    place.write("b.txt", "four \0\0 five, and many more words than zeros");
+    place.write("c.txt", "*** START OF THE PROJECT GUTENBERG EBOOK PENS ***\nsix");
+    place.options.strip_gutenberg = true;
+    let findings = place.prepared("out").findings;
+    let first = |name: &str| Some(place.path("in").join(name).display().to_string());
+    assert_eq!((findings.crlf.n, findings.crlf.first), (2, first("a.txt")));
+    assert_eq!((findings.nul.n, findings.nul.first), (2, first("b.txt")));
+    assert_eq!((findings.without_marks.n, findings.without_marks.first), (2, first("a.txt")));
+}
+
+/// Manifests of earlier versions are read: they lack what was added, and have a bool for special tokens.
+#[test]
+fn manifests_of_earlier_versions_are_read() {
+    let place = Place::new();
+    place.write("a.txt", "Hello, do you like tea?");
+    place.prepared("out");
+    let path = place.path("out").join(MANIFEST);
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for key in ["findings", "skipped"] {
+        manifest.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    let options = manifest["options"].as_object_mut().unwrap();
+    options.remove("read_as").unwrap();
+    options.remove("special_tokens").unwrap();
+    for (allowed, expected) in [(true, SpecialTokens::Ids), (false, SpecialTokens::Text)] {
+        let mut old = manifest.clone();
+        old["options"]["allow_special"] = json!(allowed);
+        fs::write(&path, old.to_string()).unwrap();
+        assert_eq!(Manifest::read(&place.path("out")).unwrap().0.options.special_tokens, expected);
+    }
+}
+
+/// Files as Hugging Face (pyarrow) and Polars write them: zstd and brotli, dictionaries, both versions of pages, large
+/// strings, categories. golden/parquet_files.py wrote them.
+#[test]
+fn parquet_files_of_other_programs_are_read() {
+    let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden/parquet"));
+    let long = "ink ".repeat(300);
+    let rows = ["a reed", "a pen", "écrit", "a reed", &long, "a pen", "a reed"].repeat(3);
+    let mut n_files = 0;
+    for entry in fs::read_dir(golden).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        n_files += 1;
+        let mut place = Place::new();
+        fs::copy(&path, place.path("in").join(&name)).unwrap();
+        if name == "lists.parquet" {
+            place.error(&["lists.parquet", "found a list in each row, text.list.element"]);
+            continue;
+        }
+        if name == "struct.parquet" {
+            place.options.column = "page".to_owned();
+            place.error(&["found a column with others in it: page.text"]);
+            place.options.column = "page.text".to_owned();
+        }
+        let texts = texts_of(&place, &name).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(texts, rows, "{name}");
+        let manifest = place.prepared("out");
+        // Of ten rows two are null and one is empty.
+        assert_eq!((manifest.n_documents, manifest.dropped.bad, manifest.dropped.empty), (21, 6, 3), "{name}");
+        // Damage in the pages is an error or costs rows, never a panic.
+        let whole = fs::read(&path).unwrap();
+        for at in (0..whole.len()).step_by(7) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x5a;
+            place.write(&name, &bytes);
+            let _ = texts_of(&place, &name);
+        }
+    }
+    assert_eq!(n_files, 11);
 }

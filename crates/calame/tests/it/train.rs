@@ -376,7 +376,7 @@ fn what_follows_the_last_step_is_done_after_a_resume() {
     let (mut second, mut after) = (trainer(&dev, &config), Recorder::new(Stop::Never, 10));
     second.resume(&checkpoint).unwrap();
     assert_eq!(run(&mut second, &mut after), Outcome::Finished);
-    assert_eq!(after.events.len(), 1, "the end of epoch 2");
+    assert_eq!(after.events.len(), 2, "the last evaluation, and the end of epoch 2");
     assert_eq!([before.events, after.events].concat(), events);
     let mut nothing = Recorder::new(Stop::Never, 10);
     assert_eq!(run(&mut second, &mut nothing), Outcome::Finished);
@@ -692,6 +692,8 @@ fn a_run_that_cannot_be_parsed_is_named() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("run");
     let message = || RunFolder::open(&path).unwrap_err().to_string();
+    assert_eq!(message(), format!("{}: no such file or folder", path.display()));
+    fs::create_dir(&path).unwrap();
     assert!(message().contains("holds no run") && message().contains(path.to_str().unwrap()));
     RunFolder::create(&path, &config(), "{}", false).unwrap();
     let text = fs::read_to_string(path.join("config.toml")).unwrap();

@@ -97,7 +97,7 @@ fn the_narrowest_and_a_very_wide_terminal() {
     check("dashboard_200x50", &drawn(&after(400, Some(0.7)), 200, 50));
 }
 
-/// At every width from 60 to 200 columns all figures are there, each apart from its name, and no title is cut.
+// At every width from 60 to 200 columns all figures are there, each apart from its name, and no title is cut.
 #[test]
 fn every_width_has_a_clean_layout() {
     let mut screen = after(400, Some(0.7));
@@ -128,7 +128,7 @@ fn every_width_has_a_clean_layout() {
     }
 }
 
-/// The fall of the first steps does not press the rest of the curves to the bottom.
+// The fall of the first steps does not press the rest of the curves to the bottom.
 #[test]
 fn the_axis_shows_the_interesting_range() {
     let shown = drawn(&after(400, None), 80, 24);

@@ -23,22 +23,28 @@ pub(crate) fn cut_position(text: &str, max: usize) -> usize {
         .unwrap_or_else(|| (1..=max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(max))
 }
 
-/// The start of the last run of white space in `bytes` that contains a wanted byte and does not begin the text.
+/// The start of the last run of white space in `bytes` that contains a wanted byte; `None` if that run begins the
+/// text. An earlier run cannot help then: the run reaches back to the first byte.
 fn last_position(text: &str, bytes: &[u8], is_wanted: impl Fn(&u8) -> bool) -> Option<usize> {
-    let mut end = bytes.len();
-    while let Some(at) = bytes[..end].iter().rposition(&is_wanted) {
-        let start = text[..at].trim_end().len();
-        if start > 0 {
-            return Some(start);
-        }
-        end = at;
-    }
-    None
+    let at = bytes.iter().rposition(is_wanted)?;
+    let start = text[..at].trim_end().len();
+    (start > 0).then_some(start)
+}
+
+/// The pieces of a text in memory: those that a reader of the same text as a stream returns.
+pub(crate) fn cut_pieces(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let at = if text.len() > PIECE_BYTES { cut_position(text, PIECE_BYTES) } else { text.len() };
+        let (piece, rest) = text.split_at(at);
+        text = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
     fn pieces(mut text: &str, max: usize) -> Vec<&str> {
         let mut pieces = Vec::new();
@@ -63,5 +69,17 @@ mod tests {
     fn without_a_place_a_character_stays_whole() {
         assert_eq!(pieces("ééééé", 5), ["éé", "éé", "é"]);
         assert_eq!(pieces("         x", 4), ["    ", "    ", " x"]);
+    }
+
+    /// Time proportional to the length, whatever the text repeats.
+    #[test]
+    fn repeated_characters_are_cut_in_linear_time() {
+        for unit in [" ", "\n", "a", "^", "\u{3000}", " \n", "a ", "\r\n"] {
+            let text = format!("x{}y", unit.repeat((8 << 20) / unit.len()));
+            let started = Instant::now();
+            let pieces: Vec<&str> = cut_pieces(&text).collect();
+            assert!(started.elapsed() < Duration::from_secs(5), "{unit:?}: {:?}", started.elapsed());
+            assert!(pieces.iter().all(|piece| piece.len() <= PIECE_BYTES) && pieces.concat() == text, "{unit:?}");
+        }
     }
 }

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::super::corpus_error::{CorpusError, IllFormed};
-use super::super::names::BUILTIN;
+use super::super::corpus_error::CorpusError;
+use super::super::ill_formed::IllFormed;
+use super::structure::Format;
 
 /// Why a file cannot be read as documents.
 #[derive(Debug, thiserror::Error)]
@@ -12,23 +13,6 @@ pub enum DocumentError {
     /// An input that matches no files.
     #[error(transparent)]
     Input(#[from] CorpusError),
-    /// The built-in story, which is not a file.
-    #[error(
-        "{BUILTIN}: expected files, found the name of the story inside the program; calame train takes it as it is"
-    )]
-    Builtin,
-    /// A file whose extension does not say how to read it.
-    #[error("{}: expected a file that ends in .txt, .md, .jsonl or .parquet (the first three also with .gz or .zst after it); give it its true ending", .path.display())]
-    UnknownKind {
-        /// Path of the file.
-        path: PathBuf,
-    },
-    /// A folder that contains no file of a known kind.
-    #[error("{}: expected .txt, .md, .jsonl or .parquet files in this folder, found none; name the files themselves, by their true endings", .path.display())]
-    EmptyFolder {
-        /// Path of the folder.
-        path: PathBuf,
-    },
     /// The system refused to read a file, or a compressed file is damaged or truncated.
     #[error("{}: cannot be read: {reason}{}", .path.display(), remedy(.path, .reason))]
     Unreadable {
@@ -45,8 +29,16 @@ pub enum DocumentError {
         /// What was found, where, and how to convert it.
         found: IllFormed,
     },
+    /// Structured data that is neither text nor lines of JSON.
+    #[error("{}: expected text or lines of JSON, found {}; {}; or read it as plain text, as it is, with --read-as text (data.read_as)", .path.display(), .found.name(), .found.remedy())]
+    Structured {
+        /// Path of the file.
+        path: PathBuf,
+        /// What its beginning shows.
+        found: Format,
+    },
     /// A file that cannot be read as Parquet.
-    #[error("{}: cannot be read as a Parquet file: {reason}; if other programs read it, write it again with snappy, gzip or lz4, or no compression", .path.display())]
+    #[error("{}: cannot be read as a Parquet file: {reason}", .path.display())]
     Parquet {
         /// Path of the file.
         path: PathBuf,

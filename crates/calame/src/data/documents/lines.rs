@@ -1,16 +1,18 @@
 //! JSON lines: each line is an object, and one of its fields is the document.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 
-use serde::Deserializer;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::document::{Document, Found, MAX_DOCUMENT_BYTES};
 use super::error::DocumentError;
+use super::json::without_odd_numbers;
+use super::kind::DocumentSource;
 use super::open::{Bytes, Meter, open};
-use super::source::DocumentSource;
 
 /// Maximum size of a line in bytes: the document with escapes, and other fields.
 const MAX_LINE_BYTES: u64 = 2 * MAX_DOCUMENT_BYTES as u64;
@@ -22,12 +24,19 @@ pub(crate) struct Lines {
     bytes: BufReader<Bytes>,
     line: Vec<u8>,
     n_lines: u64,
+    separates: bool,
 }
 
 impl Lines {
-    pub(super) fn open(source: &DocumentSource, field: &str, meter: &Meter) -> Result<Lines, DocumentError> {
+    pub(super) fn open(
+        source: &DocumentSource,
+        field: &str,
+        separates: bool,
+        meter: &Meter,
+    ) -> Result<Lines, DocumentError> {
         let bytes = BufReader::with_capacity(256 * 1024, open(source, meter)?);
-        Ok(Lines { path: source.path.clone(), field: field.to_owned(), bytes, line: Vec::new(), n_lines: 0 })
+        let (path, field) = (source.path.clone(), field.to_owned());
+        Ok(Lines { path, field, bytes, line: Vec::new(), n_lines: 0, separates })
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Found>, DocumentError> {
@@ -41,14 +50,15 @@ impl Lines {
                 let reason = format!("more than {MAX_LINE_BYTES} bytes");
                 return Ok(Some(Found::Bad(self.n_lines, reason)));
             }
-            if self.line.iter().all(u8::is_ascii_whitespace) {
+            let line = without_marks(&self.line);
+            if line.is_empty() {
                 continue;
             }
-            return Ok(Some(match field_of(&self.line, &self.field) {
+            return Ok(Some(match field_of(line, &self.field) {
                 Ok(text) if text.len() > MAX_DOCUMENT_BYTES => {
                     Found::Bad(self.n_lines, format!("a text of more than {MAX_DOCUMENT_BYTES} bytes"))
                 }
-                Ok(text) => Found::Document(Document::Whole(text)),
+                Ok(text) => Found::Document(Document::whole(&text, self.separates)),
                 Err(reason) => Found::Bad(self.n_lines, reason),
             }));
         }
@@ -77,10 +87,28 @@ impl Lines {
     }
 }
 
-/// Extracts a text field from a JSON object; other fields are skipped without being built.
+/// A line without the white space and the marks around it: byte order marks, where files were joined, and the record
+/// separators of RFC 7464.
+fn without_marks(line: &[u8]) -> &[u8] {
+    const MARKS: [&[u8]; 2] = ["\u{feff}".as_bytes(), b"\x1e"];
+    let mut line = line.trim_ascii();
+    while let Some(rest) = MARKS.iter().find_map(|mark| line.strip_prefix(*mark)) {
+        line = rest.trim_ascii_start();
+    }
+    line
+}
+
+/// Extracts a text field from a JSON object; other fields are skipped without being built, and may hold numbers that
+/// JSON does not have.
 fn field_of(line: &[u8], field: &str) -> Result<String, String> {
-    let mut json = serde_json::Deserializer::from_slice(line);
-    let text = json.deserialize_map(Field(field)).and_then(|text| json.end().map(|()| text));
+    let parse = |line: &[u8]| {
+        let mut json = serde_json::Deserializer::from_slice(line);
+        json.deserialize_map(Field(field)).and_then(|text| json.end().map(|()| text))
+    };
+    let text = parse(line).or_else(|error| match without_odd_numbers(line) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(line) => parse(&line),
+    });
     match text {
         Ok(Some(text)) => Ok(text),
         Ok(None) => Err(format!("no field {field:?}")),
@@ -100,14 +128,35 @@ impl<'de> Visitor<'de> for Field<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<String>, A::Error> {
         let mut text = None;
-        while let Some(key) = map.next_key::<String>()? {
-            if key != self.0 {
+        while let Some(key) = map.next_key::<Key>()? {
+            if key.0 != self.0.as_bytes() {
                 map.next_value::<IgnoredAny>()?;
             } else if text.replace(map.next_value::<String>()?).is_some() {
                 return Err(de::Error::custom(format!("the field {:?} twice", self.0)));
             }
         }
         Ok(text)
+    }
+}
+
+/// A key as bytes: the keys of other fields need not be valid text.
+struct Key(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Key, E> {
+                Ok(Key(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 
@@ -132,5 +181,28 @@ mod tests {
             assert!(reason.contains(part), "{line}: {reason}");
         }
         assert!(field_of(b"{\"text\": \"\xff\"}", "text").is_err());
+        // What other fields hold does not matter.
+        for other in [
+            &b"NaN"[..],
+            b"[Infinity, {\"a\": -Infinity}]",
+            b"1e999",
+            b"\"\\ud800\"",
+            b"\"\xff\"",
+            b"\"NaN \\\" NaN\"",
+            b"0, \"\xfe\": 1",
+            b"0, \"\\udc00\": 1",
+        ] {
+            let line = [b"{\"a\": ", other, b", \"text\": \"NaN\"}"].concat();
+            assert_eq!(field_of(&line, "text").unwrap(), "NaN", "{}", String::from_utf8_lossy(&line));
+        }
+        assert!(field(r#"{"text": NaN}"#).unwrap_err().contains("invalid type"));
+    }
+
+    #[test]
+    fn marks_around_a_line_are_no_part_of_it() {
+        for line in ["{}", "\u{feff}{}", " {} \r\n", "\x1e{}\n", "\u{feff} \u{feff}{}"] {
+            assert_eq!(without_marks(line.as_bytes()), b"{}", "{line:?}");
+        }
+        assert_eq!(without_marks("\u{feff} \n".as_bytes()), b"");
     }
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::error::DocumentError;
-use super::source::{Compression, DocumentSource};
+use super::kind::{Compression, DocumentSource};
 
 /// Bytes read from a file per system call: enough that the calls cost little next to decompression.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -50,17 +50,71 @@ pub(super) type Bytes = Box<dyn Read + Send>;
 
 /// Opens a text or JSON file, decompressing it if needed.
 pub(super) fn open(source: &DocumentSource, meter: &Meter) -> Result<Bytes, DocumentError> {
+    if let Some(text) = source.content {
+        meter.add(text.len() as u64);
+        return Ok(Box::new(text.as_bytes()));
+    }
     let file = open_file(&source.path)?;
     let file = BufReader::with_capacity(BUFFER_BYTES, Metered { inner: file, meter: meter.clone() });
     Ok(match source.compression {
         Compression::None => Box::new(file),
-        Compression::Gzip => Box::new(MultiGzDecoder::new(file)),
+        Compression::Gzip => Box::new(GzipMembers { member: None, file: Some(file) }),
         Compression::Zstd => Box::new(ZstdFrames { file, decoder: FrameDecoder::new(), is_inside: false }),
     })
 }
 
 pub(super) fn open_file(path: &Path) -> Result<File, DocumentError> {
     File::open(path).map_err(DocumentError::unreadable(path))
+}
+
+/// Reads the members of a .gz file, which may contain several, and zeros after the last one, as written to tapes and by
+/// tools that fill blocks. gzip(1) ignores these too.
+struct GzipMembers<R> {
+    /// The member that is being read, which holds the file then.
+    member: Option<GzDecoder<R>>,
+    file: Option<R>,
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(mut member) = self.member.take() {
+                let n = member.read(out)?;
+                if n > 0 || out.is_empty() {
+                    self.member = Some(member);
+                    return Ok(n);
+                }
+                let mut file = member.into_inner();
+                let is_end = skip_zeros(&mut file)?;
+                self.file = Some(file);
+                if is_end {
+                    return Ok(0);
+                }
+            }
+            let Some(mut file) = self.file.take() else { return Ok(0) };
+            if file.fill_buf()?.is_empty() {
+                self.file = Some(file);
+                return Ok(0);
+            }
+            self.member = Some(GzDecoder::new(file));
+        }
+    }
+}
+
+/// Skips zeros; returns whether the file ends with them.
+fn skip_zeros(file: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let found = file.fill_buf()?;
+        if found.is_empty() {
+            return Ok(true);
+        }
+        let n_zeros = found.iter().take_while(|byte| **byte == 0).count();
+        let is_end_of_zeros = n_zeros < found.len();
+        file.consume(n_zeros);
+        if is_end_of_zeros {
+            return Ok(false);
+        }
+    }
 }
 
 /// Reads the frames of a .zst file, which may contain several.
@@ -119,5 +173,32 @@ impl ZstdFrames {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn zeros_after_the_last_member_are_ignored() {
+        let gzip = |text: &str| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(text.as_bytes()).unwrap();
+            encoder.finish().unwrap()
+        };
+        let read = |bytes: &[u8]| {
+            let file = BufReader::with_capacity(7, bytes);
+            io::read_to_string(GzipMembers { member: None, file: Some(file) })
+        };
+        let two = [gzip("one "), gzip("two")].concat();
+        assert_eq!(read(&two).unwrap(), "one two");
+        assert_eq!(read(&[&two[..], &[0; 512]].concat()).unwrap(), "one two");
+        assert_eq!(read(&[&gzip("one ")[..], &[0; 9], &gzip("two")].concat()).unwrap(), "one two");
+        assert_eq!(read(b"").unwrap(), "");
+        assert!(read(&two[..two.len() - 4]).is_err(), "cut off");
+        assert!(read(&[&two[..], b"garbage"].concat()).is_err());
+        assert!(read(&[0; 512]).is_err(), "no member at all");
     }
 }

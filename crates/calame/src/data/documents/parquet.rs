@@ -3,11 +3,13 @@
 //! The files are read with the `parquet` crate, without Arrow. Malformed files have made it panic, so a panic
 //! inside it is reported as an error.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parquet::basic::Type;
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -15,8 +17,9 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use super::document::{Document, Found, MAX_DOCUMENT_BYTES};
 use super::error::DocumentError;
 use super::footer::false_claim;
+use super::kind::DocumentSource;
 use super::open::{Meter, open_file};
-use super::source::DocumentSource;
+use super::pages::Pages;
 
 /// Rows read per call, which bounds the memory for decoded values.
 const BATCH_ROWS: usize = 256;
@@ -24,8 +27,13 @@ const BATCH_ROWS: usize = 256;
 /// Reads one column of a Parquet file, row group by row group.
 pub(crate) struct Rows {
     path: PathBuf,
-    file: SerializedFileReader<std::fs::File>,
+    file: SerializedFileReader<File>,
+    /// The same file, for columns in codecs that are decoded here.
+    raw: Arc<File>,
     column: usize,
+    /// Definition level of a value; a lower one is a row without a value.
+    max_level: i16,
+    separates: bool,
     meter: Meter,
     /// Bytes of the file not yet reported to the meter, and the share of each row group.
     n_bytes_left: u64,
@@ -38,24 +46,28 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn open(source: &DocumentSource, column: &str, meter: &Meter) -> Result<Rows, DocumentError> {
+    pub(super) fn open(
+        source: &DocumentSource,
+        column: &str,
+        separates: bool,
+        meter: &Meter,
+    ) -> Result<Rows, DocumentError> {
         let path = &source.path;
-        let mut file = open_file(path)?;
-        let claim = false_claim(&mut file);
-        if let Some(reason) = claim.map_err(|reason| DocumentError::Unreadable { path: path.clone(), reason })? {
-            return Err(DocumentError::Parquet { path: path.clone(), reason });
-        }
-        let file = guarded(path, || SerializedFileReader::new(file))?;
+        let (file, raw) = open_parquet(path)?;
         let column = find_column(&file, column).map_err(|found| DocumentError::NoColumn {
             path: path.clone(),
             column: column.to_owned(),
             found,
         })?;
         let n_groups = file.num_row_groups();
+        let max_level = file.metadata().file_metadata().schema_descr().column(column).max_def_level();
         Ok(Rows {
             path: path.clone(),
             file,
+            raw,
             column,
+            max_level,
+            separates,
             meter: meter.clone(),
             n_bytes_left: source.file_bytes,
             bytes_per_group: source.file_bytes / (n_groups as u64).max(1),
@@ -85,7 +97,7 @@ impl Rows {
             return bad(format!("a text of more than {MAX_DOCUMENT_BYTES} bytes"));
         }
         match std::str::from_utf8(bytes.data()) {
-            Ok(text) => Ok(Some(Found::Document(Document::Whole(text.to_owned())))),
+            Ok(text) => Ok(Some(Found::Document(Document::whole(text, self.separates)))),
             Err(error) => bad(format!("not UTF-8 at byte {}", error.valid_up_to())),
         }
     }
@@ -94,8 +106,15 @@ impl Rows {
         if self.next_group > 0 {
             self.report_bytes(self.bytes_per_group);
         }
-        let (file, group, column) = (&self.file, self.next_group, self.column);
-        let reader = guarded(&self.path, || file.get_row_group(group)?.get_column_reader(column))?;
+        let (file, raw, group, column) = (&self.file, &self.raw, self.next_group, self.column);
+        let reader = guarded(&self.path, || {
+            let rows = file.metadata().row_group(group);
+            let n_rows = usize::try_from(rows.num_rows()).unwrap_or(0);
+            match Pages::open(raw, rows.column(column), n_rows)? {
+                Some(pages) => Ok(get_column_reader(rows.column(column).column_descr_ptr(), Box::new(pages))),
+                None => file.get_row_group(group)?.get_column_reader(column),
+            }
+        })?;
         let ColumnReader::ByteArrayColumnReader(reader) = reader else {
             return Err(self.error("the column's type is not that of the file's schema".to_owned()));
         };
@@ -118,7 +137,7 @@ impl Rows {
             self.rows = values.into_iter().rev().map(Some).collect();
             return Ok(());
         }
-        let present = levels.iter().max().copied().unwrap_or(0).max(1);
+        let present = self.max_level;
         let mut values = values.into_iter();
         let rows = levels.iter().map(|&level| if level == present { values.next() } else { None });
         self.rows = rows.collect();
@@ -141,26 +160,51 @@ impl Rows {
 }
 
 /// Index of a text column; if there is none, a description of the columns that exist.
-fn find_column(file: &SerializedFileReader<std::fs::File>, name: &str) -> Result<usize, String> {
+fn find_column(file: &SerializedFileReader<File>, name: &str) -> Result<usize, String> {
     let schema = file.metadata().file_metadata().schema_descr();
-    let is_text = |i: &usize| {
-        let column = schema.column(*i);
-        column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0
-    };
+    let is_list = |i: usize| schema.column(i).max_rep_level() > 0;
+    let is_text = |i: &usize| schema.column(*i).physical_type() == Type::BYTE_ARRAY && !is_list(*i);
     let path = |i: usize| schema.column(i).path().string();
-    let found = (0..schema.num_columns()).find(|&i| path(i) == name);
-    if let Some(i) = found.filter(is_text) {
-        return Ok(i);
+    let all = 0..schema.num_columns();
+    if let Some(i) = all.clone().find(|&i| path(i) == name) {
+        return match (is_text(&i), is_list(i)) {
+            (true, _) => Ok(i),
+            (_, true) => Err("a list in each row; write a column with one text in each row".to_owned()),
+            _ => Err(format!("a column of another type, {}", schema.column(i).physical_type())),
+        };
     }
-    if found.is_some() {
-        return Err("a column of another type".to_owned());
+    // A column with others in it: a list or a struct.
+    let inside: Vec<usize> = all.clone().filter(|&i| path(i).starts_with(&format!("{name}."))).collect();
+    if let Some(&list) = inside.iter().find(|&&i| is_list(i)) {
+        return Err(format!("a list in each row, {}; write a column with one text in each row", path(list)));
     }
-    let texts: Vec<String> = (0..schema.num_columns()).filter(is_text).map(path).collect();
-    Err(if texts.is_empty() { "no column of text".to_owned() } else { texts.join(", ") })
+    let texts =
+        |columns: &mut dyn Iterator<Item = usize>| columns.filter(is_text).map(path).collect::<Vec<_>>().join(", ");
+    if !inside.is_empty() {
+        return Err(format!("a column with others in it: {}", texts(&mut inside.into_iter())));
+    }
+    let texts = texts(&mut all.into_iter());
+    Err(if texts.is_empty() { "no column of text".to_owned() } else { texts })
+}
+
+/// Opens a file and checks its footer.
+fn open_parquet(path: &Path) -> Result<(SerializedFileReader<File>, Arc<File>), DocumentError> {
+    let mut file = open_file(path)?;
+    let unreadable = |reason| DocumentError::Unreadable { path: path.to_owned(), reason };
+    if let Some(reason) = false_claim(&mut file).map_err(unreadable)? {
+        return Err(DocumentError::Parquet { path: path.to_owned(), reason });
+    }
+    let raw = Arc::new(file.try_clone().map_err(unreadable)?);
+    Ok((guarded(path, || SerializedFileReader::new(file))?, raw))
+}
+
+/// Checks that a file can be opened as Parquet.
+pub(super) fn check_parquet(source: &DocumentSource) -> Result<(), DocumentError> {
+    open_parquet(&source.path).map(drop)
 }
 
 /// Calls the crate; its errors and panics become errors that name the file.
-fn guarded<T>(path: &std::path::Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DocumentError> {
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DocumentError> {
     let error = |reason: String| DocumentError::Parquet { path: path.to_owned(), reason };
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(result) => result.map_err(|e| error(e.to_string())),

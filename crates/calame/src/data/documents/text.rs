@@ -3,23 +3,22 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use super::super::corpus::ill_formed;
-use super::super::corpus_error::IllFormed;
-use super::cut::{PIECE_BYTES, cut_position};
+use super::super::ill_formed::IllFormed;
 use super::error::DocumentError;
+use super::kind::DocumentSource;
 use super::open::{Bytes, Meter, open};
-use super::source::DocumentSource;
+use super::pending::{After, LOOKAHEAD_BYTES, Pending};
 
 /// Bytes read at a time; a quarter of a piece, so that a piece is complete after few reads.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Reads a text of any length in pieces of at most [`PIECE_BYTES`], dropping a UTF-8 byte order mark.
+/// Reads a text of any length in pieces, dropping a UTF-8 byte order mark.
 pub(crate) struct TextStream {
     path: PathBuf,
     bytes: Bytes,
     chunk: Vec<u8>,
     /// Text that was read but not returned yet.
-    text: String,
+    text: Pending,
     /// The beginning of a character whose end has not been read yet, at most three bytes.
     begun: Vec<u8>,
     /// Bytes and line breaks before `begun`.
@@ -29,12 +28,12 @@ pub(crate) struct TextStream {
 }
 
 impl TextStream {
-    pub(super) fn open(source: &DocumentSource, meter: &Meter) -> Result<TextStream, DocumentError> {
+    pub(super) fn open(source: &DocumentSource, separates: bool, meter: &Meter) -> Result<TextStream, DocumentError> {
         Ok(TextStream {
             path: source.path.clone(),
             bytes: open(source, meter)?,
             chunk: vec![0; CHUNK_BYTES],
-            text: String::new(),
+            text: Pending::new(separates),
             begun: Vec::new(),
             n_bytes: 0,
             n_line_breaks: 0,
@@ -42,17 +41,12 @@ impl TextStream {
         })
     }
 
-    /// Returns the next piece and whether it is the last, or `None` after the last.
-    pub(super) fn next_piece(&mut self) -> Result<Option<(String, bool)>, DocumentError> {
-        while !self.at_end && self.text.len() <= PIECE_BYTES {
+    /// Returns the next piece and what follows it, or `None` after the end.
+    pub(super) fn next_piece(&mut self) -> Result<Option<(String, After)>, DocumentError> {
+        while !self.at_end && self.text.len() < LOOKAHEAD_BYTES {
             self.read_more()?;
         }
-        if self.text.len() > PIECE_BYTES {
-            let rest = self.text.split_off(cut_position(&self.text, PIECE_BYTES));
-            return Ok(Some((std::mem::replace(&mut self.text, rest), false)));
-        }
-        let last = std::mem::take(&mut self.text);
-        Ok(if last.is_empty() { None } else { Some((last, true)) })
+        Ok(self.text.take(self.at_end))
     }
 
     fn read_more(&mut self) -> Result<(), DocumentError> {
@@ -81,24 +75,18 @@ impl TextStream {
         let is_first = self.n_bytes == 0;
         self.n_bytes += n_valid;
         self.n_line_breaks += valid.bytes().filter(|&byte| byte == b'\n').count();
-        self.text.push_str(if is_first { valid.strip_prefix('\u{FEFF}').unwrap_or(valid) } else { valid });
+        self.text.push(if is_first { valid.strip_prefix('\u{FEFF}').unwrap_or(valid) } else { valid });
         self.begun.drain(..n_valid);
         Ok(())
     }
 
     /// Describes the invalid byte at offset `at` of the bytes just read.
     fn place_of(&self, at: usize) -> IllFormed {
-        match ill_formed(&self.begun, at, false) {
-            IllFormed::Byte { byte, at, line } => {
-                IllFormed::Byte { byte, at: at + self.n_bytes, line: line + self.n_line_breaks }
-            }
-            IllFormed::ByteOrderMark { .. } | IllFormed::Format { .. } if self.n_bytes > 0 => IllFormed::Byte {
-                byte: self.begun[at],
-                at: at + self.n_bytes,
-                line: self.n_line_breaks + 1 + self.begun[..at].iter().filter(|byte| **byte == b'\n').count(),
-            },
-            other => other,
+        if self.n_bytes == 0 {
+            return IllFormed::of(&self.begun, at, false);
         }
+        let line = self.n_line_breaks + 1 + self.begun[..at].iter().filter(|byte| **byte == b'\n').count();
+        IllFormed::Byte { byte: self.begun[at], at: at + self.n_bytes, line }
     }
 
     fn not_utf8(&self, found: IllFormed) -> DocumentError {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::super::documents::DocumentSource;
+use super::super::documents::Sources;
 use super::super::manifest::{Manifest, SourceEntry, TokenizerEntry};
 use super::super::shard_format::{IdWidth, Split};
 use super::error::PrepareError;
+use super::feed::FeedState;
 use super::options::PrepareOptions;
 use super::state::{State, Workplace};
 use super::writer::ShardWriter;
@@ -71,15 +72,15 @@ impl Job {
     /// Closes the last shards and writes the manifest, which makes the folder complete.
     pub(super) fn finish(
         self,
-        sources: &[DocumentSource],
+        sources: &Sources,
         tokenizer: &dyn Tokenizer,
         options: &PrepareOptions,
     ) -> Result<Manifest, PrepareError> {
-        let feed = self.state.feed.clone();
+        let FeedState { n_kept, n_text_bytes, dropped, findings, .. } = self.state.feed.clone();
         if self.n_tokens() == 0 {
-            return Err(match feed.dropped.first_bad {
-                Some(first) => PrepareError::AllBad { n_bad: feed.dropped.bad, first },
-                None => PrepareError::NoText { n_files: sources.len() },
+            return Err(match dropped.first_bad {
+                Some(first) => PrepareError::AllBad { n_bad: dropped.bad, first },
+                None => PrepareError::NoText { n_files: sources.files.len() },
             });
         }
         let mut shards = Vec::new();
@@ -87,7 +88,7 @@ impl Job {
             shards.extend(writer.finish()?);
         }
         let n_documents = self.state.n_documents_of.clone().into_iter().chain(std::iter::repeat(0));
-        let sources = sources.iter().zip(n_documents).map(|(source, n_documents)| SourceEntry {
+        let entries = sources.files.iter().zip(n_documents).map(|(source, n_documents)| SourceEntry {
             path: source.path.to_string_lossy().into_owned(),
             file_bytes: source.file_bytes,
             n_documents,
@@ -102,11 +103,13 @@ impl Job {
                 end_of_text: tokenizer.end_of_text(),
             },
             id_bytes: IdWidth::of_vocabulary(tokenizer.n_vocab()).n_bytes(),
-            n_documents: feed.n_kept,
-            n_text_bytes: feed.n_text_bytes,
+            n_documents: n_kept,
+            n_text_bytes,
             shards,
-            sources: sources.collect(),
-            dropped: feed.dropped,
+            sources: entries.collect(),
+            dropped,
+            findings,
+            skipped: sources.skipped.clone(),
             options: options.clone(),
         };
         self.workplace.write_manifest(&manifest)?;

@@ -11,6 +11,7 @@
 
 mod error;
 mod feed;
+mod filter;
 mod job;
 mod options;
 mod pipeline;
@@ -21,25 +22,35 @@ mod writer;
 use std::fs;
 use std::path::Path;
 
-use super::documents::{DocumentError, DocumentSource, Meter};
-use super::manifest::{Dropped, MANIFEST, Manifest, ManifestError, SourceEntry};
+use super::documents::{DocumentError, DocumentSource, Meter, ReadOptions, Sources, SpecialTokens};
+use super::findings::ReadReport;
+use super::manifest::{MANIFEST, Manifest, ManifestError, SourceEntry};
 use crate::tokenizer::Tokenizer;
-use feed::{Feed, FeedState};
+use feed::{Division, Feed, FeedState};
+
+pub(super) use feed::Piece;
 use job::Job;
 use state::{State, Workplace};
 
 pub use error::PrepareError;
-pub use options::{Normalisation, OptionError, PrepareOptions, SplitBy};
+pub use options::{OptionError, PrepareOptions, SplitBy};
 pub use progress::{Grain, PrepareObserver, PrepareProgress, PrepareStart, Prepared};
 
-/// The texts of documents, piece by piece, exactly as a preparation tokenizes them. Used to train a tokenizer.
-pub struct Texts<'a>(Feed<'a>);
+/// The texts of documents, piece by piece, exactly as a preparation tokenizes them. Every verb that reads documents
+/// reads them here.
+pub struct Texts<'a> {
+    feed: Feed<'a>,
+    sources: &'a Sources,
+    special_tokens: SpecialTokens,
+}
 
 impl<'a> Texts<'a> {
-    /// The texts of `sources`. Only the options that define documents and what is dropped are used. Bytes read
-    /// from the files are added to `meter`.
-    pub fn new(sources: &'a [DocumentSource], options: &'a PrepareOptions, meter: Meter) -> Texts<'a> {
-        Texts(Feed::new(sources, options, FeedState::default(), Vec::new(), None, 0, meter))
+    /// The texts of `sources`. Bytes read from the files are added to `meter`.
+    pub fn new(sources: &'a Sources, options: &'a ReadOptions, meter: Meter) -> Texts<'a> {
+        let special_tokens = options.special_tokens;
+        let how = (options, special_tokens == SpecialTokens::Ids);
+        let feed = Feed::new(&sources.files, how, Division::None, FeedState::default(), Vec::new(), 0, meter);
+        Texts { feed, sources, special_tokens }
     }
 
     /// The next piece of at most [`PIECE_BYTES`](super::documents::PIECE_BYTES), or `None` at the end.
@@ -47,12 +58,24 @@ impl<'a> Texts<'a> {
     /// # Errors
     /// Returns an error if a source cannot be read.
     pub fn next_text(&mut self) -> Result<Option<String>, DocumentError> {
-        Ok(self.0.next()?.map(|piece| piece.text))
+        loop {
+            match self.feed.next()? {
+                Some(piece) if piece.text.is_empty() => {}
+                piece => return Ok(piece.map(|piece| piece.text)),
+            }
+        }
     }
 
-    /// What was dropped so far.
-    pub fn dropped(&self) -> &Dropped {
-        &self.0.state().dropped
+    /// The next piece, which may be empty, and its place in its document.
+    pub(super) fn next_piece(&mut self) -> Result<Option<Piece>, DocumentError> {
+        self.feed.next()
+    }
+
+    /// What was read and noticed so far.
+    pub fn report(&self) -> ReadReport {
+        let FeedState { n_kept, dropped, findings, .. } = self.feed.state().clone();
+        let (skipped, special_tokens) = (self.sources.skipped.clone(), self.special_tokens);
+        ReadReport { n_documents: n_kept, dropped, findings, skipped, special_tokens }
     }
 }
 
@@ -68,7 +91,7 @@ impl<'a> Texts<'a> {
 /// # Panics
 /// If `n_threads` is 0.
 pub fn prepare(
-    sources: &[DocumentSource],
+    sources: &Sources,
     tokenizer: &dyn Tokenizer,
     options: &PrepareOptions,
     folder: &Path,
@@ -86,7 +109,7 @@ pub fn prepare(
 /// # Panics
 /// As [`prepare`].
 pub fn prepare_with(
-    sources: &[DocumentSource],
+    sources: &Sources,
     tokenizer: &dyn Tokenizer,
     options: &PrepareOptions,
     folder: &Path,
@@ -98,9 +121,11 @@ pub fn prepare_with(
     if folder.join(MANIFEST).is_file() {
         return finished_before(sources, tokenizer, options, folder);
     }
-    let (workplace, start) = Workplace::enter(folder, state::fingerprint(sources, tokenizer, options))?;
+    let (workplace, start) = Workplace::enter(folder, state::fingerprint(&sources.files, tokenizer, options))?;
     observer.started(start);
-    let Some(state) = first_state(&workplace, sources, options, grain, observer)? else { return Ok(Prepared::Stopped) };
+    let Some(state) = first_state(&workplace, sources, tokenizer, options, grain, observer)? else {
+        return Ok(Prepared::Stopped);
+    };
     workplace.write_tokenizer(&tokenizer.to_json())?;
     let mut job = Job::resume(workplace, state, tokenizer, options)?;
     if !pipeline::run(&mut job, sources, tokenizer, options, n_threads, grain, observer)? {
@@ -114,7 +139,8 @@ pub fn prepare_with(
 /// if the observer stopped the counting.
 fn first_state(
     workplace: &Workplace,
-    sources: &[DocumentSource],
+    sources: &Sources,
+    tokenizer: &dyn Tokenizer,
     options: &PrepareOptions,
     grain: Grain,
     observer: &mut dyn PrepareObserver,
@@ -125,7 +151,10 @@ fn first_state(
     let mut state = State::fresh(workplace.fingerprint());
     if options.split == SplitBy::Characters && options.val_fraction > 0.0 {
         let meter = Meter::default();
-        let mut feed = Feed::new(sources, options, FeedState::default(), Vec::new(), None, 0, meter.clone());
+        let reading = options.reading();
+        let how = (&reading, options.separates(tokenizer));
+        let start = FeedState::default();
+        let mut feed = Feed::new(&sources.files, how, Division::None, start, Vec::new(), 0, meter.clone());
         let mut n_bytes_reported = 0;
         while feed.next()?.is_some() {
             let n_text_bytes = feed.state().n_text_bytes;
@@ -150,7 +179,7 @@ fn first_state(
 
 /// Decides whether a folder with a manifest is this preparation, complete, or another one.
 fn finished_before(
-    sources: &[DocumentSource],
+    sources: &Sources,
     tokenizer: &dyn Tokenizer,
     options: &PrepareOptions,
     folder: &Path,
@@ -166,6 +195,7 @@ fn finished_before(
     if manifest.options != *options {
         return Err(occupied("a text prepared with other options"));
     }
+    let sources = &sources.files;
     let is_same = |(source, entry): (&DocumentSource, &SourceEntry)| {
         source.path.to_string_lossy() == entry.path && source.file_bytes == entry.file_bytes
     };

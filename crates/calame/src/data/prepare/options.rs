@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::documents::Names;
+use super::super::documents::{Normalisation, ReadAs, ReadOptions, SpecialTokens};
 use super::super::shard_format::ShardFormat;
 use crate::tokenizer::Tokenizer;
 
@@ -15,17 +15,6 @@ pub enum SplitBy {
     Documents,
     /// Characters: the first share of all text is for training, the rest for validation, as the book splits its text.
     Characters,
-}
-
-/// Unicode normalisation applied to the text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Normalisation {
-    /// No normalisation: the text is used unchanged.
-    #[default]
-    None,
-    /// Canonical composition: é is one character, however it was written.
-    Nfc,
 }
 
 /// How to prepare a text; recorded in the manifest.
@@ -41,6 +30,9 @@ pub struct PrepareOptions {
     pub field: String,
     /// The column of a Parquet file that contains the document.
     pub column: String,
+    /// How a file's contents are understood.
+    #[serde(default)]
+    pub read_as: ReadAs,
     /// Share of the documents or characters used for validation.
     pub val_fraction: f64,
     /// Unit that is assigned to the two splits.
@@ -56,8 +48,9 @@ pub struct PrepareOptions {
     /// Whether an end-of-text token marks each document: before it in llm.c's format, after it in nanoGPT's, as
     /// in their own scripts.
     pub end_of_text: bool,
-    /// Whether special tokens in the text become their ids; otherwise they are ordinary text.
-    pub allow_special: bool,
+    /// What special tokens in a text are. Earlier versions store a bool, `allow_special`.
+    #[serde(alias = "allow_special")]
+    pub special_tokens: SpecialTokens,
 }
 
 /// An option with an invalid value.
@@ -80,6 +73,7 @@ impl Default for PrepareOptions {
             shard_tokens: 100_000_000,
             field: "text".to_owned(),
             column: "text".to_owned(),
+            read_as: ReadAs::Auto,
             val_fraction: 0.1,
             split: SplitBy::Documents,
             seed: 123,
@@ -87,7 +81,7 @@ impl Default for PrepareOptions {
             normalise: Normalisation::None,
             dedup: false,
             end_of_text: true,
-            allow_special: false,
+            special_tokens: SpecialTokens::Ids,
         }
     }
 }
@@ -113,18 +107,40 @@ impl PrepareOptions {
             return error("end of text", "true".to_owned(), expected);
         }
         let specials = tokenizer.special_texts();
-        if self.allow_special
+        if self.special_tokens == SpecialTokens::Ids
             && let Some(special) = specials.iter().find(|text| text.contains(char::is_whitespace))
         {
             // Long texts are cut before white space, so a token must not contain it.
-            let expected =
-                format!("false, since this tokenizer has a special token with white space in it, {special:?}");
-            return error("allow special", "true".to_owned(), expected);
+            let expected = format!(
+                "text, since this tokenizer has a special token with white space in it, {special:?} (--special-tokens text)"
+            );
+            return error("the meaning of special tokens", "ids".to_owned(), expected);
         }
         Ok(())
     }
 
-    pub(super) fn names(&self) -> Names<'_> {
-        Names { field: &self.field, column: &self.column }
+    /// How the files are read.
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            field: self.field.clone(),
+            column: self.column.clone(),
+            read_as: self.read_as,
+            special_tokens: self.special_tokens,
+            strip_gutenberg: self.strip_gutenberg,
+            normalise: self.normalise,
+            dedup: self.dedup,
+        }
+    }
+
+    /// The same options for files that are read as `reading` says.
+    #[must_use]
+    pub fn with_reading(self, reading: ReadOptions) -> PrepareOptions {
+        let ReadOptions { field, column, read_as, special_tokens, strip_gutenberg, normalise, dedup } = reading;
+        PrepareOptions { field, column, read_as, special_tokens, strip_gutenberg, normalise, dedup, ..self }
+    }
+
+    /// Whether `<|endoftext|>` in a text separates documents.
+    pub(super) fn separates(&self, tokenizer: &dyn Tokenizer) -> bool {
+        self.special_tokens == SpecialTokens::Ids && tokenizer.end_of_text().is_some()
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-use super::super::documents::{DocumentSource, Meter};
+use super::super::documents::{DocumentSource, Meter, Sources, SpecialTokens};
 use super::super::shard_format::{ShardFormat, Split};
 use super::error::PrepareError;
-use super::feed::{Feed, FeedState, Piece};
+use super::feed::{Division, Feed, FeedState, Piece};
 use super::job::Job;
-use super::options::PrepareOptions;
+use super::options::{PrepareOptions, SplitBy};
 use super::progress::{Grain, PrepareObserver, PrepareProgress};
 use crate::tokenizer::{Encoder, Special, Tokenizer};
 
@@ -45,7 +45,7 @@ struct Encoded {
 /// Reads, tokenizes and writes everything that is left; returns false if the observer stopped it.
 pub(super) fn run(
     job: &mut Job,
-    sources: &[DocumentSource],
+    sources: &Sources,
     tokenizer: &dyn Tokenizer,
     options: &PrepareOptions,
     n_threads: usize,
@@ -57,8 +57,11 @@ pub(super) fn run(
     let state = &job.state;
     let seen = std::mem::take(&mut job.seen);
     let start = state.source_start.clone();
-    let feed = Feed::new(sources, options, start, seen, state.n_train_characters, state.n_pieces, meter.clone());
-    let coder = Coder { tokenizer, options, end_of_text: job.end_of_text, paths: sources };
+    let reading = options.reading();
+    let division = division(options, state.n_train_characters, tokenizer);
+    let how = (&reading, options.separates(tokenizer));
+    let feed = Feed::new(&sources.files, how, division, start, seen, state.n_pieces, meter.clone());
+    let coder = Coder { tokenizer, options, end_of_text: job.end_of_text, paths: &sources.files };
     let n_batches = BATCHES_PER_THREAD * n_threads;
     // A batch needs a permit from reading to writing; this bounds the batches in memory.
     let (permit, permits) = sync_channel(n_batches);
@@ -76,6 +79,15 @@ pub(super) fn run(
         // This call drops both, so that the other threads end whatever it returns.
         write_all(job, encoded, permit, &meter, grain, observer)
     })
+}
+
+/// How documents are assigned to the splits.
+fn division<'a>(options: &PrepareOptions, n_train: Option<u64>, tokenizer: &'a dyn Tokenizer) -> Division<'a> {
+    match (n_train, options.split) {
+        (Some(n_train), _) => Division::Characters { n_train, tokenizer },
+        (None, SplitBy::Documents) => Division::Documents { seed: options.seed, val_fraction: options.val_fraction },
+        (None, SplitBy::Characters) => Division::None,
+    }
 }
 
 type Read = Result<Batch, PrepareError>;
@@ -99,7 +111,8 @@ fn next_batch(feed: &mut Feed<'_>, number: u64, grain: Grain) -> Read {
     let (mut pieces, mut n_bytes) = (Vec::new(), 0);
     while n_bytes < grain.batch_bytes {
         let Some(piece) = feed.next()? else { break };
-        n_bytes += piece.text.len();
+        // An empty document counts too, so that a batch of them is limited.
+        n_bytes += piece.text.len().max(64);
         pieces.push(piece);
     }
     let (state, place) = (feed.state().clone(), feed.place());
@@ -131,17 +144,26 @@ impl Coder<'_> {
     }
 
     fn encode(&self, encoder: &mut Encoder<'_>, batch: Batch) -> Result<Encoded, PrepareError> {
-        let special = if self.options.allow_special { Special::Allow } else { Special::AsText };
+        let special = match self.options.special_tokens {
+            SpecialTokens::Ids => Special::Allow,
+            SpecialTokens::Text => Special::AsText,
+        };
         let (mut train, mut val) = (Vec::new(), Vec::new());
         for piece in &batch.pieces {
             let ids = if piece.split == Split::Train { &mut train } else { &mut val };
-            if piece.begins && self.options.format == ShardFormat::Llmc {
-                ids.extend(self.end_of_text);
-            }
-            encoder.encode(&piece.text, special, ids).map_err(|source| {
+            let failed = |source| {
                 let path: PathBuf = self.paths[piece.source].path.clone();
                 PrepareError::Tokenizer { path, source }
-            })?;
+            };
+            match self.end_of_text {
+                Some(id) if piece.begins && self.options.format == ShardFormat::Llmc => ids.push(id),
+                Some(_) => {}
+                // Without marks, documents are joined as in a text: by their separators, or else by a line break.
+                None if piece.begins && !piece.begins_text => ids.extend(self.tokenizer.end_of_text()),
+                None if piece.continues_line => encoder.encode("\n", special, ids).map_err(failed)?,
+                None => {}
+            }
+            encoder.encode(&piece.text, special, ids).map_err(failed)?;
             if piece.ends && self.options.format == ShardFormat::Nanogpt {
                 ids.extend(self.end_of_text);
             }

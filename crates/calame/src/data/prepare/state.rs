@@ -22,7 +22,7 @@ const MAX_STATE_BYTES: u64 = 256 << 20;
 /// Bytes per hash in the file of known documents.
 const HASH_BYTES: u64 = 16;
 /// Part of the fingerprint. Changes when this program would produce other shards from the same text and options.
-const PROGRAM: &str = "calame data prepare 1";
+const PROGRAM: &str = "calame data prepare 2";
 
 /// How far a preparation has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

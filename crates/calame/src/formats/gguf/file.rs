@@ -34,12 +34,11 @@ pub(in crate::formats) fn open(path: &Path) -> Result<Opened, CheckpointError> {
     let tensors: Vec<StoredTensor> = infos.iter().map(stored).collect();
     let config = metadata::config(path, &values, &tensors)?;
     let says_tied = values.contains_key(metadata::TIED_HEAD);
-    let tokenizer = metadata::tokenizer(path, &mut values, &config)?;
     let source = Box::new(GgufFile { file: PositionedFile::of(file, path)?, infos, tensors });
-    let says_none = values.contains_key(metadata::TOKENIZER_MODEL);
-    let (format, weights, notes) = (Format::Gguf, path.to_owned(), Vec::new());
-    let mut opened = Opened { format, weights, source, config, conv1d: false, says_tied, tokenizer, notes };
-    if !says_none {
+    let mut opened = Opened { says_tied, ..Opened::new(Format::Gguf, path, source, config, false) };
+    opened.bounds = metadata::bounds(&values);
+    opened.set_tokenizer(metadata::tokenizer(path, &mut values));
+    if !values.contains_key(metadata::TOKENIZER_MODEL) {
         opened.assume_gpt2_tokenizer();
     }
     Ok(opened)

@@ -9,7 +9,7 @@ use crate::formats::CheckpointError;
 use crate::formats::source::StoredTensor;
 use crate::model::{Activation, Init, ModelConfig};
 use crate::quant::NumberFormat;
-use crate::tokenizer::{Bpe, BpeLists, Tokenizer};
+use crate::tokenizer::{Bpe, BpeLists, TextBounds, Tokenizer};
 
 const ARCHITECTURE: &str = "general.architecture";
 const GPT2: &str = "gpt2";
@@ -29,6 +29,8 @@ const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
+/// The end of a turn in models for conversations; it ends a text too.
+const EOT: &str = "tokenizer.ggml.eot_token_id";
 /// Whether the model has a qkv bias, or any. The format requires the tensors; they are zero if this is false.
 const QKV_BIAS: &str = "calame.qkv_bias";
 const BIAS: &str = "calame.bias";
@@ -48,6 +50,8 @@ mod token {
     pub const NORMAL: i64 = 1;
     /// A special token, such as end of text.
     pub const CONTROL: i64 = 3;
+    /// A token that was added to the vocabulary and that texts contain as ordinary text.
+    pub const USER_DEFINED: i64 = 4;
     /// An unused id, which no text is encoded to.
     pub const UNUSED: i64 = 5;
 }
@@ -137,12 +141,19 @@ fn check_family(path: &Path, values: &Values) -> Result<(), CheckpointError> {
     }
 }
 
+/// The ids with which texts begin and end.
+pub(super) fn bounds(values: &Values) -> TextBounds {
+    let id = |key: &&str| match values.get(*key) {
+        Some(Value::Int(id)) => u32::try_from(*id).ok(),
+        _ => None,
+    };
+    let mut ends: Vec<u32> = [EOS, EOT].iter().filter_map(id).collect();
+    ends.dedup();
+    TextBounds { begin: id(&BOS), ends }
+}
+
 /// Reads the tokenizer if there is one, moving its lists out of the values.
-pub(super) fn tokenizer(
-    path: &Path,
-    values: &mut Values,
-    config: &ModelConfig,
-) -> Result<Option<Arc<dyn Tokenizer>>, CheckpointError> {
+pub(super) fn tokenizer(path: &Path, values: &mut Values) -> Result<Option<Arc<dyn Tokenizer>>, CheckpointError> {
     match values.get(TOKENIZER_MODEL) {
         None => return Ok(None),
         Some(Value::Text(model)) if model == NO_TOKENIZER || model == "no_vocab" => return Ok(None),
@@ -166,18 +177,11 @@ pub(super) fn tokenizer(
         types.pop();
         tokens.pop();
     }
-    let specials = (0..).zip(&types).filter(|(_, kind)| **kind != token::NORMAL).map(|(id, _)| id).collect();
-    let bpe = Bpe::from_lists(BpeLists { tokens, merges, specials }, path)?;
-    if bpe.n_vocab() > config.vocab_size {
-        let found = Value::Int(bpe.n_vocab() as i128);
-        return Err(wrong(
-            path,
-            TOKENS,
-            Some(&found),
-            format!("at most {}, the model's vocabulary", config.vocab_size),
-        ));
-    }
-    Ok(Some(bpe))
+    let ids_of =
+        |is: &dyn Fn(i64) -> bool| (0..).zip(&types).filter(|(_, kind)| is(**kind)).map(|(id, _)| id).collect();
+    let specials = ids_of(&|kind| kind != token::NORMAL && kind != token::USER_DEFINED);
+    let added = ids_of(&|kind| kind == token::USER_DEFINED);
+    Ok(Some(Bpe::from_lists(BpeLists { tokens, merges, specials, added }, path)?))
 }
 
 fn take_texts(path: &Path, values: &mut Values, key: &'static str) -> Result<Vec<String>, CheckpointError> {
@@ -212,7 +216,8 @@ impl Metadata {
     /// its end-of-text id; `name` is the model's name, `format` that of its matrices.
     pub fn of(
         config: &ModelConfig,
-        tokenizer: Option<(BpeLists, Option<u32>)>,
+        tokenizer: Option<BpeLists>,
+        bounds: &TextBounds,
         name: &str,
         format: NumberFormat,
     ) -> Metadata {
@@ -230,8 +235,14 @@ impl Metadata {
         to.float(EPSILON, config.layer_norm_epsilon);
         to.size(VOCAB_SIZE, config.vocab_size);
         match tokenizer {
-            Some((lists, end_of_text)) => to.tokenizer(lists, end_of_text, config.vocab_size),
+            Some(lists) => to.tokenizer(lists, config.vocab_size),
             None => to.text(TOKENIZER_MODEL, NO_TOKENIZER),
+        }
+        let end = bounds.ends.first().copied();
+        for (key, id) in [(BOS, bounds.begin), (EOS, end), (EOT, bounds.ends.get(1).copied())] {
+            if let Some(id) = id {
+                to.size(key, id as usize);
+            }
         }
         to.text("calame.version", env!("CARGO_PKG_VERSION"));
         to.flag(QKV_BIAS, config.qkv_bias);
@@ -248,10 +259,11 @@ impl Metadata {
         to
     }
 
-    fn tokenizer(&mut self, lists: BpeLists, end_of_text: Option<u32>, vocab_size: usize) {
-        let BpeLists { mut tokens, merges, specials } = lists;
+    fn tokenizer(&mut self, lists: BpeLists, vocab_size: usize) {
+        let BpeLists { mut tokens, merges, specials, added } = lists;
         let mut types = vec![token::NORMAL; tokens.len()];
         specials.iter().for_each(|&id| types[id as usize] = token::CONTROL);
+        added.iter().for_each(|&id| types[id as usize] = token::USER_DEFINED);
         // llama.cpp requires a token for each row of the embedding.
         tokens.extend((tokens.len()..vocab_size).map(|id| format!("[PAD{id}]")));
         types.resize(tokens.len(), token::UNUSED);
@@ -261,10 +273,6 @@ impl Metadata {
         self.array(TOKEN_TYPES, kind::I32, types.len());
         types.iter().for_each(|&kind| self.bytes.extend((kind as i32).to_le_bytes()));
         self.texts(MERGES, &merges);
-        if let Some(id) = end_of_text {
-            self.size(BOS, id as usize);
-            self.size(EOS, id as usize);
-        }
     }
 
     fn key(&mut self, key: &str, kind: u32) {

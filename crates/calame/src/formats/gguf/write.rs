@@ -57,9 +57,16 @@ pub fn write_gguf_as(path: &Path, model: &ModelFile, format: NumberFormat) -> Re
         notes.push("the model has no qkv bias, GGUF demands one: zeros are written".to_owned());
     }
     let tokenizer = model.tokenizer().cloned();
-    let lists = tokenizer.as_ref().and_then(|tokenizer| Some((tokenizer.bpe_lists()?, tokenizer.end_of_text())));
+    let lists = tokenizer.as_ref().and_then(|tokenizer| tokenizer.bpe_lists());
+    // llama.cpp needs a row of the embedding for every token.
+    let lists = lists.filter(|lists| lists.tokens.len() <= config.vocab_size);
     match &tokenizer {
         None => notes.push("no tokenizer: llama.cpp takes token ids only".to_owned()),
+        Some(tokenizer) if tokenizer.n_vocab() > config.vocab_size => notes.push(format!(
+            "the tokenizer is left out: it has {} tokens, the model {}",
+            tokenizer.n_vocab(),
+            config.vocab_size
+        )),
         Some(tokenizer) if lists.is_none() => notes.push(format!(
             "the tokenizer {} is left out, GGUF cannot hold it: keep the model's tokenizer.json",
             tokenizer.kind()
@@ -68,7 +75,11 @@ pub fn write_gguf_as(path: &Path, model: &ModelFile, format: NumberFormat) -> Re
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let entries = entries(&config, format);
-    let header = header(&Metadata::of(&config, lists, &name, format), &entries);
+    let bounds = model.bounds();
+    if bounds.ends.len() > 2 {
+        notes.push(format!("GGUF holds two ids that end a text, the model has {:?}", bounds.ends));
+    }
+    let header = header(&Metadata::of(&config, lists, bounds, &name, format), &entries);
     create_parent_folder(path)?;
     replace_file::<CheckpointError>(path, |file| {
         let io = || CheckpointError::io("write", path);

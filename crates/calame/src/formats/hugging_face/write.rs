@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::layout::{CONFIG, TOKENIZER, WEIGHTS};
+use super::layout::{CONFIG, GENERATION, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS};
 use crate::files::{replace_folder, write_new_file};
 use crate::formats::CheckpointError;
 use crate::formats::model_file::ModelFile;
@@ -15,9 +15,7 @@ use crate::model::params::{ParamName, absent_biases, shapes};
 use crate::model::{Activation, Gpt, ModelConfig};
 use crate::quant::NumberFormat;
 use crate::tensor::Alloc;
-use crate::tokenizer::Tokenizer;
-
-const GENERATION: &str = "generation_config.json";
+use crate::tokenizer::{TextBounds, Tokenizer};
 
 /// Saves a model as a folder; a folder that exists there stays intact until the new one is complete.
 ///
@@ -33,7 +31,8 @@ pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -
         folder.display()
     );
     replace_folder(folder, |folder| {
-        write_settings(folder, &gpt.config, tokenizer)?;
+        let bounds = tokenizer.map(TextBounds::of).unwrap_or_default();
+        write_settings(folder, &gpt.config, tokenizer, &bounds)?;
         let entries = gpt.tensors().filter_map(|(name, tensor)| {
             if !tensor.is_empty() {
                 return Some(Entry::of(key(&name), tensor, name.is_conv1d()));
@@ -59,7 +58,7 @@ pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), Checkp
 pub fn write_hugging_face_as(folder: &Path, model: &ModelFile, format: NumberFormat) -> Result<(), CheckpointError> {
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     replace_folder(folder, |folder| {
-        write_settings_as(folder, &config, tokenizer.as_deref(), format)?;
+        write_settings_as(folder, &config, tokenizer.as_deref(), model.bounds(), format)?;
         let biases = absent_biases(&config).into_iter().map(|(name, shape)| Entry::zeros(key(&name), shape[0]));
         let entries = shapes(&config).into_iter().map(|(name, shape)| {
             let dims = [shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]];
@@ -85,8 +84,9 @@ pub(in crate::formats) fn write_settings(
     folder: &Path,
     config: &ModelConfig,
     tokenizer: Option<&dyn Tokenizer>,
+    bounds: &TextBounds,
 ) -> Result<(), CheckpointError> {
-    write_settings_as(folder, config, tokenizer, NumberFormat::F32)
+    write_settings_as(folder, config, tokenizer, bounds, NumberFormat::F32)
 }
 
 /// As [`write_settings`], for weights in this format.
@@ -94,16 +94,18 @@ fn write_settings_as(
     folder: &Path,
     config: &ModelConfig,
     tokenizer: Option<&dyn Tokenizer>,
+    bounds: &TextBounds,
     format: NumberFormat,
 ) -> Result<(), CheckpointError> {
-    let end_of_text = tokenizer.and_then(Tokenizer::end_of_text);
+    let write = |name: &str, json: &Value| write_new_file(&folder.join(name), format!("{json:#}\n").as_bytes());
     let hash = tokenizer.map(Tokenizer::hash);
-    let json = config_json(config, end_of_text, hash.as_deref(), format);
-    let generation = json!({ "bos_token_id": end_of_text, "eos_token_id": end_of_text });
-    write_new_file(&folder.join(CONFIG), format!("{json:#}\n").as_bytes())?;
-    write_new_file(&folder.join(GENERATION), format!("{generation:#}\n").as_bytes())?;
+    write(CONFIG, &config_json(config, bounds, hash.as_deref(), format))?;
+    write(GENERATION, &json!({ "bos_token_id": bounds.begin, "eos_token_id": end_json(bounds) }))?;
     if let Some(tokenizer) = tokenizer {
         write_new_file(&folder.join(TOKENIZER), tokenizer.to_json().as_bytes())?;
+        let special = special_tokens(tokenizer, bounds);
+        write(TOKENIZER_CONFIG, &tokenizer_config(&special, config.n_positions))?;
+        write(SPECIAL_TOKENS, &Value::Object(special))?;
     }
     Ok(())
 }
@@ -117,12 +119,38 @@ fn torch_dtype(format: NumberFormat) -> &'static str {
     }
 }
 
-fn config_json(
-    config: &ModelConfig,
-    end_of_text: Option<u32>,
-    tokenizer_hash: Option<&str>,
-    format: NumberFormat,
-) -> Value {
+/// The ids that end a text as other programs write them: one id, or a list of several.
+fn end_json(bounds: &TextBounds) -> Value {
+    match bounds.ends[..] {
+        [] => Value::Null,
+        [end] => end.into(),
+        ref ends => ends.into(),
+    }
+}
+
+/// The texts of the tokens that begin and end texts, by the names of their roles. An id that is no special token of the
+/// tokenizer has no role there.
+fn special_tokens(tokenizer: &dyn Tokenizer, bounds: &TextBounds) -> Map<String, Value> {
+    let special = tokenizer.special_texts();
+    let text = |id: u32| tokenizer.decode(&[id]).ok().filter(|text| special.contains(&text.as_str()));
+    let roles = [("bos_token", bounds.begin), ("eos_token", bounds.ends.first().copied())];
+    let texts = roles.into_iter().filter_map(|(role, id)| Some((role.to_owned(), text(id?)?.into())));
+    texts.collect()
+}
+
+/// The settings that transformers' `AutoTokenizer` needs besides tokenizer.json. The class is the general one, which takes
+/// everything from that file.
+fn tokenizer_config(special: &Map<String, Value>, n_positions: usize) -> Value {
+    let mut json = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": n_positions,
+        "clean_up_tokenization_spaces": false,
+    });
+    special.iter().for_each(|(role, text)| json[role] = text.clone());
+    json
+}
+
+fn config_json(config: &ModelConfig, bounds: &TextBounds, tokenizer_hash: Option<&str>, format: NumberFormat) -> Value {
     json!({
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -142,8 +170,8 @@ fn config_json(
         "resid_pdrop": config.dropout,
         "initializer_range": 0.02,
         "tie_word_embeddings": config.tied_head,
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
+        "bos_token_id": bounds.begin,
+        "eos_token_id": end_json(bounds),
         "torch_dtype": torch_dtype(format),
         "use_cache": true,
         "calame": {

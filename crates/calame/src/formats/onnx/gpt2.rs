@@ -91,8 +91,10 @@ impl Gpt2<'_> {
         g.ints("shape.rows", &[-1, c as i64]);
         g.ints("shape.vocab", &[self.config.vocab_size as i64]);
         g.float("float.0", 0.0);
-        g.float("float.1", 1.0);
-        g.float("float.half", 0.5);
+        if self.config.activation != Activation::Relu {
+            g.float("float.1", 1.0);
+            g.float("float.half", 0.5);
+        }
         // Not minus infinity: a padded row sees no key at all, and its NaN would spread through the cache.
         g.float("float.lowest", f32::MIN);
         match self.config.activation {

@@ -61,7 +61,8 @@ pub fn write_onnx(folder: &Path, model: &ModelFile) -> Result<(), CheckpointErro
     model.check_absent_biases()?;
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     replace_folder(folder, |folder| {
-        hugging_face::write_settings(folder, &config, tokenizer.as_deref())?;
+        hugging_face::write_settings(folder, &config, tokenizer.as_deref(), model.bounds())?;
+
         weights::write(&folder.join(DATA), &weights::layout(&config), model)?;
         let graph = model_proto(&config, tokenizer.as_deref()).encode_to_vec();
         Ok(write_new_file(&folder.join(GRAPH), &graph)?)

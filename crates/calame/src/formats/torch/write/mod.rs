@@ -54,7 +54,8 @@ pub fn write_torch(path: &Path, model: &ModelFile) -> Result<Vec<String>, Checkp
     model.check_absent_biases()?;
     let config = model.config().clone();
     let plan = Plan::of(&config);
-    let record = Record::new(&config, model.tokenizer().map(|tokenizer| tokenizer.hash()));
+    let record = Record::new(&config, model.tokenizer().map(AsRef::as_ref), model.bounds());
+
     create_parent_folder(path)?;
     replace_file(path, |file| {
         let write = || CheckpointError::io("write", path);
