@@ -146,7 +146,7 @@ mod tests {
                 let text = commented(&config, &schema, &[]).unwrap();
                 assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config, "{text}");
                 let lines: Vec<&str> = text.lines().collect();
-                let is_commented = |line: &str| line.starts_with("# ") && line.len() > 10;
+                let is_commented = |line: &str| line.starts_with("# ") && line.len() > 3;
                 for pair in lines.windows(2).filter(|pair| pair[1].contains(" = ") && !pair[1].starts_with('#')) {
                     assert!(is_commented(pair[0]), "{}: {}", pair[1], pair[0]);
                 }
