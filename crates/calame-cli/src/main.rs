@@ -8,9 +8,13 @@ mod verbs;
 
 use std::process::ExitCode;
 
+use calame_kernels::ReportingAlloc;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
-use ui::output::{is_closed_pipe, print_error_event, report};
+use training::memory;
+use ui::output::{is_closed_pipe, print_error_event, quoted, report};
 use ui::{help, invocation, verbosity};
 use verbs::{
     bench, compare, completions, config, data, eval, export, generate, inspect, logits, man, plan, plot, reproduce,
@@ -62,6 +66,20 @@ fn definitions() -> Command {
     help::grouped(Cli::command()).long_version(version::long())
 }
 
+/// Where memory runs out after all, the program ends with an error and a hint instead of a signal.
+#[global_allocator]
+static ALLOCATOR: ReportingAlloc = ReportingAlloc;
+
+/// Tells programs that meet our locks who holds them.
+fn describe_process() {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
+    let now = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
+    let format = format_description!(
+        "[year]-[month]-[day] [hour]:[minute]:[second] [offset_hour sign:mandatory]:[offset_minute]"
+    );
+    calame::files::describe_process(&format!("calame {}", words.join(" ")), &now.format(format).unwrap_or_default());
+}
+
 fn main() -> ExitCode {
     let command = definitions();
     invocation::record(command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect());
@@ -69,7 +87,8 @@ fn main() -> ExitCode {
     let json = is_json(&matches);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit_with(&error));
     cli.verbosity.apply();
-    let outcome = run(cli.verb);
+    describe_process();
+    let outcome = memory::require_program(0).and_then(|()| run(cli.verb));
     verbosity::detail("finished");
     match outcome {
         Ok(code) => code,

@@ -8,6 +8,7 @@ use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{sum_of, sum_of2};
 use crate::pool::Pool;
+use crate::sizes::has_dims;
 use crate::split::{COLUMNS, for_rows};
 
 /// Computes y [R, cols], mean `[R]` and rstd `[R]` from x [R, cols]; all three are overwritten. `eps` is ε.
@@ -62,7 +63,7 @@ pub fn layer_norm_again(
 fn check(x: &[f32], weight: &[f32], bias: &[f32], rows: usize) -> usize {
     let cols = weight.len();
     assert!(
-        cols > 0 && (bias.is_empty() || bias.len() == cols) && x.len() == rows * cols,
+        cols > 0 && (bias.is_empty() || bias.len() == cols) && has_dims(x.len(), [rows, cols]),
         "layer_norm: x of {} elements, {rows} rows, weight [{cols}], bias [{}]",
         x.len(),
         bias.len()

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use calame::formats::{CheckpointError, ModelFile, OpenOptions, SavedModel};
+use calame::model::ModelConfig;
+use calame::plan::loading_bytes;
 use calame::tokenizer::Tokenizer;
 
 use crate::net::hub;
-use crate::ui::output::{WithHint, note};
+use crate::training::memory;
+use crate::ui::output::{WithHint, grouped, note};
 use crate::ui::verbosity;
 
 /// The flags on what a model's files may not state.
@@ -41,14 +44,18 @@ pub fn open(path: &Path, known: Args) -> Result<ModelFile> {
     opened.map_err(with_hint)
 }
 
-/// Reads a model, and prints what had to be assumed about it.
+/// Reads a model, and prints what had to be assumed about it. `more_bytes` is what the caller will allocate besides the
+/// model.
 ///
 /// # Errors
-/// As [`open`].
-pub fn load(path: &Path, known: Args) -> Result<SavedModel> {
-    let opened = open(path, known)?;
+/// As [`open`]; also if memory does not suffice for both.
+pub fn load(path: &Path, known: Args, more_bytes: impl FnOnce(&ModelConfig) -> u64) -> Result<SavedModel> {
+    let file = open(path, known)?;
+    let needed = loading_bytes(file.config()).saturating_add(more_bytes(file.config()));
+    let what = format!("{} of {} parameters", path.display(), grouped(file.config().n_parameters() as u64));
+    memory::require(&what, needed, "use a smaller model")?;
     let phase = verbosity::phase("reading the model");
-    let saved = opened.load()?;
+    let saved = file.load()?;
     drop(phase);
     for found in &saved.notes {
         note(&format!("note   {}: {found}", saved.path.display()));
@@ -59,9 +66,14 @@ pub fn load(path: &Path, known: Args) -> Result<SavedModel> {
 /// Reads a model and its tokenizer, which is needed to encode `input` (a text, a prompt).
 ///
 /// # Errors
-/// As [`open`]; also if the model has no tokenizer that can be used.
-pub fn load_with_tokenizer(path: &Path, known: Args, input: &str) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
-    let mut saved = load(path, known)?;
+/// As [`load`]; also if the model has no tokenizer that can be used.
+pub fn load_with_tokenizer(
+    path: &Path,
+    known: Args,
+    input: &str,
+    more_bytes: impl FnOnce(&ModelConfig) -> u64,
+) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
+    let mut saved = load(path, known, more_bytes)?;
     if let Some(error) = saved.tokenizer_error.take() {
         bail!(error);
     }

@@ -7,6 +7,7 @@ use calame::data::Splits;
 use calame::device::Workload;
 use calame::model::Gpt;
 use calame::ops::{Device, Isa};
+use calame::plan::loading_bytes;
 use calame::run::RunFolder;
 use calame::run::metrics::{self, Record};
 use calame::tensor::Alloc;
@@ -17,7 +18,7 @@ use super::args::TrainArgs;
 use super::ready::{Ready, RunTarget};
 use super::settings::{self, absolute_inputs};
 use super::text::{self, Prepared};
-use super::{device, runs};
+use super::{device, memory, runs};
 use crate::ui::output::{WithHint, message, note, quoted};
 use crate::ui::verbosity;
 
@@ -45,8 +46,9 @@ pub fn prepare(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
     let dev = reopen_device(&mut config, args)?;
     let prepared = prepare_text(&folder, &mut config)?;
     check_steps_left(&folder, &config, &progress, &prepared.splits)?;
+    memory::require("the model", loading_bytes(&config.model), "resume it on a larger machine")?;
     let gpt = Some(Gpt::zeros(&config.model, &mut Alloc::on(&dev)));
-    Ok((dev, Ready { config, target: RunTarget::Stopped(folder, checkpoint), gpt, prepared }))
+    Ok((dev, Ready { config, target: RunTarget::Stopped(folder, checkpoint), lock: None, gpt, prepared }))
 }
 
 /// The newest undamaged checkpoint. Prints a warning for each newer one that is damaged.

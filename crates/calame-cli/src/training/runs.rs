@@ -4,8 +4,9 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Result;
+use calame::files::LockError;
 use calame::run::metrics::{self, Record};
-use calame::run::{RunFolder, RunFolderError};
+use calame::run::{RunFolder, RunFolderError, RunLock};
 use calame::train::latest_checkpoint;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use time::OffsetDateTime;
@@ -16,51 +17,70 @@ use crate::ui::output::{WithHint, quoted};
 /// The folder for runs whose path is not given.
 pub const RUNS: &str = "runs";
 
-/// The path of a new run: `runs/2026-11-23-book`, or with `-2` and so on if that exists.
-pub fn new_path(preset: &str) -> PathBuf {
+/// The default paths of a new run, in order: `runs/2026-11-23-book`, then with `-2` and so on.
+fn default_paths(preset: &str) -> impl Iterator<Item = PathBuf> {
     // The local time zone cannot be read safely while other threads run; UTC's date is close enough for a name.
     let date = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc()).date();
     let name = format!("{:04}-{:02}-{:02}-{preset}", date.year(), u8::from(date.month()), date.day());
     let first = Path::new(RUNS).join(&name);
-    if !first.exists() {
-        return first;
+    std::iter::once(first).chain((2u32..).map(move |n| Path::new(RUNS).join(format!("{name}-{n}"))))
+}
+
+/// The first default path at which nothing exists.
+pub fn new_path(preset: &str) -> PathBuf {
+    default_paths(preset).find(|path| path.symlink_metadata().is_err()).expect("the paths do not end")
+}
+
+/// Locks the path of a new run, the one given or the first default path that is free, and checks that a run can be
+/// created there. Where another program has just taken a default path, the next one is used.
+///
+/// # Errors
+/// If another program uses the given path, or something is there that is not replaced.
+pub fn reserve(given: Option<&Path>, preset: &str, overwrite: bool) -> Result<(PathBuf, RunLock)> {
+    if let Some(path) = given {
+        let lock = RunLock::acquire(path)?;
+        check_free(path, overwrite)?;
+        return Ok((path.to_owned(), lock));
     }
-    (2u32..).map(|n| Path::new(RUNS).join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or(first)
+    for path in default_paths(preset).filter(|path| path.symlink_metadata().is_err()) {
+        match RunLock::acquire(&path) {
+            // It may have been created between the look and the lock.
+            Ok(lock) if path.symlink_metadata().is_err() => return Ok((path, lock)),
+            Ok(_) | Err(RunFolderError::Lock(LockError::Held { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    unreachable!("the default paths do not end")
 }
 
 /// Checks that a new run can be created at `path`: it does not exist, is an empty folder, or is a run that `overwrite`
 /// lets us replace.
 ///
 /// # Errors
-/// If something else is there, or the run is being trained.
+/// If something else is there.
 pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
-    let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    // A dangling link counts as something that exists.
-    if empty || path.symlink_metadata().is_err() {
-        return Ok(());
-    }
     let path_shown = path.display();
-    let (message, hint) = if !path.join("config.toml").is_file() {
-        let message =
-            format!("{path_shown} exists already and is not a run (it has no config.toml), so it is not replaced");
-        (message, "choose another --run".to_owned())
-    } else if overwrite {
-        if let Ok((run, _)) = RunFolder::open(path)
-            && run.is_in_use()
+    let error = match RunFolder::check_free(path, overwrite) {
+        Ok(_) => return Ok(()),
+        Err(RunFolderError::NotARun { reason, .. }) => WithHint::new(
+            format!("{path_shown} exists already and is not a run ({reason}), so it is not replaced"),
+            "choose another --run",
+        ),
+        Err(RunFolderError::Exists { .. })
+            if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) =>
         {
-            return Err(RunFolderError::InUse { path: path.to_owned() }.into());
+            let (resume, finished) = (resume_command(path), path.join("model").exists());
+            let how = if finished { " --epochs N` trains it further" } else { "` resumes it" };
+            let hint = format!("`{resume}{how}; or choose another --run, or replace it with --overwrite");
+            WithHint::new(format!("{path_shown} exists already"), hint)
         }
-        return Ok(());
-    } else if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) {
-        let (resume, finished) = (resume_command(path), path.join("model").exists());
-        let how = if finished { " --epochs N` trains it further" } else { "` resumes it" };
-        let hint = format!("`{resume}{how}; or choose another --run, or replace it with --overwrite");
-        (format!("{path_shown} exists already"), hint)
-    } else {
-        let hint = "choose another --run, or replace it with --overwrite";
-        (format!("{path_shown} exists already"), hint.to_owned())
+        Err(RunFolderError::Exists { .. }) => {
+            let hint = "choose another --run, or replace it with --overwrite";
+            WithHint::new(format!("{path_shown} exists already"), hint)
+        }
+        Err(other) => return Err(other.into()),
     };
-    Err(WithHint::new(message, hint).into())
+    Err(error.into())
 }
 
 /// The path of the model to use: the one given, or the newest finished run.

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::{Corpus, DataConfig, Manifest, ReadOptions, ShardSet, SpecialTokens, Split, Splits, Windows};
+use calame::files::read_text_at_most;
 use calame::formats::load_tokenizer;
 use calame::plan::TextSize;
 use calame::tokenizer::{self, Bpe, END_OF_TEXT, Tokenizer, TokenizerConfig, TokenizerError};
@@ -14,9 +15,12 @@ use calame::train::RunConfig;
 
 use super::reading::print_report;
 use crate::net::download;
-use crate::training::runs;
+use crate::training::{memory, runs};
 use crate::ui::output::{WithHint, grouped};
 use crate::ui::{progress, verbosity};
+
+/// Maximum size of a tokenizer in bytes; one of 250,000 words has about 20 MB.
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// A text that is ready to train on.
 pub struct Prepared {
@@ -41,6 +45,11 @@ pub fn load(inputs: &[String], options: &ReadOptions) -> Result<Corpus> {
     let cache = download::cache_dir()?;
     fetch(inputs, &cache)?;
     let _phase = verbosity::phase("reading the text");
+    let n_bytes = inputs.iter().filter_map(|input| Path::new(input).metadata().ok()).filter(|found| found.is_file());
+    let n_bytes = n_bytes.map(|found| found.len()).fold(0, u64::saturating_add);
+    // Held as text, and its ids.
+    let needed = n_bytes.saturating_mul(3);
+    memory::require("the text", needed, "prepare it by `calame data prepare`, whose shards are read by position")?;
     let corpus = Corpus::read(inputs, &cache, options)?;
     verbosity::opened_all(corpus.sources().iter().map(|source| source.path.as_path()));
     print_report(corpus.report());
@@ -229,7 +238,7 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
     let path = runs::find(Path::new(name));
     verbosity::opened(&path);
     if path.is_file() {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = read_text_at_most(&path, MAX_TOKENIZER_BYTES)?;
         return Ok(tokenizer::read_json(&text, &path)?);
     }
     for folder in [path.clone(), path.join("model")] {

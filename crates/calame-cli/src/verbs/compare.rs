@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use calame::files::sha256_of_file;
 use calame::run::RunFolder;
-use calame::run::plot::{ComparedRun, compare};
+use calame::run::plot::{ComparedRun, compare, is_figure};
 use serde_json::json;
 
 use crate::training::runs;
 use crate::training::summary::{Summary, Validation};
 use crate::ui::output::{note, print, print_json};
 use crate::ui::verbosity;
+use crate::verbs::outputs;
 
 /// Compare runs: plot their loss curves in one figure, list the settings that differ and their losses.
 #[derive(clap::Args, Debug)]
@@ -24,7 +25,7 @@ pub struct Args {
     #[arg(required = true, num_args = 2.., value_name = "RUN", value_parser = runs::run_parser())]
     runs: Vec<PathBuf>,
 
-    /// File of the figure; its extension selects the format: .svg, .png or .pdf
+    /// File of the figure; its extension selects the format: .svg, .png or .pdf; an earlier figure of calame is replaced
     #[arg(long, value_name = "FILE", default_value = "compare.svg")]
     out: PathBuf,
 
@@ -37,6 +38,7 @@ pub struct Args {
 const NOT_COMPARED: [&str; 2] = ["text_sha256", "version"];
 
 pub fn run(args: &Args) -> Result<()> {
+    outputs::check(&args.out, None, |path| (!is_figure(path)).then(|| "it is not a figure of calame".to_owned()))?;
     let summaries: Vec<Summary> = args.runs.iter().map(|path| Summary::read(path)).collect::<Result<_>>()?;
     let names = names(&summaries);
     let compared: Vec<ComparedRun<'_>> =

@@ -12,6 +12,7 @@ use clap::{ArgAction, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::net::download;
+use crate::training::memory;
 use crate::training::reading::{ReadingArgs, print_report};
 use crate::training::signals::Signals;
 use crate::training::text;
@@ -155,6 +156,14 @@ impl DocumentArgs {
     }
 }
 
+/// The bytes of a preparation on so many threads, an upper estimate: each has batches of a megabyte of text in all stages,
+/// their ids, and a cache of pieces; GPT-2's tokenizer has tables.
+fn preparation_bytes(n_threads: usize) -> u64 {
+    const THREAD_BYTES: u64 = 24 << 20;
+    const TOKENIZER_BYTES: u64 = 48 << 20;
+    (n_threads as u64 + 1).saturating_mul(THREAD_BYTES).saturating_add(TOKENIZER_BYTES)
+}
+
 /// The time after a signal in which the progress is saved. After a kill, less has to be repeated than is prepared in a
 /// few seconds.
 const SAVING_TIME: Duration = Duration::from_millis(800);
@@ -169,6 +178,9 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         let hint = "leave it out, or use --format llmc";
         return Err(WithHint::usage("--shard-tokens was given, but nanoGPT's format has no shards", hint).into());
     }
+    let n_threads = n_threads(args.threads);
+    memory::require_program(n_threads)?;
+    memory::require("data prepare", preparation_bytes(n_threads), "use fewer threads, by --threads")?;
     let tokenizer = open_tokenizer(&args.tokenizer)?;
     let sources = args.documents.sources()?;
     let by_characters = sources.files.iter().all(|source| source.kind == SourceKind::Text);
@@ -190,7 +202,6 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
     let signals = Signals::listen()?;
     signals.end_within(SAVING_TIME);
     let mut follower = Follower::new(&sources.files, signals, args.json)?;
-    let n_threads = n_threads(args.threads);
     let phase = verbosity::phase("encoding the documents");
     let prepared = prepare(&sources, tokenizer.as_ref(), &options, &args.out, n_threads, &mut follower);
     follower.finish();

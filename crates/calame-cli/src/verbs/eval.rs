@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use calame::device::Workload;
+use calame::plan::evaluation_bytes;
 use calame::train::{TextLoss, bits_per_byte, text_loss};
 
 use crate::training::reading::ReadingArgs;
@@ -58,7 +59,12 @@ pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let corpus = text::load(&args.data, &args.reading.options())?;
-    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "text")?;
+    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "text", |config| {
+        let window = args.window.unwrap_or(config.n_positions).min(config.n_positions);
+        // The ids, 4 bytes each: a token is rarely shorter than two bytes.
+        let n_bytes = corpus.text().len() as u64;
+        evaluation_bytes(config, window, device::processor(&dev)).saturating_add(2 * n_bytes)
+    })?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}", path.display()));
     }

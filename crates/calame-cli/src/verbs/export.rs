@@ -6,18 +6,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use calame::device::Workload;
+use calame::files::PathLock;
 use calame::formats::{
-    ModelFile, OnnxCheck, verify_narrowed, verify_onnx, write_gguf_as, write_hugging_face_as, write_onnx, write_torch,
+    ModelFile, OnnxCheck, find_model, not_an_export, verify_narrowed, verify_onnx, write_gguf_as,
+    write_hugging_face_as, write_onnx, write_torch,
 };
 use calame::model::{ModelConfig, logits_by_parts};
 use calame::ops::{self, Device};
+use calame::plan::export_bytes;
 use calame::quant::NumberFormat;
 use calame::tensor::Tensor;
 use calame::tokenizer::{Bpe, Tokenizer};
 
-use crate::training::{device, model};
+use crate::net::hub;
+use crate::training::{device, memory, model};
 use crate::ui::output::{WithHint, grouped, print, print_json, size};
 use crate::ui::verbosity;
+use crate::verbs::outputs;
 
 /// Number of prompt tokens used to compare the written file with the model.
 const PROMPT_TOKENS: usize = 16;
@@ -28,7 +33,7 @@ const TOLERANCE: f32 = 1e-3;
 /// Write a model in another format, read it back and compare its logits.
 ///
 /// The model is converted one tensor at a time, so even a large model needs little memory. An existing file at --out is
-/// replaced only with --force, and only once the new file is complete.
+/// replaced only with --force, only if calame has written it, and only once the new file is complete.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   # for llama.cpp, with half the bytes
@@ -58,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 
-    /// Replace an existing file or folder at --out
+    /// Replace an existing export of calame at --out
     #[arg(long)]
     force: bool,
 
@@ -140,16 +145,25 @@ impl OutType {
 
 pub fn run(args: &Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let model = model::open(&args.model, args.known)?;
     if args.outtype != OutType::F32 && matches!(args.to, To::Pt | To::Onnx) {
         let message =
             format!("--outtype {} was given, but --to {} writes f32 only", args.outtype.name(), args.to.name());
         bail!(WithHint::usage(message, "leave it out, or export to safetensors or gguf"));
     }
-    let out = args.out.clone().unwrap_or_else(|| default_out(model.path(), args.to));
-    if out.exists() && !args.force {
-        bail!(WithHint::new(format!("{} exists", out.display()), "choose another --out, or replace it with --force"));
+    let path = hub::resolve(&args.model)?;
+    let out = args.out.clone().map_or_else(|| Ok(default_out(&find_model(&path)?, args.to)), anyhow::Ok)?;
+    // Held until the written file has been compared: no other program replaces it before.
+    let _lock = PathLock::acquire(&out)?;
+    outputs::check(&out, Some(("--force", args.force)), not_an_export)?;
+    let model = model::open(&path, args.known)?;
+    if contains(&out, model.path()) {
+        bail!(WithHint::new(
+            format!("{} is the model to be exported, and is not replaced", out.display()),
+            "choose another --out"
+        ));
     }
+    let needed = export_bytes(model.config(), PROMPT_TOKENS, device::processor(&dev));
+    memory::require("the export", needed, "export a smaller model")?;
     let left_out =
         model.tokenizer_error().map(|error| format!("the tokenizer is left out, it cannot be used: {error}"));
     let notes = model.notes().iter().cloned().chain(left_out).chain(write(&model, args, &out)?);
@@ -281,6 +295,14 @@ fn logits(dev: &Device, model: &ModelFile, ids: &[u32]) -> Result<Tensor> {
 /// Token ids spread over the vocabulary.
 fn prompt(config: &ModelConfig) -> Vec<u32> {
     (0..PROMPT_TOKENS.min(config.n_positions)).map(|i| (i * 7919 % config.vocab_size) as u32).collect()
+}
+
+/// Whether `path` is `outer` or below it.
+fn contains(outer: &Path, path: &Path) -> bool {
+    match (outer.canonicalize(), path.canonicalize()) {
+        (Ok(outer), Ok(path)) => path.starts_with(outer),
+        _ => false,
+    }
 }
 
 /// The default path: the model's name with the suffix of the format, in the current folder.

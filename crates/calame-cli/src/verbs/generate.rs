@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use calame::device::Workload;
-use calame::infer::{SamplerConfig, TextGeneration, TextOptions};
+use calame::infer::{SamplerConfig, TextGeneration, TextOptions, generation_bytes};
 use calame::tokenizer::{Special, Tokenizer};
 
 use crate::training::{device, model, runs};
@@ -87,7 +87,9 @@ pub fn run(args: Args) -> Result<()> {
     sampler.validate().map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "prompt")?;
+    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "prompt", |config| {
+        generation_bytes(config, 0, args.context.len().min(config.n_positions), args.tokens)
+    })?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
     }

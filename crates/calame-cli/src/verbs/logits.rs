@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use calame::device::Workload;
-use calame::formats::write_tensor;
+use calame::formats::{not_logits, write_tensor};
 use calame::ops;
+use calame::plan::all_logits_bytes;
 
 use crate::training::{device, model};
 use crate::ui::output::{UsageError, WithHint, print, print_json};
 use crate::ui::verbosity;
+use crate::verbs::outputs;
 
 /// Write a model's logits at every position of a sequence of token ids, to compare two programs.
 ///
@@ -28,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "IDS", required = true, value_delimiter = ',')]
     ids: Vec<u32>,
 
-    /// File for the logits: safetensors, f32 [T, V] under the name `logits`
+    /// File for the logits: safetensors, f32 [T, V] under the name `logits`; an earlier such file is replaced
     #[arg(long, value_name = "FILE", required_unless_present = "json")]
     out: Option<PathBuf>,
 
@@ -42,8 +44,13 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let saved = model::load(&args.model, args.known)?;
-
+    if let Some(out) = &args.out {
+        outputs::check(out, None, not_logits)?;
+    }
+    let n_tokens = args.ids.len();
+    let saved = model::load(&args.model, args.known, |config| {
+        all_logits_bytes(config, n_tokens.min(config.n_positions), device::processor(&dev))
+    })?;
     let config = &saved.gpt.config;
     if let Some(id) = args.ids.iter().find(|&&id| id as usize >= config.vocab_size) {
         bail!(UsageError(format!("--ids: {id} is not one of the model's {} tokens", config.vocab_size)));

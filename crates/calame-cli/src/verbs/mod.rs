@@ -11,6 +11,7 @@ pub mod generate;
 pub mod inspect;
 pub mod logits;
 pub mod man;
+mod outputs;
 pub mod plan;
 pub mod plot;
 pub mod reproduce;

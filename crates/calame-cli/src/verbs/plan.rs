@@ -32,7 +32,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (dev, ready) = launch::ready(&args.training)?;
+    let (dev, ready) = launch::ready(&args.training, launch::Purpose::Planning)?;
     let planned = Planned::of(&dev, &ready);
     let timed = if planned.fits() { Some(planned.rehearse(&ready.config)?) } else { None };
     if args.training.json {

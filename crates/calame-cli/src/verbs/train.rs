@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use calame::data::Windows;
 use calame::ops::Device;
 use calame::plan::Plan;
@@ -15,11 +15,12 @@ use calame::train::{Checkpoints, Observer, Outcome, RunConfig, Trainer};
 
 use crate::training::args::TrainArgs;
 use crate::training::interruption::Interruption;
+use crate::training::launch::{self, Purpose};
 use crate::training::observer::{Follower, unwrapped};
 use crate::training::planned::{Planned, Timed};
 use crate::training::ready::{Ready, RunTarget};
 use crate::training::signals::Signals;
-use crate::training::{advice, device, ending, launch, runs, space};
+use crate::training::{advice, device, ending, space};
 use crate::ui::display::Display;
 use crate::ui::output::{count, grouped, steps_over, timestamp};
 use crate::ui::tui::{self, About, Screen};
@@ -68,16 +69,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.tui {
         tui::check_terminal()?;
     }
-    // Locked before its newest checkpoint is selected: another program may be about to write one.
-    let lock = args.resume.as_deref().map(|run| RunFolder::open(run)?.0.lock()).transpose()?;
-    let (dev, ready) = launch::ready(&args)?;
+    // Locked before its newest checkpoint is selected: another program may be about to write one. A new run is locked
+    // before the first look at its path.
+    let stopped_lock = args.resume.as_deref().map(|run| RunFolder::open(run)?.0.lock()).transpose()?;
+    let (dev, ready) = launch::ready(&args, Purpose::Training)?;
     let planned = Planned::of(&dev, &ready);
     space::check(ready.target.path(), &planned.plan.disk)?;
     planned.check(&ready.config)?;
     // The estimate is for people: programs use `calame plan --json`.
     let timed = if args.json { None } else { Some(planned.estimate(&ready.config)?) };
     advice::on_a_large_text(&ready, &planned, timed.as_ref());
-    let Ready { config, target, gpt, prepared } = ready;
+    let Ready { config, target, lock, gpt, prepared } = ready;
+    let lock = lock.or(stopped_lock).context("the run is not locked")?;
     let description = prepared.description;
     // Made before the folder: a run that does not fit into memory must not replace another one.
     let mut trainer = match gpt {
@@ -146,11 +149,11 @@ fn print_start_event(follower: &mut Follower, trainer: &Trainer<'_>, planned: &P
     follower.line(&event.to_string());
 }
 
-/// Creates the folder of a new run or, for a stopped one, whose lock is given, restores its folder and the trainer to
-/// the checkpoint. The recorder holds the lock until the end.
+/// Creates the folder of a new run or, for a stopped one, restores its folder and the trainer to the checkpoint. The
+/// recorder holds the lock of the run until the end.
 fn open_run(
     target: RunTarget,
-    lock: Option<RunLock>,
+    lock: RunLock,
     trainer: &mut Trainer<'_>,
     tokenizer: Arc<dyn Tokenizer>,
     overwrite: bool,
@@ -158,12 +161,8 @@ fn open_run(
     let start = Instant::now();
     let clock = Box::new(move || start.elapsed());
     match target {
-        RunTarget::New(path) => {
-            runs::check_free(&path, overwrite)?;
-            Recorder::create(&path, trainer.config(), tokenizer, overwrite, clock)
-        }
+        RunTarget::New(path) => Recorder::create_locked(&path, lock, trainer.config(), tokenizer, overwrite, clock),
         RunTarget::Stopped(folder, checkpoint) => {
-            let lock = lock.map_or_else(|| folder.lock(), Ok)?;
             Recorder::resume(folder, lock, &checkpoint, trainer, tokenizer, clock)
         }
     }

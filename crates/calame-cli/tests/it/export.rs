@@ -100,8 +100,55 @@ fn existing_files_are_kept() {
     let export = ["export", "run", "--to", "safetensors", "--out", "there"];
     place.fails(&export, 1, &["there exists", "hint: choose another --out, or replace it with --force"]);
     assert_eq!(place.text("there/notes.txt"), "mine");
-    place.succeeds(&[&export[..], &["--force"]].concat());
-    assert!(place.exists("there/model.safetensors"));
+    // Not even with --force: calame has not written it.
+    let force = [&export[..], &["--force"]].concat();
+    place.fails(
+        &force,
+        1,
+        &["there exists already, and is not replaced: it has no config.json that calame has written"],
+    );
+    place.succeeds(&["export", "run", "--to", "safetensors", "--out", "here"]);
+    let force = ["export", "run", "--to", "safetensors", "--out", "here", "--force"];
+    place.succeeds(&force);
+    place.write("here/README.md", "what I have found out about it");
+    place.fails(
+        &force,
+        1,
+        &["here exists already, and is not replaced: it contains README.md", "hint: choose another --out"],
+    );
+    let other = ["export", "run", "--to", "onnx", "--out", "here", "--force"];
+    place.fails(&other, 1, &["it contains README.md"]);
+    std::fs::remove_file(place.path("here/README.md")).unwrap();
+    place.succeeds(&other);
+    assert!(place.exists("here/model.onnx") && !place.exists("here/model.safetensors"));
+}
+
+/// --force replaces a file of each format only if calame has written it, and never the model that is exported.
+#[test]
+fn files_of_others_are_kept() {
+    let place = Place::with_run();
+    for (to, out) in FORMATS {
+        place.succeeds(&["export", "run", "--to", to]);
+        place.succeeds(&["export", "run", "--to", to, "--force"]);
+        place.fails(&["export", out, "--to", to, "--out", out, "--force"], 1, &[out, "is the model to be exported"]);
+        let foreign = format!("foreign{out}");
+        place.write(&foreign, "the only copy of a letter");
+        place.fails(&["export", "run", "--to", to, "--out", &foreign, "--force"], 1, &["is not replaced"]);
+    }
+    // A file of the format, but of another program.
+    for (to, out, mark) in [("gguf", "run.gguf", &b"calame.version"[..]), ("pt", "run.pt", b"calame.json")] {
+        let bytes = place.read(out);
+        let other: Vec<u8> = mark.iter().map(|byte| if *byte == b'c' { b'k' } else { *byte }).collect();
+        let mut foreign = bytes.clone();
+        for at in 0..bytes.len() - mark.len() {
+            if bytes[at..].starts_with(mark) {
+                foreign[at..at + mark.len()].copy_from_slice(&other);
+            }
+        }
+        assert!(foreign != bytes);
+        place.write(out, foreign);
+        place.fails(&["export", "run", "--to", to, "--force"], 1, &[out, "is not replaced: calame has not written it"]);
+    }
 }
 
 #[test]

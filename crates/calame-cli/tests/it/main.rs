@@ -18,9 +18,12 @@ mod json;
 #[cfg(unix)]
 mod kills;
 mod logits;
+#[cfg(target_os = "linux")]
+mod memory;
 mod pipes;
 mod plot;
 mod program;
+mod races;
 mod reproduce;
 mod resume;
 mod seeing;
@@ -29,5 +32,7 @@ mod signals;
 #[path = "../../../calame-kernels/tests/skipped/record.rs"]
 mod skipped;
 mod snapshots;
+#[cfg(unix)]
+mod special_files;
 mod texts;
 mod tokenize;

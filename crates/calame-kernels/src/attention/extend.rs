@@ -7,6 +7,7 @@ use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of, sum_of2};
 use crate::pool::Pool;
+use crate::sizes::{has_dims, product};
 use crate::split::{COLUMNS, TASK_ELEMENTS};
 
 /// The pages that store the keys and values of many sequences.
@@ -34,9 +35,9 @@ impl KvPages<'_> {
     /// Asserts that page `i` of a sequence exists and lies within a store of `n_rows` rows.
     fn check_page(&self, operation: &str, sequence: u32, i: usize, n_rows: usize) {
         let start = self.starts.get(sequence as usize);
-        let page = start.and_then(|&start| self.table.get(start as usize + i));
+        let page = start.and_then(|&start| self.table.get((start as usize).checked_add(i)?));
         assert!(
-            page.is_some_and(|&page| (page as usize + 1) * self.page_len <= n_rows),
+            page.is_some_and(|&page| (page as usize + 1).checked_mul(self.page_len).is_some_and(|end| end <= n_rows)),
             "{operation}: page {i} of sequence {sequence} is {page:?} in a store of {n_rows} rows, {} to a page",
             self.page_len
         );
@@ -61,7 +62,10 @@ pub fn store_kv(
 ) {
     let rows = positions.len();
     assert!(
-        channels > 0 && sequences.len() == rows && qkv.len() == rows * 3 * channels && keys.len() == values.len(),
+        channels > 0
+            && sequences.len() == rows
+            && has_dims(qkv.len(), [rows, 3, channels])
+            && keys.len() == values.len(),
         "store_kv: {} elements for {rows} rows of {channels} channels, stores of {} and {}",
         qkv.len(),
         keys.len(),
@@ -106,13 +110,14 @@ pub fn attention_extend(
     values: &[f32],
     y: &mut [f32],
 ) {
-    let (rows, c) = (positions.len(), n_head * head_size);
+    let rows = positions.len();
+    let c = product([n_head, head_size]).unwrap_or(usize::MAX);
     assert!(
         c > 0
             && scale > 0.0
             && sequences.len() == rows
-            && qkv.len() == rows * 3 * c
-            && y.len() == rows * c
+            && has_dims(qkv.len(), [rows, 3, n_head, head_size])
+            && has_dims(y.len(), [rows, n_head, head_size])
             && keys.len() == values.len(),
         "attention_extend: {rows} rows of {c} channels, scale {scale}, qkv of {} elements, y of {}, stores of {} and {}",
         qkv.len(),

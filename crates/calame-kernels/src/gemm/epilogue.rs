@@ -10,6 +10,7 @@ use crate::activation::{Activation, activate, activate_backward};
 use crate::disjoint_mut::DisjointMut;
 use crate::dropout::{DropMask, add_dropped};
 use crate::isa::Isa;
+use crate::sizes::has_dims;
 
 /// An element-wise operation after a product, which saves the pass over memory that a separate operation would take.
 pub enum Epilogue<'a> {
@@ -44,13 +45,15 @@ pub enum Epilogue<'a> {
 
 impl<'a> Epilogue<'a> {
     pub(super) fn check(&self, c: &MatMut<'_>) {
-        let n = c.rows * c.cols;
+        let has_size = |len: usize| has_dims(len, [c.rows, c.cols]);
         let (agrees, dense) = match self {
             Epilogue::None => (true, true),
-            Epilogue::Activation { y, .. } => (y.len() == n, c.row_stride == c.cols),
-            Epilogue::ActivationBackward { x, y, .. } => (x.len() == n && y.len() == n, c.row_stride == c.cols),
+            Epilogue::Activation { y, .. } => (has_size(y.len()), c.row_stride == c.cols),
+            Epilogue::ActivationBackward { x, y, .. } => {
+                (has_size(x.len()) && has_size(y.len()), c.row_stride == c.cols)
+            }
             Epilogue::AddDropped { x, rows_per_sequence, .. } => {
-                (x.len() == n && *rows_per_sequence > 0, c.row_stride == c.cols)
+                (has_size(x.len()) && *rows_per_sequence > 0, c.row_stride == c.cols)
             }
         };
         assert!(agrees && dense, "gemm: {self:?} of C [{}, {}], rows {} apart", c.rows, c.cols, c.row_stride);

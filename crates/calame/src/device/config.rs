@@ -76,6 +76,14 @@ pub enum DeviceConfigError {
         /// The instruction set that was asked for.
         isa: Isa,
     },
+    /// Threads that the system does not start.
+    #[error("the system refused to start {threads} threads ({reason})")]
+    Threads {
+        /// The number of threads, the calling one included.
+        threads: usize,
+        /// The error that the system returned.
+        reason: String,
+    },
 }
 
 /// One thread for each real core that this process may use (its affinity, its container's share): two hardware threads of one
@@ -116,7 +124,7 @@ impl DeviceConfig {
     /// caller that has one passes its value.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate); also if this processor lacks the instruction set.
+    /// As [`validate`](Self::validate); also if this processor lacks the instruction set, or the system refuses a thread.
     pub fn resolve(
         &self,
         workload: Workload,
@@ -142,7 +150,9 @@ impl DeviceConfig {
             threads,
             instruction_set: isa.name().to_owned(),
         };
-        Ok((Device::cpu(threads, isa, precision), resolved))
+        let device = Device::try_cpu(threads, isa, precision);
+        let refused = |error: std::io::Error| DeviceConfigError::Threads { threads, reason: error.to_string() };
+        Ok((device.map_err(refused)?, resolved))
     }
 
     /// The precision, where the section names one.

@@ -20,6 +20,7 @@ mod narrow;
 mod onnx;
 mod open;
 mod opened;
+mod own;
 pub(crate) mod safetensors;
 mod shape;
 mod source;
@@ -36,5 +37,6 @@ pub use onnx::{OnnxCheck, OnnxFile, verify_onnx, write_onnx};
 pub use open::{OpenOptions, find_model, load_model};
 
 pub use opened::Format;
+pub use own::{is_model_file_name, not_an_export, not_logits};
 pub use source::{StoredTensor, TensorSource};
 pub use torch::{PlainValue, TorchDtype, TorchFile, TorchFileError, TorchTensor, write_torch};

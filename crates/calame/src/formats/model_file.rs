@@ -177,7 +177,12 @@ impl ModelFile {
             Ok::<(), CheckpointError>(())
         };
         thread::scope(|scope| {
-            let readers: Vec<_> = (0..N_READERS).map(|_| scope.spawn(read_some)).collect();
+            // Where the system refuses threads, fewer read, or this one.
+            let start = |_| thread::Builder::new().spawn_scoped(scope, read_some).ok();
+            let readers: Vec<_> = (0..N_READERS).filter_map(start).collect();
+            if readers.is_empty() {
+                return read_some();
+            }
             // All threads are joined; the first error in their order is returned.
             let outcomes = readers.into_iter().map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic)));
             outcomes.fold(Ok(()), Result::and)

@@ -102,6 +102,16 @@ fn products(config: &ModelConfig, n_rows: usize) -> impl Iterator<Item = [usize;
     layers.into_iter().flat_map(|(rows, ins, outs)| [[rows, ins, outs], [rows, outs, ins], [outs, rows, ins]])
 }
 
+/// Bytes that [`Gpt::logits`] allocates for one sequence, the logits included.
+pub fn logits_bytes(config: &ModelConfig, n_tokens: usize) -> u64 {
+    counted(|alloc| {
+        drop(Batch::new(n_tokens, alloc));
+        drop(Saved::for_evaluation(config, 1, n_tokens, alloc));
+        drop(Scratch::with_outputs(config, n_tokens, 1, 0, alloc));
+        drop(alloc.zeros([n_tokens, config.vocab_size]));
+    })
+}
+
 /// Bytes of all parameters; those of `wte`, and those of one block, among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParameterBytes {

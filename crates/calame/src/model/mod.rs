@@ -44,7 +44,7 @@ pub use head::Head;
 pub use kv_pool::{KvError, KvPool, PAGE_LEN, PageTable, n_pages};
 pub use layer_norm::{LayerNorm, LayerNormSaved};
 pub use linear::Linear;
-pub use memory::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_moment_bytes};
+pub use memory::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_moment_bytes, logits_bytes};
 pub use mlp::{Mlp, MlpSaved};
 pub use trainable::{Part, Trainable};
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use calame::formats::{CheckpointError, ModelFile, find_model, load_model, save_model};
+use calame::formats::{CheckpointError, ModelFile, find_model, load_model, save_model, write_hugging_face};
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
@@ -171,7 +171,7 @@ fn keys_of_other_programs_are_read() {
 fn saving_over_a_model_leaves_no_litter() {
     let (parent, folder) = saved(&config(), None);
     // Left behind by killed programs.
-    for left_over in [".model.partial", ".model.previous"] {
+    for left_over in [".model.77-0.partial", ".model.previous"] {
         fs::create_dir(parent.path().join(left_over)).unwrap();
         fs::write(parent.path().join(left_over).join(WEIGHTS), "half").unwrap();
     }
@@ -190,13 +190,14 @@ fn saving_over_a_model_leaves_no_litter() {
 #[test]
 fn a_failing_save_leaves_the_old_model_whole() {
     let (parent, folder) = saved(&config(), None);
-    let other = model(&ModelConfig { n_layer: 1, ..config() });
-    // A file at the path of the new folder, which must not be removed.
-    fs::write(parent.path().join(".model.partial"), "a file").unwrap();
-    let error = save_model(&folder, &other, None).unwrap_err();
-    assert!(matches!(error, CheckpointError::File(_)) && error.to_string().contains(".model.partial"), "{error}");
+    let (_other, source) = saved(&ModelConfig { n_layer: 1, ..config() }, None);
+    let file = ModelFile::open(&source).unwrap();
+    // The source is cut off while it is being copied.
+    fs::OpenOptions::new().write(true).open(source.join(WEIGHTS)).unwrap().set_len(3000).unwrap();
+    let error = write_hugging_face(&folder, &file).unwrap_err();
+    assert!(matches!(error, CheckpointError::File(_)) && error.to_string().contains(WEIGHTS), "{error}");
     assert_eq!(bits(&load_model(&folder).unwrap().gpt), bits(&model(&config())));
-    assert_eq!(names(parent.path()), [".model.partial", "model"]);
+    assert_eq!(names(parent.path()), ["model"]);
 }
 
 #[test]
@@ -650,9 +651,14 @@ fn the_newest_checkpoint_is_found_among_other_files() {
     assert_eq!(latest_checkpoint(&checkpoints).unwrap(), None);
     fs::create_dir(&checkpoints).unwrap();
     assert_eq!(latest_checkpoint(&checkpoints).unwrap(), None);
-    for name in
-        ["step-000099.bak", "step-", "step-x", ".step-000200.partial", "old-step-000300", "step-99999999999999999999"]
-    {
+    for name in [
+        "step-000099.bak",
+        "step-",
+        "step-x",
+        ".step-000200.77-0.partial",
+        "old-step-000300",
+        "step-99999999999999999999",
+    ] {
         fs::create_dir(checkpoints.join(name)).unwrap();
     }
     fs::write(checkpoints.join("step-000500"), "a file").unwrap();
@@ -673,13 +679,13 @@ fn a_new_checkpoint_removes_earlier_ones_only_once_it_is_complete() {
     let [weights, m, v] = &state.trees;
     let save = |n_steps| save(checkpoints, [weights, m, v], n_steps);
     // A file at the path of the new checkpoint makes the save fail.
-    fs::write(checkpoints.join(".step-000008.partial"), "a file").unwrap();
+    fs::write(checkpoints.join("step-000008"), "a file").unwrap();
     assert!(save(8).is_err());
     assert_eq!(latest_checkpoint(checkpoints).unwrap(), Some(state.folder.clone()));
     assert_eq!(load(&state.folder).unwrap().0, progress(7));
-    fs::remove_file(checkpoints.join(".step-000008.partial")).unwrap();
+    fs::remove_file(checkpoints.join("step-000008")).unwrap();
     // Left behind by a program killed while saving another step, and a file that is not ours.
-    fs::create_dir(checkpoints.join(".step-000003.partial")).unwrap();
+    fs::create_dir(checkpoints.join(".step-000003.77-0.partial")).unwrap();
     fs::write(checkpoints.join("step-000005"), "a file").unwrap();
     fs::create_dir(checkpoints.join("notes")).unwrap();
     assert_eq!(save(8).unwrap(), checkpoints.join("step-000008"));

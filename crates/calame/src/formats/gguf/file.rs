@@ -1,11 +1,10 @@
 //! Reads GGUF files as a source of tensors.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::header::{Header, TensorInfo};
 use super::metadata;
-use crate::files::PositionedFile;
+use crate::files::{PositionedFile, open_file};
 use crate::formats::CheckpointError;
 use crate::formats::opened::{Format, Opened};
 use crate::formats::source::{StoredTensor, TensorSource};
@@ -21,7 +20,7 @@ struct GgufFile {
 
 /// Opens a GGUF model with its metadata and tokenizer.
 pub(in crate::formats) fn open(path: &Path) -> Result<Opened, CheckpointError> {
-    let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
+    let mut file = open_file(path)?;
     let Header { mut values, tensors: infos } = Header::read(path, &mut file)?;
     let stored = |info: &TensorInfo| StoredTensor {
         name: info.name.clone(),
@@ -42,6 +41,12 @@ pub(in crate::formats) fn open(path: &Path) -> Result<Opened, CheckpointError> {
         opened.assume_gpt2_tokenizer();
     }
     Ok(opened)
+}
+
+/// Whether a file is a GGUF that calame has written.
+pub(in crate::formats) fn is_written_by_calame(path: &Path) -> bool {
+    let header = open_file(path).ok().and_then(|mut file| Header::read(path, &mut file).ok());
+    header.is_some_and(|header| header.values.contains_key(metadata::VERSION))
 }
 
 impl TensorSource for GgufFile {

@@ -31,6 +31,8 @@ const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
 /// The end of a turn in models for conversations; it ends a text too.
 const EOT: &str = "tokenizer.ggml.eot_token_id";
+/// The version of calame that wrote the file.
+pub(super) const VERSION: &str = "calame.version";
 /// Whether the model has a qkv bias, or any. The format requires the tensors; they are zero if this is false.
 const QKV_BIAS: &str = "calame.qkv_bias";
 const BIAS: &str = "calame.bias";
@@ -244,7 +246,7 @@ impl Metadata {
                 to.size(key, id as usize);
             }
         }
-        to.text("calame.version", env!("CARGO_PKG_VERSION"));
+        to.text(VERSION, env!("CARGO_PKG_VERSION"));
         to.flag(QKV_BIAS, config.qkv_bias);
         if !config.bias {
             to.flag(BIAS, false);

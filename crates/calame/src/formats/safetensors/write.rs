@@ -9,7 +9,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::device::Device;
-use crate::files::{FileError, replace_file};
+use crate::files::{FileError, create_new_file, replace_file};
 use crate::formats::CheckpointError;
 use crate::formats::narrow::write_elements;
 use crate::formats::transpose::transpose;
@@ -100,14 +100,13 @@ fn transposed_elements(elements: &[f32], row_len: usize) -> Cow<'static, [f32]> 
     Cow::Owned(transposed)
 }
 
-/// Writes a file of tensors in key order, at its final path. The file is complete but not synced.
+/// Writes a new file of tensors in key order, at its final path. The file is complete but not synced.
 pub(crate) fn write_tensors<'a>(
     path: &Path,
     entries: impl Iterator<Item = Entry<'a>>,
     metadata: &[(&str, &str)],
 ) -> Result<(), CheckpointError> {
-    let file = File::create(path).map_err(FileError::new("create", path))?;
-    let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, create_new_file(path)?);
     write_to(&mut file, path, entries, metadata)?;
     Ok(file.flush().map_err(FileError::new("write", path))?)
 }

@@ -10,7 +10,7 @@ use super::cycles::{AllowedUse, Graph, import_cycles};
 use super::dependencies::{Table, crate_dependencies, module_dependencies, stale_names};
 use super::language::{replaced_identifiers, short_docs};
 use super::pages::{commands_of_ci_only, file_tree, page_length, tree_entries};
-use super::places::{configuration, element_access, file_opening, forbidden, storage_variants, unsafety};
+use super::places::{configuration, element_access, file_access, file_opening, forbidden, storage_variants, unsafety};
 use super::sizes::sizes;
 use super::{Breach, Source};
 
@@ -145,6 +145,11 @@ fn the_library_is_finished_and_silent() {
 #[test]
 fn files_are_opened_where_they_may_be() {
     assert_tidy(&file_opening(&sources()));
+}
+
+#[test]
+fn files_are_written_and_opened_in_one_way() {
+    assert_tidy(&file_access(&sources()));
 }
 
 #[test]
