@@ -45,7 +45,7 @@ pub fn load(inputs: &[String], options: &ReadOptions) -> Result<Corpus> {
     let cache = download::cache_dir()?;
     fetch(inputs, &cache)?;
     let _phase = verbosity::phase("reading the text");
-    let n_bytes = inputs.iter().filter_map(|input| Path::new(input).metadata().ok()).filter(|found| found.is_file());
+    let n_bytes = inputs.iter().filter_map(|input| Path::new(input).metadata().ok()).filter(std::fs::Metadata::is_file);
     let n_bytes = n_bytes.map(|found| found.len()).fold(0, u64::saturating_add);
     // Held as text, and its ids.
     let needed = n_bytes.saturating_mul(3);
