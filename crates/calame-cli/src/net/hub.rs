@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use calame::files::{PathLock, read_text_at_most};
-use indicatif::ProgressBar;
 use serde_json::Value;
 
 use self::cache::{ModelCache, Partial};
 use super::client::{Client, Limits, RequestError, content_length, header};
 use crate::training::runs;
 use crate::ui::output::{WithHint, note};
+use crate::ui::progress;
 
 /// OpenAI's models, which the hub also accepts without an owner.
 const KNOWN: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
@@ -250,7 +250,7 @@ impl Transfer<'_> {
         let _lock = PathLock::acquire(&blob)?;
         if !blob.metadata().is_ok_and(|blob| blob.is_file() && blob.len() == n_bytes) {
             let mut partial = Partial::open(&blob, n_bytes)?;
-            let bar = ProgressBar::new(n_bytes);
+            let bar = progress::bar(Some(n_bytes), "{bar:32} {bytes} of {total_bytes} · {eta} left", false)?;
             let url = format!("{}/{name}", self.base);
             let transferred = self.client.transfer(&url, partial.n_bytes(), n_bytes, &mut |at, piece| {
                 partial.write(at, piece)?;

@@ -65,12 +65,12 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = toml_integer())]
     pub seed: Option<u64>,
 
-    /// Random number generator: calame, or torch, which reproduces the numbers of the report's PyTorch script on a CPU
+    /// Random number generator: calame, or torch, which draws the numbers that a PyTorch script draws on a CPU
     /// [default: calame]
     #[arg(long, value_name = "GENERATOR")]
     pub rng: Option<String>,
 
-    /// Set of default settings: book (the report's), small-data (stops when the validation loss no longer improves) or
+    /// Set of default settings: book (the usual ones), small-data (stops when the validation loss no longer improves) or
     /// long (warm-up, cosine decay, gradient clipping) [default: book]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,

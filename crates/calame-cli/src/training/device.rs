@@ -7,6 +7,7 @@ use calame::plan::Processor;
 
 use crate::training::memory;
 use crate::ui::output::{UsageError, WithHint, count};
+use crate::ui::verbosity;
 
 /// The environment variable that overrides the instruction set, for tests and comparisons.
 const ISA_VARIABLE: &str = "CALAME_INSTRUCTION_SET";
@@ -55,7 +56,9 @@ pub fn open(config: &DeviceConfig, workload: Workload) -> Result<(Device, Device
         Ok(pinned) => Some(pinned.parse::<Isa>().map_err(|error| UsageError(format!("{ISA_VARIABLE}: {error}")))?),
         Err(_) => None,
     };
-    config.resolve(workload, pinned).map_err(with_hint)
+    let (dev, resolved) = config.resolve(workload, pinned).map_err(with_hint)?;
+    verbosity::detail(describe(&resolved));
+    Ok((dev, resolved))
 }
 
 /// Adds a hint: the flags that resolve the error.

@@ -12,6 +12,7 @@ use calame::tokenizer::Tokenizer;
 use crate::net::hub;
 use crate::training::memory;
 use crate::ui::output::{WithHint, grouped, note};
+use crate::ui::verbosity;
 
 /// The flags on what a model's files may not state.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Args {
 /// If there is none, or it cannot be read; an unknown number of heads has a hint.
 pub fn open(path: &Path, known: Args) -> Result<ModelFile> {
     let path = hub::resolve(path)?;
+    verbosity::opened(&path);
+    let _phase = verbosity::phase("reading the list of tensors");
     let opened = match ModelFile::open_with(&path, OpenOptions { n_head: known.n_head }) {
         Err(CheckpointError::UnknownHeads { .. }) if known.unstated.is_some() => {
             ModelFile::open_with(&path, OpenOptions { n_head: known.unstated })
@@ -51,7 +54,9 @@ pub fn load(path: &Path, known: Args, more_bytes: impl FnOnce(&ModelConfig) -> u
     let needed = loading_bytes(file.config()).saturating_add(more_bytes(file.config()));
     let what = format!("{} of {} parameters", path.display(), grouped(file.config().n_parameters() as u64));
     memory::require(&what, needed, "use a smaller model")?;
+    let phase = verbosity::phase("reading the model");
     let saved = file.load()?;
+    drop(phase);
     for found in &saved.notes {
         note(&format!("note   {}: {found}", saved.path.display()));
     }

@@ -20,6 +20,7 @@ use super::settings::{self, absolute_inputs};
 use super::text::{self, Prepared};
 use super::{device, memory, runs};
 use crate::ui::output::{WithHint, message, note, quoted};
+use crate::ui::verbosity;
 
 /// Prepares the run in the folder `path`, with the changes that the flags request.
 ///
@@ -27,6 +28,7 @@ use crate::ui::output::{WithHint, message, note, quoted};
 /// If it has no checkpoint, a setting was changed that would not continue the training, or its text is missing or
 /// another one.
 pub fn prepare(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
+    verbosity::opened(path);
     let (folder, in_folder) = RunFolder::open(path)?;
     let Some(checkpoint) = checkpoint_to_resume(&folder)? else { bail!(no_checkpoint(&folder, &in_folder)) };
     let (_, saved) = RunFolder::open(&checkpoint)?;
@@ -56,6 +58,7 @@ fn checkpoint_to_resume(folder: &RunFolder) -> Result<Option<PathBuf>> {
         // If all are damaged, the error of the newest.
         return damaged.into_iter().next().map_or(Ok(None), |error| Err(error.into()));
     };
+    verbosity::opened(&checkpoint);
     for error in &damaged {
         note(&format!("warning: {error}; using the checkpoint before it"));
     }

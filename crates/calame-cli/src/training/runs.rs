@@ -11,6 +11,7 @@ use calame::train::latest_checkpoint;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use time::OffsetDateTime;
 
+use crate::ui::invocation;
 use crate::ui::output::{WithHint, quoted};
 
 /// The folder for runs whose path is not given.
@@ -144,5 +145,5 @@ pub fn absolute_model(path: &str) -> String {
 
 /// The command that resumes a stopped run.
 pub fn resume_command(run: &Path) -> String {
-    format!("calame train --resume {}", quoted(&run.display().to_string()))
+    invocation::command(&format!("train --resume {}", quoted(&run.display().to_string())))
 }

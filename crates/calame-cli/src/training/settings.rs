@@ -12,6 +12,7 @@ use toml::{Table, Value};
 
 use crate::training::device;
 use crate::ui::output::{UsageError, WithHint};
+use crate::ui::verbosity;
 
 /// The value of `preset` for a run whose shape comes from the model given by `--init-from`.
 pub const CUSTOM: &str = "custom";
@@ -190,6 +191,7 @@ fn config_from(table: &Table) -> Result<RunConfig, String> {
 }
 
 fn read(file: &Path) -> Result<Table> {
+    verbosity::opened(file);
     let text = read_text_at_most(file, MAX_SETTINGS_BYTES)?;
     text.parse::<Table>().map_err(|e| {
         // The error's Display is five lines that point at the position; this message is one line with a line number.

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::training::runs;
 use crate::training::summary::{Summary, Validation};
 use crate::ui::output::{note, print, print_json};
+use crate::ui::verbosity;
 use crate::verbs::outputs;
 
 /// Compare runs: plot their loss curves in one figure, list the settings that differ and their losses.
@@ -42,7 +43,9 @@ pub fn run(args: &Args) -> Result<()> {
     let names = names(&summaries);
     let compared: Vec<ComparedRun<'_>> =
         summaries.iter().zip(&names).map(|(summary, name)| ComparedRun { name, records: &summary.records }).collect();
+    let phase = verbosity::phase("drawing");
     compare(&compared, &args.out).with_context(|| format!("cannot draw {}", args.out.display()))?;
+    drop(phase);
     let settings = differing(&summaries)?;
     let warnings = warnings(&summaries);
     warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));

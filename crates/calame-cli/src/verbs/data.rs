@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use calame::data::manifest::ShardEntry;
+use calame::data::manifest::{MANIFEST, ShardEntry};
 use calame::data::prepare::{PrepareOptions, Prepared, SplitBy, prepare};
 use calame::data::{Manifest, ShardFormat, SourceKind, Sources, Split, find_sources};
 use clap::{ArgAction, Subcommand, ValueEnum};
@@ -19,6 +19,7 @@ use crate::training::text;
 use crate::training::text::open_tokenizer;
 use crate::ui::output::{WithHint, duration, grouped, note, print, print_json, quoted, size};
 use crate::ui::preparation::Follower;
+use crate::ui::{invocation, verbosity};
 
 /// Prepare text of any size for training, or show a prepared folder.
 #[derive(clap::Args, Debug)]
@@ -149,7 +150,9 @@ impl DocumentArgs {
     pub fn sources(&self) -> Result<Sources> {
         let cache = download::cache_dir()?;
         text::fetch(&self.inputs, &cache)?;
-        Ok(find_sources(&self.inputs, &cache, &self.reading.options())?)
+        let sources = find_sources(&self.inputs, &cache, &self.reading.options())?;
+        verbosity::opened_all(sources.files.iter().map(|source| source.path.as_path()));
+        Ok(sources)
     }
 }
 
@@ -199,8 +202,10 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
     let signals = Signals::listen()?;
     signals.end_within(SAVING_TIME);
     let mut follower = Follower::new(&sources.files, signals, args.json)?;
+    let phase = verbosity::phase("encoding the documents");
     let prepared = prepare(&sources, tokenizer.as_ref(), &options, &args.out, n_threads, &mut follower);
     follower.finish();
+    drop(phase);
     match prepared? {
         Prepared::Done(manifest) => report(args, &manifest, Some(&follower))?,
         Prepared::WasDone(manifest) => report(args, &manifest, None)?,
@@ -238,7 +243,10 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
         _ => lines.push_str("done      before, with the same text and options\n"),
     }
     if manifest.n_tokens(Split::Val) > 0 {
-        lines.push_str(&format!("next      calame train --data {}\n", quoted(&args.out.display().to_string())));
+        lines.push_str(&format!(
+            "next      {}\n",
+            invocation::command(&format!("train --data {}", quoted(&args.out.display().to_string())))
+        ));
     } else if manifest.options.val_fraction > 0.0 {
         note("warning: no document was drawn for validation; --split characters can split any text");
     } else {
@@ -283,8 +291,10 @@ fn describe(folder: &Path, manifest: &Manifest) -> String {
 }
 
 fn run_info(args: &InfoArgs) -> Result<()> {
+    verbosity::opened(&args.folder.join(MANIFEST));
     let (manifest, sha256) = Manifest::read(&args.folder)?;
     if args.check {
+        let _phase = verbosity::phase("verifying the shards");
         manifest.verify(&args.folder, &mut |_| {})?;
     }
     if args.json {

@@ -1,6 +1,5 @@
 //! `calame eval`: measures how well a model predicts a text.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,11 +7,11 @@ use anyhow::{Result, bail};
 use calame::device::Workload;
 use calame::plan::evaluation_bytes;
 use calame::train::{TextLoss, bits_per_byte, text_loss};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::training::reading::ReadingArgs;
 use crate::training::{device, model, runs, text};
 use crate::ui::output::{WithHint, grouped, note, print, print_json};
+use crate::ui::{progress, verbosity};
 
 /// Measure how well a model predicts a text: loss per token, perplexity, and bits per byte, which can be compared
 /// between models with different tokenizers.
@@ -92,9 +91,9 @@ pub fn run(args: Args) -> Result<()> {
             "give at least two: every token except the first is predicted"
         ));
     }
-    let bar =
-        if std::io::stderr().is_terminal() { ProgressBar::new(tokens.len() as u64 - 1) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("{bar:32} {human_pos} of {human_len} tokens · {eta} left")?);
+    let template = "{bar:32} {human_pos} of {human_len} tokens · {eta} left";
+    let bar = progress::bar(Some(tokens.len() as u64 - 1), template, args.json)?;
+    let _phase = verbosity::phase("evaluating");
     let start = Instant::now();
     let TextLoss { sum, n_tokens } =
         text_loss(&dev, &saved.gpt, &tokens, window, stride, &mut |n_done| bar.set_position(n_done as u64));

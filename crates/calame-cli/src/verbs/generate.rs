@@ -10,6 +10,7 @@ use calame::tokenizer::{Special, Tokenizer};
 
 use crate::training::{device, model, runs};
 use crate::ui::output::{UsageError, WithHint, note, print, print_json};
+use crate::ui::verbosity;
 
 /// Continue a prompt with a trained model.
 ///
@@ -19,9 +20,10 @@ use crate::ui::output::{UsageError, WithHint, note, print, print_json};
 #[command(
     allow_negative_numbers = true,
     after_help = "Examples:
-  calame generate                                          the newest run, greedy
-  calame generate --model runs/2026-11-23-book --context \"Every effort moves you\" --tokens 150
-  calame generate --context \"Hello, I\" --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7"
+  # the newest run, greedy
+  calame generate
+  calame generate --model runs/2026-11-23-book --context \"I had always\"
+  calame generate --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7"
 )]
 pub struct Args {
     /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
@@ -101,6 +103,7 @@ pub fn run(args: Args) -> Result<()> {
         bounds: Some(saved.bounds.clone()),
     };
     let mut generation = TextGeneration::of_tokens(&dev, &saved.gpt, tokenizer.as_ref(), &prompt, &options)?;
+    let phase = verbosity::phase("generating");
     let start = Instant::now();
     let print_text = |text: &str| if args.json { Ok(()) } else { print(text) };
     print_text(generation.prompt_text())?;
@@ -108,6 +111,7 @@ pub fn run(args: Args) -> Result<()> {
         print_text(&piece)?;
     }
     print_text("\n")?;
+    drop(phase);
     let (new_tokens, met_end) = (generation.new_tokens(), generation.met_end());
     let tokens_per_second = new_tokens.len() as f64 / start.elapsed().as_secs_f64();
     if args.json {

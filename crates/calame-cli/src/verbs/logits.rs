@@ -10,6 +10,7 @@ use calame::plan::all_logits_bytes;
 
 use crate::training::{device, model};
 use crate::ui::output::{UsageError, WithHint, print, print_json};
+use crate::ui::verbosity;
 use crate::verbs::outputs;
 
 /// Write a model's logits at every position of a sequence of token ids, to compare two programs.
@@ -60,7 +61,9 @@ pub fn run(args: Args) -> Result<()> {
             "give fewer ids"
         ));
     }
+    let phase = verbosity::phase("computing the logits");
     let logits = saved.gpt.logits(&dev, &args.ids, 1);
+    drop(phase);
     if let Some(out) = &args.out {
         write_tensor(out, "logits", &logits)?;
     }

@@ -12,12 +12,12 @@ use calame::data::{DocumentError, ReadOptions, ReadReport, Sources};
 use calame::files::{FileError, PathLock, create_file, read_text_at_most, replace_bytes};
 use calame::tokenizer::{self, Bpe, Encoder, Special, Tokenizer};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::training::memory;
 use crate::training::reading::print_report;
 use crate::ui::output::{duration, grouped, print, print_json, quoted, size};
+use crate::ui::{invocation, progress, verbosity};
 use crate::verbs::data::DocumentArgs;
 use crate::verbs::outputs;
 
@@ -43,7 +43,7 @@ enum Verb {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame tokenizer train books/ --vocab-size 8192 --out tokenizer.json
-  calame tokenizer train 'pages/*.jsonl.gz' --field content --vocab-size 32000 --out pages-tokenizer/
+  calame tokenizer train 'pages/*.jsonl' --vocab-size 32000 --out tokenizer/
   calame data prepare books/ --tokenizer tokenizer.json --out prepared
   calame train --preset tiny --data books/ --set tokenizer.kind=tokenizer.json")]
 struct TrainArgs {
@@ -90,9 +90,9 @@ fn train(args: &TrainArgs) -> Result<()> {
     outputs::check(&file, Some(("--overwrite", args.overwrite)), foreign_tokenizer)?;
     let sources = args.documents.sources()?;
     let options = args.documents.reading.options();
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
+    let bar = progress::bar(None, "{spinner} {msg}", args.json)?;
     bar.set_message("counting words");
+    let phase = verbosity::phase("counting words and merging pairs");
     let (n_bytes, report) = measure(&sources, &options)?;
     bar.suspend(|| print_report(&report));
     let share = args.max_bytes as f64 / n_bytes.max(1) as f64;
@@ -105,9 +105,12 @@ fn train(args: &TrainArgs) -> Result<()> {
         return Err(error.into());
     }
     let trained = trained?;
+    drop(phase);
+    let phase = verbosity::phase("comparing with GPT-2's tokenizer");
     bar.set_message("comparing with GPT-2's");
     let comparison = compare(&sources, &options, share, trained.as_ref())?;
     bar.finish_and_clear();
+    drop(phase);
     let json = trained.to_json();
     if args.overwrite {
         replace_bytes(&file, json.as_bytes())?;
@@ -130,14 +133,14 @@ fn train(args: &TrainArgs) -> Result<()> {
         }));
     }
     print(&format!(
-        "tokenizer {}, {} tokens\ntrained   on {} of {} in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      calame data prepare … --tokenizer {}\n",
+        "tokenizer {}, {} tokens\ntrained   on {} of {} in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      {}\n",
         file.display(),
         grouped(trained.n_vocab() as u64),
         size(comparison.n_bytes),
         size(n_bytes),
         duration(started.elapsed().as_secs_f64()),
         grouped(Bpe::gpt2().n_vocab() as u64),
-        quoted(&file.display().to_string())
+        invocation::command(&format!("data prepare … --tokenizer {}", quoted(&file.display().to_string())))
     ))
 }
 

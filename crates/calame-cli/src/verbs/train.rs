@@ -24,12 +24,14 @@ use crate::training::{advice, device, ending, space};
 use crate::ui::display::Display;
 use crate::ui::output::{count, grouped, steps_over, timestamp};
 use crate::ui::tui::{self, About, Screen};
+use crate::ui::verbosity;
 
 /// Train a GPT on a text.
 ///
-/// Without flags, this is the report's training: a GPT of 163M parameters, ten epochs of windows of 256 tokens in
-/// batches of 4, AdamW at 4e-4, an evaluation every 5 steps and a sample after every epoch, on a built-in story of
-/// 21,690 characters. The result is RUN/model; the loss plot and the samples are in RUN too.
+/// Without flags, this repeats the report, an account of training the model of Sebastian Raschka's book (Build a Large
+/// Language Model From Scratch) on one short story: a GPT of 163M parameters, ten epochs of windows of 256 tokens in
+/// batches of 4, AdamW at 4e-4, an evaluation every 5 steps and a sample after every epoch. The text is a built-in story
+/// of 21,690 characters. The result is RUN/model; the loss plot and the samples are in RUN too.
 ///
 /// Ctrl-C stops after the current step, saves the state, and prints the command that resumes the run; a second Ctrl-C
 /// quits without saving.
@@ -37,18 +39,24 @@ use crate::ui::tui::{self, About, Screen};
 #[command(
     allow_negative_numbers = true,
     after_help = "Examples:
-  calame train                                    the report's training, on the built-in story
-  calame train --preset tiny                      a small model, in a minute or two
+  # the default: 163M parameters, on the built-in story
+  calame train
+  # a small model, in a minute or two
+  calame train --preset tiny
+  # stops when validation no longer improves; keeps the best model
   calame train --data letters.txt --recipe small-data
-                                                  stops when validation no longer improves; keeps the best model
-  calame train --data the-verdict                 the report's own text (downloaded once)
+  # The Verdict, downloaded once
+  calame train --data the-verdict
   calame train --data notes/ --data more.txt --epochs 20 --lr 1e-4
   calame train --init-from runs/2026-11-23-book --data letters.txt --lr 5e-5
+  # a short trial: it ends after 100 steps
   calame train --preset tiny --set train.max_steps=100
-                                                  a short trial: it ends after 100 steps
-  calame train --resume runs/2026-11-23-book      resume after Ctrl-C
+  # resume after Ctrl-C
+  calame train --resume runs/2026-11-23-book
+  # train a finished run further
   calame train --resume runs/2026-11-23-book --epochs 20
-                                                  train a finished run further"
+  # all settings, each with its explanation
+  calame config > my.toml"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -107,8 +115,10 @@ fn state_bytes(config: &RunConfig) -> u64 {
 fn train(trainer: &mut Trainer<'_>, follower: &mut Follower, dev: &Device, text: &Windows) -> Result<ExitCode> {
     let config = trainer.config();
     let mut checkpoints = Checkpoints::new(&follower.recorder.folder().checkpoints(), &config.checkpoint);
+    let phase = verbosity::phase("training");
     let outcome = trainer.run_saving(&mut checkpoints, follower);
     follower.display().finish();
+    drop(phase);
     match outcome.map_err(|error| ending::rescue(follower, trainer, &mut checkpoints, error))? {
         ended @ (Outcome::Finished | Outcome::StoppedEarly) => {
             if let Err(error) = checkpoints.wait() {

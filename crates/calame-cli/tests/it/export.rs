@@ -31,6 +31,68 @@ fn a_graph_has_the_models_bits() {
     assert!(place.exists("run-onnx/model.onnx") && place.exists("run-onnx/model.onnx.data"));
 }
 
+/// Other names of the formats, as people type them.
+const NAMES: [(&str, &[&str]); 4] = [
+    ("safetensors", &["hf", "huggingface", "HuggingFace", "hugging-face", "transformers"]),
+    ("pt", &["pytorch", "PyTorch", "torch"]),
+    ("gguf", &["llama.cpp", "llamacpp", "llama-cpp", "GGUF"]),
+    ("onnx", &["onnxruntime", "ONNX"]),
+];
+
+#[test]
+fn formats_have_the_names_that_people_type() {
+    let place = Place::with_run();
+    for (name, others) in NAMES {
+        for other in others {
+            let out = format!("out-{other}");
+            let outcome = place.succeeds(&["export", "run", "--to", other, "--out", &out, "--json"]);
+            let json: Value = serde_json::from_str(&outcome.stdout).unwrap();
+            assert_eq!(json["to"], name, "{other}");
+        }
+    }
+}
+
+/// The formats of numbers, their other names, and their bytes.
+const TYPES: [(&str, &[&str], &str); 2] =
+    [("f16", &["fp16", "float16", "F16"], "F16"), ("bf16", &["bfloat16", "BF16"], "BF16")];
+
+#[test]
+fn numbers_of_sixteen_bits_halve_the_file_and_are_the_models_rounded() {
+    let place = Place::with_run();
+    for (to, out) in [("safetensors", "out"), ("gguf", "out.gguf")] {
+        let export = |outtype: &str| {
+            let args = ["export", "run", "--to", to, "--outtype", outtype, "--out", out, "--force", "--json"];
+            serde_json::from_str::<Value>(&place.succeeds(&args).stdout).unwrap()
+        };
+        let bytes = || {
+            let inspected = place.succeeds(&["inspect", out, "--json"]).stdout;
+            let inspected: Value = serde_json::from_str(&inspected).unwrap();
+            let tensors = inspected["tensors"].as_array().unwrap().clone();
+            (tensors.iter().map(|t| t["bytes"].as_u64().unwrap()).sum::<u64>(), tensors)
+        };
+        assert_eq!(export("f32")["outtype"], "f32");
+        let (whole, _) = bytes();
+        for (outtype, others, stored) in TYPES {
+            for name in [&[outtype], others].concat() {
+                let written = export(name);
+                assert_eq!(written["outtype"], outtype);
+                let difference = written["largest_difference"].as_f64().unwrap();
+                assert!(difference > 0.0 && difference < 0.1, "{to} {outtype}: {difference}");
+                let (half, tensors) = bytes();
+                assert!(half < whole * 3 / 5, "{to} {outtype}: {half} of {whole}");
+                assert!(tensors.iter().any(|t| t["dtype"] == stored), "{tensors:?}");
+            }
+        }
+    }
+    let config: Value = serde_json::from_str(&place.text("out/config.json")).unwrap();
+    assert_eq!(config["torch_dtype"], "bfloat16");
+    for to in ["pt", "onnx"] {
+        let args = ["export", "run", "--to", to, "--outtype", "bf16"];
+        place.fails(&args, 2, &["--outtype bf16", "writes f32 only", "hint: ", "safetensors or gguf"]);
+    }
+    place.fails(&["export", "run", "--to", "gguf", "--outtype", "q4_0"], 2, &["possible values", "f32, f16, bf16"]);
+}
+
 #[test]
 fn existing_files_are_kept() {
     let place = Place::with_run();

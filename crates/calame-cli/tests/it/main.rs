@@ -13,6 +13,7 @@ mod family;
 mod foreign_models;
 mod hub;
 mod init_from;
+mod interface;
 mod json;
 #[cfg(unix)]
 mod kills;
@@ -28,6 +29,8 @@ mod resume;
 mod seeing;
 #[cfg(unix)]
 mod signals;
+#[path = "../../../calame-kernels/tests/skipped/record.rs"]
+mod skipped;
 mod snapshots;
 #[cfg(unix)]
 mod special_files;

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::files::sha256_hex;
@@ -18,7 +19,7 @@ const GROUP_CHARACTERS: usize = 20_000;
 const LEAST_GROUPS: usize = 10;
 
 /// Which part of a text of several documents is for validation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ValidationPart {
     /// The end of every document; short documents are grouped.

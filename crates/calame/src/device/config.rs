@@ -1,5 +1,6 @@
 //! The section `[device]` of a run's configuration, and the device that it asks for.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use calame_kernels::{Isa, Precision};
@@ -10,14 +11,14 @@ use super::Device;
 pub const MAX_THREADS: usize = 1024;
 
 /// Where and in which numbers: section `[device]`. [`resolve`](Self::resolve) replaces `auto` and 0 by what this machine has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceConfig {
     /// Where to compute: `cpu`, or `auto`, which takes it.
     pub device: String,
     /// What matrices are multiplied in: `f32`, `bf16` or `auto`.
     pub precision: String,
-    /// Threads; 0 takes [`default_threads`].
+    /// Number of threads; 0 takes one for each physical core that the process may use.
     pub threads: usize,
     /// `avx512-bf16`, `avx512`, `avx2`, `portable` or `auto`, the widest of the processor.
     pub instruction_set: String,

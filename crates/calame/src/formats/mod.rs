@@ -16,6 +16,7 @@ mod llmc;
 mod matching;
 mod model_file;
 mod names;
+mod narrow;
 mod onnx;
 mod open;
 mod opened;
@@ -28,9 +29,10 @@ mod transpose;
 
 pub use self::safetensors::write_tensor;
 pub use error::CheckpointError;
-pub use gguf::write_gguf;
-pub use hugging_face::{load_tokenizer, save_model, write_hugging_face};
+pub use gguf::{write_gguf, write_gguf_as};
+pub use hugging_face::{load_tokenizer, save_model, write_hugging_face, write_hugging_face_as};
 pub use model_file::{ModelFile, SavedModel};
+pub use narrow::verify_narrowed;
 pub use onnx::{OnnxCheck, OnnxFile, verify_onnx, write_onnx};
 pub use open::{OpenOptions, find_model, load_model};
 

@@ -2,13 +2,14 @@
 
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::settings::{by_name, four_times_or_number, one_in_100_000, yes};
 use crate::ops::Activation;
 
 /// How fresh weights are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
     /// PyTorch's defaults: linear weights and biases uniform in ±1/√in, embeddings normal(0, 1).
@@ -18,7 +19,7 @@ pub enum Init {
 }
 
 /// The shape of a model: section `[model]` of a run's file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// V: rows of the token embedding and of the head.
@@ -44,9 +45,11 @@ pub struct ModelConfig {
     pub bias: bool,
     /// Width of the MLP; `None`, `"4x"` in a file, is four times C.
     #[serde(default, with = "four_times_or_number")]
+    #[schemars(schema_with = "schema_of_n_inner")]
     pub n_inner: Option<usize>,
     /// The function between the MLP's linear layers.
     #[serde(default, with = "by_name")]
+    #[schemars(with = "String")]
     pub activation: Activation,
     /// ε: what layer normalisations add to the variance.
     #[serde(default = "one_in_100_000")]
@@ -57,6 +60,14 @@ pub struct ModelConfig {
     /// Whether the scores of attention in the first block, the second, the third, … are divided by 1, 2, 3, …
     #[serde(default)]
     pub scale_attn_by_inverse_layer_idx: bool,
+}
+
+/// The schema of `n_inner` in a file.
+fn schema_of_n_inner(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "oneOf": [
+        { "type": "integer", "minimum": 1, "description": "This many channels." },
+        { "type": "string", "const": "4x", "description": "Four times C." },
+    ] })
 }
 
 /// What the scores of attention, products of queries and keys, are multiplied by before the softmax.

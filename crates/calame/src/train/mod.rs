@@ -24,6 +24,7 @@ mod recipe;
 mod recipe_settings;
 mod report;
 mod schedule;
+mod schema;
 mod state;
 mod step;
 mod trainer;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::golden::{self, Golden};
+use crate::skipped::skip;
 
 use crate::support::{bits, change, host, scale, values, zeros};
 
@@ -221,7 +222,7 @@ fn a_folder_that_may_not_be_written_is_named() {
     mode(0o555);
     if File::create(parent.path().join("probe")).is_ok() {
         mode(0o755);
-        eprintln!("skipped: this user may write into read-only folders");
+        skip("this user may write into read-only folders");
         return;
     }
     let error = save_model(&folder, &model(&ModelConfig { n_layer: 1, ..config() }), None).unwrap_err().to_string();

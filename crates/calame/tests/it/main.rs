@@ -12,6 +12,7 @@ mod infer;
 mod library;
 mod llmc;
 mod model;
+mod narrow;
 mod objective;
 mod odd_models;
 
@@ -23,6 +24,8 @@ mod profiling;
 mod raw;
 mod second_device;
 mod shards;
+#[path = "../../../calame-kernels/tests/skipped/record.rs"]
+mod skipped;
 mod storage;
 mod support;
 mod text_settings;

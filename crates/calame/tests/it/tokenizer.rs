@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::skipped::skip;
+
 const BOOK_V1: &str = "\"It's the last he painted, you know,\" Mrs. Gisburn said with pardonable pride.";
 const BOOK_V2: &str = "Hello, do you like tea? <|endoftext|> In the sunlit terraces of the palace.";
 /// The book's listing joins two literals without a space, so its ids are those of "terracesof".
@@ -22,7 +24,7 @@ const BOOK_BPE_IDS: [u32; 20] =
 fn shared_data(name: &str) -> Option<Vec<u8>> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(name);
     if !path.exists() {
-        eprintln!("skipped: {} is missing", path.display());
+        skip(format_args!("{} is missing", path.display()));
         return None;
     }
     Some(std::fs::read(&path).unwrap())

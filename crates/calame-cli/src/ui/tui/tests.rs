@@ -5,7 +5,9 @@ use std::time::Duration;
 use calame::run::metrics::Record;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::style::Color;
 
 use super::screen::{About, Curve, Screen};
 use super::{KeyRequest, draw, handle_key};
@@ -208,4 +210,19 @@ fn a_long_curve_keeps_its_shape_in_bounded_memory() {
     assert!(points.len() > 400 && points.len() <= 1024, "{}", points.len());
     assert!(points.iter().all(|(x, y)| (y - 2.0 * x).abs() < 1e-6) && points.windows(2).all(|p| p[0].0 < p[1].0));
     assert!(points[0].0 < 200.0 && points.last().unwrap().0 > 99_000.0);
+}
+
+#[test]
+fn without_colours_the_symbols_remain() {
+    let screen = after(100, Some(1.0));
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    let frame = terminal.draw(|frame| draw::draw(frame, &screen)).unwrap();
+    let mut plain = frame.buffer.clone();
+    let coloured =
+        |buffer: &Buffer| buffer.content.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
+    assert!(coloured(&plain));
+    super::remove_colours(&mut plain);
+    assert!(!coloured(&plain));
+    let symbols = |buffer: &Buffer| buffer.content.iter().map(|cell| cell.symbol().to_owned()).collect::<Vec<_>>();
+    assert_eq!(symbols(&plain), symbols(terminal.backend().buffer()));
 }

@@ -14,6 +14,7 @@ use super::args::StepArgs;
 use crate::training::device;
 use crate::training::peaks::{Peak, median};
 use crate::ui::output::{print, print_json};
+use crate::ui::verbosity;
 
 /// A linear layer of the model and its number of calls per step.
 struct Layer {
@@ -55,6 +56,7 @@ struct Timed {
 pub fn run(args: &StepArgs) -> Result<()> {
     let (model, window) = args.shape()?;
     let (dev, resolved) = device::open(&args.device.config(), Workload::Training)?;
+    let _phase = verbosity::phase("measuring");
     let mut peak = Peak::new(dev.precision());
     let mut timed = Vec::new();
     for layer in layers(&model, args.batch_size as usize * window) {

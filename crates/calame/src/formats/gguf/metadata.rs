@@ -8,6 +8,7 @@ use super::header::{Value, kind};
 use crate::formats::CheckpointError;
 use crate::formats::source::StoredTensor;
 use crate::model::{Activation, Init, ModelConfig};
+use crate::quant::NumberFormat;
 use crate::tokenizer::{Bpe, BpeLists, TextBounds, Tokenizer};
 
 const ARCHITECTURE: &str = "general.architecture";
@@ -214,14 +215,19 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// The metadata that llama.cpp's converter writes for a GPT-2, and calame's own. `tokenizer` is a vocabulary with
-    /// its end-of-text id; `name` is the model's name.
-    pub fn of(config: &ModelConfig, tokenizer: Option<BpeLists>, bounds: &TextBounds, name: &str) -> Metadata {
+    /// its end-of-text id; `name` is the model's name, `format` that of its matrices.
+    pub fn of(
+        config: &ModelConfig,
+        tokenizer: Option<BpeLists>,
+        bounds: &TextBounds,
+        name: &str,
+        format: NumberFormat,
+    ) -> Metadata {
         let mut to = Metadata::default();
         to.text(ARCHITECTURE, GPT2);
         to.text("general.type", "model");
         to.text("general.name", name);
-        // All tensors are f32 (`LLAMA_FTYPE_ALL_F32`).
-        to.size("general.file_type", 0);
+        to.size("general.file_type", file_type(format));
         to.size("general.quantization_version", 2);
         to.size(N_LAYER, config.n_layer);
         to.size(N_POSITIONS, config.n_positions);
@@ -307,6 +313,16 @@ impl Metadata {
     fn texts(&mut self, key: &str, values: &[String]) {
         self.array(key, kind::TEXT, values.len());
         values.iter().for_each(|value| put_text(&mut self.bytes, value));
+    }
+}
+
+/// llama.cpp's number of a file whose matrices have this format (`llama_ftype`: ALL_F32, MOSTLY_F16, MOSTLY_BF16).
+fn file_type(format: NumberFormat) -> usize {
+    match format {
+        NumberFormat::F32 => 0,
+        NumberFormat::F16 => 1,
+        NumberFormat::Bf16 => 32,
+        other => panic!("write_gguf: {other:?} is not written"),
     }
 }
 

@@ -17,4 +17,4 @@ pub(super) use stated::Stated;
 pub use text::load_tokenizer;
 pub(super) use text::{read_text_settings, read_tokenizer_file};
 pub(super) use write::write_settings;
-pub use write::{save_model, write_hugging_face};
+pub use write::{save_model, write_hugging_face, write_hugging_face_as};

@@ -9,9 +9,11 @@ use crate::files::{replace_folder, write_new_file};
 use crate::formats::CheckpointError;
 use crate::formats::model_file::ModelFile;
 use crate::formats::names::Naming;
+use crate::formats::narrow::check_range;
 use crate::formats::safetensors::{Entry, write_tensors};
 use crate::model::params::{ParamName, absent_biases, shapes};
 use crate::model::{Activation, Gpt, ModelConfig};
+use crate::quant::NumberFormat;
 use crate::tensor::Alloc;
 use crate::tokenizer::{TextBounds, Tokenizer};
 
@@ -46,19 +48,29 @@ pub fn save_model(folder: &Path, gpt: &Gpt, tokenizer: Option<&dyn Tokenizer>) -
 /// # Errors
 /// If the system refuses, with the file's name; if a tensor cannot be read.
 pub fn write_hugging_face(folder: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
+    write_hugging_face_as(folder, model, NumberFormat::F32)
+}
+
+/// As [`write_hugging_face`], with every tensor rounded to f32, f16 or bf16.
+///
+/// # Errors
+/// As [`write_hugging_face`]; if a number is beyond the range of the format.
+pub fn write_hugging_face_as(folder: &Path, model: &ModelFile, format: NumberFormat) -> Result<(), CheckpointError> {
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     replace_folder(folder, |folder| {
-        write_settings(folder, &config, tokenizer.as_deref(), model.bounds())?;
+        write_settings_as(folder, &config, tokenizer.as_deref(), model.bounds(), format)?;
         let biases = absent_biases(&config).into_iter().map(|(name, shape)| Entry::zeros(key(&name), shape[0]));
         let entries = shapes(&config).into_iter().map(|(name, shape)| {
             let dims = [shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]];
             Entry::read(key(&name), &shape, name.is_conv1d(), move || {
                 let mut tensor = Alloc::on_host().zeros(dims);
                 model.read(name, &mut tensor)?;
+                check_range(model, &name, &tensor, format)?;
                 Ok(tensor)
             })
         });
-        write_tensors(&folder.join(WEIGHTS), entries.chain(biases), &[("format", "pt")])
+        let entries = entries.chain(biases).map(|entry| entry.stored_as(format));
+        write_tensors(&folder.join(WEIGHTS), entries, &[("format", "pt")])
     })
 }
 
@@ -74,9 +86,20 @@ pub(in crate::formats) fn write_settings(
     tokenizer: Option<&dyn Tokenizer>,
     bounds: &TextBounds,
 ) -> Result<(), CheckpointError> {
+    write_settings_as(folder, config, tokenizer, bounds, NumberFormat::F32)
+}
+
+/// As [`write_settings`], for weights in this format.
+fn write_settings_as(
+    folder: &Path,
+    config: &ModelConfig,
+    tokenizer: Option<&dyn Tokenizer>,
+    bounds: &TextBounds,
+    format: NumberFormat,
+) -> Result<(), CheckpointError> {
     let write = |name: &str, json: &Value| write_new_file(&folder.join(name), format!("{json:#}\n").as_bytes());
     let hash = tokenizer.map(Tokenizer::hash);
-    write(CONFIG, &config_json(config, bounds, hash.as_deref()))?;
+    write(CONFIG, &config_json(config, bounds, hash.as_deref(), format))?;
     write(GENERATION, &json!({ "bos_token_id": bounds.begin, "eos_token_id": end_json(bounds) }))?;
     if let Some(tokenizer) = tokenizer {
         write_new_file(&folder.join(TOKENIZER), tokenizer.to_json().as_bytes())?;
@@ -85,6 +108,15 @@ pub(in crate::formats) fn write_settings(
         write(SPECIAL_TOKENS, &Value::Object(special))?;
     }
     Ok(())
+}
+
+/// PyTorch's name of a format.
+fn torch_dtype(format: NumberFormat) -> &'static str {
+    match format {
+        NumberFormat::F16 => "float16",
+        NumberFormat::Bf16 => "bfloat16",
+        _ => "float32",
+    }
 }
 
 /// The ids that end a text as other programs write them: one id, or a list of several.
@@ -118,7 +150,7 @@ fn tokenizer_config(special: &Map<String, Value>, n_positions: usize) -> Value {
     json
 }
 
-fn config_json(config: &ModelConfig, bounds: &TextBounds, tokenizer_hash: Option<&str>) -> Value {
+fn config_json(config: &ModelConfig, bounds: &TextBounds, tokenizer_hash: Option<&str>, format: NumberFormat) -> Value {
     json!({
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -140,7 +172,7 @@ fn config_json(config: &ModelConfig, bounds: &TextBounds, tokenizer_hash: Option
         "tie_word_embeddings": config.tied_head,
         "bos_token_id": bounds.begin,
         "eos_token_id": end_json(bounds),
-        "torch_dtype": "float32",
+        "torch_dtype": torch_dtype(format),
         "use_cache": true,
         "calame": {
             "version": env!("CARGO_PKG_VERSION"),

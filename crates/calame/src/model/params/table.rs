@@ -84,6 +84,11 @@ impl Param {
         std::ptr::eq(self, &WTE)
     }
 
+    /// Whether it is the position embedding.
+    pub fn is_position_table(&'static self) -> bool {
+        std::ptr::eq(self, &WPE)
+    }
+
     /// Whether a model of this shape has it.
     pub fn is_in(&'static self, config: &ModelConfig) -> bool {
         match self.kind {

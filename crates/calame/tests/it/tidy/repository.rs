@@ -219,3 +219,15 @@ fn crates_and_modules() -> Vec<String> {
 fn the_justfile_and_ci_run_the_same_lines() {
     assert_tidy(&commands_of_ci_only(&read(".ci/run"), &read("justfile")));
 }
+
+/// The last test binary lists the tests that `skip` has recorded; a message alone is captured and never seen.
+#[test]
+fn skipped_tests_are_recorded() {
+    let message = concat!("println!(\"", "skip");
+    let is_silent = |source: &&Source| source.text.contains(message) && !source.path.ends_with("skipped/record.rs");
+    let breach = |source: &Source| {
+        let line = source.text.lines().position(|line| line.contains(message)).unwrap_or(0) + 1;
+        source.breach(line, "a test that is skipped calls `skipped::skip`, which records it")
+    };
+    assert_tidy(&sources().iter().filter(is_silent).map(breach).collect::<Vec<_>>());
+}
