@@ -131,10 +131,20 @@ fn check_is_unfinished(folder: &RunFolder, config: &RunConfig, progress: &Progre
 fn check_steps_left(folder: &RunFolder, config: &RunConfig, progress: &Progress, splits: &Splits) -> Result<()> {
     let per_epoch = splits.train.n_batches().div_ceil(config.train.accumulate) as u64;
     let epochs = config.train.epochs;
-    if progress.n_steps < per_epoch.saturating_mul(epochs) || !is_finished(folder) {
+    if progress.n_steps < config.train.n_steps(per_epoch) || !is_finished(folder) {
         return Ok(());
     }
     let run = folder.path();
+    if let Some(max_steps) = config.train.max_steps.filter(|_| progress.n_steps < per_epoch.saturating_mul(epochs)) {
+        bail!(WithHint::new(
+            format!(
+                "{} is finished: it has completed {} steps, and train.max_steps is {max_steps}",
+                run.display(),
+                progress.n_steps
+            ),
+            format!("{} --set train.max_steps=off trains it to the end of its epochs", runs::resume_command(run))
+        ));
+    }
     // Twice the epochs that it has completed, which may be more than the settings say now.
     let n_done = progress.n_steps.div_ceil(per_epoch.max(1));
     bail!(WithHint::new(

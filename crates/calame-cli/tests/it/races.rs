@@ -69,7 +69,9 @@ fn result(place: &Place, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     files.into_iter().filter(|(path, _)| path.starts_with(folder)).collect()
 }
 
-const ONE_EPOCH: [&str; 4] = ["--epochs", "1", "--set", "log.tensorboard=false"];
+/// Few files and no rehearsal: what is tested is the start and the end of a training.
+const ONE_EPOCH: [&str; 7] =
+    ["--epochs", "1", "--json", "--set", "log.tensorboard=false", "--set", "sample.max_tokens=0"];
 
 fn train_once<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&train(&ONE_EPOCH)[..], more].concat()
@@ -124,7 +126,7 @@ fn one_run_replaced_twice(n_starts: usize) {
 /// A run that was killed after its first checkpoints.
 fn stopped() -> Place {
     let place = Place::new();
-    let settings = ["--epochs", "40", "--set", "checkpoint.every_steps=1", "--set", "log.tensorboard=false"];
+    let settings = [&ONE_EPOCH[2..], &["--epochs", "20", "--set", "checkpoint.every_steps=1"]].concat();
     let mut child = place.command(&train(&settings)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let has_checkpoint = || fs::read_dir(place.path("run/checkpoints")).is_ok_and(|folder| folder.count() > 1);
     wait_until("a checkpoint", has_checkpoint);

@@ -314,11 +314,14 @@ fn a_training_ends_after_max_steps() {
     assert_eq!((&plan["n_steps"], &plan["n_evaluations"]), (&7.into(), &3.into()));
     let outcome = place.succeeds(&train(&limited));
     assert!(outcome.stdout.contains("7 total (train.max_steps)"), "{outcome:#?}");
-    assert!(place.exists("run/model/model.safetensors") && !place.exists("run/checkpoints"));
+    assert!(place.exists("run/model/model.safetensors"));
     let metrics = place.text("run/metrics.jsonl");
     let of = |kind: &str| metrics.lines().filter(|line| line.contains(&format!("\"{kind}\""))).count();
     // Steps 0 to 6; evaluations after 0, 5 and the last.
     assert_eq!((of("step_seconds"), of("val_loss")), (7, 3), "{metrics}");
+    // It is finished, until the limit is removed.
+    let resumed = place.run(&["train", "--resume", "run"]);
+    resumed.is_error(1, &["completed 7 steps, and train.max_steps is 7", "--set train.max_steps=off"]);
     // The steps are those of a training without a limit.
     place.succeeds(&["train", "--config", "tiny.toml", "--run", "whole"]);
     let losses = |run: &str| -> Vec<String> {
