@@ -91,12 +91,6 @@ fn a_large_terminal() {
     check("dashboard_160x50", &drawn(&after(400, None), 160, 50));
 }
 
-#[test]
-fn the_narrowest_and_a_very_wide_terminal() {
-    check("dashboard_60x20", &drawn(&after(400, Some(0.7)), 60, 20));
-    check("dashboard_200x50", &drawn(&after(400, Some(0.7)), 200, 50));
-}
-
 // At every width from 60 to 200 columns all figures are there, each apart from its name, and no title is cut.
 #[test]
 fn every_width_has_a_clean_layout() {
@@ -107,9 +101,11 @@ fn every_width_has_a_clean_layout() {
     for width in 60..=200u16 {
         for height in [20, 24, 36, 50] {
             let shown = drawn(&screen, width, height);
-            for part in ["step 400 of 123,456,789", "-book-17", "q stop and save", "latest sample", "tokens/s 439"] {
+            for part in ["step 400 of 123,456,789", "-book-17", "q stop and save", "latest sample"] {
                 assert!(shown.contains(part), "{part} at {width} × {height}:\n{shown}");
             }
+            // The small curves have their last value in their titles, where there are lines for them.
+            assert_eq!(shown.contains("tokens/s 439"), height >= 24, "{width} × {height}:\n{shown}");
             for (name, value) in [
                 ("loss", "1.150"),
                 ("training", "1.112"),
