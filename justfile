@@ -4,6 +4,8 @@ build:
     cargo build --release
 test:
     cargo test
+races:
+    cargo test -p calame-cli --test it -- --ignored fifty_starts
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
 fmt:

@@ -10,8 +10,10 @@ use std::path::Path;
 use calame::data::documents::{Meter, PIECE_BYTES};
 use calame::data::prepare::Texts;
 use calame::data::{Corpus, Manifest, ReadAs, ReadOptions, ShardSet, Split, find_sources};
-use calame::formats::{Format, ModelFile, OnnxFile, TorchFile, load_model, write_gguf};
-use calame::model::{Gpt, Init, ModelConfig};
+use calame::formats::{
+    Format, ModelFile, OnnxFile, TorchFile, load_model, load_tokenizer, save_model, write_gguf, write_hugging_face,
+};
+use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{self, Device, Isa, Precision};
 use calame::quant::dequantize;
 use calame::run::RunFolder;
@@ -30,9 +32,8 @@ pub fn tiny_model() -> ModelConfig {
         n_head: 1,
         n_layer: 1,
         dropout: 0.1,
-        qkv_bias: true,
         tied_head: false,
-        init: Init::Gpt2,
+        ..Preset::Gpt2.config()
     }
 }
 
@@ -110,6 +111,49 @@ pub fn tokenizer_json(data: &[u8]) -> bool {
     assert_eq!(again.hash(), tokenizer.hash());
     assert_eq!(again.to_json(), written);
     true
+}
+
+/// GPT-2's pair of files and those of the added tokens, separated by zero bytes.
+pub fn vocabulary_files(data: &[u8]) -> bool {
+    const NAMES: [&str; 5] =
+        ["vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json"];
+    in_folder(|folder| {
+        for (name, bytes) in NAMES.iter().zip(data.splitn(NAMES.len(), |&byte| byte == 0)) {
+            write(&folder.join(name), bytes);
+        }
+        let tokenizer = match load_tokenizer(folder) {
+            Ok(Some(tokenizer)) => tokenizer,
+            Ok(None) => return false,
+            Err(error) => return names(&error, folder),
+        };
+        let text = String::from_utf8_lossy(data).replace('\0', " ");
+        for special in [Special::Forbid, Special::Allow, Special::AsText] {
+            if let Ok(ids) = tokenizer.encode(&text, special) {
+                assert!(ids.iter().all(|&id| (id as usize) < tokenizer.n_vocab()));
+                assert_eq!(tokenizer.decode(&ids).expect("its own ids"), text);
+            }
+        }
+        let again = tokenizer::read_json(&tokenizer.to_json(), folder).expect("what was written can be read");
+        assert_eq!(again.hash(), tokenizer.hash());
+        true
+    })
+}
+
+/// The `generation_config.json` of a model: whatever it contains, the model can be used.
+pub fn generation_config(data: &[u8]) -> bool {
+    in_folder(|folder| {
+        let (saved, again) = (folder.join("saved"), folder.join("again"));
+        save_model(&saved, &Gpt::zeros(&tiny_model(), &mut Alloc::on_host()), None).expect("it can be written");
+        write(&saved.join("generation_config.json"), data);
+        let model = ModelFile::open(&saved).expect("only texts need the file");
+        let bounds = model.bounds().clone();
+        let ids = bounds.begin.iter().chain(&bounds.ends);
+        assert!(ids.copied().all(|id| (id as usize) < tiny_model().vocab_size), "{bounds:?}");
+        write_hugging_face(&again, &model).expect("it can be written");
+        assert_eq!(*ModelFile::open(&again).expect("it can be read").bounds(), bounds);
+        let note = model.notes().iter().find(|note| note.contains("generation_config.json is ignored"));
+        note.is_none_or(|note| names(note, &saved.join("generation_config.json")))
+    })
 }
 
 /// Metrics: reads `metrics.jsonl`, resumes its run and draws its figure.

@@ -8,27 +8,39 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use calame_kernels::ReportingAlloc;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
-use ui::output::{is_closed_pipe, print_error_event, report};
+use training::memory;
+use ui::output::{is_closed_pipe, print_error_event, quoted, report};
+use ui::{help, invocation, verbosity};
 use verbs::{
-    bench, compare, data, eval, export, generate, inspect, logits, plan, plot, reproduce, runs, tokenize, tokenizer,
-    train,
+    bench, compare, completions, config, data, eval, export, generate, inspect, logits, man, plan, plot, reproduce,
+    runs, tokenize, tokenizer, train, version,
 };
 
 /// Train, evaluate and run GPT models of the GPT-2 family on this machine, without Python.
 ///
 /// `calame train` needs no files: it trains a GPT of 163M parameters on a built-in story, and `calame generate` then
 /// continues a prompt with it. `--preset tiny` trains a small model in a minute or two.
+///
+/// These pages name two sources. The book is Sebastian Raschka, Build a Large Language Model (From Scratch). The report
+/// is an account of training the book's model on one short story: its settings are the defaults, and `calame reproduce`
+/// repeats its figures.
 #[derive(Parser)]
 #[command(name = "calame", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
+    #[command(flatten)]
+    verbosity: verbosity::Args,
+
     #[command(subcommand)]
-    command: Command,
+    verb: Verb,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Verb {
     Train(Box<train::Args>),
     Plan(Box<plan::Args>),
     Runs(runs::Args),
@@ -44,34 +56,69 @@ enum Command {
     Plot(plot::Args),
     Reproduce(reproduce::Args),
     Bench(bench::Args),
+    Config(config::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// The definitions of the command line, with the commands as an installed program has them.
+fn definitions() -> Command {
+    help::grouped(Cli::command()).long_version(version::long())
+}
+
+/// Where memory runs out after all, the program ends with an error and a hint instead of a signal.
+#[global_allocator]
+static ALLOCATOR: ReportingAlloc = ReportingAlloc;
+
+/// Tells programs that meet our locks who holds them.
+fn describe_process() {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
+    let now = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc());
+    let format = format_description!(
+        "[year]-[month]-[day] [hour]:[minute]:[second] [offset_hour sign:mandatory]:[offset_minute]"
+    );
+    calame::files::describe_process(&format!("calame {}", words.join(" ")), &now.format(format).unwrap_or_default());
 }
 
 fn main() -> ExitCode {
-    let matches = Cli::command().try_get_matches().unwrap_or_else(|error| exit_with(&error));
+    let command = definitions();
+    invocation::record(command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect());
+    let matches = help::shown(command).try_get_matches().unwrap_or_else(|error| exit_with(&error));
     let json = is_json(&matches);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit_with(&error));
-    let outcome = match cli.command {
-        Command::Train(args) => train::run(*args),
-        Command::Plan(args) => plan::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Runs(args) => runs::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Compare(args) => compare::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Generate(args) => generate::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Tokenize(args) => tokenize::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Tokenizer(args) => tokenizer::run(args),
-        Command::Data(args) => data::run(args),
-        Command::Logits(args) => logits::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Inspect(args) => inspect::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Export(args) => export::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Reproduce(args) => reproduce::run(args).map(|()| ExitCode::SUCCESS),
-        Command::Bench(args) => bench::run(args).map(|()| ExitCode::SUCCESS),
-    };
+    cli.verbosity.apply();
+    describe_process();
+    let outcome = memory::require_program(0).and_then(|()| run(cli.verb));
+    verbosity::detail("finished");
     match outcome {
         Ok(code) => code,
         // The reader closed the pipe because it needs no more output.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(report(&error, json)),
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    let done = |outcome: anyhow::Result<()>| outcome.map(|()| ExitCode::SUCCESS);
+    match verb {
+        Verb::Train(args) => train::run(*args),
+        Verb::Plan(args) => done(plan::run(&args)),
+        Verb::Runs(args) => done(runs::run(&args)),
+        Verb::Compare(args) => done(compare::run(&args)),
+        Verb::Generate(args) => done(generate::run(args)),
+        Verb::Eval(args) => done(eval::run(args)),
+        Verb::Tokenize(args) => done(tokenize::run(args)),
+        Verb::Tokenizer(args) => tokenizer::run(args),
+        Verb::Data(args) => data::run(args),
+        Verb::Logits(args) => done(logits::run(args)),
+        Verb::Inspect(args) => done(inspect::run(&args)),
+        Verb::Export(args) => done(export::run(&args)),
+        Verb::Plot(args) => done(plot::run(args)),
+        Verb::Reproduce(args) => done(reproduce::run(args)),
+        Verb::Bench(args) => done(bench::run(args)),
+        Verb::Config(args) => done(config::run(&args)),
+        Verb::Completions(args) => done(completions::run(&args, definitions())),
+        Verb::Man(args) => done(man::run(&args, definitions())),
     }
 }
 

@@ -16,6 +16,10 @@ const T: usize = 256;
 const C: usize = 768;
 const NH: usize = 12;
 const HS: usize = 64;
+/// 1/√HS, by which scores are multiplied.
+const SCALE: f32 = 0.125;
+/// ε of layer normalisation.
+const EPS: f32 = 1e-5;
 const V: usize = 50_257;
 const ROWS: usize = B * T;
 /// Number of rows of logits that are in memory at a time.
@@ -114,10 +118,14 @@ fn bench_gemm(criterion: &mut Criterion) {
         let arrays =
             || (numbers(1, ROWS * ins), numbers(2, outs * ins), vec![0.0; ROWS * outs], vec![0.0; ROWS * outs]);
         let work = flops(2 * ROWS * ins * outs);
-        pools.line(group, "y of c_fc, then gelu", work.clone(), arrays, |pool, (x, w, y, gelu)| {
-            let (x, w) = (MatRef::dense(x, ROWS, ins), MatRef::dense(w, outs, ins).t());
-            gemm_then(pool, precision, x, w, MatMut::dense(y, ROWS, outs), Init::Zero, Epilogue::Gelu { y: gelu });
-        });
+        for activation in Activation::ALL {
+            let line = format!("y of c_fc, then {activation}");
+            pools.line(group, &line, work.clone(), arrays, |pool, (x, w, c, y)| {
+                let (x, w) = (MatRef::dense(x, ROWS, ins), MatRef::dense(w, outs, ins).t());
+                let epilogue = Epilogue::Activation { activation, y };
+                gemm_then(pool, precision, x, w, MatMut::dense(c, ROWS, outs), Init::Zero, epilogue);
+            });
+        }
         let arrays = || (numbers(1, ROWS * outs), numbers(2, outs * ins), vec![0.0; ROWS * ins]);
         pools.line(group, "dx of c_fc, 1024x3072 to 768", work.clone(), arrays, |pool, (dy, w, dx)| {
             let (dy, w) = (MatRef::dense(dy, ROWS, outs), MatRef::dense(w, outs, ins));
@@ -157,19 +165,19 @@ fn bench_attention(criterion: &mut Criterion) {
         for (name, keep) in [("forward", None), ("forward with dropout", Some(keep()))] {
             // A pair is part of two products, each of HS multiplications and additions.
             pools.line(group, name, flops(4 * HS * PAIRS), arrays, |pool, (qkv, y, lse)| {
-                attention_forward(pool, precision, shape, qkv, None, keep.as_ref(), y, lse);
+                attention_forward(pool, precision, shape, SCALE, qkv, None, keep.as_ref(), y, lse);
             });
         }
         for (name, keep) in [("backward", None), ("backward with dropout", Some(keep()))] {
             let arrays = || {
                 let (qkv, mut y, mut lse) = arrays();
                 let pool = Pool::new(1, Isa::detect());
-                attention_forward(&pool, precision, shape, &qkv, None, keep.as_ref(), &mut y, &mut lse);
+                attention_forward(&pool, precision, shape, SCALE, &qkv, None, keep.as_ref(), &mut y, &mut lse);
                 (numbers(2, ROWS * C), qkv, y, lse, vec![0.0; ROWS * 3 * C])
             };
             // In backward there are five products.
             pools.line(group, name, flops(10 * HS * PAIRS), arrays, |pool, (dy, qkv, y, lse, dqkv)| {
-                attention_backward(pool, precision, shape, dy, qkv, None, keep.as_ref(), y, lse, dqkv);
+                attention_backward(pool, precision, shape, SCALE, dy, qkv, None, keep.as_ref(), y, lse, dqkv);
             });
         }
     }
@@ -207,7 +215,7 @@ fn bench_decoding(criterion: &mut Criterion) {
         let arrays = || (numbers(1, n * 3 * C), pages(n), vec![0.0; n * C]);
         let work = bytes_of(2 * n * CONTEXT * C);
         pools.line(group, name, work, arrays, |pool, (qkv, (keys, values, table), y)| {
-            attention_extend(pool, qkv, NH, HS, &sequences, &positions, view(table), keys, values, y);
+            attention_extend(pool, qkv, NH, HS, SCALE, &sequences, &positions, view(table), keys, values, y);
         });
     }
     // A chunk of a prompt; the work is the causal half of a forward pass.
@@ -215,7 +223,7 @@ fn bench_decoding(criterion: &mut Criterion) {
     let arrays = || (numbers(1, T * 3 * C), pages(1), vec![0.0; T * C]);
     let work = flops(4 * HS * PAIRS / B);
     pools.line(group, "a prompt of 256 (operations)", work, arrays, |pool, (qkv, (keys, values, table), y)| {
-        attention_extend(pool, qkv, NH, HS, &sequences, &positions, view(table), keys, values, y);
+        attention_extend(pool, qkv, NH, HS, SCALE, &sequences, &positions, view(table), keys, values, y);
     });
     for (name, rows) in [("store_kv of 256 rows", T), ("store_kv of one row", 1)] {
         let arrays = || (numbers(1, rows * 3 * C), pages(1));
@@ -234,11 +242,11 @@ fn bench_layer_norm(criterion: &mut Criterion) {
         let (x, weight, bias) = (numbers(1, n), numbers(2, C), numbers(3, C));
         let (mut y, mut mean, mut rstd) = (vec![0.0; n], vec![0.0; ROWS], vec![0.0; ROWS]);
         let pool = Pool::new(1, Isa::Portable);
-        layer_norm_forward(&pool, &x, &weight, &bias, &mut y, &mut mean, &mut rstd);
+        layer_norm_forward(&pool, &x, &weight, &bias, EPS, &mut y, &mut mean, &mut rstd);
         (x, weight, bias, y, mean, rstd)
     };
     pools.line(group, "forward, 1024x768", elements(n), arrays, |pool, (x, weight, bias, y, mean, rstd)| {
-        layer_norm_forward(pool, x, weight, bias, y, mean, rstd);
+        layer_norm_forward(pool, x, weight, bias, EPS, y, mean, rstd);
     });
     pools.line(group, "again, 1024x768", elements(n), arrays, |pool, (x, weight, bias, y, mean, rstd)| {
         layer_norm_again(pool, x, weight, bias, mean, rstd, y);

@@ -35,7 +35,7 @@ impl AlignedVec {
         if len == 0 {
             return AlignedVec::default();
         }
-        let raw = vec![0.0; len + LINE];
+        let raw = vec![0.0; len.checked_add(LINE).expect("a buffer larger than any memory")];
         advise_pages(&raw, pages);
         let start = raw.as_ptr().align_offset(64);
         assert!(start < LINE, "an f32 buffer cannot be aligned to a cache line");

@@ -7,6 +7,7 @@
 use crate::isa::multiversion;
 use crate::philox::{self, BLOCK, Key};
 use crate::pool::Pool;
+use crate::sizes::product;
 use crate::split::for_rows;
 
 /// Which elements a dropout keeps, and the factor by which it multiplies them.
@@ -51,9 +52,9 @@ impl<'a> DropMask<'a> {
     /// If `words` is not a whole number of sequences.
     pub fn stored(words: &'a [u64], rows_per_sequence: usize, columns: usize, scale: f32) -> DropMask<'a> {
         let words_per_row = columns.div_ceil(BLOCK);
-        let words_per_sequence = rows_per_sequence * words_per_row;
+        let words_per_sequence = product([rows_per_sequence, words_per_row]);
         assert!(
-            words_per_sequence > 0 && words.len().is_multiple_of(words_per_sequence),
+            words_per_sequence.is_some_and(|n| n > 0 && words.len().is_multiple_of(n)),
             "a mask of {} words for sequences of {rows_per_sequence} rows of {columns}",
             words.len()
         );

@@ -1,46 +1,10 @@
-//! GELU, sums over rows and the optimizer's update, each in one pass over memory.
+//! Sums over rows, the optimizer's update and other element-wise operations, each in one pass over memory.
 
 use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
-use crate::math::{sigmoid, sum_of};
+use crate::math::sum_of;
 use crate::pool::Pool;
 use crate::split::{COLUMNS, TASK_ELEMENTS, for_rows};
-
-/// √(2/π), the factor inside GELU's tanh form.
-const SQRT_2_PI: f32 = 0.797_884_6;
-const CUBIC: f32 = 0.044_715;
-
-multiversion! {
-    /// y = gelu(x) by the tanh form: x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³))); y is overwritten.
-    ///
-    /// D. Hendrycks and K. Gimpel, "Gaussian error linear units", 2016. Since 1 + tanh(u) = 2·σ(2u), it is computed as
-    /// x·σ(2u), whose error is that of one exponential: within 4 units in the last place for x > −5, and below 1e-6 in
-    /// absolute value elsewhere.
-    pub(crate) fn gelu(x: &[f32], y: &mut [f32]) = gelu_body;
-}
-
-#[inline(always)]
-fn gelu_body(x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = x * sigmoid(2.0 * SQRT_2_PI * (x + CUBIC * x * x * x));
-    }
-}
-
-multiversion! {
-    /// dy ← dy·gelu′(x): the gradient of the result becomes that of the argument. y becomes gelu(x), which shares the
-    /// exponential.
-    pub(crate) fn gelu_backward(x: &[f32], dy: &mut [f32], y: &mut [f32]) = gelu_backward_body;
-}
-
-#[inline(always)]
-fn gelu_backward_body(x: &[f32], dy: &mut [f32], y: &mut [f32]) {
-    for ((dy, y), &x) in dy.iter_mut().zip(y.iter_mut()).zip(x) {
-        let s = sigmoid(2.0 * SQRT_2_PI * (x + CUBIC * x * x * x));
-        let du2 = 2.0 * SQRT_2_PI * (1.0 + 3.0 * CUBIC * x * x);
-        *y = x * s;
-        *dy *= s + x * s * (1.0 - s) * du2;
-    }
-}
 
 /// Adds the sum over the rows of dy [R, cols] to dbias `[cols]`, the gradient of a bias.
 ///

@@ -2,6 +2,7 @@
 
 use crate::pool::Pool;
 use crate::rows::check_rows;
+use crate::sizes::has_dims;
 use crate::split::for_rows;
 
 /// Writes the positions of the rows of sequences of `n_positions` tokens: y\[i\] = i mod `n_positions`; y is
@@ -29,7 +30,7 @@ pub fn embedding_forward(
     cols: usize,
     y: &mut [f32],
 ) {
-    assert!(tokens.len() == positions.len() && y.len() == tokens.len() * cols, "embedding_forward: sizes");
+    assert!(tokens.len() == positions.len() && has_dims(y.len(), [tokens.len(), cols]), "embedding_forward: sizes");
     check_rows("embedding_forward: tokens", wte.len(), cols, tokens);
     check_rows("embedding_forward: positions", wpe.len(), cols, positions);
     for_rows(pool, y, cols, |row, y| {
@@ -58,7 +59,7 @@ pub fn embedding_backward(
     dwte: &mut [f32],
     dwpe: &mut [f32],
 ) {
-    assert!(tokens.len() == positions.len() && dy.len() == tokens.len() * cols, "embedding_backward: sizes");
+    assert!(tokens.len() == positions.len() && has_dims(dy.len(), [tokens.len(), cols]), "embedding_backward: sizes");
     for (indices, table) in [(tokens, dwte), (positions, dwpe)] {
         if table.is_empty() {
             continue;

@@ -1,4 +1,5 @@
-//! Layer normalisation: y = (x − μ)·r·w + b for each row, μ its mean, r = 1 / √(σ² + ε), σ² the biased variance.
+//! Layer normalisation: y = (x − μ)·r·w + b for each row, μ its mean, r = 1 / √(σ² + ε), σ² the biased variance. An empty
+//! bias is absent: b = 0.
 //!
 //! Backward, with x̂ = (x − μ)·r and g = dy·w: dx = r·(g − mean(g) − x̂·mean(g·x̂)), dw = Σ dy·x̂, db = Σ dy over rows.
 //! J. Ba et al., "Layer normalization", 2016. Sums over a row have 16 lanes.
@@ -7,12 +8,10 @@ use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{sum_of, sum_of2};
 use crate::pool::Pool;
+use crate::sizes::has_dims;
 use crate::split::{COLUMNS, for_rows};
 
-/// ε, with the value that GPT-2 uses.
-pub const EPS: f32 = 1e-5;
-
-/// Computes y [R, cols], mean `[R]` and rstd `[R]` from x [R, cols]; all three are overwritten.
+/// Computes y [R, cols], mean `[R]` and rstd `[R]` from x [R, cols]; all three are overwritten. `eps` is ε.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -21,6 +20,7 @@ pub fn layer_norm_forward(
     x: &[f32],
     weight: &[f32],
     bias: &[f32],
+    eps: f32,
     y: &mut [f32],
     mean: &mut [f32],
     rstd: &mut [f32],
@@ -33,7 +33,7 @@ pub fn layer_norm_forward(
         let end = row + y.len() / cols;
         // SAFETY: blocks of rows do not overlap.
         let (mean, rstd) = unsafe { (mean.part(row, end), rstd.part(row, end)) };
-        statistics(pool.isa(), x, cols, mean, rstd);
+        statistics(pool.isa(), x, cols, eps, mean, rstd);
         normalise(pool.isa(), x, weight, bias, mean, rstd, y);
     });
 }
@@ -63,7 +63,7 @@ pub fn layer_norm_again(
 fn check(x: &[f32], weight: &[f32], bias: &[f32], rows: usize) -> usize {
     let cols = weight.len();
     assert!(
-        cols > 0 && bias.len() == cols && x.len() == rows * cols,
+        cols > 0 && (bias.is_empty() || bias.len() == cols) && has_dims(x.len(), [rows, cols]),
         "layer_norm: x of {} elements, {rows} rows, weight [{cols}], bias [{}]",
         x.len(),
         bias.len()
@@ -72,16 +72,16 @@ fn check(x: &[f32], weight: &[f32], bias: &[f32], rows: usize) -> usize {
 }
 
 multiversion! {
-    fn statistics(x: &[f32], cols: usize, mean: &mut [f32], rstd: &mut [f32]) = statistics_body;
+    fn statistics(x: &[f32], cols: usize, eps: f32, mean: &mut [f32], rstd: &mut [f32]) = statistics_body;
 }
 
 #[inline(always)]
-fn statistics_body(x: &[f32], cols: usize, mean: &mut [f32], rstd: &mut [f32]) {
+fn statistics_body(x: &[f32], cols: usize, eps: f32, mean: &mut [f32], rstd: &mut [f32]) {
     for ((x, mean), rstd) in x.chunks_exact(cols).zip(mean).zip(rstd) {
         *mean = sum_of(x, |x| x) / cols as f32;
         // A second pass over the row: the difference of squares would cancel if the mean is large.
         let variance = sum_of(x, |x| (x - *mean) * (x - *mean)) / cols as f32;
-        *rstd = 1.0 / (variance + EPS).sqrt();
+        *rstd = 1.0 / (variance + eps).sqrt();
     }
 }
 
@@ -93,6 +93,12 @@ multiversion! {
 fn normalise_body(x: &[f32], weight: &[f32], bias: &[f32], mean: &[f32], rstd: &[f32], y: &mut [f32]) {
     let cols = weight.len();
     for (((x, y), &mean), &rstd) in x.chunks_exact(cols).zip(y.chunks_exact_mut(cols)).zip(mean).zip(rstd) {
+        if bias.is_empty() {
+            for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
+                *y = (x - mean) * rstd * w;
+            }
+            continue;
+        }
         for (((y, &x), &w), &b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
             *y = (x - mean) * rstd * w + b;
         }
@@ -101,7 +107,7 @@ fn normalise_body(x: &[f32], weight: &[f32], bias: &[f32], mean: &[f32], rstd: &
 
 /// Adds the gradients to dx [R, cols], dweight `[cols]` and dbias `[cols]`.
 ///
-/// `grad` is (dweight, dbias), or `None` if they are frozen.
+/// `grad` is (dweight, dbias), or `None` if they are frozen; an empty dbias is that of a layer without bias.
 ///
 /// # Panics
 /// If the sizes do not agree.
@@ -123,12 +129,17 @@ pub fn layer_norm_backward_add(
         backward_rows(pool.isa(), &dy[from..to], &x[from..to], weight, &mean[row..end], &rstd[row..end], dx);
     });
     let Some((dweight, dbias)) = grad else { return };
-    assert!(dweight.len() == cols && dbias.len() == cols, "layer_norm_backward_add: sizes of the gradient");
+    let has_bias = !dbias.is_empty();
+    assert!(
+        dweight.len() == cols && (!has_bias || dbias.len() == cols),
+        "layer_norm_backward_add: sizes of the gradient"
+    );
     let (dweight, dbias) = (DisjointMut::new(dweight), DisjointMut::new(dbias));
     pool.run(cols.div_ceil(COLUMNS), |task| {
         let (from, to) = (task * COLUMNS, ((task + 1) * COLUMNS).min(cols));
         // SAFETY: tasks have different columns.
-        let (dweight, dbias) = unsafe { (dweight.part(from, to), dbias.part(from, to)) };
+        let (dweight, dbias) =
+            unsafe { (dweight.part(from, to), if has_bias { dbias.part(from, to) } else { dbias.part(0, 0) }) };
         backward_columns(pool.isa(), dy, x, mean, rstd, cols, from, dweight, dbias);
     });
 }

@@ -4,6 +4,7 @@
 //! neither on the number of threads nor on which thread runs which task.
 
 use std::cell::{Cell, UnsafeCell};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -105,6 +106,17 @@ impl Pool {
     /// # Panics
     /// If `n_threads` is 0, if this machine lacks `isa`, or if the system cannot start a thread.
     pub fn new(n_threads: usize, isa: Isa) -> Pool {
+        Pool::try_new(n_threads, isa).unwrap_or_else(|error| panic!("Pool::new: the system refused a thread: {error}"))
+    }
+
+    /// As [`Pool::new`], where the number of threads is chosen by a user.
+    ///
+    /// # Errors
+    /// If the system cannot start a thread, as under a limit of memory or processes.
+    ///
+    /// # Panics
+    /// If `n_threads` is 0, or if this machine lacks `isa`.
+    pub fn try_new(n_threads: usize, isa: Isa) -> io::Result<Pool> {
         assert!(n_threads > 0, "Pool::new: at least one thread is needed");
         assert!(isa.is_available(), "Pool::new: this machine lacks the instruction set {isa}");
         let noop: &Task<'static> = &|_, _| {};
@@ -121,17 +133,15 @@ impl Pool {
             panicked: AtomicBool::new(false),
             scratch: (0..n_threads).map(|_| UnsafeCell::new(AlignedVec::default())).collect(),
         });
-        let workers = (1..n_threads)
-            .map(|t| {
-                let shared = Arc::clone(&shared);
-                std::thread::Builder::new()
-                    .name(format!("calame-{t}"))
-                    .spawn(move || shared.work(t))
-                    .expect("Pool::new: the system refused a thread")
-            })
-            .collect();
         let workspace = Mutex::new(Workspace { packed_a: AlignedVec::default(), packed_b: AlignedVec::default() });
-        Pool { shared, workers, workspace, isa }
+        // Dropped where a thread is refused, which ends those before it.
+        let mut pool = Pool { shared, workers: Vec::new(), workspace, isa };
+        for t in 1..n_threads {
+            let shared = Arc::clone(&pool.shared);
+            let thread = std::thread::Builder::new().name(format!("calame-{t}"));
+            pool.workers.push(thread.spawn(move || shared.work(t))?);
+        }
+        Ok(pool)
     }
 
     /// Number of threads, including the caller's.
@@ -324,7 +334,10 @@ impl Shared {
                 task(i, scratch);
             }
         }));
-        if outcome.is_err() {
+        if let Err(payload) = outcome {
+            // Dropping it would run code of the task, which may panic again: that must neither end a worker, for which the
+            // caller waits, nor unwind the caller while workers use what it has lent them.
+            std::mem::forget(payload);
             self.tasks.clear();
             self.panicked.store(true, Ordering::Relaxed);
         }

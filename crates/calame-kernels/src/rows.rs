@@ -1,6 +1,7 @@
 //! Operations on rows of a matrix: gather, scatter, copy, and the search for rows that are not zero.
 
 use crate::pool::Pool;
+use crate::sizes::has_dims;
 use crate::split::for_rows;
 
 /// Asserts that `len` elements are whole rows, and that every number in `which` is one of them.
@@ -18,7 +19,12 @@ pub(crate) fn check_rows(operation: &str, len: usize, cols: usize, which: &[u32]
 /// If the sizes do not agree, or a number in `which` is not a row of x.
 pub fn gather_rows(pool: &Pool, x: &[f32], cols: usize, which: &[u32], y: &mut [f32]) {
     check_rows("gather_rows", x.len(), cols, which);
-    assert!(y.len() == which.len() * cols, "gather_rows: {} rows of {cols} into {} elements", which.len(), y.len());
+    assert!(
+        has_dims(y.len(), [which.len(), cols]),
+        "gather_rows: {} rows of {cols} into {} elements",
+        which.len(),
+        y.len()
+    );
     for_rows(pool, y, cols, |first, y| {
         for (y, &row) in y.chunks_exact_mut(cols).zip(&which[first..]) {
             y.copy_from_slice(&x[row as usize * cols..][..cols]);
@@ -34,7 +40,12 @@ pub fn gather_rows(pool: &Pool, x: &[f32], cols: usize, which: &[u32], y: &mut [
 /// If the sizes do not agree, or a number in `which` is not a row of y.
 pub fn scatter_rows_add(x: &[f32], cols: usize, which: &[u32], y: &mut [f32]) {
     check_rows("scatter_rows_add", y.len(), cols, which);
-    assert!(x.len() == which.len() * cols, "scatter_rows_add: {} elements for {} rows of {cols}", x.len(), which.len());
+    assert!(
+        has_dims(x.len(), [which.len(), cols]),
+        "scatter_rows_add: {} elements for {} rows of {cols}",
+        x.len(),
+        which.len()
+    );
     for (x, &row) in x.chunks_exact(cols).zip(which) {
         let y = &mut y[row as usize * cols..][..cols];
         y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
@@ -47,7 +58,7 @@ pub fn scatter_rows_add(x: &[f32], cols: usize, which: &[u32], y: &mut [f32]) {
 /// If the sizes do not agree.
 pub fn nonzero_rows(x: &[f32], cols: usize, rows: &mut [bool]) {
     assert!(
-        cols > 0 && x.len() == rows.len() * cols,
+        cols > 0 && has_dims(x.len(), [rows.len(), cols]),
         "nonzero_rows: {} elements, {} rows of {cols}",
         x.len(),
         rows.len()

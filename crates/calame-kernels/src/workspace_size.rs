@@ -24,6 +24,7 @@ impl WorkspaceSize {
 
     /// The size in bytes on a pool of `n_threads` threads.
     pub fn bytes(&self, n_threads: usize) -> u64 {
-        4 * (self.packed_a + self.packed_b + n_threads * self.per_thread) as u64
+        let shared = (self.packed_a as u64).saturating_add(self.packed_b as u64);
+        (n_threads as u64).saturating_mul(self.per_thread as u64).saturating_add(shared).saturating_mul(4)
     }
 }

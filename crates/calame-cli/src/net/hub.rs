@@ -1,46 +1,74 @@
 //! Finds models by their name on the Hugging Face Hub, such as `openai-community/gpt2`.
 //!
 //! Models are stored in the hub's standard cache folder, which is shared with other programs. Missing files are
-//! downloaded. The `hf-hub` crate implements the cache layout and the protocol, and resumes broken transfers. It does
-//! not validate what it receives, so this module checks names before a transfer, and sizes and SHA-256 after it.
+//! downloaded; a broken transfer is resumed. Nothing that the hub sends is trusted: names are checked before they become
+//! paths, sizes and SHA-256 before a file gets its name.
+
+mod cache;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use calame::files::sha256_of_file;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
-use indicatif::ProgressBar;
+use calame::files::{PathLock, read_text_at_most};
 use serde_json::Value;
 
+use self::cache::{ModelCache, Partial};
+use super::client::{Client, Limits, RequestError, content_length, header};
+use crate::training::runs;
 use crate::ui::output::{WithHint, note};
+use crate::ui::progress;
 
 /// OpenAI's models, which the hub also accepts without an owner.
 const KNOWN: [&str; 4] = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"];
 /// A name with one of these extensions is a file, not a model on the hub.
 const FILE_EXTENSIONS: [&str; 7] = ["bin", "gguf", "json", "onnx", "pt", "pth", "safetensors"];
 
+/// Names of folders that models of this machine are commonly kept in, and that are no owners on the hub.
+const LOCAL_FOLDERS: [&str; 6] = [runs::RUNS, "checkpoints", "models", "model", "out", "output"];
+/// Maximum length of a name on the hub: 96 for owner and model together.
+const MAX_NAME: usize = 96;
+
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
+/// The files that texts need: the tokenizer in either form, the ids that begin and end texts.
+const TEXT_FILES: [&str; 7] = [
+    TOKENIZER,
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+];
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 
+/// The hub itself.
+const ENDPOINT: &str = "https://huggingface.co";
+/// Headers of the hub: the revision of a file, and name and size of the one in a store that it redirects to.
+const COMMIT: &str = "x-repo-commit";
+const LINKED_ETAG: &str = "x-linked-etag";
+const LINKED_SIZE: &str = "x-linked-size";
+/// Maximum sizes in bytes of the stored token and of an index.
+const MAX_TOKEN_BYTES: u64 = 4096;
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+
 /// Number of attempts to download a file before the last error is reported. Each attempt resumes the previous one.
 const ATTEMPTS: usize = 3;
 
-/// Resolves a path or a name on the hub to a path. A `path` that does not exist and looks like a name on the hub
-/// resolves to that model's folder in the hub's cache, after downloading it if necessary. Any other `path` is returned
-/// unchanged.
+/// Resolves a path, the name of a run or a name on the hub to a path. A `path` that does not exist resolves to the run of
+/// that name under `runs/`, or, if it looks like a name on the hub, to that model's folder in the hub's cache, after
+/// downloading it if necessary. Any other `path` is returned unchanged.
 ///
 /// # Errors
 /// If the model is not in the cache and cannot be downloaded.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
-    match name_on_hub(path) {
+    let path = runs::find(path);
+    match name_on_hub(&path) {
         Some(name) => Hub::from_env()?.model(name),
-        None => Ok(path.to_owned()),
+        None => Ok(path),
     }
 }
 
@@ -59,15 +87,17 @@ fn name_on_hub(path: &Path) -> Option<&str> {
             && !word.contains("..")
     };
     let is_file = path.extension().is_some_and(|found| FILE_EXTENSIONS.iter().any(|known| found == *known));
-    (is_word(owner) && is_word(model) && !is_file && !Path::new(owner).exists()).then_some(name)
+    let is_local = LOCAL_FOLDERS.contains(&owner) || Path::new(owner).exists();
+    (is_word(owner) && is_word(model) && name.len() <= MAX_NAME && !is_file && !is_local).then_some(name)
 }
 
 /// The hub's cache folder, and how the hub is accessed.
 #[derive(Debug)]
 struct Hub {
-    cache: Cache,
-    /// The address of a mirror; `None` for the hub itself.
-    endpoint: Option<String>,
+    /// The folder with all models.
+    models: PathBuf,
+    /// The address of the hub or a mirror.
+    endpoint: String,
     token: Option<String>,
     offline: bool,
 }
@@ -94,22 +124,23 @@ impl Hub {
         let models = folder("HF_HUB_CACHE").or_else(|| Some(hub_home.as_ref()?.join("hub")))?;
         let saved_token = || {
             let path = folder("HF_TOKEN_PATH").or_else(|| Some(hub_home.as_ref()?.join("token")))?;
-            fs::read_to_string(path).ok()
+            read_text_at_most(&path, MAX_TOKEN_BYTES).ok()
         };
         let token = set("HF_TOKEN").or_else(saved_token).map(|token| token.trim().to_owned());
         let offline = set("HF_HUB_OFFLINE")
             .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str()));
-        let endpoint = set("HF_ENDPOINT").map(|address| address.trim_end_matches('/').to_owned());
-        Some(Hub { cache: Cache::new(models), endpoint, token: token.filter(|token| !token.is_empty()), offline })
+        let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()).trim_end_matches('/').to_owned();
+        Some(Hub { models, endpoint, token: token.filter(|token| !token.is_empty()), offline })
     }
 
     /// Downloads the missing files of a model and returns its folder in the cache.
     fn model(&self, name: &str) -> Result<PathBuf> {
-        let cached = find_cached(&self.cache.model(name.to_owned()));
+        let cache = ModelCache::new(&self.models, name);
+        let cached = find_cached(&cache);
         if let Some(Cached { folder, has_tokenizer: true }) = cached {
             return Ok(folder);
         }
-        let fetched = if self.offline { Err(anyhow!("HF_HUB_OFFLINE is set")) } else { self.fetch(name) };
+        let fetched = if self.offline { Err(anyhow!("HF_HUB_OFFLINE is set")) } else { self.fetch(name, &cache) };
         match (fetched, cached) {
             (Ok(folder), _) => Ok(folder),
             (Err(error), Some(cached)) => {
@@ -118,12 +149,11 @@ impl Hub {
             }
             (Err(error), None) => {
                 let message = format!(
-                    "{name} is not a file or folder, and cannot be downloaded as a model of the hub: {error:#}"
+                    "{name}: no such file or folder, and it cannot be downloaded as a model of the hub: {error:#}"
                 );
-                let folder = self.cache.path().join(Repo::model(name.to_owned()).folder_name());
                 let hint = format!(
                     "put the model's {CONFIG}, {WEIGHTS} and {TOKENIZER} into a folder and give that folder, or copy {} from a machine that has it",
-                    folder.display()
+                    cache.folder().display()
                 );
                 Err(WithHint::new(message, hint).into())
             }
@@ -131,61 +161,74 @@ impl Hub {
     }
 
     /// Downloads the files of a model that calame reads, all from one revision.
-    fn fetch(&self, name: &str) -> Result<PathBuf> {
-        let api = self.api()?;
-        let info = api.model(name.to_owned()).info().map_err(explain)?;
-        if !is_safe_file_name(&info.sha) {
-            bail!("the hub gives the revision {:?}, which is not a valid name", info.sha);
-        }
-        let repo = Repo::with_revision(name.to_owned(), RepoType::Model, info.sha.clone());
-        let transfer =
-            Transfer { api: &api, repo: api.repo(repo.clone()), cache: self.cache.repo(repo), sha: &info.sha };
-        let available: BTreeSet<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        let weights = [WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|file| available.contains(file));
+    fn fetch(&self, name: &str, cache: &ModelCache) -> Result<PathBuf> {
+        let client = Client::new(&self.endpoint, self.token.as_deref(), Limits::default())?;
+        let Listing { sha, files: available } = Listing::request(&client, &self.endpoint, name)?;
+        let base = format!("{}/{name}/resolve/{sha}", self.endpoint);
+        let transfer = Transfer { client: &client, base, cache, sha: &sha };
+        let weights = [WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|file| available.contains(*file));
         let Some(weights) = weights else {
             bail!("it has none of {WEIGHTS}, {INDEX} and {TORCH_WEIGHTS}");
         };
         transfer.file(CONFIG)?;
-        if available.contains(TOKENIZER) {
-            transfer.file(TOKENIZER)?;
+        for file in TEXT_FILES.into_iter().filter(|file| available.contains(*file)) {
+            transfer.file(file)?;
         }
         let path = transfer.file(weights)?;
         if weights == INDEX {
             for shard in shards(&path)? {
-                if !available.contains(shard.as_str()) {
+                if !available.contains(&shard) {
                     bail!("{INDEX} lists {shard:?}, which the model lacks");
                 }
                 transfer.file(&shard)?;
             }
         }
         // Writing the reference last makes only complete revisions visible to other programs.
-        self.cache.model(name.to_owned()).create_ref(&info.sha).context("cannot write the model's refs/main")?;
-        Ok(self.cache.model(name.to_owned()).pointer_path(&info.sha))
+        cache.write_reference(&sha)?;
+        Ok(cache.snapshot(&sha))
     }
+}
 
-    fn api(&self) -> Result<Api> {
-        let mut builder = ApiBuilder::from_cache(self.cache.clone())
-            .with_token(self.token.clone())
-            .with_user_agent("calame", env!("CARGO_PKG_VERSION"));
-        if let Some(endpoint) = &self.endpoint {
-            builder = builder.with_endpoint(endpoint.clone());
+/// A revision of a model: its hash and the names of its files.
+struct Listing {
+    sha: String,
+    files: BTreeSet<String>,
+}
+
+impl Listing {
+    fn request(client: &Client, endpoint: &str, name: &str) -> Result<Listing> {
+        let text = client.text(&format!("{endpoint}/api/models/{name}/revision/main")).map_err(explain)?;
+        let json: Value = serde_json::from_str(&text).context("the hub's answer is not JSON")?;
+        let sha = json["sha"].as_str().unwrap_or_default().to_owned();
+        if !is_safe_file_name(&sha) {
+            bail!("the hub gives the revision {sha:?}, which is not a valid name");
         }
-        builder.build().map_err(explain)
+        let siblings = json["siblings"].as_array().into_iter().flatten();
+        let files = siblings.filter_map(|file| file["rfilename"].as_str().map(str::to_owned)).collect();
+        Ok(Listing { sha, files })
     }
 }
 
 /// Downloads files of one revision into the cache.
 struct Transfer<'a> {
-    api: &'a Api,
-    repo: ApiRepo,
-    cache: CacheRepo,
+    client: &'a Client,
+    /// The address of the revision's files.
+    base: String,
+    cache: &'a ModelCache,
     sha: &'a str,
+}
+
+/// What the hub says about a file before it is transferred.
+struct FileInfo {
+    /// Its name among the cache's blobs; the SHA-256 of a large file.
+    etag: String,
+    n_bytes: u64,
 }
 
 impl Transfer<'_> {
     /// Downloads a file if the cache lacks it, and returns its path.
     fn file(&self, name: &str) -> Result<PathBuf> {
-        let path = self.cache.pointer_path(self.sha).join(name);
+        let path = self.cache.snapshot(self.sha).join(name);
         if path.is_file() {
             return Ok(path);
         }
@@ -201,46 +244,50 @@ impl Transfer<'_> {
     }
 
     fn attempt(&self, name: &str, path: &Path) -> Result<()> {
-        let metadata = self.api.metadata(&self.repo.url(name)).map_err(explain)?;
-        let (etag, n_bytes) = (metadata.etag(), metadata.size() as u64);
-        // Both are used as file names.
-        if !is_safe_file_name(etag) || metadata.commit_hash() != self.sha {
-            bail!(
-                "the hub gives the file the name {etag:?} and the revision {:?}, which are not those expected",
-                metadata.commit_hash()
-            );
+        let FileInfo { etag, n_bytes } = self.info(name)?;
+        let blob = self.cache.blob(&etag);
+        // Another program may be downloading the same file.
+        let _lock = PathLock::acquire(&blob)?;
+        if !blob.metadata().is_ok_and(|blob| blob.is_file() && blob.len() == n_bytes) {
+            let mut partial = Partial::open(&blob, n_bytes)?;
+            let bar = progress::bar(Some(n_bytes), "{bar:32} {bytes} of {total_bytes} · {eta} left", false)?;
+            let url = format!("{}/{name}", self.base);
+            let transferred = self.client.transfer(&url, partial.n_bytes(), n_bytes, &mut |at, piece| {
+                partial.write(at, piece)?;
+                bar.set_position(at + piece.len() as u64);
+                Ok(())
+            });
+            match transferred {
+                Ok(()) => {}
+                // What has arrived is kept, and resumed by the next attempt or the next start.
+                Err(error @ (RequestError::CutOff { .. } | RequestError::Network(_))) => {
+                    partial.sync()?;
+                    return Err(explain(error));
+                }
+                Err(error) => {
+                    partial.discard()?;
+                    return Err(explain(error));
+                }
+            }
+            partial.finish(n_bytes, &etag)?;
         }
-        // The path is a dangling link, because its target was removed.
-        if path.symlink_metadata().is_ok() {
-            fs::remove_file(path).with_context(|| path.display().to_string())?;
-        }
-        let blob = self.cache.blob_path(etag);
-        let part = blob.with_extension("part");
-        // The crate cannot resume a partial file that has all bytes or more.
-        if part.metadata().is_ok_and(|part| part.len() >= n_bytes) {
-            fs::remove_file(&part).with_context(|| part.display().to_string())?;
-        }
-        self.repo.download_with_progress(name, ProgressBar::new(n_bytes)).map_err(explain)?;
-        check(&blob, n_bytes, etag).inspect_err(|_| {
-            // The file is wrong. Remove it, so that the next attempt starts over.
-            let _ = fs::remove_file(path).and(fs::remove_file(&blob));
-        })
+        self.cache.link(&etag, path)
     }
-}
 
-/// Checks the size of a downloaded file. Also checks the SHA-256 of large files, which the hub uses as their ETag.
-fn check(blob: &Path, n_bytes: u64, etag: &str) -> Result<()> {
-    let found = fs::metadata(blob).with_context(|| blob.display().to_string())?.len();
-    if found != n_bytes {
-        bail!("{found} bytes were received, expected {n_bytes}");
-    }
-    if etag.len() == 64 {
-        let found = sha256_of_file(blob, &mut |_| {})?;
-        if found != etag {
-            bail!("the file received is a different one (SHA-256 {found}, expected {etag})");
+    fn info(&self, name: &str) -> Result<FileInfo> {
+        let headers = self.client.headers(&format!("{}/{name}", self.base), COMMIT).map_err(explain)?;
+        let etag = header(&headers, LINKED_ETAG).or_else(|| header(&headers, "etag")).unwrap_or_default();
+        let etag = etag.trim_start_matches("W/").replace('"', "");
+        let commit = header(&headers, COMMIT).unwrap_or_default();
+        // Both are used as file names.
+        if !is_safe_file_name(&etag) || commit != self.sha {
+            bail!("the hub gives the file the name {etag:?} and the revision {commit:?}, which are not those expected");
         }
+        let linked = header(&headers, LINKED_SIZE).and_then(|size| size.trim().parse().ok());
+        let n_bytes = linked.or_else(|| content_length(&headers));
+        let n_bytes = n_bytes.ok_or_else(|| anyhow!("the hub does not say how long the file is"))?;
+        Ok(FileInfo { etag, n_bytes })
     }
-    Ok(())
 }
 
 /// A model in the cache whose configuration and weights are complete.
@@ -250,19 +297,20 @@ struct Cached {
     has_tokenizer: bool,
 }
 
-fn find_cached(repo: &CacheRepo) -> Option<Cached> {
-    let folder = repo.get(CONFIG)?.parent()?.to_owned();
+fn find_cached(cache: &ModelCache) -> Option<Cached> {
+    let folder = cache.snapshot(&cache.reference().filter(|sha| is_safe_file_name(sha))?);
     let exists = |file: &str| folder.join(file).is_file();
     let is_complete = exists(WEIGHTS)
         || exists(TORCH_WEIGHTS)
         || shards(&folder.join(INDEX)).is_ok_and(|shards| shards.iter().all(|shard| exists(shard)));
-    let has_tokenizer = exists(TOKENIZER);
-    is_complete.then_some(Cached { folder, has_tokenizer })
+    let has_tokenizer = exists(TOKENIZER) || (exists("vocab.json") && exists("merges.txt"));
+    (exists(CONFIG) && is_complete).then_some(Cached { folder, has_tokenizer })
 }
 
 /// Reads the file names that an index lists. The files must be in the folder of the index.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    let json: Value = serde_json::from_slice(&fs::read(index)?).with_context(|| format!("{INDEX} is not JSON"))?;
+    let text = read_text_at_most(index, MAX_INDEX_BYTES)?;
+    let json: Value = serde_json::from_str(&text).with_context(|| format!("{INDEX} is not JSON"))?;
     let map = json["weight_map"].as_object().ok_or_else(|| anyhow!("{INDEX} has no weight_map"))?;
     let names: Option<BTreeSet<String>> = map.values().map(|name| name.as_str().map(str::to_owned)).collect();
     let names = names.filter(|names| names.iter().all(|name| is_safe_file_name(name)));
@@ -271,27 +319,19 @@ fn shards(index: &Path) -> Result<BTreeSet<String>> {
 
 /// Whether a string from the hub is safe as a file name in the cache.
 fn is_safe_file_name(word: &str) -> bool {
-    word.starts_with(|c: char| c.is_ascii_alphanumeric())
+    word.len() <= 200
+        && word.starts_with(|c: char| c.is_ascii_alphanumeric())
         && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// Converts an error of the `hf-hub` crate into a clearer message if its cause is known.
-fn explain(error: ApiError) -> anyhow::Error {
-    let status = match &error {
-        ApiError::RequestError(request) => match **request {
-            ureq::Error::StatusCode(status) => Some(status),
-            _ => None,
-        },
-        _ => None,
-    };
-    match (status, &error) {
-        (Some(401 | 403), _) => {
+/// A clearer message for an error whose cause is known.
+fn explain(error: RequestError) -> anyhow::Error {
+    match error {
+        RequestError::Status(401 | 403) => {
             anyhow!("the hub has no such model, or restricts access to it (set HF_TOKEN to authenticate)")
         }
-        (Some(404), _) => anyhow!("the hub has no such model or file"),
-        (Some(status), _) => anyhow!("the hub answered with status {status}"),
-        (None, ApiError::RequestError(request)) => anyhow!("{request} (is there a network?)"),
-        (None, _) => anyhow!(error),
+        RequestError::Status(404) => anyhow!("the hub has no such model or file"),
+        other => other.into(),
     }
 }
 
@@ -325,10 +365,15 @@ mod tests {
             "~/gpt2",
             "é/gpt2",
             "a:b/c",
+            "runs/2026-11-23-book",
+            "checkpoints/step-100",
+            "models/gpt2-124m",
+            "out/ckpt",
         ];
         for path in paths {
             assert_eq!(name_on_hub(Path::new(path)), None, "{path}");
         }
+        assert_eq!(name_on_hub(Path::new(&format!("a/{}", "b".repeat(95)))), None, "longer than a name can be");
     }
 
     #[test]
@@ -338,12 +383,12 @@ mod tests {
                 |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
             Hub::from(variable, Some(PathBuf::from("/home/ada"))).unwrap()
         };
-        let folder = |variables: &[(&str, &str)]| hub(variables).cache.path().clone();
+        let folder = |variables: &[(&str, &str)]| hub(variables).models;
         assert_eq!(folder(&[]), Path::new("/home/ada/.cache/huggingface/hub"));
         assert_eq!(folder(&[("XDG_CACHE_HOME", "/xdg")]), Path::new("/xdg/huggingface/hub"));
         assert_eq!(folder(&[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/xdg")]), Path::new("/hf/hub"));
         assert_eq!(folder(&[("HF_HUB_CACHE", "/models"), ("HF_HOME", "/hf")]), Path::new("/models"));
-        assert_eq!(hub(&[("HF_ENDPOINT", "http://mirror/")]).endpoint.unwrap(), "http://mirror");
+        assert_eq!(hub(&[("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
         assert_eq!(hub(&[("HF_TOKEN", " secret\n")]).token.unwrap(), "secret");
         assert!(hub(&[("HF_TOKEN", " "), ("HF_ENDPOINT", "")]).token.is_none());
         assert!(hub(&[("HF_HUB_OFFLINE", "TRUE")]).offline && !hub(&[("HF_HUB_OFFLINE", "0")]).offline);

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::builder::TypedValueParser;
 use toml::Value;
 
-use super::device;
 use super::reading::ReadingArgs;
 use super::settings::RequestedSettings;
+use super::{device, model, runs};
 
 /// The flags that configure a training.
 #[derive(clap::Args, Debug)]
@@ -31,10 +31,10 @@ pub struct TrainArgs {
     pub overwrite: bool,
 
     /// Resume a run that was stopped, or train a finished one further with more --epochs; --set changes settings, --data
-    /// gives the new path of a text that was moved
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "run", "overwrite", "config", "batch_size", "window",
-          "stride", "seed", "rng", "recipe", "loss_average", "init_from", "device", "precision", "field", "column", "read_as",
-          "special_tokens", "strip_gutenberg", "normalise", "dedup"])]
+    /// gives the new path of a text that was moved. A run is given by its folder or its name under runs/
+    #[arg(long, value_name = "RUN", value_parser = runs::run_parser(), conflicts_with_all = ["preset", "run", "overwrite",
+          "config", "batch_size", "window", "stride", "seed", "rng", "recipe", "loss_average", "init_from", "n_head", "device",
+          "precision", "field", "column", "read_as", "special_tokens", "strip_gutenberg", "normalise", "dedup"])]
     pub resume: Option<PathBuf>,
 
     /// TOML file of settings: any keys of a run's config.toml
@@ -65,12 +65,12 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = toml_integer())]
     pub seed: Option<u64>,
 
-    /// Random number generator: calame, or torch, which reproduces the numbers of the report's PyTorch script on a CPU
+    /// Random number generator: calame, or torch, which draws the numbers that a PyTorch script draws on a CPU
     /// [default: calame]
     #[arg(long, value_name = "GENERATOR")]
     pub rng: Option<String>,
 
-    /// Set of default settings: book (the report's), small-data (stops when the validation loss no longer improves) or
+    /// Set of default settings: book (the usual ones), small-data (stops when the validation loss no longer improves) or
     /// long (warm-up, cosine decay, gradient clipping) [default: book]
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,
@@ -82,6 +82,9 @@ pub struct TrainArgs {
     /// Start from the weights and the tokenizer of this model
     #[arg(long, value_name = "MODEL")]
     pub init_from: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub known: model::Args,
 
     /// Any other setting, such as --set model.dropout=0.2; may be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]

@@ -1,10 +1,13 @@
 //! The flags `--device`, `--precision` and `--threads`, and the device that they select.
 
 use anyhow::Result;
-use calame::device::{Device, DeviceConfig, DeviceConfigError, Workload};
+use calame::device::{Device, DeviceConfig, DeviceConfigError, Workload, default_threads};
 use calame::ops::{Isa, Precision};
+use calame::plan::Processor;
 
+use crate::training::memory;
 use crate::ui::output::{UsageError, WithHint, count};
+use crate::ui::verbosity;
 
 /// The environment variable that overrides the instruction set, for tests and comparisons.
 const ISA_VARIABLE: &str = "CALAME_INSTRUCTION_SET";
@@ -48,11 +51,14 @@ impl Args {
 /// If a setting or the environment variable has a value that is unknown or that this machine does not support.
 pub fn open(config: &DeviceConfig, workload: Workload) -> Result<(Device, DeviceConfig)> {
     config.validate().map_err(with_hint)?;
+    memory::require_program(if config.threads == 0 { default_threads() } else { config.threads })?;
     let pinned = match std::env::var(ISA_VARIABLE) {
         Ok(pinned) => Some(pinned.parse::<Isa>().map_err(|error| UsageError(format!("{ISA_VARIABLE}: {error}")))?),
         Err(_) => None,
     };
-    config.resolve(workload, pinned).map_err(with_hint)
+    let (dev, resolved) = config.resolve(workload, pinned).map_err(with_hint)?;
+    verbosity::detail(describe(&resolved));
+    Ok((dev, resolved))
 }
 
 /// Adds a hint: the flags that resolve the error.
@@ -79,7 +85,17 @@ pub fn with_hint(error: DeviceConfigError) -> anyhow::Error {
             );
             WithHint::new(&error, hint).into()
         }
+        E::Threads { .. } => {
+            let hint =
+                "use fewer, by --threads 1, or raise the limits of memory and processes (see ulimit -v and ulimit -u)";
+            WithHint::new(&error, hint).into()
+        }
     }
+}
+
+/// What a plan of memory must know about a device.
+pub fn processor(dev: &Device) -> Processor {
+    Processor { isa: dev.isa(), precision: dev.precision(), n_threads: dev.n_threads() }
 }
 
 /// A short description of a device, such as `bf16 on the cpu with 2 threads (avx512-bf16)`.

@@ -17,6 +17,7 @@ use calame::train::{Best, Checkpoints, Observer, Outcome, Progress, Remedy, Step
 use crate::training::interruption::Activity;
 use crate::training::observer::{Follower, sample_tokens, unwrapped};
 use crate::training::runs;
+use crate::ui::invocation;
 use crate::ui::output::{WithHint, count, duration, message, quoted, timestamp};
 
 /// The remedy for a training that diverges.
@@ -59,15 +60,16 @@ pub fn finish(
     let which = best.map_or_else(String::new, |Best { step, val_loss, .. }| {
         format!(": the model with the best validation loss, {val_loss:.3} after step {step}")
     });
-    follower.line(&format!("model  {}{which}", model.display()));
+    follower.result(&format!("model  {}{which}", model.display()));
     note_overfitting(follower, trainer)?;
-    follower.line(&format!("plot   {}", run.join("loss-plot.pdf").display()));
+    follower.result(&format!("plot   {}", run.join("loss-plot.pdf").display()));
     if ended == Outcome::Finished && follower.recorder.folder().checkpoints().exists() {
         let more = trainer.config().train.epochs.saturating_mul(2);
         follower.line(&format!("more   {} --epochs {more}", runs::resume_command(&run)));
     }
     let (run, prompt) = (quoted(&run.display().to_string()), quoted(&follower.sample.prompt));
-    follower.line(&format!("next   calame generate --model {run} --context {prompt}"));
+    let next = invocation::command(&format!("generate --model {run} --context {prompt}"));
+    follower.line(&format!("next   {next}"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,8 +83,8 @@ pub fn stop(follower: &mut Follower, trainer: &Trainer<'_>, checkpoints: &mut Ch
         let result = serde_json::json!({ "event": "stopped", "time": time, "run": run, "n_steps": n_steps });
         follower.line(&result.to_string());
     } else {
-        follower.line(&format!("\nstopped after step {n_steps}; the state is saved. To resume:"));
-        follower.line(&format!("  {}", runs::resume_command(&run)));
+        follower.result(&format!("\nstopped after step {n_steps}; the state is saved. To resume:"));
+        follower.result(&format!("  {}", runs::resume_command(&run)));
     }
     Ok(follower.display().signals.exit_code())
 }

@@ -15,34 +15,54 @@ use toml::Table;
 use super::args::TrainArgs;
 use super::ready::{Ready, RunTarget};
 use super::settings::{self, Settings, absolute_inputs};
-use super::{device, resume, runs, text};
-use crate::ui::output::{UsageError, note};
+use super::{device, model, resume, runs, text};
+use crate::ui::output::{UsageError, WithHint, note};
 
-/// Prepares the run that the flags describe: a new run or, with `--resume`, a stopped or finished one.
+/// What a run is prepared for.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Purpose {
+    /// It is trained: its path is locked before anything else is looked at.
+    Training,
+    /// Its plan is shown, and nothing is written.
+    Planning,
+}
+
+/// Prepares the run that the flags describe: a new run or, with `--resume`, a stopped or finished one, whose lock the
+/// caller holds.
 ///
 /// # Errors
-/// If settings, text or model do not go together, or the run cannot be resumed.
-pub fn ready(args: &TrainArgs) -> Result<(Device, Ready)> {
+/// If settings, text or model do not go together, or the run cannot be created or resumed.
+pub fn ready(args: &TrainArgs, purpose: Purpose) -> Result<(Device, Ready)> {
     match &args.resume {
         Some(path) => resume::prepare(path, args),
-        None => prepare_new(args),
+        None => prepare_new(args, purpose),
     }
 }
 
 /// Prepares a new run, without creating its folder. The text is checked before memory for the model is allocated.
-fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
+fn prepare_new(args: &TrainArgs, purpose: Purpose) -> Result<(Device, Ready)> {
     let settings = settings::resolve(&args.requested())?;
     let mut config = settings.config.clone();
+    // The default path is named after the preset; a model of another run has its own shape.
+    let preset = if config.init_from.is_empty() { config.preset.as_str() } else { settings::CUSTOM };
+    let (path, lock) = match purpose {
+        Purpose::Training => {
+            let (path, lock) = runs::reserve(args.run.as_deref(), preset, args.overwrite)?;
+            (path, Some(lock))
+        }
+        Purpose::Planning => {
+            let path = args.run.clone().unwrap_or_else(|| runs::new_path(preset));
+            runs::check_free(&path, args.overwrite)?;
+            (path, None)
+        }
+    };
     if config.train.rng == Rng::Torch && config.device.precision == "auto" {
         // A run that follows PyTorch number by number needs products in f32.
         config.device.precision = Precision::F32.name().to_owned();
     }
     let (dev, resolved) = device::open(&config.device, Workload::Training)?;
     config.device = resolved;
-    let source = match config.init_from.as_str() {
-        "" => None,
-        model => Some(runs::load(Path::new(model))?),
-    };
+    let source = initial_model(&config, args, &settings)?;
     if let Some(source) = &source {
         adopt_shape(&mut config, source, &settings)?;
     }
@@ -55,18 +75,40 @@ fn prepare_new(args: &TrainArgs) -> Result<(Device, Ready)> {
         config.model.vocab_size = prepared.tokenizer.n_vocab();
     }
     config.model.validate().map_err(UsageError::from)?;
-    config.validate_tokenizer(prepared.tokenizer.as_ref()).map_err(|error| settings::with_hint(error, &config))?;
+    let tokenizer = prepared.tokenizer.as_ref();
+    if source.is_some() && tokenizer.n_vocab() > config.model.vocab_size {
+        config.validate_prompt(tokenizer).map_err(|error| settings::with_hint(error, &config))?;
+        text::check_rows(&prepared, config.model.vocab_size)?;
+    } else {
+        config.validate_tokenizer(tokenizer).map_err(|error| settings::with_hint(error, &config))?;
+    }
     warn_of_unknown_words(&config, prepared.tokenizer.as_ref());
     config.fit_batches(&prepared.splits).map_err(|error| settings::with_hint(error, &config))?;
     config.tokenizer.kind = prepared.tokenizer.kind().to_owned();
     config.text_sha256 = prepared.sha256.clone();
-    let path = args.run.clone().unwrap_or_else(|| runs::new_path(&config.preset));
-    // Checked again when the folder is created; here it fails before the model is made.
-    runs::check_free(&path, args.overwrite)?;
     config.data.inputs = absolute_inputs(&config.data.inputs);
     config.init_from = runs::absolute_model(&config.init_from);
     let gpt = source.map(|source| Gpt { config: config.model.clone(), ..source.gpt });
-    Ok((dev, Ready { config, target: RunTarget::New(path), gpt, prepared }))
+    Ok((dev, Ready { config, target: RunTarget::New(path), lock, gpt, prepared }))
+}
+
+/// Reads the model of `init_from`. Its number of heads may be given by --n-head, or by model.n_head in the settings of an
+/// earlier run, which contain it.
+fn initial_model(config: &RunConfig, args: &TrainArgs, settings: &Settings) -> Result<Option<SavedModel>> {
+    let named = match config.init_from.as_str() {
+        "" if args.known.n_head.is_some() => {
+            let hint = "--set model.n_head=N sets it for a new model";
+            bail!(WithHint::usage("--n-head describes the model of --init-from, which is not given", hint))
+        }
+        "" => return Ok(None),
+        named => Path::new(named),
+    };
+    let unstated = settings.was_set("model.n_head").then_some(config.model.n_head);
+    let mut source = model::load(named, model::Args { unstated, ..args.known }, |_| 0)?;
+    if let Some(error) = source.tokenizer_error.take() {
+        bail!(error);
+    }
+    Ok(Some(source))
 }
 
 /// Warns if the prompt of the samples has words that the tokenizer replaces by its token for unknown words.

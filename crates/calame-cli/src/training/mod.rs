@@ -8,6 +8,8 @@ pub mod ending;
 pub mod interruption;
 pub mod launch;
 pub mod memory;
+pub mod model;
+
 pub mod observer;
 pub mod peaks;
 pub mod planned;

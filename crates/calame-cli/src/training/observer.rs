@@ -38,6 +38,11 @@ impl Follower {
         self.display().line(text);
     }
 
+    /// Prints a line that is part of the result, so that `-q` does not hide it.
+    pub fn result(&mut self, text: &str) {
+        self.display().result(text);
+    }
+
     /// Lets the recorder write event files for TensorBoard.
     pub fn write_events(&mut self) {
         self.recorder.write_events(Box::new(wall_time), &host_name());

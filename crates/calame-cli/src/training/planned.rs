@@ -11,6 +11,7 @@ use super::memory;
 use super::ready::{Ready, RunTarget};
 use super::rehearsal::{Rehearsal, estimate, rehearse};
 use crate::ui::output::{WithHint, duration, note, size};
+use crate::ui::verbosity;
 
 /// A plan and the machine that it is made for.
 pub struct Planned {
@@ -45,11 +46,13 @@ impl Planned {
     /// # Errors
     /// If the rehearsal's tokens cannot be read back.
     pub fn rehearse(&self, config: &RunConfig) -> Result<Timed> {
+        let _phase = verbosity::phase("rehearsing the training");
         Ok(self.timed(rehearse(config, &self.text, &self.machine)?))
     }
 
     /// Estimates the time without delaying the first step of a long training: see [`estimate`].
     pub fn estimate(&self, config: &RunConfig) -> Result<Timed> {
+        let _phase = verbosity::phase("estimating the time");
         Ok(self.timed(estimate(config, &self.text, &self.machine, &self.plan)?))
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use calame::model::Gpt;
-use calame::run::RunFolder;
+use calame::run::{RunFolder, RunLock};
 use calame::train::RunConfig;
 
 use super::text::Prepared;
@@ -12,6 +12,8 @@ use super::text::Prepared;
 pub struct Ready {
     pub config: RunConfig,
     pub target: RunTarget,
+    /// The lock of a new run, unless it is only planned.
+    pub lock: Option<RunLock>,
     /// The model to train; if none, one with initial weights is made.
     pub gpt: Option<Gpt>,
     pub prepared: Prepared,

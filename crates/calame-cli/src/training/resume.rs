@@ -7,6 +7,7 @@ use calame::data::Splits;
 use calame::device::Workload;
 use calame::model::Gpt;
 use calame::ops::{Device, Isa};
+use calame::plan::loading_bytes;
 use calame::run::RunFolder;
 use calame::run::metrics::{self, Record};
 use calame::tensor::Alloc;
@@ -17,8 +18,9 @@ use super::args::TrainArgs;
 use super::ready::{Ready, RunTarget};
 use super::settings::{self, absolute_inputs};
 use super::text::{self, Prepared};
-use super::{device, runs};
+use super::{device, memory, runs};
 use crate::ui::output::{WithHint, message, note, quoted};
+use crate::ui::verbosity;
 
 /// Prepares the run in the folder `path`, with the changes that the flags request.
 ///
@@ -26,6 +28,7 @@ use crate::ui::output::{WithHint, message, note, quoted};
 /// If it has no checkpoint, a setting was changed that would not continue the training, or its text is missing or
 /// another one.
 pub fn prepare(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
+    verbosity::opened(path);
     let (folder, in_folder) = RunFolder::open(path)?;
     let Some(checkpoint) = checkpoint_to_resume(&folder)? else { bail!(no_checkpoint(&folder, &in_folder)) };
     let (_, saved) = RunFolder::open(&checkpoint)?;
@@ -43,8 +46,9 @@ pub fn prepare(path: &Path, args: &TrainArgs) -> Result<(Device, Ready)> {
     let dev = reopen_device(&mut config, args)?;
     let prepared = prepare_text(&folder, &mut config)?;
     check_steps_left(&folder, &config, &progress, &prepared.splits)?;
+    memory::require("the model", loading_bytes(&config.model), "resume it on a larger machine")?;
     let gpt = Some(Gpt::zeros(&config.model, &mut Alloc::on(&dev)));
-    Ok((dev, Ready { config, target: RunTarget::Stopped(folder, checkpoint), gpt, prepared }))
+    Ok((dev, Ready { config, target: RunTarget::Stopped(folder, checkpoint), lock: None, gpt, prepared }))
 }
 
 /// The newest undamaged checkpoint. Prints a warning for each newer one that is damaged.
@@ -54,6 +58,7 @@ fn checkpoint_to_resume(folder: &RunFolder) -> Result<Option<PathBuf>> {
         // If all are damaged, the error of the newest.
         return damaged.into_iter().next().map_or(Ok(None), |error| Err(error.into()));
     };
+    verbosity::opened(&checkpoint);
     for error in &damaged {
         note(&format!("warning: {error}; using the checkpoint before it"));
     }
@@ -126,10 +131,20 @@ fn check_is_unfinished(folder: &RunFolder, config: &RunConfig, progress: &Progre
 fn check_steps_left(folder: &RunFolder, config: &RunConfig, progress: &Progress, splits: &Splits) -> Result<()> {
     let per_epoch = splits.train.n_batches().div_ceil(config.train.accumulate) as u64;
     let epochs = config.train.epochs;
-    if progress.n_steps < per_epoch.saturating_mul(epochs) || !is_finished(folder) {
+    if progress.n_steps < config.train.n_steps(per_epoch) || !is_finished(folder) {
         return Ok(());
     }
     let run = folder.path();
+    if let Some(max_steps) = config.train.max_steps.filter(|_| progress.n_steps < per_epoch.saturating_mul(epochs)) {
+        bail!(WithHint::new(
+            format!(
+                "{} is finished: it has completed {} steps, and train.max_steps is {max_steps}",
+                run.display(),
+                progress.n_steps
+            ),
+            format!("{} --set train.max_steps=off trains it to the end of its epochs", runs::resume_command(run))
+        ));
+    }
     // Twice the epochs that it has completed, which may be more than the settings say now.
     let n_done = progress.n_steps.div_ceil(per_epoch.max(1));
     bail!(WithHint::new(

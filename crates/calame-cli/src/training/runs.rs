@@ -1,68 +1,86 @@
-//! The folder `runs/` and the models in it: paths of new runs, the newest model, loading, commands to print.
+//! The folder `runs/` and the runs in it: paths of new runs, runs by their name, the newest model, commands to print.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Result;
-use calame::formats::{SavedModel, load_model};
+use calame::files::LockError;
 use calame::run::metrics::{self, Record};
-use calame::run::{RunFolder, RunFolderError};
-use calame::tokenizer::Tokenizer;
+use calame::run::{RunFolder, RunFolderError, RunLock};
 use calame::train::latest_checkpoint;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use time::OffsetDateTime;
 
-use crate::net::hub;
-use crate::ui::output::{WithHint, note, quoted};
+use crate::ui::invocation;
+use crate::ui::output::{WithHint, quoted};
 
 /// The folder for runs whose path is not given.
 pub const RUNS: &str = "runs";
 
-/// The path of a new run: `runs/2026-11-23-book`, or with `-2` and so on if that exists.
-pub fn new_path(preset: &str) -> PathBuf {
+/// The default paths of a new run, in order: `runs/2026-11-23-book`, then with `-2` and so on.
+fn default_paths(preset: &str) -> impl Iterator<Item = PathBuf> {
     // The local time zone cannot be read safely while other threads run; UTC's date is close enough for a name.
     let date = OffsetDateTime::now_local().unwrap_or_else(|_| OffsetDateTime::now_utc()).date();
     let name = format!("{:04}-{:02}-{:02}-{preset}", date.year(), u8::from(date.month()), date.day());
     let first = Path::new(RUNS).join(&name);
-    if !first.exists() {
-        return first;
+    std::iter::once(first).chain((2u32..).map(move |n| Path::new(RUNS).join(format!("{name}-{n}"))))
+}
+
+/// The first default path at which nothing exists.
+pub fn new_path(preset: &str) -> PathBuf {
+    default_paths(preset).find(|path| path.symlink_metadata().is_err()).expect("the paths do not end")
+}
+
+/// Locks the path of a new run, the one given or the first default path that is free, and checks that a run can be
+/// created there. Where another program has just taken a default path, the next one is used.
+///
+/// # Errors
+/// If another program uses the given path, or something is there that is not replaced.
+pub fn reserve(given: Option<&Path>, preset: &str, overwrite: bool) -> Result<(PathBuf, RunLock)> {
+    if let Some(path) = given {
+        let lock = RunLock::acquire(path)?;
+        check_free(path, overwrite)?;
+        return Ok((path.to_owned(), lock));
     }
-    (2u32..).map(|n| Path::new(RUNS).join(format!("{name}-{n}"))).find(|path| !path.exists()).unwrap_or(first)
+    for path in default_paths(preset).filter(|path| path.symlink_metadata().is_err()) {
+        match RunLock::acquire(&path) {
+            // It may have been created between the look and the lock.
+            Ok(lock) if path.symlink_metadata().is_err() => return Ok((path, lock)),
+            Ok(_) | Err(RunFolderError::Lock(LockError::Held { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    unreachable!("the default paths do not end")
 }
 
 /// Checks that a new run can be created at `path`: it does not exist, is an empty folder, or is a run that `overwrite`
 /// lets us replace.
 ///
 /// # Errors
-/// If something else is there, or the run is being trained.
+/// If something else is there.
 pub fn check_free(path: &Path, overwrite: bool) -> Result<()> {
-    let empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    // A dangling link counts as something that exists.
-    if empty || path.symlink_metadata().is_err() {
-        return Ok(());
-    }
     let path_shown = path.display();
-    let (message, hint) = if !path.join("config.toml").is_file() {
-        let message =
-            format!("{path_shown} exists already and is not a run (it has no config.toml), so it is not replaced");
-        (message, "choose another --run".to_owned())
-    } else if overwrite {
-        if let Ok((run, _)) = RunFolder::open(path)
-            && run.is_in_use()
+    let error = match RunFolder::check_free(path, overwrite) {
+        Ok(_) => return Ok(()),
+        Err(RunFolderError::NotARun { reason, .. }) => WithHint::new(
+            format!("{path_shown} exists already and is not a run ({reason}), so it is not replaced"),
+            "choose another --run",
+        ),
+        Err(RunFolderError::Exists { .. })
+            if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) =>
         {
-            return Err(RunFolderError::InUse { path: path.to_owned() }.into());
+            let (resume, finished) = (resume_command(path), path.join("model").exists());
+            let how = if finished { " --epochs N` trains it further" } else { "` resumes it" };
+            let hint = format!("`{resume}{how}; or choose another --run, or replace it with --overwrite");
+            WithHint::new(format!("{path_shown} exists already"), hint)
         }
-        return Ok(());
-    } else if latest_checkpoint(&path.join("checkpoints")).is_ok_and(|found| found.is_some()) {
-        let (resume, finished) = (resume_command(path), path.join("model").exists());
-        let how = if finished { " --epochs N` trains it further" } else { "` resumes it" };
-        let hint = format!("`{resume}{how}; or choose another --run, or replace it with --overwrite");
-        (format!("{path_shown} exists already"), hint)
-    } else {
-        let hint = "choose another --run, or replace it with --overwrite";
-        (format!("{path_shown} exists already"), hint.to_owned())
+        Err(RunFolderError::Exists { .. }) => {
+            let hint = "choose another --run, or replace it with --overwrite";
+            WithHint::new(format!("{path_shown} exists already"), hint)
+        }
+        Err(other) => return Err(other.into()),
     };
-    Err(WithHint::new(message, hint).into())
+    Err(error.into())
 }
 
 /// The path of the model to use: the one given, or the newest finished run.
@@ -91,28 +109,16 @@ pub fn model_or_newest(given: Option<&Path>) -> Result<PathBuf> {
     })
 }
 
-/// Reads a model, given by its path or its name on the hub, and prints what had to be assumed about it.
-pub fn load(path: &Path) -> Result<SavedModel> {
-    let saved = load_model(&hub::resolve(path)?)?;
-    for found in &saved.notes {
-        note(&format!("note   {}: {found}", saved.path.display()));
-    }
-    Ok(saved)
+/// Parses the argument for a run: its folder, or its name under `runs/`.
+pub fn run_parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|named| find(&named))
 }
 
-/// Reads a model and its tokenizer, which is needed to encode `input` (a text, a prompt).
-///
-/// # Errors
-/// If the model cannot be read, or has no tokenizer.
-pub fn load_with_tokenizer(path: &Path, input: &str) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
-    let mut saved = load(path)?;
-    let tokenizer = saved.tokenizer.take().ok_or_else(|| {
-        WithHint::new(
-            format!("{} has no tokenizer.json, so a {input} cannot be encoded", saved.path.display()),
-            "put the model's tokenizer.json into the folder",
-        )
-    })?;
-    Ok((saved, tokenizer))
+/// The path of a run or model that the user named: the path itself, or the one under `runs/` if only that exists.
+pub fn find(named: &Path) -> PathBuf {
+    let is_name = !named.as_os_str().is_empty() && named.components().all(|part| matches!(part, Component::Normal(_)));
+    let under = Path::new(RUNS).join(named);
+    if is_name && named.symlink_metadata().is_err() && under.exists() { under } else { named.to_owned() }
 }
 
 /// A remark after a run's name if its result is not the last model but the best one; otherwise empty.
@@ -128,6 +134,8 @@ pub fn which_model(path: &Path) -> String {
 
 /// A model's path as a run's settings store it: absolute, if it is a path and not a name on the hub.
 pub fn absolute_model(path: &str) -> String {
+    let found = find(Path::new(path));
+    let path = found.to_str().unwrap_or(path);
     if path.is_empty() || !Path::new(path).exists() {
         return path.to_owned();
     }
@@ -137,5 +145,5 @@ pub fn absolute_model(path: &str) -> String {
 
 /// The command that resumes a stopped run.
 pub fn resume_command(run: &Path) -> String {
-    format!("calame train --resume {}", quoted(&run.display().to_string()))
+    invocation::command(&format!("train --resume {}", quoted(&run.display().to_string())))
 }

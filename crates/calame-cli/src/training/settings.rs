@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use calame::data::absolute_input;
+use calame::files::read_text_at_most;
 use calame::model::Preset;
 use calame::train::{Recipe, RunConfig, RunConfigError};
 use toml::{Table, Value};
 
 use crate::training::device;
 use crate::ui::output::{UsageError, WithHint};
+use crate::ui::verbosity;
 
 /// The value of `preset` for a run whose shape comes from the model given by `--init-from`.
 pub const CUSTOM: &str = "custom";
@@ -189,7 +191,8 @@ fn config_from(table: &Table) -> Result<RunConfig, String> {
 }
 
 fn read(file: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    verbosity::opened(file);
+    let text = read_text_at_most(file, MAX_SETTINGS_BYTES)?;
     text.parse::<Table>().map_err(|e| {
         // The error's Display is five lines that point at the position; this message is one line with a line number.
         let preceding = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -197,6 +200,9 @@ fn read(file: &Path) -> Result<Table> {
         UsageError(format!("{} is not valid TOML: line {line}: {}", file.display(), e.message())).into()
     })
 }
+
+/// Maximum size of a settings file in bytes.
+const MAX_SETTINGS_BYTES: u64 = 16 << 20;
 
 /// Parses an assignment such as `train.lr=3e-4` into a table. A value that is not valid TOML is taken as a string.
 fn parse_assignment(assignment: &str) -> Result<Table> {

@@ -9,6 +9,7 @@ use calame::run::metrics::{self, Record};
 use calame::train::{RunConfig, latest_checkpoint};
 
 use super::peaks::median;
+use crate::ui::verbosity;
 
 /// Whether a run is finished, and if not, whether it can be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,7 @@ impl Summary {
     /// # Errors
     /// If the folder holds no run, or its files cannot be read.
     pub fn read(path: &Path) -> Result<Summary> {
+        verbosity::opened(path);
         let (folder, config) = RunFolder::open(path)?;
         let metrics = folder.metrics();
         let records = if metrics.exists() { metrics::read(&metrics)? } else { Vec::new() };

@@ -4,17 +4,23 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use calame::data::manifest::{MANIFEST, TOKENIZER};
 use calame::data::{Corpus, DataConfig, Manifest, ReadOptions, ShardSet, SpecialTokens, Split, Splits, Windows};
+use calame::files::read_text_at_most;
+use calame::formats::load_tokenizer;
 use calame::plan::TextSize;
 use calame::tokenizer::{self, Bpe, END_OF_TEXT, Tokenizer, TokenizerConfig, TokenizerError};
 use calame::train::RunConfig;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::reading::print_report;
 use crate::net::download;
+use crate::training::{memory, runs};
 use crate::ui::output::{WithHint, grouped};
+use crate::ui::{progress, verbosity};
+
+/// Maximum size of a tokenizer in bytes; one of 250,000 words has about 20 MB.
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// A text that is ready to train on.
 pub struct Prepared {
@@ -38,15 +44,21 @@ pub struct Prepared {
 pub fn load(inputs: &[String], options: &ReadOptions) -> Result<Corpus> {
     let cache = download::cache_dir()?;
     fetch(inputs, &cache)?;
+    let _phase = verbosity::phase("reading the text");
+    let n_bytes = inputs.iter().filter_map(|input| Path::new(input).metadata().ok()).filter(std::fs::Metadata::is_file);
+    let n_bytes = n_bytes.map(|found| found.len()).fold(0, u64::saturating_add);
+    // Held as text, and its ids.
+    let needed = n_bytes.saturating_mul(3);
+    memory::require("the text", needed, "prepare it by `calame data prepare`, whose shards are read by position")?;
     let corpus = Corpus::read(inputs, &cache, options)?;
+    verbosity::opened_all(corpus.sources().iter().map(|source| source.path.as_path()));
     print_report(corpus.report());
     Ok(corpus)
 }
 
 /// Downloads the texts that are given by name and that the cache lacks.
 pub fn fetch(inputs: &[String], cache: &Path) -> Result<()> {
-    let bar = ProgressBar::no_length();
-    bar.set_style(ProgressStyle::with_template("{msg} {bytes}").context("progress")?);
+    let bar = progress::bar(None, "{msg} {bytes}", false)?;
     download::fetch_missing(&download::agent(), inputs, cache, &mut |text, n_bytes| {
         bar.set_message(format!("downloading {}", text.name));
         bar.set_position(n_bytes);
@@ -72,12 +84,38 @@ pub fn prepare(config: &RunConfig, tokenizer: Option<Arc<dyn Tokenizer>>, of_run
         Some(tokenizer) => tokenizer,
         None => build_tokenizer(&config.tokenizer, &corpus, of_run)?,
     };
+    let _phase = verbosity::phase("encoding the text");
     let splits = Splits::from_corpus(&corpus, tokenizer.as_ref(), &data)?;
     let (train, validation) = (splits.train.windows().clone(), splits.validation.windows());
     let description = describe(&corpus, &train, validation);
     let size = size_of(&train, validation, tokenizer.n_vocab())?;
     let sha256 = corpus.run_sha256(data.validation);
     Ok(Prepared { tokenizer, splits, train, size, description, sha256 })
+}
+
+/// Checks that a model with `vocab_size` tokens has a row for every token of the text, which a tokenizer with more tokens
+/// does not guarantee.
+///
+/// # Errors
+/// Names the first token that the model lacks.
+pub fn check_rows(prepared: &Prepared, vocab_size: usize) -> Result<()> {
+    let mut lacking = None;
+    for windows in [&prepared.train, prepared.splits.validation.windows()] {
+        windows.for_each_piece(|ids| {
+            lacking = lacking.or_else(|| ids.iter().copied().find(|&id| id as usize >= vocab_size));
+        })?;
+    }
+    match lacking {
+        None => Ok(()),
+        Some(id) => bail!(WithHint::new(
+            format!(
+                "the text needs the token {id} ({:?}), the model has {}",
+                prepared.tokenizer.decode(&[id])?,
+                grouped(vocab_size as u64)
+            ),
+            "the model's tokenizer has more tokens than the model: leave out the text that needs them"
+        )),
+    }
 }
 
 fn size_of(train: &Windows, validation: &Windows, n_vocab: usize) -> Result<TextSize> {
@@ -119,6 +157,7 @@ fn prepared_folder(inputs: &[String]) -> Result<Option<PathBuf>> {
 
 /// The windows of a prepared text, whose tokens stay in their files.
 fn of_shards(folder: &Path, data: &DataConfig, kind: &str, given: Option<Arc<dyn Tokenizer>>) -> Result<Prepared> {
+    verbosity::opened(&folder.join(MANIFEST));
     let (manifest, sha256) = Manifest::read(folder)?;
     let expected = &manifest.tokenizer;
     let tokenizer = match given {
@@ -196,16 +235,22 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
     if name == "gpt2" {
         return Ok(Bpe::gpt2());
     }
-    let path = Path::new(name);
-    let places = [path.to_owned(), path.join("tokenizer.json"), path.join("model").join("tokenizer.json")];
-    let Some(file) = places.into_iter().find(|p| p.is_file()) else {
-        bail!(WithHint::new(
-            format!("there is no tokenizer at '{name}'"),
-            "give gpt2, a tokenizer.json, or a run or model that has one"
-        ));
+    let path = runs::find(Path::new(name));
+    verbosity::opened(&path);
+    if path.is_file() {
+        let text = read_text_at_most(&path, MAX_TOKENIZER_BYTES)?;
+        return Ok(tokenizer::read_json(&text, &path)?);
+    }
+    for folder in [path.clone(), path.join("model")] {
+        if let Some(tokenizer) = load_tokenizer(&folder)? {
+            return Ok(tokenizer);
+        }
+    }
+    let message = match path.exists() {
+        true => format!("there is no tokenizer at '{name}'"),
+        false => format!("there is no tokenizer at '{name}': no such file or folder"),
     };
-    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(tokenizer::read_json(&text, &file)?)
+    bail!(WithHint::new(message, "give gpt2, a tokenizer.json, or a run or model that has one"))
 }
 
 fn build_tokenizer(config: &TokenizerConfig, corpus: &Corpus, of_run: Option<&Path>) -> Result<Arc<dyn Tokenizer>> {

@@ -1,15 +1,16 @@
 //! The output of a training: lines and a progress bar, JSON lines, or the dashboard.
 
-use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use calame::run::RunListener;
 use calame::run::metrics::Record;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::output::{PLAIN_PROGRESS, duration, is_closed_pipe, message, note, print};
+use super::progress;
 use super::tui::{Screen, Tui};
+use super::verbosity;
 use crate::training::interruption::Interruption;
 use crate::training::signals::Signals;
 
@@ -46,13 +47,9 @@ impl Display {
         (n_steps_before, n_steps_total): (u64, u64),
     ) -> Result<Display> {
         interruption.handle(&signals)?;
-        let bar = if io::stderr().is_terminal() && !json {
-            ProgressBar::new(n_steps_total).with_position(n_steps_before)
-        } else {
-            ProgressBar::hidden()
-        };
+        let bar = progress::bar(Some(n_steps_total), "{bar:32} step {pos} of {len} · {msg} · {eta} left", json)?
+            .with_position(n_steps_before);
         bar.reset_eta();
-        bar.set_style(ProgressStyle::with_template("{bar:32} step {pos} of {len} · {msg} · {eta} left")?);
         bar.set_message("first step");
         let (started, last_plain) = (Instant::now(), Instant::now());
         Ok(Display {
@@ -76,13 +73,21 @@ impl Display {
         self.bar.finish_and_clear();
         self.bar = ProgressBar::hidden();
         self.dashboard = Some(Tui::start(screen, self.signals.clone())?);
+        verbosity::take_screen(true);
         Ok(())
     }
 
-    /// Prints a line above the progress bar.
+    /// Prints a line above the progress bar: a record for programs, or a note for people, which `-q` hides.
     ///
     /// A failure to print does not stop the training: the run's folder has everything.
     pub fn line(&mut self, text: &str) {
+        if self.json || verbosity::shows_notes() {
+            self.result(text);
+        }
+    }
+
+    /// Prints a line that is part of the result, as [`line`](Self::line) prints others.
+    pub fn result(&mut self, text: &str) {
         if let Some(dashboard) = &self.dashboard {
             dashboard.screen().log(text);
             self.deferred_lines.push(text.to_owned());
@@ -104,8 +109,9 @@ impl Display {
         self.bar.finish_and_clear();
         if let Some(mut dashboard) = self.dashboard.take() {
             dashboard.end();
+            verbosity::take_screen(false);
             for line in std::mem::take(&mut self.deferred_lines) {
-                self.line(&line);
+                self.result(&line);
             }
         }
     }

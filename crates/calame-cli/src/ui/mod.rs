@@ -1,6 +1,13 @@
-//! The user interface on a terminal: lines, errors with hints, progress, and the dashboard.
+//! The user interface on a terminal: lines, errors with hints, progress, help, and the dashboard.
 
 pub mod display;
+pub mod help;
+pub mod invocation;
 pub mod output;
 pub mod preparation;
+pub mod progress;
+mod quoting;
+mod spelling;
+pub mod style;
 pub mod tui;
+pub mod verbosity;

@@ -12,6 +12,10 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+pub use super::quoting::quoted;
+use super::verbosity::{shows_notes, shows_warnings};
+use super::{invocation, style};
+
 /// The least time between two lines of progress, which are printed where there is no terminal for a bar.
 pub const PLAIN_PROGRESS: Duration = Duration::from_secs(15);
 
@@ -88,6 +92,7 @@ pub fn report(error: &anyhow::Error, json: bool) -> u8 {
 /// Prints an error as an event. A failure to print it is ignored: the error is on standard error too.
 pub fn print_error_event(message: &str, hint: Option<&str>, code: u8) {
     let time = timestamp(SystemTime::now());
+    let (message, hint) = (invocation::adapted(message), hint.map(invocation::adapted));
     let event = json!({ "event": "error", "time": time, "message": message, "hint": hint, "exit_code": code });
     let _ = print_json(&event);
 }
@@ -121,9 +126,10 @@ fn known_hint(error: &anyhow::Error) -> Option<&'static str> {
         (Some(CheckpointError::Tensors { .. }), _, _) => {
             Some("both files must come from one model: copy or download them again")
         }
-        (_, _, Some(RunFolderError::NoRun { .. })) => {
-            Some("give the folder of a run, as `calame train` printed it after \"run\"")
+        (_, _, Some(RunFolderError::NoRun { .. } | RunFolderError::Missing { .. })) => {
+            Some("give the folder of a run, as `calame train` printed it after \"run\", or its name under runs/")
         }
+
         _ => None,
     }
 }
@@ -147,9 +153,14 @@ fn system_hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
-/// Writes a line to standard error and ignores failures, where `eprintln!` would panic.
+/// Writes a line to standard error, unless `-q` or `-qq` hides lines of its kind: an error, a hint, a warning, or anything
+/// else. Commands in it begin as the program was started. Failures are ignored, where `eprintln!` would panic.
 pub fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let is = |label| line.starts_with(label);
+    let is_shown = is("error:") || is("hint:") || if is("warning:") { shows_warnings() } else { shows_notes() };
+    if is_shown {
+        let _ = writeln!(io::stderr().lock(), "{}", style::labelled(&invocation::adapted(line)));
+    }
 }
 
 /// Writes to standard output and flushes it.
@@ -161,16 +172,6 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// Prints a JSON object as one line, for programs.
 pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value}\n"))
-}
-
-/// A word quoted for a shell, if it needs quotes.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 /// A number with its digits in groups of three: `163,009,536`.
@@ -263,14 +264,6 @@ mod tests {
         let model = CheckpointError::from(FileError::new("write", Path::new("model"))(full));
         assert!(model.to_string().contains("disk is full"));
         assert_eq!(system_hint(&model.into()), None);
-    }
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        assert_eq!(quoted("runs/2026-11-23-book"), "runs/2026-11-23-book");
-        assert_eq!(quoted("Every effort"), "'Every effort'");
-        assert_eq!(quoted("it's $HOME"), "'it'\\''s $HOME'");
-        assert_eq!(quoted(""), "''");
     }
 
     #[test]

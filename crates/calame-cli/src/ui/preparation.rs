@@ -1,15 +1,15 @@
 //! The progress of `calame data prepare`.
 
-use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::Result;
 use calame::data::DocumentSource;
 use calame::data::prepare::{PrepareObserver, PrepareProgress, PrepareStart};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::output::{PLAIN_PROGRESS, duration, grouped, note};
+use super::progress;
 use crate::training::signals::Signals;
 
 /// Shows the progress of a preparation and passes on requests to stop.
@@ -29,9 +29,8 @@ pub struct Follower {
 impl Follower {
     pub fn new(sources: &[DocumentSource], signals: Signals, json: bool) -> Result<Follower> {
         let n_file_bytes = sources.iter().map(|source| source.file_bytes).sum();
-        let bar =
-            if io::stderr().is_terminal() && !json { ProgressBar::new(n_file_bytes) } else { ProgressBar::hidden() };
-        bar.set_style(ProgressStyle::with_template("{bar:32} {bytes} of {total_bytes} · {msg} · {eta} left")?);
+        let template = "{bar:32} {bytes} of {total_bytes} · {msg} · {eta} left";
+        let bar = progress::bar(Some(n_file_bytes), template, json)?;
         let (started, last_plain) = (Instant::now(), Instant::now());
         Ok(Follower {
             bar,

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use calame::files::sha256_of_file;
 use calame::run::RunFolder;
-use calame::run::plot::{ComparedRun, compare};
+use calame::run::plot::{ComparedRun, compare, is_figure};
 use serde_json::json;
 
+use crate::training::runs;
 use crate::training::summary::{Summary, Validation};
 use crate::ui::output::{note, print, print_json};
+use crate::ui::verbosity;
+use crate::verbs::outputs;
 
 /// Compare runs: plot their loss curves in one figure, list the settings that differ and their losses.
 #[derive(clap::Args, Debug)]
@@ -18,11 +21,11 @@ use crate::ui::output::{note, print, print_json};
   calame compare runs/2026-11-23-book runs/2026-11-23-book-2
   calame compare runs/* --out curves.pdf")]
 pub struct Args {
-    /// Run folders, at least two
-    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    /// Run folders, or their names under runs/: at least two
+    #[arg(required = true, num_args = 2.., value_name = "RUN", value_parser = runs::run_parser())]
     runs: Vec<PathBuf>,
 
-    /// File of the figure; its extension selects the format: .svg, .png or .pdf
+    /// File of the figure; its extension selects the format: .svg, .png or .pdf; an earlier figure of calame is replaced
     #[arg(long, value_name = "FILE", default_value = "compare.svg")]
     out: PathBuf,
 
@@ -35,11 +38,14 @@ pub struct Args {
 const NOT_COMPARED: [&str; 2] = ["text_sha256", "version"];
 
 pub fn run(args: &Args) -> Result<()> {
+    outputs::check(&args.out, None, |path| (!is_figure(path)).then(|| "it is not a figure of calame".to_owned()))?;
     let summaries: Vec<Summary> = args.runs.iter().map(|path| Summary::read(path)).collect::<Result<_>>()?;
     let names = names(&summaries);
     let compared: Vec<ComparedRun<'_>> =
         summaries.iter().zip(&names).map(|(summary, name)| ComparedRun { name, records: &summary.records }).collect();
+    let phase = verbosity::phase("drawing");
     compare(&compared, &args.out).with_context(|| format!("cannot draw {}", args.out.display()))?;
+    drop(phase);
     let settings = differing(&summaries)?;
     let warnings = warnings(&summaries);
     warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));

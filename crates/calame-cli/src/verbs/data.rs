@@ -5,19 +5,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use calame::data::manifest::ShardEntry;
+use calame::data::manifest::{MANIFEST, ShardEntry};
 use calame::data::prepare::{PrepareOptions, Prepared, SplitBy, prepare};
 use calame::data::{Manifest, ShardFormat, SourceKind, Sources, Split, find_sources};
 use clap::{ArgAction, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::net::download;
+use crate::training::memory;
 use crate::training::reading::{ReadingArgs, print_report};
 use crate::training::signals::Signals;
 use crate::training::text;
 use crate::training::text::open_tokenizer;
 use crate::ui::output::{WithHint, duration, grouped, note, print, print_json, quoted, size};
 use crate::ui::preparation::Follower;
+use crate::ui::{invocation, verbosity};
 
 /// Prepare text of any size for training, or show a prepared folder.
 #[derive(clap::Args, Debug)]
@@ -148,8 +150,18 @@ impl DocumentArgs {
     pub fn sources(&self) -> Result<Sources> {
         let cache = download::cache_dir()?;
         text::fetch(&self.inputs, &cache)?;
-        Ok(find_sources(&self.inputs, &cache, &self.reading.options())?)
+        let sources = find_sources(&self.inputs, &cache, &self.reading.options())?;
+        verbosity::opened_all(sources.files.iter().map(|source| source.path.as_path()));
+        Ok(sources)
     }
+}
+
+/// The bytes of a preparation on so many threads, an upper estimate: each has batches of a megabyte of text in all stages,
+/// their ids, and a cache of pieces; GPT-2's tokenizer has tables.
+fn preparation_bytes(n_threads: usize) -> u64 {
+    const THREAD_BYTES: u64 = 24 << 20;
+    const TOKENIZER_BYTES: u64 = 48 << 20;
+    (n_threads as u64 + 1).saturating_mul(THREAD_BYTES).saturating_add(TOKENIZER_BYTES)
 }
 
 /// The time after a signal in which the progress is saved. After a kill, less has to be repeated than is prepared in a
@@ -166,6 +178,9 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
         let hint = "leave it out, or use --format llmc";
         return Err(WithHint::usage("--shard-tokens was given, but nanoGPT's format has no shards", hint).into());
     }
+    let n_threads = n_threads(args.threads);
+    memory::require_program(n_threads)?;
+    memory::require("data prepare", preparation_bytes(n_threads), "use fewer threads, by --threads")?;
     let tokenizer = open_tokenizer(&args.tokenizer)?;
     let sources = args.documents.sources()?;
     let by_characters = sources.files.iter().all(|source| source.kind == SourceKind::Text);
@@ -187,9 +202,10 @@ fn run_prepare(args: &PrepareArgs) -> Result<ExitCode> {
     let signals = Signals::listen()?;
     signals.end_within(SAVING_TIME);
     let mut follower = Follower::new(&sources.files, signals, args.json)?;
-    let n_threads = n_threads(args.threads);
+    let phase = verbosity::phase("encoding the documents");
     let prepared = prepare(&sources, tokenizer.as_ref(), &options, &args.out, n_threads, &mut follower);
     follower.finish();
+    drop(phase);
     match prepared? {
         Prepared::Done(manifest) => report(args, &manifest, Some(&follower))?,
         Prepared::WasDone(manifest) => report(args, &manifest, None)?,
@@ -227,7 +243,10 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
         _ => lines.push_str("done      before, with the same text and options\n"),
     }
     if manifest.n_tokens(Split::Val) > 0 {
-        lines.push_str(&format!("next      calame train --data {}\n", quoted(&args.out.display().to_string())));
+        lines.push_str(&format!(
+            "next      {}\n",
+            invocation::command(&format!("train --data {}", quoted(&args.out.display().to_string())))
+        ));
     } else if manifest.options.val_fraction > 0.0 {
         note("warning: no document was drawn for validation; --split characters can split any text");
     } else {
@@ -272,8 +291,10 @@ fn describe(folder: &Path, manifest: &Manifest) -> String {
 }
 
 fn run_info(args: &InfoArgs) -> Result<()> {
+    verbosity::opened(&args.folder.join(MANIFEST));
     let (manifest, sha256) = Manifest::read(&args.folder)?;
     if args.check {
+        let _phase = verbosity::phase("verifying the shards");
         manifest.verify(&args.folder, &mut |_| {})?;
     }
     if args.json {

@@ -1,17 +1,17 @@
 //! `calame eval`: measures how well a model predicts a text.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use calame::device::Workload;
+use calame::plan::evaluation_bytes;
 use calame::train::{TextLoss, bits_per_byte, text_loss};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::training::reading::ReadingArgs;
-use crate::training::{device, runs, text};
+use crate::training::{device, model, runs, text};
 use crate::ui::output::{WithHint, grouped, note, print, print_json};
+use crate::ui::{progress, verbosity};
 
 /// Measure how well a model predicts a text: loss per token, perplexity, and bits per byte, which can be compared
 /// between models with different tokenizers.
@@ -24,9 +24,13 @@ use crate::ui::output::{WithHint, grouped, note, print, print_json};
   calame eval --data letters.txt
   calame eval --model runs/2026-11-23-book --data the-verdict --stride 512")]
 pub struct Args {
-    /// A run, or a folder in Hugging Face's layout [default: the newest run]
-    #[arg(long, value_name = "RUN_OR_FOLDER")]
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
+    /// [default: the newest run]
+    #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    known: model::Args,
 
     /// Text: a file (.txt, .md, .jsonl, also compressed; .parquet), a folder, a glob or a name; may be repeated
     #[arg(long, value_name = "INPUT", num_args = 1.., required = true)]
@@ -55,7 +59,12 @@ pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let corpus = text::load(&args.data, &args.reading.options())?;
-    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "text")?;
+    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "text", |config| {
+        let window = args.window.unwrap_or(config.n_positions).min(config.n_positions);
+        // The ids, 4 bytes each: a token is rarely shorter than two bytes.
+        let n_bytes = corpus.text().len() as u64;
+        evaluation_bytes(config, window, device::processor(&dev)).saturating_add(2 * n_bytes)
+    })?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}", path.display()));
     }
@@ -75,15 +84,16 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     let tokens = corpus.encode_all(tokenizer.as_ref())?;
+    model::check_ids(&tokens, saved.gpt.config.vocab_size, &saved.path)?;
     if tokens.len() < 2 {
         bail!(WithHint::new(
             format!("the text has {} tokens", tokens.len()),
             "give at least two: every token except the first is predicted"
         ));
     }
-    let bar =
-        if std::io::stderr().is_terminal() { ProgressBar::new(tokens.len() as u64 - 1) } else { ProgressBar::hidden() };
-    bar.set_style(ProgressStyle::with_template("{bar:32} {human_pos} of {human_len} tokens · {eta} left")?);
+    let template = "{bar:32} {human_pos} of {human_len} tokens · {eta} left";
+    let bar = progress::bar(Some(tokens.len() as u64 - 1), template, args.json)?;
+    let _phase = verbosity::phase("evaluating");
     let start = Instant::now();
     let TextLoss { sum, n_tokens } =
         text_loss(&dev, &saved.gpt, &tokens, window, stride, &mut |n_done| bar.set_position(n_done as u64));

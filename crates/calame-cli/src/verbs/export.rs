@@ -6,15 +6,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use calame::device::Workload;
-use calame::formats::{ModelFile, OnnxCheck, verify_onnx, write_gguf, write_hugging_face, write_onnx, write_torch};
+use calame::files::PathLock;
+use calame::formats::{
+    ModelFile, OnnxCheck, find_model, not_an_export, verify_narrowed, verify_onnx, write_gguf_as,
+    write_hugging_face_as, write_onnx, write_torch,
+};
 use calame::model::{ModelConfig, logits_by_parts};
 use calame::ops::{self, Device};
+use calame::plan::export_bytes;
+use calame::quant::NumberFormat;
 use calame::tensor::Tensor;
 use calame::tokenizer::{Bpe, Tokenizer};
 
 use crate::net::hub;
-use crate::training::device;
+use crate::training::{device, memory, model};
 use crate::ui::output::{WithHint, grouped, print, print_json, size};
+use crate::ui::verbosity;
+use crate::verbs::outputs;
 
 /// Number of prompt tokens used to compare the written file with the model.
 const PROMPT_TOKENS: usize = 16;
@@ -25,26 +33,37 @@ const TOLERANCE: f32 = 1e-3;
 /// Write a model in another format, read it back and compare its logits.
 ///
 /// The model is converted one tensor at a time, so even a large model needs little memory. An existing file at --out is
-/// replaced only with --force, and only once the new file is complete.
+/// replaced only with --force, only if calame has written it, and only once the new file is complete.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  calame export runs/2026-11-23-book --to gguf                    for llama.cpp
-  calame export runs/2026-11-23-book --to pt --out gpt-model.pt   for PyTorch and the book's GPTModel
-  calame export gpt-model.pt --to safetensors --out my-gpt        a folder for transformers
-  calame export runs/2026-11-23-book --to onnx                    a folder for onnxruntime")]
+  # for llama.cpp, with half the bytes
+  calame export runs/2026-11-23-book --to gguf --outtype f16
+  # for PyTorch and the book's GPTModel
+  calame export runs/2026-11-23-book --to pt --out gpt-model.pt
+  # a folder for transformers
+  calame export gpt-model.pt --to hf --out my-gpt
+  # a folder for onnxruntime
+  calame export runs/2026-11-23-book --to onnx")]
 pub struct Args {
-    /// A run, a folder in Hugging Face's layout, or a file of weights
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
     model: PathBuf,
 
+    #[command(flatten)]
+    known: model::Args,
+
     /// Format of the exported model
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "FORMAT", ignore_case = true)]
     to: To,
+
+    /// Format of the numbers: f32, or in half the bytes f16 or bf16, for safetensors and gguf
+    #[arg(long, value_enum, value_name = "TYPE", ignore_case = true, default_value = "f32", visible_alias = "dtype")]
+    outtype: OutType,
 
     /// Output file, or output folder for safetensors and onnx [default: named after the model, in the current folder]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 
-    /// Replace an existing file or folder at --out
+    /// Replace an existing export of calame at --out
     #[arg(long)]
     force: bool,
 
@@ -58,13 +77,19 @@ pub struct Args {
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 enum To {
-    /// A folder in Hugging Face's layout: config.json, model.safetensors, tokenizer.json
+    /// A folder in Hugging Face's layout, for transformers: config.json, model.safetensors, tokenizer.json (also: hf,
+    /// huggingface)
+    #[value(aliases = ["hf", "huggingface", "hugging-face", "hugging_face", "transformers", "safetensor"])]
     Safetensors,
-    /// A PyTorch state_dict with the book's parameter names, for torch.load and GPTModel.load_state_dict
+    /// A PyTorch state_dict with the book's parameter names, for torch.load and GPTModel.load_state_dict (also: pytorch)
+    #[value(aliases = ["pytorch", "torch", "pth", "book"])]
     Pt,
-    /// A file for llama.cpp, including the tokenizer
+    /// A file for llama.cpp, including the tokenizer (also: llama.cpp)
+    #[value(aliases = ["llama.cpp", "llamacpp", "llama-cpp", "llama_cpp", "ggml", "ollama"])]
     Gguf,
-    /// A folder for onnxruntime: the weights, and a graph whose inputs and outputs include the KV cache
+    /// A folder for onnxruntime: the weights, and a graph whose inputs and outputs include the KV cache (also:
+    /// onnxruntime)
+    #[value(aliases = ["onnxruntime", "onnx-runtime", "ort"])]
     Onnx,
 }
 
@@ -89,27 +114,74 @@ impl To {
     }
 }
 
+/// The formats of numbers that weights are written in, by the names of llama.cpp's converter and of PyTorch.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum OutType {
+    #[value(aliases = ["fp32", "float32", "float"])]
+    F32,
+    #[value(aliases = ["fp16", "float16", "half"])]
+    F16,
+    #[value(aliases = ["bfloat16"])]
+    Bf16,
+}
+
+impl OutType {
+    fn name(self) -> &'static str {
+        match self {
+            OutType::F32 => "f32",
+            OutType::F16 => "f16",
+            OutType::Bf16 => "bf16",
+        }
+    }
+
+    fn format(self) -> NumberFormat {
+        match self {
+            OutType::F32 => NumberFormat::F32,
+            OutType::F16 => NumberFormat::F16,
+            OutType::Bf16 => NumberFormat::Bf16,
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let model = ModelFile::open(&hub::resolve(&args.model)?)?;
-    let out = args.out.clone().unwrap_or_else(|| default_out(model.path(), args.to));
-    if out.exists() && !args.force {
-        bail!(WithHint::new(format!("{} exists", out.display()), "choose another --out, or replace it with --force"));
+    if args.outtype != OutType::F32 && matches!(args.to, To::Pt | To::Onnx) {
+        let message =
+            format!("--outtype {} was given, but --to {} writes f32 only", args.outtype.name(), args.to.name());
+        bail!(WithHint::usage(message, "leave it out, or export to safetensors or gguf"));
     }
-    let notes: Vec<String> = model.notes().iter().cloned().chain(write(&model, args.to, &out)?).collect();
-    let checked = check(&dev, &model, args.to, &out)
+    let path = hub::resolve(&args.model)?;
+    let out = args.out.clone().map_or_else(|| Ok(default_out(&find_model(&path)?, args.to)), anyhow::Ok)?;
+    // Held until the written file has been compared: no other program replaces it before.
+    let _lock = PathLock::acquire(&out)?;
+    outputs::check(&out, Some(("--force", args.force)), not_an_export)?;
+    let model = model::open(&path, args.known)?;
+    if contains(&out, model.path()) {
+        bail!(WithHint::new(
+            format!("{} is the model to be exported, and is not replaced", out.display()),
+            "choose another --out"
+        ));
+    }
+    let needed = export_bytes(model.config(), PROMPT_TOKENS, device::processor(&dev));
+    memory::require("the export", needed, "export a smaller model")?;
+    let left_out =
+        model.tokenizer_error().map(|error| format!("the tokenizer is left out, it cannot be used: {error}"));
+    let notes = model.notes().iter().cloned().chain(left_out).chain(write(&model, args, &out)?);
+    let notes: Vec<String> = notes.collect();
+    let checked = check(&dev, &model, args, &out)
         .with_context(|| format!("{} was written, but checking it failed", out.display()))?;
     let bytes = size_on_disk(&out)?;
     if args.json {
         return print_json(&serde_json::json!({
-            "model": model.path(), "to": args.to.name(), "out": out, "bytes": bytes, "notes": notes,
+            "model": model.path(), "to": args.to.name(), "outtype": args.outtype.name(), "out": out, "bytes": bytes, "notes": notes,
             "n_parameters": model.config().n_parameters(), "largest_difference": checked.difference(),
         }));
     }
     let mut text = format!(
-        "written  {} ({}, {} parameters, {})\n",
+        "written  {} ({}{}, {} parameters, {})\n",
         out.display(),
         args.to.name(),
+        if args.outtype == OutType::F32 { String::new() } else { format!(" in {}", args.outtype.name()) },
         grouped(model.config().n_parameters() as u64),
         size(bytes)
     );
@@ -149,29 +221,35 @@ impl fmt::Display for Checked {
     }
 }
 
-fn check(dev: &Device, model: &ModelFile, to: To, out: &Path) -> Result<Checked> {
-    match to {
+fn check(dev: &Device, model: &ModelFile, args: &Args, out: &Path) -> Result<Checked> {
+    match args.to {
         // calame cannot run ONNX graphs; the scripts in golden/ run them.
         To::Onnx => Ok(Checked::Identical(verify_onnx(out, model)?)),
-        _ => Ok(Checked::Logits(compare(dev, model, out)?, prompt(model.config()).len())),
+        _ => {
+            let difference = compare(dev, model, args.outtype.format(), out)?;
+            Ok(Checked::Logits(difference, prompt(model.config()).len()))
+        }
     }
 }
 
 /// Writes the file or folder. Returns notes on what the format cannot store.
-fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
-    match to {
-        To::Safetensors => write_hugging_face(out, model)?,
+fn write(model: &ModelFile, args: &Args, out: &Path) -> Result<Vec<String>> {
+    let _phase = verbosity::phase("writing the model");
+    let format = args.outtype.format();
+    match args.to {
+        To::Safetensors => write_hugging_face_as(out, model, format)?,
         To::Pt => {
-            write_torch(out, model)?;
+            let mut notes = write_torch(out, model)?;
             // Readers of a .pt assume GPT-2's tokenizer.
             if model.tokenizer().is_some_and(|t| t.hash() != Bpe::gpt2().hash()) {
-                return Ok(vec![
+                notes.push(
                     "a .pt file cannot store the tokenizer: put the model's tokenizer.json in the same folder"
                         .to_owned(),
-                ]);
+                );
             }
+            return Ok(notes);
         }
-        To::Gguf => return Ok(write_gguf(out, model)?),
+        To::Gguf => return Ok(write_gguf_as(out, model, format)?),
         To::Onnx => write_onnx(out, model)?,
     }
     Ok(Vec::new())
@@ -180,8 +258,10 @@ fn write(model: &ModelFile, to: To, out: &Path) -> Result<Vec<String>> {
 /// Returns the largest difference between the logits of the model and those of the written file.
 ///
 /// # Errors
-/// If the shapes differ, or the difference is larger than [`TOLERANCE`].
-fn compare(dev: &Device, model: &ModelFile, out: &Path) -> Result<f32> {
+/// If the shapes differ, or the difference is larger than [`TOLERANCE`]; for 16 bits, if a weight is not the model's,
+/// rounded.
+fn compare(dev: &Device, model: &ModelFile, format: NumberFormat, out: &Path) -> Result<f32> {
+    let _phase = verbosity::phase("reading the model back");
     let back = ModelFile::open(out)?;
     let (expected_config, found_config) = (model.config(), back.config());
     let same_shape =
@@ -190,6 +270,9 @@ fn compare(dev: &Device, model: &ModelFile, out: &Path) -> Result<f32> {
     if !same_shape {
         bail!("the written model has the shape {found_config:?}, expected {expected_config:?}");
     }
+    if format != NumberFormat::F32 {
+        verify_narrowed(&back, model, format)?;
+    }
     let ids = prompt(expected_config);
     let (expected, found) = (logits(dev, model, &ids)?, logits(dev, &back, &ids)?);
     let (expected, found) = (ops::read(dev, &expected), ops::read(dev, &found));
@@ -197,7 +280,8 @@ fn compare(dev: &Device, model: &ModelFile, out: &Path) -> Result<f32> {
     // A NaN counts as a difference.
     let difference =
         pairs.map(|(a, b)| (a - b).abs()).fold(0.0f32, |max, d| if d > max || d.is_nan() { d } else { max });
-    if difference > TOLERANCE || difference.is_nan() {
+    // What rounding every weight changes has no limit that fits all models.
+    if (difference > TOLERANCE && format == NumberFormat::F32) || difference.is_nan() {
         bail!("the logits of the written model differ by {difference}");
     }
     Ok(difference)
@@ -211,6 +295,14 @@ fn logits(dev: &Device, model: &ModelFile, ids: &[u32]) -> Result<Tensor> {
 /// Token ids spread over the vocabulary.
 fn prompt(config: &ModelConfig) -> Vec<u32> {
     (0..PROMPT_TOKENS.min(config.n_positions)).map(|i| (i * 7919 % config.vocab_size) as u32).collect()
+}
+
+/// Whether `path` is `outer` or below it.
+fn contains(outer: &Path, path: &Path) -> bool {
+    match (outer.canonicalize(), path.canonicalize()) {
+        (Ok(outer), Ok(path)) => path.starts_with(outer),
+        _ => false,
+    }
 }
 
 /// The default path: the model's name with the suffix of the format, in the current folder.

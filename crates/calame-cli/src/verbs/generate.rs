@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use calame::device::Workload;
-use calame::infer::{SamplerConfig, TextGeneration, TextOptions};
+use calame::infer::{SamplerConfig, TextGeneration, TextOptions, generation_bytes};
 use calame::tokenizer::{Special, Tokenizer};
 
-use crate::training::{device, runs};
+use crate::training::{device, model, runs};
 use crate::ui::output::{UsageError, WithHint, note, print, print_json};
+use crate::ui::verbosity;
 
 /// Continue a prompt with a trained model.
 ///
@@ -19,14 +20,19 @@ use crate::ui::output::{UsageError, WithHint, note, print, print_json};
 #[command(
     allow_negative_numbers = true,
     after_help = "Examples:
-  calame generate                                          the newest run, greedy
-  calame generate --model runs/2026-11-23-book --context \"Every effort moves you\" --tokens 150
-  calame generate --context \"Hello, I\" --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7"
+  # the newest run, greedy
+  calame generate
+  calame generate --model runs/2026-11-23-book --context \"I had always\"
+  calame generate --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7"
 )]
 pub struct Args {
-    /// A run, or a folder in Hugging Face's layout [default: the newest run]
-    #[arg(long, visible_alias = "model_path", value_name = "RUN_OR_FOLDER")]
+    /// A run or its name under runs/, a folder in Hugging Face's layout, a file of weights, or a name on the model hub
+    /// [default: the newest run]
+    #[arg(long, visible_alias = "model_path", value_name = "MODEL")]
     model: Option<PathBuf>,
+
+    #[command(flatten)]
+    known: model::Args,
 
     /// The prompt: the text to continue
     #[arg(long, visible_alias = "prompt", value_name = "TEXT", default_value = "Every effort moves you")]
@@ -63,8 +69,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     slide: usize,
 
-    /// Continue after the end-of-text token
-    #[arg(long)]
+    /// Continue after a token that ends texts
+    #[arg(long, visible_alias = "ignore-eos")]
     ignore_end: bool,
 
     #[command(flatten)]
@@ -81,14 +87,23 @@ pub fn run(args: Args) -> Result<()> {
     sampler.validate().map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let (saved, tokenizer) = runs::load_with_tokenizer(&path, "prompt")?;
+    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "prompt", |config| {
+        generation_bytes(config, 0, args.context.len().min(config.n_positions), args.tokens)
+    })?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
     }
     let n_positions = saved.gpt.config.n_positions;
-    let prompt = encode_prompt(&args, tokenizer.as_ref(), n_positions)?;
-    let options = TextOptions { sampler, max_tokens: args.tokens, slide: args.slide, stop_at_end: !args.ignore_end };
+    let prompt = encode_prompt(&args, tokenizer.as_ref(), saved.bounds.begin, n_positions)?;
+    let options = TextOptions {
+        sampler,
+        max_tokens: args.tokens,
+        slide: args.slide,
+        stop_at_end: !args.ignore_end,
+        bounds: Some(saved.bounds.clone()),
+    };
     let mut generation = TextGeneration::of_tokens(&dev, &saved.gpt, tokenizer.as_ref(), &prompt, &options)?;
+    let phase = verbosity::phase("generating");
     let start = Instant::now();
     let print_text = |text: &str| if args.json { Ok(()) } else { print(text) };
     print_text(generation.prompt_text())?;
@@ -96,6 +111,7 @@ pub fn run(args: Args) -> Result<()> {
         print_text(&piece)?;
     }
     print_text("\n")?;
+    drop(phase);
     let (new_tokens, met_end) = (generation.new_tokens(), generation.met_end());
     let tokens_per_second = new_tokens.len() as f64 / start.elapsed().as_secs_f64();
     if args.json {
@@ -121,12 +137,13 @@ fn temperature(args: &Args) -> f32 {
     args.temperature.unwrap_or(if filtered { 1.0 } else { 0.0 })
 }
 
-fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, n_positions: usize) -> Result<Vec<u32>> {
+/// The ids of the prompt. An empty one starts a new text with the id `begin`, if the model has one.
+fn encode_prompt(args: &Args, tokenizer: &dyn Tokenizer, begin: Option<u32>, n_positions: usize) -> Result<Vec<u32>> {
     let mut prompt = tokenizer.encode(&args.context, Special::Allow).context("the prompt")?;
     if prompt.is_empty() {
-        // The end-of-text token starts a new text.
-        prompt.extend(tokenizer.end_of_text());
+        prompt.extend(begin);
     }
+
     if prompt.len() > n_positions {
         if !args.crop {
             bail!(WithHint::new(

@@ -2,12 +2,16 @@
 
 pub mod bench;
 pub mod compare;
+pub mod completions;
+pub mod config;
 pub mod data;
 pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod inspect;
 pub mod logits;
+pub mod man;
+mod outputs;
 pub mod plan;
 pub mod plot;
 pub mod reproduce;
@@ -15,3 +19,4 @@ pub mod runs;
 pub mod tokenize;
 pub mod tokenizer;
 pub mod train;
+pub mod version;

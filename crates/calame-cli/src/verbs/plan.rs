@@ -20,9 +20,11 @@ use crate::ui::output::{duration, grouped, print, print_json, size, steps_over};
     mut_arg("tui", |arg| arg.hide(true)),
     mut_arg("overwrite", |arg| arg.hide(true)),
     after_help = "Examples:
-  calame plan                                     the report's training
+  # the default training, of 163M parameters
+  calame plan
   calame plan --preset gpt2 --data notes/ --batch-size 1 --window 512
-  calame plan --resume runs/2026-11-23-book       the rest of a stopped run"
+  # the rest of a stopped run
+  calame plan --resume runs/2026-11-23-book"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -30,7 +32,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let (dev, ready) = launch::ready(&args.training)?;
+    let (dev, ready) = launch::ready(&args.training, launch::Purpose::Planning)?;
     let planned = Planned::of(&dev, &ready);
     let timed = if planned.fits() { Some(planned.rehearse(&ready.config)?) } else { None };
     if args.training.json {

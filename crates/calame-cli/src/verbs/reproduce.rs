@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::training::observer::sample_text;
 use crate::training::{device, settings, text};
 use crate::ui::output::{WithHint, duration, note, print, print_json};
+use crate::ui::verbosity;
 
 /// The figures of PyTorch, written by golden/report.py.
 const REPORT: &str = include_str!("../../../../golden/report.json");
@@ -26,15 +27,17 @@ const LATER: Limit = Limit { last_step: u64::MAX, apart: 0.03 };
 /// Characters shown before the first difference between two samples.
 const SHOWN: usize = 30;
 
-/// Train as the report's PyTorch script does, and compare every figure with PyTorch's own.
+/// Repeat the report's training (see `calame --help`), and compare every figure with PyTorch's own.
 ///
-/// Initial weights, order of batches and dropout masks are those of PyTorch after torch.manual_seed(123) on a CPU. Each
+/// The report is an account of training the model of Sebastian Raschka's book (Build a Large Language Model From Scratch)
+/// on one short story, The Verdict. Initial weights, order of batches and dropout masks are those of PyTorch after torch.manual_seed(123) on a CPU. Each
 /// figure is printed next to PyTorch's as soon as it is known, and so is the sample of each epoch. The exit code is 1
 /// if an evaluation differs from PyTorch's by more than 0.003 up to step 35, or 0.03 after it. Nothing is saved; ten
 /// epochs take minutes.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  calame reproduce                                the-verdict is downloaded once
+  # downloads the-verdict once
+  calame reproduce
   calame reproduce --data the-verdict.txt --epochs 1")]
 pub struct Args {
     /// The report's text: a file, or the-verdict
@@ -104,6 +107,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut trainer = Trainer::fresh(&dev, &config, prepared.splits);
     let mut comparison = Comparison::new(report, prepared.tokenizer, config.sample.clone(), args.json);
     comparison.print_header(&dev, trainer.n_steps_total())?;
+    let _phase = verbosity::phase("training");
     match trainer.run(&mut comparison)? {
         Outcome::Diverged { step, fault } | Outcome::Lost { step, fault, .. } => {
             bail!("step {step}: {fault}; the training diverged")

@@ -34,7 +34,9 @@ pub fn run(args: &Args) -> Result<()> {
         other => Some(other.with_context(|| format!("cannot read {}", args.folder.display()))?),
     };
     let mut paths: Vec<PathBuf> = entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.join("config.toml").is_file());
+    // A hidden folder is a run that is just being created, or what a killed program has left of one.
+    let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    paths.retain(|path| path.join("config.toml").is_file() && !is_hidden(path));
     paths.sort();
     let mut summaries = Vec::new();
     for path in paths {

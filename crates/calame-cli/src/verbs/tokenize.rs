@@ -1,13 +1,15 @@
 //! `calame tokenize`: encodes text into token ids and decodes them.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use calame::data::{ReadOptions, SpecialTokens};
+use calame::files::read_text_at_most;
 use calame::tokenizer::{self, Special, Tokenizer};
 use clap::ValueEnum;
 
+use crate::training::memory;
 use crate::training::text::{self, open_tokenizer};
 use crate::ui::output::{UsageError, WithHint, grouped, print, print_json};
 
@@ -143,8 +145,7 @@ fn read_text(args: &Args) -> Result<String> {
     if let Some(text) = &args.text {
         return Ok(text.clone());
     }
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+    let bytes = read_standard_input(memory::max_text_bytes())?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         WithHint::new(format!("standard input is not UTF-8 (at byte {at})"), "convert it to UTF-8 first")
@@ -156,9 +157,21 @@ fn read_text(args: &Args) -> Result<String> {
 /// The ids to decode, which are no documents.
 fn read_ids(args: &Args) -> Result<String> {
     match &args.file {
-        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display())),
+        Some(file) => Ok(read_text_at_most(file, memory::max_text_bytes())?),
         None => read_text(args),
     }
+}
+
+/// All of standard input, which may never end.
+fn read_standard_input(limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(limit + 1).read_to_end(&mut bytes);
+    read.context("cannot read standard input")?;
+    if bytes.len() as u64 > limit {
+        let hint = "give a shorter text, or use `calame data prepare`, which reads files of any size";
+        bail!(WithHint::new(format!("standard input has more than {limit} bytes, which do not fit into memory"), hint));
+    }
+    Ok(bytes)
 }
 
 fn parse_ids(text: &str) -> Result<Vec<u32>> {

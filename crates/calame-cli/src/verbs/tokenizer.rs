@@ -1,22 +1,28 @@
 //! `calame tokenizer`: trains a tokenizer on texts.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use calame::data::documents::Meter;
 use calame::data::prepare::Texts;
 use calame::data::{DocumentError, ReadOptions, ReadReport, Sources};
-use calame::files::{create_parent_folder, replace_bytes};
+use calame::files::{FileError, PathLock, create_file, read_text_at_most, replace_bytes};
 use calame::tokenizer::{self, Bpe, Encoder, Special, Tokenizer};
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use crate::training::memory;
 use crate::training::reading::print_report;
-use crate::ui::output::{WithHint, duration, grouped, print, print_json, quoted, size};
+use crate::ui::output::{duration, grouped, print, print_json, quoted, size};
+use crate::ui::{invocation, progress, verbosity};
 use crate::verbs::data::DocumentArgs;
+use crate::verbs::outputs;
+
+/// Maximum size of a tokenizer in bytes.
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// Train a tokenizer on your own texts.
 #[derive(clap::Args, Debug)]
@@ -37,7 +43,7 @@ enum Verb {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame tokenizer train books/ --vocab-size 8192 --out tokenizer.json
-  calame tokenizer train 'pages/*.jsonl.gz' --field content --vocab-size 32000 --out pages-tokenizer/
+  calame tokenizer train 'pages/*.jsonl' --vocab-size 32000 --out tokenizer/
   calame data prepare books/ --tokenizer tokenizer.json --out prepared
   calame train --preset tiny --data books/ --set tokenizer.kind=tokenizer.json")]
 struct TrainArgs {
@@ -61,7 +67,7 @@ struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..=i32::MAX as u64))]
     max_bytes: u64,
 
-    /// Replace an existing file
+    /// Replace an existing tokenizer of calame
     #[arg(long)]
     overwrite: bool,
 
@@ -79,31 +85,38 @@ fn train(args: &TrainArgs) -> Result<()> {
     let started = Instant::now();
     let is_folder = args.out.is_dir() || args.out.extension().is_none();
     let file = if is_folder { args.out.join("tokenizer.json") } else { args.out.clone() };
-    if file.exists() && !args.overwrite {
-        bail!(WithHint::new(
-            format!("{} exists already", file.display()),
-            "choose another --out, or replace it with --overwrite"
-        ));
-    }
+    // Held until the end: a second training of the same tokenizer is told about this one before it begins.
+    let _lock = PathLock::acquire(&file)?;
+    outputs::check(&file, Some(("--overwrite", args.overwrite)), foreign_tokenizer)?;
     let sources = args.documents.sources()?;
     let options = args.documents.reading.options();
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
+    let bar = progress::bar(None, "{spinner} {msg}", args.json)?;
     bar.set_message("counting words");
+    let phase = verbosity::phase("counting words and merging pairs");
     let (n_bytes, report) = measure(&sources, &options)?;
     bar.suspend(|| print_report(&report));
     let share = args.max_bytes as f64 / n_bytes.max(1) as f64;
+    // Distinct words are a part of the text, each with its bytes, its count and its merges.
+    let sample_bytes = n_bytes.min(args.max_bytes).saturating_mul(2);
+    memory::require("the training", sample_bytes, "train on less of the text, by --max-bytes")?;
     let mut sample = Sample::new(&sources, &options, share);
     let trained = tokenizer::train(&mut sample, args.vocab_size, args.min_frequency);
     if let Some(error) = sample.error {
         return Err(error.into());
     }
     let trained = trained?;
+    drop(phase);
+    let phase = verbosity::phase("comparing with GPT-2's tokenizer");
     bar.set_message("comparing with GPT-2's");
     let comparison = compare(&sources, &options, share, trained.as_ref())?;
     bar.finish_and_clear();
-    create_parent_folder(&file)?;
-    replace_bytes(&file, trained.to_json().as_bytes())?;
+    drop(phase);
+    let json = trained.to_json();
+    if args.overwrite {
+        replace_bytes(&file, json.as_bytes())?;
+    } else {
+        create_file(&file, |out| out.write_all(json.as_bytes()).map_err(FileError::new("write", &file)))?;
+    }
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
     let (own, gpt2) = (per_token(comparison.n_own), per_token(comparison.n_gpt2));
     if args.json {
@@ -120,15 +133,22 @@ fn train(args: &TrainArgs) -> Result<()> {
         }));
     }
     print(&format!(
-        "tokenizer {}, {} tokens\ntrained   on {} of {} in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      calame data prepare … --tokenizer {}\n",
+        "tokenizer {}, {} tokens\ntrained   on {} of {} in {}\nbytes     {own:.3} per token on this text; GPT-2's {} tokens: {gpt2:.3}\nnext      {}\n",
         file.display(),
         grouped(trained.n_vocab() as u64),
         size(comparison.n_bytes),
         size(n_bytes),
         duration(started.elapsed().as_secs_f64()),
         grouped(Bpe::gpt2().n_vocab() as u64),
-        quoted(&file.display().to_string())
+        invocation::command(&format!("data prepare … --tokenizer {}", quoted(&file.display().to_string())))
     ))
+}
+
+/// Why a file is not a tokenizer that calame has written: from one of its own, the same file would be written again.
+fn foreign_tokenizer(path: &Path) -> Option<String> {
+    let text = read_text_at_most(path, MAX_TOKENIZER_BYTES).unwrap_or_default();
+    let is_own = tokenizer::read_json(&text, path).is_ok_and(|tokenizer| tokenizer.to_json() == text);
+    (!is_own).then(|| "it is not a tokenizer that calame has written".to_owned())
 }
 
 /// The bytes of text in all documents, and what was noticed in them.

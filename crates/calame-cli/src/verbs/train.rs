@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use calame::data::Windows;
 use calame::ops::Device;
 use calame::plan::Plan;
@@ -15,20 +15,23 @@ use calame::train::{Checkpoints, Observer, Outcome, RunConfig, Trainer};
 
 use crate::training::args::TrainArgs;
 use crate::training::interruption::Interruption;
+use crate::training::launch::{self, Purpose};
 use crate::training::observer::{Follower, unwrapped};
 use crate::training::planned::{Planned, Timed};
 use crate::training::ready::{Ready, RunTarget};
 use crate::training::signals::Signals;
-use crate::training::{advice, device, ending, launch, runs, space};
+use crate::training::{advice, device, ending, space};
 use crate::ui::display::Display;
 use crate::ui::output::{count, grouped, steps_over, timestamp};
 use crate::ui::tui::{self, About, Screen};
+use crate::ui::verbosity;
 
 /// Train a GPT on a text.
 ///
-/// Without flags, this is the report's training: a GPT of 163M parameters, ten epochs of windows of 256 tokens in
-/// batches of 4, AdamW at 4e-4, an evaluation every 5 steps and a sample after every epoch, on a built-in story of
-/// 21,690 characters. The result is RUN/model; the loss plot and the samples are in RUN too.
+/// Without flags, this repeats the report, an account of training the model of Sebastian Raschka's book (Build a Large
+/// Language Model From Scratch) on one short story: a GPT of 163M parameters, ten epochs of windows of 256 tokens in
+/// batches of 4, AdamW at 4e-4, an evaluation every 5 steps and a sample after every epoch. The text is a built-in story
+/// of 21,690 characters. The result is RUN/model; the loss plot and the samples are in RUN too.
 ///
 /// Ctrl-C stops after the current step, saves the state, and prints the command that resumes the run; a second Ctrl-C
 /// quits without saving.
@@ -36,18 +39,24 @@ use crate::ui::tui::{self, About, Screen};
 #[command(
     allow_negative_numbers = true,
     after_help = "Examples:
-  calame train                                    the report's training, on the built-in story
-  calame train --preset tiny                      a small model, in a minute or two
+  # the default: 163M parameters, on the built-in story
+  calame train
+  # a small model, in a minute or two
+  calame train --preset tiny
+  # stops when validation no longer improves; keeps the best model
   calame train --data letters.txt --recipe small-data
-                                                  stops when validation no longer improves; keeps the best model
-  calame train --data the-verdict                 the report's own text (downloaded once)
+  # The Verdict, downloaded once
+  calame train --data the-verdict
   calame train --data notes/ --data more.txt --epochs 20 --lr 1e-4
   calame train --init-from runs/2026-11-23-book --data letters.txt --lr 5e-5
+  # a short trial: it ends after 100 steps
   calame train --preset tiny --set train.max_steps=100
-                                                  a short trial: it ends after 100 steps
-  calame train --resume runs/2026-11-23-book      resume after Ctrl-C
+  # resume after Ctrl-C
+  calame train --resume runs/2026-11-23-book
+  # train a finished run further
   calame train --resume runs/2026-11-23-book --epochs 20
-                                                  train a finished run further"
+  # all settings, each with its explanation
+  calame config > my.toml"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -60,16 +69,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if args.tui {
         tui::check_terminal()?;
     }
-    // Locked before its newest checkpoint is selected: another program may be about to write one.
-    let lock = args.resume.as_deref().map(|run| RunFolder::open(run)?.0.lock()).transpose()?;
-    let (dev, ready) = launch::ready(&args)?;
+    // Locked before its newest checkpoint is selected: another program may be about to write one. A new run is locked
+    // before the first look at its path.
+    let stopped_lock = args.resume.as_deref().map(|run| RunFolder::open(run)?.0.lock()).transpose()?;
+    let (dev, ready) = launch::ready(&args, Purpose::Training)?;
     let planned = Planned::of(&dev, &ready);
     space::check(ready.target.path(), &planned.plan.disk)?;
     planned.check(&ready.config)?;
     // The estimate is for people: programs use `calame plan --json`.
     let timed = if args.json { None } else { Some(planned.estimate(&ready.config)?) };
     advice::on_a_large_text(&ready, &planned, timed.as_ref());
-    let Ready { config, target, gpt, prepared } = ready;
+    let Ready { config, target, lock, gpt, prepared } = ready;
+    let lock = lock.or(stopped_lock).context("the run is not locked")?;
     let description = prepared.description;
     // Made before the folder: a run that does not fit into memory must not replace another one.
     let mut trainer = match gpt {
@@ -104,8 +115,10 @@ fn state_bytes(config: &RunConfig) -> u64 {
 fn train(trainer: &mut Trainer<'_>, follower: &mut Follower, dev: &Device, text: &Windows) -> Result<ExitCode> {
     let config = trainer.config();
     let mut checkpoints = Checkpoints::new(&follower.recorder.folder().checkpoints(), &config.checkpoint);
+    let phase = verbosity::phase("training");
     let outcome = trainer.run_saving(&mut checkpoints, follower);
     follower.display().finish();
+    drop(phase);
     match outcome.map_err(|error| ending::rescue(follower, trainer, &mut checkpoints, error))? {
         ended @ (Outcome::Finished | Outcome::StoppedEarly) => {
             if let Err(error) = checkpoints.wait() {
@@ -136,11 +149,11 @@ fn print_start_event(follower: &mut Follower, trainer: &Trainer<'_>, planned: &P
     follower.line(&event.to_string());
 }
 
-/// Creates the folder of a new run or, for a stopped one, whose lock is given, restores its folder and the trainer to
-/// the checkpoint. The recorder holds the lock until the end.
+/// Creates the folder of a new run or, for a stopped one, restores its folder and the trainer to the checkpoint. The
+/// recorder holds the lock of the run until the end.
 fn open_run(
     target: RunTarget,
-    lock: Option<RunLock>,
+    lock: RunLock,
     trainer: &mut Trainer<'_>,
     tokenizer: Arc<dyn Tokenizer>,
     overwrite: bool,
@@ -148,12 +161,8 @@ fn open_run(
     let start = Instant::now();
     let clock = Box::new(move || start.elapsed());
     match target {
-        RunTarget::New(path) => {
-            runs::check_free(&path, overwrite)?;
-            Recorder::create(&path, trainer.config(), tokenizer, overwrite, clock)
-        }
+        RunTarget::New(path) => Recorder::create_locked(&path, lock, trainer.config(), tokenizer, overwrite, clock),
         RunTarget::Stopped(folder, checkpoint) => {
-            let lock = lock.map_or_else(|| folder.lock(), Ok)?;
             Recorder::resume(folder, lock, &checkpoint, trainer, tokenizer, clock)
         }
     }

@@ -32,7 +32,8 @@ fn header(place: &Place) -> serde_json::Value {
 fn no_model_at_all() {
     let place = Place::new();
     let expected = ["expected config.json and model.safetensors"];
-    refused(&place, "nowhere", &[&["nowhere", "there is no such file or folder"], &expected[..]].concat());
+    refused(&place, "nowhere", &["error: nowhere: no such file or folder", "hint: give a run or its name under runs/"]);
+
     refused(&place, "story.txt", &[&["story.txt holds no model", "give a run's folder"], &expected[..]].concat());
     place.write("folder/notes.md", "nothing");
     refused(&place, "folder", &[&["folder holds no model", "give a run's folder"], &expected[..]].concat());
@@ -112,7 +113,7 @@ fn a_config_of_a_different_model() {
     place.write(CONFIG, &config[..config.len() / 2]);
     refused(&place, "run", &[CONFIG, "not a valid config.json", "hint: the file is damaged"]);
     place.write(CONFIG, "[]");
-    refused(&place, "run", &[CONFIG, "model_type is missing"]);
+    refused(&place, "run", &[CONFIG, "n_head is missing"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn unknown_keys() {
     refused(
         &["--set", "model.n_heads=2"],
         2,
-        &["--set model.n_heads=2", "unknown key model.n_heads", "n_head, n_layer"],
+        &["--set model.n_heads=2", "unknown key model.n_heads", "n_head, n_inner, n_layer"],
     );
     refused(&["--set", "trian.lr=1"], 2, &["unknown key trian", "train"]);
     refused(&["--set", "train=1"], 2, &["train is a section", "train.key=value"]);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::program::{Outcome, Place, train};
+use crate::skipped::skip;
 
 fn train_into<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["train", "--config", "tiny.toml", "--run", run], more].concat()
@@ -109,17 +110,21 @@ fn run_script(place: &Place, script: &str, args: &[&str]) -> Option<Outcome> {
     let program = place.command(&[""; 0]).get_program().to_owned();
     let mut command = std::process::Command::new("unshare");
     command.args(["--mount", "--map-root-user", "sh", "-c", script]).arg(program).args(args);
-    command.current_dir(place.path("")).env("CALAME_INSTRUCTION_SET", "portable").env("RUST_BACKTRACE", "1");
+    command
+        .current_dir(place.path(""))
+        .env("CALAME_INSTRUCTION_SET", "portable")
+        .env("RUST_BACKTRACE", "1")
+        .env_remove("CARGO");
     let outcome = match command.output() {
         Ok(output) => Outcome::of(output),
         Err(error) => {
-            eprintln!("skipped: no `unshare` to make a small disk with ({error})");
+            skip(format_args!("no `unshare` to make a small disk with ({error})"));
             return None;
         }
     };
     // If unshare is not allowed, it exits with 1 before the script prints anything.
     if outcome.code == Some(99) || outcome.stderr.starts_with("unshare: ") {
-        eprintln!("skipped: no small disk can be mounted here ({})", outcome.stderr.trim());
+        skip(format_args!("no small disk can be mounted here ({})", outcome.stderr.trim()));
         return None;
     }
     Some(outcome)

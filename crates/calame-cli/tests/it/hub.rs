@@ -27,6 +27,16 @@ enum Behaviour {
     Corrupts,
     /// The file's name is a path that leads out of the cache.
     EscapesCache,
+    /// The weights are at another server, to which it redirects.
+    Redirects(u16),
+    /// The weights redirect to themselves.
+    RedirectsToItself,
+    /// The weights have no name.
+    Nameless,
+    /// The weights have no length.
+    Endless,
+    /// The listing is no listing.
+    Lists(&'static str),
 }
 
 /// A hub with one model.
@@ -61,9 +71,9 @@ impl Hub {
     }
 }
 
-/// Whether a request is for the weights, and not only for their first byte, which is requested to learn their size.
+/// Whether a request is for the weights, and not only for their headers.
 fn is_transfer(request: &str) -> bool {
-    request.contains(&format!("/{WEIGHTS} ")) && !request.contains("bytes=0-0")
+    request.starts_with("get ") && request.contains(&format!("/{WEIGHTS} "))
 }
 
 fn read_request(stream: &TcpStream) -> String {
@@ -78,28 +88,52 @@ fn answer(mut stream: TcpStream, request: &str, files: &BTreeMap<String, Vec<u8>
     let file = path.strip_prefix(&format!("/{NAME}/resolve/{SHA}/"));
     let response: Vec<u8> = if path == listing {
         let siblings: Vec<_> = files.keys().map(|name| json!({ "rfilename": name })).collect();
-        let body = json!({ "sha": SHA, "siblings": siblings }).to_string();
+        let body = match behaviour {
+            Behaviour::Lists(text) => text.to_owned(),
+            _ => json!({ "sha": SHA, "siblings": siblings }).to_string(),
+        };
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).into()
     } else if let Some((name, content)) = file.and_then(|file| files.get_key_value(file)) {
-        let range = request.to_lowercase().split("range: bytes=").nth(1).unwrap().lines().next().unwrap().to_owned();
-        let (from, to) = range.split_once('-').unwrap();
-        let from: usize = from.parse().unwrap();
-        let end = to.parse::<usize>().map_or(content.len(), |to| to + 1);
+        let range = request.to_lowercase();
+        let range = range.split("\nrange: bytes=").nth(1).and_then(|range| range.lines().next());
+        let from: usize = range.map_or(0, |range| range.split_once('-').unwrap().0.parse().unwrap());
         let is_weights = name == WEIGHTS;
         let etag = match behaviour {
             Behaviour::EscapesCache if is_weights => "../../../escaped".to_owned(),
             _ => Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect(),
         };
-        let mut body = content[from..end].to_vec();
+        let mut body = content[from..].to_vec();
         if is_weights && behaviour == Behaviour::Corrupts {
             body.iter_mut().for_each(|byte| *byte ^= 1);
         }
-        let head = format!(
-            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{}/{}\r\nContent-Length: {}\r\nETag: \"{etag}\"\r\nX-Repo-Commit: {SHA}\r\nConnection: close\r\n\r\n",
-            end - 1,
-            content.len(),
-            body.len()
-        );
+        let range = format!("Content-Range: bytes {from}-{}/{}\r\n", content.len() - 1, content.len());
+        let (status, range) = if from > 0 { ("206 Partial Content", range) } else { ("200 OK", String::new()) };
+        let mut head = format!("HTTP/1.1 {status}\r\n{range}X-Repo-Commit: {SHA}\r\nConnection: close\r\n");
+        match behaviour {
+            Behaviour::Nameless if is_weights => {}
+            _ => head += &format!("ETag: \"{etag}\"\r\n"),
+        }
+        match behaviour {
+            Behaviour::Redirects(port) if is_weights => {
+                let location = format!("http://127.0.0.1:{port}/{name}");
+                let head = head.replace("200 OK", "302 Found").replace("ETag", "X-Linked-ETag");
+                let (size, end) = (content.len(), "Content-Length: 0\r\n\r\n");
+                let _ = stream
+                    .write_all(format!("{head}Location: {location}\r\nX-Linked-Size: {size}\r\n{end}").as_bytes());
+                return;
+            }
+            Behaviour::RedirectsToItself if is_weights => {
+                let _ = stream.write_all(
+                    format!("HTTP/1.1 302 Found\r\nLocation: {path}\r\nContent-Length: 0\r\n\r\n").as_bytes(),
+                );
+                return;
+            }
+            Behaviour::Endless if is_weights => head += "Transfer-Encoding: chunked\r\n\r\n",
+            _ => head += &format!("Content-Length: {}\r\n\r\n", body.len()),
+        }
+        if request.starts_with("HEAD") {
+            body.clear();
+        }
         if behaviour == Behaviour::CutOffOnce && first && is_transfer(&request.to_lowercase()) {
             body.truncate(body.len() / 2);
         }
@@ -243,7 +277,7 @@ fn without_a_network_the_error_says_where_to_put_which_files() {
     let place = Place::new();
     let folder = place.path("hf/hub/models--tests--tiny");
     let parts = [
-        "tests/tiny is not a file or folder, and cannot be downloaded as a model of the hub",
+        "tests/tiny: no such file or folder, and it cannot be downloaded as a model of the hub",
         "put the model's config.json, model.safetensors and tokenizer.json into a folder and give that folder",
         folder.to_str().unwrap(),
     ];
@@ -257,7 +291,7 @@ fn without_a_network_the_error_says_where_to_put_which_files() {
     run(&place, &hub.address, &unknown).is_error(1, &["the hub has no such model"]);
     // Below an existing folder it is a path, with a mistake in it.
     place.write("tests/other", "");
-    run(&place, &hub.address, &LOGITS).is_error(1, &["tests/tiny holds no model", "there is no such file or folder"]);
+    run(&place, &hub.address, &LOGITS).is_error(1, &["tests/tiny: no such file or folder"]);
 }
 
 /// If the cache lacks only the tokenizer, the model can be used without a network.
@@ -281,4 +315,79 @@ fn the_token_goes_to_the_hub() {
     let outcome = place.command(&LOGITS).env("HF_ENDPOINT", &hub.address).env("HF_TOKEN", "hf_test").output().unwrap();
     assert_eq!(outcome.status.code(), Some(0));
     assert_eq!(hub.requests(&["authorization: bearer hf_test"]).len(), hub.requests(&[]).len());
+}
+
+/// A server beside the hub's, such as a store of large files: it answers with `body`, and records requests.
+fn store(body: Vec<u8>) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            seen.lock().unwrap().push(read_request(&stream).to_lowercase());
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    (port, requests)
+}
+
+#[test]
+fn a_store_gets_the_request_and_not_the_token() {
+    let place = Place::with_run();
+    let files = model_files(&place);
+    let (port, at_store) = store(files[WEIGHTS].clone());
+    let hub = Hub::serve(files.clone(), Behaviour::Redirects(port));
+    let outcome = place.command(&LOGITS).env("HF_ENDPOINT", &hub.address).env("HF_TOKEN", "hf_test").output().unwrap();
+    assert_eq!(outcome.status.code(), Some(0), "{outcome:?}");
+    assert!(place.read(&in_cache(&format!("snapshots/{SHA}/{WEIGHTS}"))) == files[WEIGHTS]);
+    assert_eq!(hub.requests(&["authorization: bearer hf_test"]).len(), hub.requests(&[]).len());
+    let at_store = at_store.lock().unwrap().clone();
+    assert!(!at_store.is_empty() && at_store.iter().all(|request| !request.contains("hf_test")), "{at_store:?}");
+}
+
+#[test]
+fn a_hub_that_answers_with_nonsense_is_reported() {
+    let place = Place::with_run();
+    let cases = [
+        (Behaviour::RedirectsToItself, "redirects more than 8 times"),
+        (Behaviour::Nameless, "the hub gives the file the name \"\""),
+        (Behaviour::Endless, "the hub does not say how long the file is"),
+        (Behaviour::Lists("{"), "the hub's answer is not JSON"),
+        (Behaviour::Lists("[]"), "the hub gives the revision \"\""),
+        (Behaviour::Lists("{\"sha\": \"../../etc\"}"), "the hub gives the revision \"../../etc\""),
+        (Behaviour::Lists("{\"sha\": \"a\", \"siblings\": 7}"), "it has none of model.safetensors"),
+    ];
+    for (behaviour, reason) in cases {
+        let hub = Hub::serve(model_files(&place), behaviour);
+        let fresh = Place::new();
+        run(&fresh, &hub.address, &LOGITS).is_error(1, &[NAME, reason, "put the model's config.json"]);
+        assert!(!fresh.exists(&in_cache("refs/main")), "{reason}");
+    }
+    let nested = "[".repeat(100_000);
+    let hub = Hub::serve(model_files(&place), Behaviour::Lists(Box::leak(nested.into_boxed_str())));
+    run(&Place::new(), &hub.address, &LOGITS).is_error(1, &["the hub's answer is not JSON"]);
+    for address in ["nonsense", "http://", "file:///etc", "http://user:name@127.0.0.1", "http://[::1", "\u{e9}://x"] {
+        run(&Place::new(), address, &LOGITS).is_error(1, &[NAME, "is not an address of a web server"]);
+    }
+}
+
+/// What an interrupted start has received is continued by the next one; what does not fit is dropped.
+#[test]
+fn what_an_earlier_start_received_is_used_or_dropped() {
+    let place = Place::with_run();
+    let files = model_files(&place);
+    let hash: String = Sha256::digest(&files[WEIGHTS]).iter().map(|byte| format!("{byte:02x}")).collect();
+    let content = &files[WEIGHTS];
+    for (left, resumes) in
+        [(content[..1000].to_vec(), true), (vec![0; content.len() + 5], false), (vec![7; 1000], true)]
+    {
+        let fresh = Place::new();
+        fresh.write(&in_cache(&format!("blobs/{hash}.part")), &left);
+        let hub = Hub::serve(files.clone(), Behaviour::Correct);
+        assert_eq!(run(&fresh, &hub.address, &LOGITS).code, Some(0));
+        assert_eq!(hub.requests(&[WEIGHTS, "range: bytes=1000-"]).len(), usize::from(resumes));
+        assert!(fresh.read(&in_cache(&format!("snapshots/{SHA}/{WEIGHTS}"))) == *content);
+    }
 }

@@ -62,6 +62,12 @@ fn the_shape_cannot_be_set() {
         ("qkv_bias", "false"),
         ("tied_head", "false"),
         ("init", "pytorch"),
+        ("bias", "false"),
+        ("n_inner", "100"),
+        ("activation", "relu"),
+        ("layer_norm_epsilon", "1e-6"),
+        ("scale_attn_weights", "false"),
+        ("scale_attn_by_inverse_layer_idx", "true"),
     ] {
         let set = format!("model.{key}={value}");
         let parts = [format!("model.{key} is "), "in the model given by --init-from: it cannot be set".to_owned()];

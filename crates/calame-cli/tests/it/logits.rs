@@ -30,5 +30,25 @@ fn ids_that_the_model_lacks() {
     place.fails(&["logits", "run", "--ids", "99999", "--out", "l"], 2, &["99999 is not one of the model's"]);
     let many = vec!["1"; 17].join(",");
     place.fails(&["logits", "run", "--ids", &many, "--out", "l"], 2, &["17 tokens", "context is 16", "give fewer ids"]);
-    place.fails(&["logits", "nowhere", "--ids", "1", "--out", "l"], 1, &["nowhere holds no model"]);
+    place.fails(&["logits", "nowhere", "--ids", "1", "--out", "l"], 1, &["nowhere: no such file or folder"]);
+}
+
+/// The file is replaced only by the same kind of file, and only when the new one is complete.
+#[test]
+fn an_existing_file_is_kept_unless_it_has_logits() {
+    let place = Place::with_run();
+    let logits = |ids: &'static str, out: &'static str| ["logits", "run", "--ids", ids, "--out", out];
+    for foreign in ["run/model/model.safetensors", "story.txt", "run"] {
+        place.fails(
+            &logits("1,2", foreign),
+            1,
+            &[foreign, "exists already, and is not replaced", "hint: choose another"],
+        );
+    }
+    place.succeeds(&logits("1,2", "l.safetensors"));
+    let first = place.read("l.safetensors");
+    place.fails(&logits("1,99999", "l.safetensors"), 2, &["99999"]);
+    assert!(place.read("l.safetensors") == first);
+    place.succeeds(&logits("1,2,3", "l.safetensors"));
+    assert!(place.read("l.safetensors").len() > first.len());
 }

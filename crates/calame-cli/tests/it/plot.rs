@@ -28,7 +28,7 @@ fn all_three_files_are_drawn_again() {
 #[test]
 fn what_cannot_be_drawn() {
     let place = Place::with_run();
-    place.fails(&["plot", "nowhere"], 1, &["nowhere holds no run", "hint: give the folder of a run"]);
+    place.fails(&["plot", "nowhere"], 1, &["nowhere: no such file or folder", "hint: give the folder of a run"]);
     place.write("empty/config.toml", place.read("run/config.toml"));
     place.fails(&["plot", "empty"], 1, &["empty/metrics.jsonl", "hint: check the path"]);
     place.write("empty/metrics.jsonl", "");

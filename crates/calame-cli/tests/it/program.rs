@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+#[cfg(unix)]
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -117,6 +119,12 @@ impl Place {
     pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_calame"));
         command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
+        // As an installed program is started: what it suggests depends on that.
+        #[cfg(unix)]
+        command.arg0("calame");
+        for name in ["CARGO", "CARGO_PKG_NAME", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
         for name in ["COLUMNS", "http_proxy", "https_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
             command.env_remove(name);
         }

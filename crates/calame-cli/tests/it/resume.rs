@@ -233,11 +233,7 @@ fn an_older_run_of_several_documents_keeps_its_split() {
 #[test]
 fn a_folder_without_a_run() {
     let place = Place::new();
-    place.fails(
-        &["train", "--resume", "nowhere"],
-        1,
-        &["nowhere holds no run", "expected config.toml", "hint: give the folder"],
-    );
+    place.fails(&["train", "--resume", "nowhere"], 1, &["nowhere: no such file or folder", "hint: give the folder"]);
     place.write("folder/file", "");
     place.fails(&["train", "--resume", "folder"], 1, &["folder holds no run", "hint: give the folder of a run"]);
 }

@@ -291,7 +291,7 @@ fn runs_are_compared() {
         assert!(outcome.stderr.contains(warning), "{outcome:?}");
     }
     place.fails(&["compare", "run", "other", "--out", "c.gif"], 1, &["c.gif", "must be .svg, .png or .pdf"]);
-    place.fails(&["compare", "run", "nowhere"], 1, &["nowhere holds no run"]);
+    place.fails(&["compare", "run", "nowhere"], 1, &["nowhere: no such file or folder"]);
     place.write("empty/config.toml", place.read("run/config.toml"));
     place.fails(&["compare", "run", "empty"], 1, &["cannot draw compare.svg", "expected at least one evaluation"]);
     assert_eq!(place.run(&["compare", "run"]).code, Some(2));

@@ -15,9 +15,12 @@ fn check(name: &str, outcome: &Outcome) {
     let filters = vec![
         (r"done in [^\n]+", "done in TIME"),
         (r"[\d.]+ tokens/s", "SPEED tokens/s"),
-        (r"plan   [\d.]+ GB[^\n]+", "plan   PLAN"),
+        (r"plan   [\d.]+ [kMG]B[^\n]+", "plan   PLAN"),
         (r"about [^\n]+ left", "about TIME left"),
         (r"calame \d+\.\d+\.\d+", "calame VERSION"),
+        (r"commit        \w+", "commit        COMMIT"),
+        (r"target        \S+", "target        TARGET"),
+        (r"instructions  [^\n]+", "instructions  INSTRUCTIONS"),
     ];
     with_settings!({ filters => filters, omit_expression => true, prepend_module_to_snapshot => false }, {
         assert_snapshot!(name, shown(outcome));
@@ -43,12 +46,19 @@ fn help() {
         "plot",
         "reproduce",
         "bench",
+        "logits",
+        "config",
+        "completions",
+        "man",
     ] {
         check(&format!("help_{verb}"), &place.run(&[verb, "--help"]));
     }
     check("help_data_prepare", &place.run(&["data", "prepare", "--help"]));
     check("help_tokenizer_train", &place.run(&["tokenizer", "train", "--help"]));
+    check("help_train_short", &place.run(&["train", "-h"]));
+    check("help_bench_train", &place.run(&["bench", "train", "--help"]));
     check("version", &place.run(&["--version"]));
+    check("version_short", &place.run(&["-V"]));
     check("nothing", &place.run::<&str>(&[]));
 }
 

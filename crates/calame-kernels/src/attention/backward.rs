@@ -15,11 +15,13 @@ use crate::precision::Precision;
 /// [`attention_forward`](super::attention_forward). Overwrites dqkv.
 ///
 /// # Panics
-/// If the sizes do not match, a start is after its position, or the starts of a sequence decrease.
+/// If the sizes do not match, `scale` is not positive, a start is after its position, or the starts of a sequence
+/// decrease.
 pub fn attention_backward(
     pool: &Pool,
     precision: Precision,
     shape: AttentionShape,
+    scale: f32,
     dy: &[f32],
     qkv: &[f32],
     starts: Option<&[u32]>,
@@ -28,13 +30,13 @@ pub fn attention_backward(
     lse: &[f32],
     dqkv: &mut [f32],
 ) {
-    shape.check(qkv.len(), y.len(), lse.len());
+    shape.check(scale, qkv.len(), y.len(), lse.len());
     shape.check_starts(starts);
     assert!(dy.len() == y.len() && dqkv.len() == qkv.len(), "attention_backward: dy or dqkv has the wrong size");
     let (serial, dqkv) = (Serial::new(pool.isa(), precision), DisjointMut::new(dqkv));
     pool.run_with_scratch(shape.n_sequences * shape.n_head, |task, scratch| {
         let (isa, head) = (pool.isa(), Head::of_task(shape, task));
-        HeadBackward { isa, serial, head, dy, qkv, starts, keep, y, lse, dqkv }.run(scratch);
+        HeadBackward { isa, serial, head, scale, dy, qkv, starts, keep, y, lse, dqkv }.run(scratch);
     });
 }
 
@@ -59,6 +61,7 @@ struct HeadBackward<'a> {
     isa: Isa,
     serial: Serial,
     head: Head,
+    scale: f32,
     dy: &'a [f32],
     qkv: &'a [f32],
     starts: Option<&'a [u32]>,
@@ -127,7 +130,7 @@ multiversion! {
 }
 
 /// For queries `from..to`, replaces q·k in `weights` by P̃ (the softmax times the dropout factors) and dy·v in
-/// `dscores` by dS/√HS (the gradient of q·k). Sets masked elements to 0.
+/// `dscores` by s·dS (the gradient of q·k). Sets masked elements to 0.
 #[inline(always)]
 fn score_gradients_body(
     pass: &HeadBackward<'_>,
@@ -137,9 +140,9 @@ fn score_gradients_body(
     dscores: &mut [f32],
     factors: &mut [f32],
 ) {
-    let HeadBackward { head, dy, starts, keep, y, lse, .. } = *pass;
+    let HeadBackward { head, scale, dy, starts, keep, y, lse, .. } = *pass;
     let head_size = head.shape.head_size;
-    let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
+    let stride = head.shape.scores_stride();
     for (q, (weights, dscores)) in
         (from..to).zip(weights.chunks_exact_mut(stride).zip(dscores.chunks_exact_mut(stride)))
     {

@@ -7,6 +7,7 @@ use crate::disjoint_mut::DisjointMut;
 use crate::isa::multiversion;
 use crate::math::{exp_and_sum, max_of, sum_of2};
 use crate::pool::Pool;
+use crate::sizes::{has_dims, product};
 use crate::split::{COLUMNS, TASK_ELEMENTS};
 
 /// The pages that store the keys and values of many sequences.
@@ -34,9 +35,9 @@ impl KvPages<'_> {
     /// Asserts that page `i` of a sequence exists and lies within a store of `n_rows` rows.
     fn check_page(&self, operation: &str, sequence: u32, i: usize, n_rows: usize) {
         let start = self.starts.get(sequence as usize);
-        let page = start.and_then(|&start| self.table.get(start as usize + i));
+        let page = start.and_then(|&start| self.table.get((start as usize).checked_add(i)?));
         assert!(
-            page.is_some_and(|&page| (page as usize + 1) * self.page_len <= n_rows),
+            page.is_some_and(|&page| (page as usize + 1).checked_mul(self.page_len).is_some_and(|end| end <= n_rows)),
             "{operation}: page {i} of sequence {sequence} is {page:?} in a store of {n_rows} rows, {} to a page",
             self.page_len
         );
@@ -61,7 +62,10 @@ pub fn store_kv(
 ) {
     let rows = positions.len();
     assert!(
-        channels > 0 && sequences.len() == rows && qkv.len() == rows * 3 * channels && keys.len() == values.len(),
+        channels > 0
+            && sequences.len() == rows
+            && has_dims(qkv.len(), [rows, 3, channels])
+            && keys.len() == values.len(),
         "store_kv: {} elements for {rows} rows of {channels} channels, stores of {} and {}",
         qkv.len(),
         keys.len(),
@@ -88,15 +92,17 @@ pub fn store_kv(
 
 /// Computes y [R, C], which is overwritten: row r attends to positions 0..=`positions[r]` of its sequence.
 ///
-/// The rows' own keys and values must be stored already ([`store_kv`]).
+/// `scale` multiplies the scores before the softmax. The rows' own keys and values must be stored already
+/// ([`store_kv`]).
 ///
 /// # Panics
-/// If the sizes do not agree, or a page is outside its store.
+/// If the sizes do not agree, `scale` is not positive, or a page is outside its store.
 pub fn attention_extend(
     pool: &Pool,
     qkv: &[f32],
     n_head: usize,
     head_size: usize,
+    scale: f32,
     sequences: &[u32],
     positions: &[u32],
     pages: KvPages<'_>,
@@ -104,14 +110,16 @@ pub fn attention_extend(
     values: &[f32],
     y: &mut [f32],
 ) {
-    let (rows, c) = (positions.len(), n_head * head_size);
+    let rows = positions.len();
+    let c = product([n_head, head_size]).unwrap_or(usize::MAX);
     assert!(
         c > 0
+            && scale > 0.0
             && sequences.len() == rows
-            && qkv.len() == rows * 3 * c
-            && y.len() == rows * c
+            && has_dims(qkv.len(), [rows, 3, n_head, head_size])
+            && has_dims(y.len(), [rows, n_head, head_size])
             && keys.len() == values.len(),
-        "attention_extend: {rows} rows of {c} channels, qkv of {} elements, y of {}, stores of {} and {}",
+        "attention_extend: {rows} rows of {c} channels, scale {scale}, qkv of {} elements, y of {}, stores of {} and {}",
         qkv.len(),
         y.len(),
         keys.len(),
@@ -131,20 +139,21 @@ pub fn attention_extend(
         let y = unsafe { y.part(r * c + h * head_size, r * c + (h + 1) * head_size) };
         let weights = scratch.resize_uninit(n_keys);
         let place = |t: usize| pages.row(sequence, t) * c + h * head_size;
-        attend(pool.isa(), query, &place, keys, values, weights, y);
+        attend(pool.isa(), query, scale, &place, keys, values, weights, y);
     });
 }
 
 multiversion! {
     fn attend(
-        query: &[f32], place: &dyn Fn(usize) -> usize, keys: &[f32], values: &[f32], weights: &mut [f32],
-        y: &mut [f32],
+        query: &[f32], scale: f32, place: &dyn Fn(usize) -> usize, keys: &[f32], values: &[f32],
+        weights: &mut [f32], y: &mut [f32],
     ) = attend_body;
 }
 
 #[inline(always)]
 fn attend_body(
     query: &[f32],
+    scale: f32,
     place: &dyn Fn(usize) -> usize,
     keys: &[f32],
     values: &[f32],
@@ -155,7 +164,7 @@ fn attend_body(
         *weight = sum_of2(query, &keys[place(t)..][..query.len()], |q, k| q * k);
     }
     let max = max_of(weights);
-    let sum = exp_and_sum(weights, max, 1.0 / (query.len() as f32).sqrt());
+    let sum = exp_and_sum(weights, max, scale);
     y.fill(0.0);
     for (t, &weight) in weights.iter().enumerate() {
         let value = &values[place(t)..][..y.len()];

@@ -15,21 +15,23 @@ use crate::precision::Precision;
 ///
 /// `starts` [B·T] gives, for each position, the first position of its sequence that it may attend to, so that packed
 /// examples do not see each other; without it, every position attends from position 0. The rows of `keep` are head · T
-/// + query, its columns are keys.
+/// + query, its columns are keys. `scale` multiplies the scores before the softmax.
 ///
 /// # Panics
-/// If the sizes do not agree, a start is after its position, or the starts of a sequence decrease.
+/// If the sizes do not agree, `scale` is not positive, a start is after its position, or the starts of a sequence
+/// decrease.
 pub fn attention_forward(
     pool: &Pool,
     precision: Precision,
     shape: AttentionShape,
+    scale: f32,
     qkv: &[f32],
     starts: Option<&[u32]>,
     keep: Option<&DropMask<'_>>,
     y: &mut [f32],
     lse: &mut [f32],
 ) {
-    shape.check(qkv.len(), y.len(), lse.len());
+    shape.check(scale, qkv.len(), y.len(), lse.len());
     shape.check_starts(starts);
     let serial = Serial::new(pool.isa(), precision);
     let (y, lse) = (DisjointMut::new(y), DisjointMut::new(lse));
@@ -49,7 +51,7 @@ pub fn attention_forward(
             }
             // SAFETY: no other task writes this head's lse.
             let lse = unsafe { lse.part(head.lse_at() + from, head.lse_at() + to) };
-            softmax_rows(pool.isa(), head, starts, keep, from, to, weights, lse);
+            softmax_rows(pool.isa(), head, scale, starts, keep, from, to, weights, lse);
             let weights = serial.pack_a(for_a, MatRef::new(weights, to - from, to, stride));
             // SAFETY: no other task writes this head's columns of y.
             unsafe {
@@ -73,8 +75,8 @@ pub(super) fn forward_lengths(serial: Serial, shape: AttentionShape) -> [usize; 
 
 multiversion! {
     fn softmax_rows(
-        head: Head, starts: Option<&[u32]>, keep: Option<&DropMask<'_>>, from: usize, to: usize, weights: &mut [f32],
-        lse: &mut [f32],
+        head: Head, scale: f32, starts: Option<&[u32]>, keep: Option<&DropMask<'_>>, from: usize, to: usize,
+        weights: &mut [f32], lse: &mut [f32],
     ) = softmax_rows_body;
 }
 
@@ -83,6 +85,7 @@ multiversion! {
 #[inline(always)]
 fn softmax_rows_body(
     head: Head,
+    scale: f32,
     starts: Option<&[u32]>,
     keep: Option<&DropMask<'_>>,
     from: usize,
@@ -90,7 +93,7 @@ fn softmax_rows_body(
     weights: &mut [f32],
     lse: &mut [f32],
 ) {
-    let (stride, scale) = (head.shape.scores_stride(), head.shape.scale());
+    let stride = head.shape.scores_stride();
     for ((q, row), lse) in (from..to).zip(weights.chunks_exact_mut(stride)).zip(lse) {
         let (first_key, n_seen) = (head.first_key(starts, q), whole_vectors(q + 1));
         // Whole vectors are computed; e^−∞ is negligible beside e^0 of the largest score.

@@ -5,6 +5,7 @@ use crate::gemm::MatRef;
 use crate::gemm::serial::QueryBlock;
 use crate::math::LANES;
 use crate::philox::BLOCK;
+use crate::sizes::has_dims;
 
 /// Number of queries that a task processes at a time.
 pub const QUERIES: usize = 64;
@@ -42,10 +43,12 @@ impl AttentionShape {
         self.n_head * self.head_size
     }
 
-    pub(super) fn check(&self, qkv: usize, y: usize, lse: usize) {
-        let rows = self.n_sequences * self.n_positions;
+    pub(super) fn check(&self, scale: f32, qkv: usize, y: usize, lse: usize) {
+        // The maximum of the scaled scores is that of the scores only if the scale is positive.
+        assert!(scale > 0.0, "attention {self:?}: a scale of {scale}");
+        let AttentionShape { n_sequences: b, n_positions: t, n_head: nh, head_size: hs } = *self;
         assert!(
-            qkv == rows * 3 * self.channels() && y == rows * self.channels() && lse == rows * self.n_head,
+            has_dims(qkv, [b, t, 3, nh, hs]) && has_dims(y, [b, t, nh, hs]) && has_dims(lse, [b, t, nh]),
             "attention {self:?}: qkv of {qkv} elements, y of {y}, lse of {lse}"
         );
     }
@@ -54,8 +57,8 @@ impl AttentionShape {
     /// positions.
     pub(super) fn check_starts(&self, starts: Option<&[u32]>) {
         let Some(starts) = starts else { return };
-        let rows = self.n_sequences * self.n_positions;
-        assert!(starts.len() == rows, "attention {self:?}: {} starts", starts.len());
+        let is_whole = has_dims(starts.len(), [self.n_sequences, self.n_positions]);
+        assert!(is_whole, "attention {self:?}: {} starts", starts.len());
         for (s, starts) in starts.chunks_exact(self.n_positions.max(1)).enumerate() {
             let mut before = 0;
             for (t, &start) in starts.iter().enumerate() {
@@ -72,10 +75,6 @@ impl AttentionShape {
     /// the same set of the first-level cache.
     pub(super) fn scores_stride(&self) -> usize {
         whole_vectors(self.n_positions) + LANES
-    }
-
-    pub(super) fn scale(&self) -> f32 {
-        1.0 / (self.head_size as f32).sqrt()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Causal attention: y = dropout(softmax(q·kᵀ/√HS))·v for each head, forward and backward.
+//! Causal attention: y = dropout(softmax(s·q·kᵀ))·v for each head, forward and backward; GPT-2's scale s is 1/√HS.
 //!
 //! Neither pass stores a matrix [T, T]. A block of queries is processed at a time, over the keys that it may see, and
 //! backward recomputes the weights from the saved log-sum-exp of each row (T. Dao et al., "FlashAttention", 2022,
@@ -8,7 +8,7 @@
 //! sequence that it may attend to, which is the start of its example. Masked weights are exactly 0.
 //!
 //! Backward, with P the weights, f the dropout factors, P̃ = P·f and D = Σ dy·y over a row:
-//! dv = P̃ᵀ·dy, dP = f·(dy·vᵀ), dS = P·(dP − D), dq = dS·k/√HS, dk = dSᵀ·q/√HS.
+//! dv = P̃ᵀ·dy, dP = f·(dy·vᵀ), dS = P·(dP − D), dq = s·dS·k, dk = s·dSᵀ·q.
 
 mod backward;
 mod extend;

@@ -31,7 +31,7 @@ pub fn tq1_0(block: &[u8; TQ1_0], out: &mut [f32; LEN]) {
 /// The digit that `power` moves to the top. A byte is a fraction of 256: its first digit is the integer part of three times
 /// that fraction.
 fn digit(byte: u8, power: u8) -> u8 {
-    (u16::from(byte.wrapping_mul(power)) * 3 >> 8) as u8
+    ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8
 }
 
 /// TQ2_0: qs 64 (two bits for each element), d 2; x = d·(q − 1). In a run of 32 bytes, the lowest bits of all bytes come

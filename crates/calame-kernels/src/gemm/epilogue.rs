@@ -1,30 +1,35 @@
 //! Epilogues: element-wise operations on the parts of C while they are still in the cache.
 //!
 //! They are passes over a block of C in the second-level cache, not code inside the micro-kernels: one version serves
-//! all instruction sets, and GELU, dropout and the residual sum need no pass over memory.
+//! all instruction sets, and activation, dropout and the residual sum need no pass over memory.
 
 use std::fmt;
 
 use super::view::MatMut;
+use crate::activation::{Activation, activate, activate_backward};
 use crate::disjoint_mut::DisjointMut;
 use crate::dropout::{DropMask, add_dropped};
-use crate::elementwise::{gelu, gelu_backward};
 use crate::isa::Isa;
+use crate::sizes::has_dims;
 
 /// An element-wise operation after a product, which saves the pass over memory that a separate operation would take.
 pub enum Epilogue<'a> {
     /// C is the plain product.
     None,
-    /// y becomes gelu(C); C itself is unchanged, for backward.
-    Gelu {
-        /// gelu of each element, of the size of C; overwritten.
+    /// y becomes activation(C); C itself is unchanged, for backward.
+    Activation {
+        /// The function that is applied.
+        activation: Activation,
+        /// The function of each element, of the size of C; overwritten.
         y: &'a mut [f32],
     },
-    /// C is the gradient of gelu(x) and becomes the gradient of x; y becomes gelu(x).
-    GeluBackward {
-        /// The argument of gelu, of the size of C.
+    /// C is the gradient of activation(x) and becomes the gradient of x; y becomes activation(x).
+    ActivationBackward {
+        /// The function that is applied.
+        activation: Activation,
+        /// The argument of the function, of the size of C.
         x: &'a [f32],
-        /// gelu of each element, of the size of C; overwritten.
+        /// The function of each element of x, of the size of C; overwritten.
         y: &'a mut [f32],
     },
     /// C becomes x + C·keep: the end of a branch of the residual stream.
@@ -40,13 +45,15 @@ pub enum Epilogue<'a> {
 
 impl<'a> Epilogue<'a> {
     pub(super) fn check(&self, c: &MatMut<'_>) {
-        let n = c.rows * c.cols;
+        let has_size = |len: usize| has_dims(len, [c.rows, c.cols]);
         let (agrees, dense) = match self {
             Epilogue::None => (true, true),
-            Epilogue::Gelu { y } => (y.len() == n, c.row_stride == c.cols),
-            Epilogue::GeluBackward { x, y } => (x.len() == n && y.len() == n, c.row_stride == c.cols),
+            Epilogue::Activation { y, .. } => (has_size(y.len()), c.row_stride == c.cols),
+            Epilogue::ActivationBackward { x, y, .. } => {
+                (has_size(x.len()) && has_size(y.len()), c.row_stride == c.cols)
+            }
             Epilogue::AddDropped { x, rows_per_sequence, .. } => {
-                (x.len() == n && *rows_per_sequence > 0, c.row_stride == c.cols)
+                (has_size(x.len()) && *rows_per_sequence > 0, c.row_stride == c.cols)
             }
         };
         assert!(agrees && dense, "gemm: {self:?} of C [{}, {}], rows {} apart", c.rows, c.cols, c.row_stride);
@@ -55,8 +62,10 @@ impl<'a> Epilogue<'a> {
     pub(super) fn shared(self) -> SharedEpilogue<'a> {
         match self {
             Epilogue::None => SharedEpilogue::None,
-            Epilogue::Gelu { y } => SharedEpilogue::Gelu { y: DisjointMut::new(y) },
-            Epilogue::GeluBackward { x, y } => SharedEpilogue::GeluBackward { x, y: DisjointMut::new(y) },
+            Epilogue::Activation { activation, y } => SharedEpilogue::Activation { activation, y: DisjointMut::new(y) },
+            Epilogue::ActivationBackward { activation, x, y } => {
+                SharedEpilogue::ActivationBackward { activation, x, y: DisjointMut::new(y) }
+            }
             Epilogue::AddDropped { x, keep, rows_per_sequence } => {
                 SharedEpilogue::AddDropped { x, keep, rows_per_sequence }
             }
@@ -68,8 +77,10 @@ impl fmt::Debug for Epilogue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Epilogue::None => write!(f, "None"),
-            Epilogue::Gelu { y } => write!(f, "Gelu into {} elements", y.len()),
-            Epilogue::GeluBackward { x, y } => write!(f, "GeluBackward of {} elements into {}", x.len(), y.len()),
+            Epilogue::Activation { activation, y } => write!(f, "Activation {activation} into {} elements", y.len()),
+            Epilogue::ActivationBackward { activation, x, y } => {
+                write!(f, "ActivationBackward {activation} of {} elements into {}", x.len(), y.len())
+            }
             Epilogue::AddDropped { x, rows_per_sequence, .. } => {
                 write!(f, "AddDropped to {} elements, {rows_per_sequence} rows a sequence", x.len())
             }
@@ -80,8 +91,8 @@ impl fmt::Debug for Epilogue<'_> {
 /// An [`Epilogue`] as tasks share it.
 pub(super) enum SharedEpilogue<'a> {
     None,
-    Gelu { y: DisjointMut<f32> },
-    GeluBackward { x: &'a [f32], y: DisjointMut<f32> },
+    Activation { activation: Activation, y: DisjointMut<f32> },
+    ActivationBackward { activation: Activation, x: &'a [f32], y: DisjointMut<f32> },
     AddDropped { x: &'a [f32], keep: Option<&'a DropMask<'a>>, rows_per_sequence: usize },
 }
 
@@ -95,10 +106,10 @@ impl SharedEpilogue<'_> {
         match *self {
             SharedEpilogue::None => {}
             // SAFETY: promised by the caller.
-            SharedEpilogue::Gelu { y } => gelu(isa, c, unsafe { y.part(from, to) }),
-            SharedEpilogue::GeluBackward { x, y } => {
+            SharedEpilogue::Activation { activation, y } => activate(isa, activation, c, unsafe { y.part(from, to) }),
+            SharedEpilogue::ActivationBackward { activation, x, y } => {
                 // SAFETY: promised by the caller.
-                gelu_backward(isa, &x[from..to], c, unsafe { y.part(from, to) });
+                activate_backward(isa, activation, &x[from..to], c, unsafe { y.part(from, to) });
             }
             SharedEpilogue::AddDropped { x, keep, rows_per_sequence } => {
                 let place = (row / rows_per_sequence, row % rows_per_sequence, col);

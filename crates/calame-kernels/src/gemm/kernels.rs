@@ -35,7 +35,8 @@ pub(super) struct PanelSource {
 impl PanelSource {
     /// At most `n` lanes, beginning at `lane`.
     fn starting_at(self, lane: usize, n: usize) -> PanelSource {
-        let at = self.at.wrapping_add(lane * self.lane_stride);
+        // Lanes that the source lacks are not read, and may be beyond the address space.
+        let at = self.at.wrapping_add(lane.wrapping_mul(self.lane_stride));
         PanelSource { at, lanes: self.lanes.saturating_sub(lane).min(n), ..self }
     }
 

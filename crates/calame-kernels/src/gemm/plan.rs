@@ -59,8 +59,8 @@ pub(super) fn workspace_size(kernels: &Kernels, m: usize, k: usize, n: usize) ->
     let kc = kernels.k_block(k);
     let (a_panel, b_panel) = (kernels.mr * kernels.units(kc), kernels.nr * kernels.units(kc));
     if is_narrow(m) {
-        let n_panels = k.max(1).div_ceil(kc) * m.div_ceil(kernels.mr);
-        return WorkspaceSize { packed_a: n_panels * a_panel, packed_b: 0, per_thread: b_panel };
+        let n_panels = k.max(1).div_ceil(kc).saturating_mul(m.div_ceil(kernels.mr));
+        return WorkspaceSize { packed_a: n_panels.saturating_mul(a_panel), packed_b: 0, per_thread: b_panel };
     }
     let (row_slab, col_slab) = slabs(kernels, m, n);
     WorkspaceSize { packed_a: row_slab * a_panel, packed_b: col_slab * b_panel, per_thread: 0 }

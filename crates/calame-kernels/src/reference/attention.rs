@@ -1,9 +1,9 @@
 //! Attention: causal, over packed examples, over pages of keys and values.
 
-use super::real::{Real, count, zero};
+use super::real::{Real, zero};
 use crate::attention::KvPages;
 
-/// The weights of a query: softmax of q·k/√HS over keys `first_key`..=q of a head, in the sequence that begins at
+/// The weights of a query: softmax of scale·q·k over keys `first_key`..=q of a head, in the sequence that begins at
 /// `row0`.
 fn attention_weights<F: Real>(
     qkv: &[F],
@@ -12,18 +12,20 @@ fn attention_weights<F: Real>(
     head: usize,
     c: usize,
     hs: usize,
+    scale: F,
 ) -> Vec<F> {
     let part = |t: usize, part: usize| &qkv[(row0 + t) * 3 * c + part * c + head * hs..][..hs];
-    let score = |k| part(q, 0).iter().zip(part(k, 1)).map(|(&q, &k)| q * k).sum::<F>() / count::<F>(hs).sqrt();
+    let score = |k| part(q, 0).iter().zip(part(k, 1)).map(|(&q, &k)| q * k).sum::<F>() * scale;
     softmax((first_key..=q).map(score).collect())
 }
 
-/// Computes y [B·T, C] from qkv [B·T, 3C].
+/// Computes y [B·T, C] from qkv [B·T, 3C]. `scale` multiplies the scores before the softmax.
 ///
 /// `starts` [B·T] is the first key that each query sees, 0 without it. `keep(b, head · T + query, key)` is the dropout
 /// factor of a weight.
 pub fn attention_forward<F: Real>(
     (b, t, nh, hs): (usize, usize, usize, usize),
+    scale: F,
     qkv: &[F],
     starts: Option<&[u32]>,
     keep: &dyn Fn(usize, usize, usize) -> F,
@@ -33,7 +35,7 @@ pub fn attention_forward<F: Real>(
     y.fill(zero());
     for (s, head, q) in places(b, nh, t) {
         let first_key = starts.map_or(0, |starts| starts[s * t + q] as usize);
-        for (k, p) in (first_key..).zip(attention_weights(qkv, s * t, (first_key, q), head, c, hs)) {
+        for (k, p) in (first_key..).zip(attention_weights(qkv, s * t, (first_key, q), head, c, hs, scale)) {
             let p = p * keep(s, head * t + q, k);
             for i in 0..hs {
                 y[(s * t + q) * c + head * hs + i] += p * qkv[(s * t + k) * 3 * c + 2 * c + head * hs + i];
@@ -45,6 +47,7 @@ pub fn attention_forward<F: Real>(
 /// Computes dqkv [B·T, 3C], which is overwritten; the other arguments are those of [`attention_forward`].
 pub fn attention_backward<F: Real>(
     (b, t, nh, hs): (usize, usize, usize, usize),
+    scale: F,
     dy: &[F],
     qkv: &[F],
     starts: Option<&[u32]>,
@@ -52,13 +55,12 @@ pub fn attention_backward<F: Real>(
     dqkv: &mut [F],
 ) {
     let c = nh * hs;
-    let scale = F::from(1.0) / count::<F>(hs).sqrt();
     dqkv.fill(zero());
     for (s, head, q) in places(b, nh, t) {
         let at = |t_: usize, part: usize| (s * t + t_) * 3 * c + part * c + head * hs;
         let dy = &dy[(s * t + q) * c + head * hs..][..hs];
         let first_key = starts.map_or(0, |starts| starts[s * t + q] as usize);
-        let weights = attention_weights(qkv, s * t, (first_key, q), head, c, hs);
+        let weights = attention_weights(qkv, s * t, (first_key, q), head, c, hs, scale);
         let factors: Vec<F> = (first_key..=q).map(|k| keep(s, head * t + q, k)).collect();
         let dweights: Vec<F> = (first_key..=q)
             .zip(&factors)
@@ -102,6 +104,7 @@ pub fn store_kv<F: Real>(
 pub fn attention_extend<F: Real>(
     qkv: &[F],
     (nh, hs): (usize, usize),
+    scale: F,
     sequences: &[u32],
     positions: &[u32],
     pages: KvPages<'_>,
@@ -115,8 +118,7 @@ pub fn attention_extend<F: Real>(
         let at: Vec<usize> =
             (0..=positions[r] as usize).map(|t| pages.row(sequences[r] as usize, t) * c + h * hs).collect();
         let query = &qkv[r * 3 * c + h * hs..][..hs];
-        let score =
-            |&at: &usize| query.iter().zip(&keys[at..]).map(|(&q, &k)| q * k).sum::<F>() / count::<F>(hs).sqrt();
+        let score = |&at: &usize| query.iter().zip(&keys[at..]).map(|(&q, &k)| q * k).sum::<F>() * scale;
         for (p, at) in softmax(at.iter().map(score).collect()).into_iter().zip(at) {
             for i in 0..hs {
                 y[r * c + h * hs + i] += p * values[at + i];

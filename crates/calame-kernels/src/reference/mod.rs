@@ -3,10 +3,12 @@
 //! There are no threads, no `unsafe`, and no optimisation. In f64 the gradients are checked against central
 //! differences.
 
+mod activation;
 mod attention;
 mod real;
 mod rows;
 
+pub use activation::{activation_backward, activation_forward};
 pub use attention::{attention_backward, attention_extend, attention_forward, store_kv};
 pub use real::Real;
 use real::{count, zero};
@@ -48,71 +50,48 @@ pub fn linear_backward<F: Real>(
     }
 }
 
-fn mean_and_rstd<F: Real>(x: &[F]) -> (F, F) {
+fn mean_and_rstd<F: Real>(x: &[F], eps: f32) -> (F, F) {
     let n = count(x.len());
     let mean = x.iter().copied().sum::<F>() / n;
     let variance = x.iter().map(|&x| (x - mean) * (x - mean)).sum::<F>() / n;
-    (mean, F::from(1.0) / (variance + F::from(crate::layer_norm::EPS)).sqrt())
+    (mean, F::from(1.0) / (variance + F::from(eps)).sqrt())
 }
 
-/// Layer normalisation of each row of x [R, C].
-pub fn layer_norm_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], y: &mut [F]) {
+/// Layer normalisation of each row of x [R, C]; an empty bias is skipped.
+pub fn layer_norm_forward<F: Real>(x: &[F], weight: &[F], bias: &[F], eps: f32, y: &mut [F]) {
     let c = weight.len();
     for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
-        let (mean, rstd) = mean_and_rstd(x);
+        let (mean, rstd) = mean_and_rstd(x, eps);
         for i in 0..c {
-            y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+            let scaled = (x[i] - mean) * rstd * weight[i];
+            y[i] = if bias.is_empty() { scaled } else { scaled + bias[i] };
         }
     }
 }
 
-/// Adds the gradients of layer normalisation to dx, dweight and dbias.
+/// Adds the gradients of layer normalisation to dx, dweight and dbias; an empty dbias is skipped.
 pub fn layer_norm_backward_add<F: Real>(
     dy: &[F],
     x: &[F],
     weight: &[F],
+    eps: f32,
     dx: &mut [F],
     dweight: &mut [F],
     dbias: &mut [F],
 ) {
     let c = weight.len();
     for ((dy, x), dx) in dy.chunks_exact(c).zip(x.chunks_exact(c)).zip(dx.chunks_exact_mut(c)) {
-        let (mean, rstd) = mean_and_rstd(x);
+        let (mean, rstd) = mean_and_rstd(x, eps);
         let normal = |i: usize| (x[i] - mean) * rstd;
         let mean_g = (0..c).map(|i| dy[i] * weight[i]).sum::<F>() / count(c);
         let mean_gx = (0..c).map(|i| dy[i] * weight[i] * normal(i)).sum::<F>() / count(c);
         for i in 0..c {
             dx[i] += rstd * (dy[i] * weight[i] - mean_g - normal(i) * mean_gx);
             dweight[i] += dy[i] * normal(i);
-            dbias[i] += dy[i];
+            if let Some(dbias) = dbias.get_mut(i) {
+                *dbias += dy[i];
+            }
         }
-    }
-}
-
-fn gelu_inner<F: Real>(x: F) -> F {
-    let sqrt_2_pi = (F::from(2.0) / pi()).sqrt();
-    sqrt_2_pi * (x + F::from(0.044_715) * x * x * x)
-}
-
-/// π to the precision of F: the π of f32 plus the difference.
-fn pi<F: Real>() -> F {
-    F::from(std::f32::consts::PI) + F::from(-8.742_278e-8)
-}
-
-/// y = gelu(x), in the tanh form.
-pub fn gelu_forward<F: Real>(x: &[F], y: &mut [F]) {
-    for (&x, y) in x.iter().zip(y) {
-        *y = F::from(0.5) * x * (F::from(1.0) + gelu_inner(x).tanh());
-    }
-}
-
-/// dx = dy·gelu′(x) for the tanh form, overwritten.
-pub fn gelu_backward<F: Real>(dy: &[F], x: &[F], dx: &mut [F]) {
-    for ((&dy, &x), dx) in dy.iter().zip(x).zip(dx) {
-        let tanh = gelu_inner(x).tanh();
-        let du = (F::from(2.0) / pi()).sqrt() * (F::from(1.0) + F::from(3.0 * 0.044_715) * x * x);
-        let half = F::from(0.5);
-        *dx = dy * (half * (F::from(1.0) + tanh) + half * x * (F::from(1.0) - tanh * tanh) * du);
     }
 }
 

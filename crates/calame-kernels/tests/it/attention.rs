@@ -14,6 +14,11 @@ fn shape_of((n_sequences, n_positions, n_head, head_size): Sizes) -> AttentionSh
     AttentionShape { n_sequences, n_positions, n_head, head_size }
 }
 
+/// GPT-2's scale of the scores, 1/√HS.
+fn usual((_, _, _, head_size): Sizes) -> f32 {
+    1.0 / (head_size as f32).sqrt()
+}
+
 /// The starts of the positions of a sequence that consists of examples of these lengths.
 fn starts_of(lengths: &[usize]) -> Vec<u32> {
     let mut starts = Vec::new();
@@ -28,6 +33,7 @@ fn passes(
     pool: &Pool,
     precision: Precision,
     sizes: Sizes,
+    scale: f32,
     qkv: &[f32],
     dy: &[f32],
     starts: Option<&[u32]>,
@@ -36,29 +42,29 @@ fn passes(
     let (b, t, nh, _) = sizes;
     let (mut y, mut lse, mut dqkv) = (nans(dy.len()), nans(b * t * nh), nans(qkv.len()));
     let shape = shape_of(sizes);
-    attention_forward(pool, precision, shape, qkv, starts, keep, &mut y, &mut lse);
-    attention_backward(pool, precision, shape, dy, qkv, starts, keep, &y, &lse, &mut dqkv);
+    attention_forward(pool, precision, shape, scale, qkv, starts, keep, &mut y, &mut lse);
+    attention_backward(pool, precision, shape, scale, dy, qkv, starts, keep, &y, &lse, &mut dqkv);
     [y, lse, dqkv]
 }
 
 /// Compares forward and backward of one shape under every pool, without dropout and with both kinds of masks.
-fn compare_with_reference(sizes: Sizes, starts: Option<&[u32]>) {
+fn compare_with_reference(sizes: Sizes, scale: f32, starts: Option<&[u32]>) {
     let (b, t, nh, hs) = sizes;
     let c = nh * hs;
     let (qkv, dy) = (normals(1, b * t * 3 * c, 1.0), numbers(2, b * t * c));
-    let (qkv64, dy64) = (to_f64(&qkv), to_f64(&dy));
+    let (qkv64, dy64, scale64) = (to_f64(&qkv), to_f64(&dy), f64::from(scale));
     let words = words(5, b * nh * t * t.div_ceil(64));
     let stored = DropMask::stored(&words, nh * t, t, 1.25);
     for keep in [None, Some(DropMask::new(Key::from_seed(4), 2, 9, 0.3)), Some(stored)] {
         let factor =
             |s: usize, row: usize, k: usize| keep.as_ref().map_or(1.0, |keep| f64::from(keep.factor(s, row, k)));
         let (mut y64, mut dqkv64) = (vec![f64::NAN; b * t * c], vec![f64::NAN; qkv.len()]);
-        reference::attention_forward(sizes, &qkv64, starts, &factor, &mut y64);
-        reference::attention_backward(sizes, &dy64, &qkv64, starts, &factor, &mut dqkv64);
+        reference::attention_forward(sizes, scale64, &qkv64, starts, &factor, &mut y64);
+        reference::attention_backward(sizes, scale64, &dy64, &qkv64, starts, &factor, &mut dqkv64);
         for precision in Precision::ALL {
-            let bounds = bounds::attention(sizes, &dy64, &qkv64, starts, &factor, precision);
+            let bounds = bounds::attention(sizes, scale64, &dy64, &qkv64, starts, &factor, precision);
             for_every_pool(|pool| {
-                let [y, _, dqkv] = passes(pool, precision, sizes, &qkv, &dy, starts, keep.as_ref());
+                let [y, _, dqkv] = passes(pool, precision, sizes, scale, &qkv, &dy, starts, keep.as_ref());
                 assert_close("y", &y, &y64, |i| bounds.y[i]);
                 assert_close("dqkv", &dqkv, &dqkv64, |i| bounds.dqkv[i]);
                 // The error is far above that of f32 if and only if operands are rounded to bf16.
@@ -74,7 +80,16 @@ fn compare_with_reference(sizes: Sizes, starts: Option<&[u32]>) {
 #[test]
 fn causal() {
     for sizes in [(1, 1, 1, 1), (2, 7, 3, 5), (1, 65, 2, 16), (2, 130, 1, 17), (1, 200, 2, 64)] {
-        compare_with_reference(sizes, None);
+        compare_with_reference(sizes, usual(sizes), None);
+    }
+}
+
+/// Scores that are not scaled, and those of a late layer that divides them by its number too.
+#[test]
+fn of_any_scale() {
+    let sizes = (2, 70, 3, 2);
+    for scale in [1.0, usual(sizes) / 24.0] {
+        compare_with_reference(sizes, scale, None);
     }
 }
 
@@ -96,7 +111,8 @@ fn packed() {
         // The second sequence is one example: sequences have their own starts.
         let t = lengths.iter().sum();
         let starts = [starts_of(lengths), vec![0; t]].concat();
-        compare_with_reference((2, t, nh, hs), Some(&starts));
+        let sizes = (2, t, nh, hs);
+        compare_with_reference(sizes, usual(sizes), Some(&starts));
     }
 }
 
@@ -105,18 +121,20 @@ fn packed() {
 fn a_window_is_a_mask_too() {
     let t = 150;
     let starts: Vec<u32> = (0..t).map(|q: u32| q.saturating_sub(20)).collect();
-    compare_with_reference((1, t as usize, 2, 8), Some(&starts));
+    let sizes = (1, t as usize, 2, 8);
+    compare_with_reference(sizes, usual(sizes), Some(&starts));
 }
 
 #[test]
 fn starts_of_zero_are_no_starts() {
     let sizes = (2, 130, 2, 17);
+    let scale = usual(sizes);
     let (qkv, dy) = (normals(1, 2 * 130 * 3 * 34, 1.0), numbers(2, 2 * 130 * 34));
     let keep = DropMask::new(Key::from_seed(4), 2, 9, 0.3);
     for precision in Precision::ALL {
         for_every_pool(|pool| {
-            let some = passes(pool, precision, sizes, &qkv, &dy, Some(&[0; 260]), Some(&keep));
-            assert!(some == passes(pool, precision, sizes, &qkv, &dy, None, Some(&keep)));
+            let some = passes(pool, precision, sizes, scale, &qkv, &dy, Some(&[0; 260]), Some(&keep));
+            assert!(some == passes(pool, precision, sizes, scale, &qkv, &dy, None, Some(&keep)));
         });
     }
 }
@@ -128,21 +146,22 @@ fn rows<'a>(x: &'a [f32], range: &Range<usize>, width: usize) -> &'a [f32] {
 
 #[test]
 fn a_packed_example_is_what_it_is_alone() {
-    let (lengths, nh, hs) = ([5, 64, 1, 61, 17], 2, 16);
+    let (lengths, nh, hs, scale) = ([5, 64, 1, 61, 17], 2, 16, 0.25);
     let (t, c) = (lengths.iter().sum(), nh * hs);
     let (qkv, dy) = (normals(1, t * 3 * c, 1.0), numbers(2, t * c));
     let starts = starts_of(&lengths);
     for precision in Precision::ALL {
         for_every_pool(|pool| {
-            let [y, lse, dqkv] = passes(pool, precision, (1, t, nh, hs), &qkv, &dy, Some(&starts), None);
+            let [y, lse, dqkv] = passes(pool, precision, (1, t, nh, hs), scale, &qkv, &dy, Some(&starts), None);
             let mut from = 0;
             for n in lengths {
                 let range = from..from + n;
                 from += n;
                 let (qkv, dy) = (rows(&qkv, &range, 3 * c), rows(&dy, &range, c));
                 let sizes = (1, n, nh, hs);
-                let alone = passes(pool, precision, sizes, qkv, dy, None, None);
-                let bounds = bounds::attention(sizes, &to_f64(dy), &to_f64(qkv), None, &|_, _, _| 1.0, precision);
+                let alone = passes(pool, precision, sizes, scale, qkv, dy, None, None);
+                let (scale64, dy64, qkv64) = (f64::from(scale), to_f64(dy), to_f64(qkv));
+                let bounds = bounds::attention(sizes, scale64, &dy64, &qkv64, None, &|_, _, _| 1.0, precision);
                 // Each of the two may have this error.
                 assert_close("y", rows(&y, &range, c), &to_f64(&alone[0]), |i| 2.0 * bounds.y[i]);
                 assert_close("dqkv", rows(&dqkv, &range, 3 * c), &to_f64(&alone[2]), |i| 2.0 * bounds.dqkv[i]);
@@ -158,7 +177,7 @@ fn a_packed_example_is_what_it_is_alone() {
 
 #[test]
 fn an_example_does_not_see_the_others() {
-    let (lengths, nh, hs) = ([10, 70, 3, 30], 2, 16);
+    let (lengths, nh, hs, scale) = ([10, 70, 3, 30], 2, 16, 0.25);
     let (t, c) = (lengths.iter().sum(), nh * hs);
     let (qkv, dy) = (normals(1, t * 3 * c, 1.0), numbers(2, t * c));
     let starts = starts_of(&lengths);
@@ -169,9 +188,9 @@ fn an_example_does_not_see_the_others() {
     };
     for precision in Precision::ALL {
         for_every_pool(|pool| {
-            let before = passes(pool, precision, (1, t, nh, hs), &qkv, &dy, Some(&starts), None);
+            let before = passes(pool, precision, (1, t, nh, hs), scale, &qkv, &dy, Some(&starts), None);
             let (qkv, dy) = (large(&qkv, 3 * c), large(&dy, c));
-            let after = passes(pool, precision, (1, t, nh, hs), &qkv, &dy, Some(&starts), None);
+            let after = passes(pool, precision, (1, t, nh, hs), scale, &qkv, &dy, Some(&starts), None);
             for others in [0..10, 80..t] {
                 assert!(rows(&before[0], &others, c) == rows(&after[0], &others, c));
                 assert!(rows(&before[2], &others, 3 * c) == rows(&after[2], &others, 3 * c));
@@ -182,7 +201,7 @@ fn an_example_does_not_see_the_others() {
 
 #[test]
 fn the_same_bits_for_any_number_of_threads() {
-    let (lengths, nh, hs) = ([17, 65, 1, 7, 40], 3, 16);
+    let (lengths, nh, hs, scale) = ([17, 65, 1, 7, 40], 3, 16, 0.25);
     let (t, c) = (lengths.iter().sum(), nh * hs);
     let (qkv, dy) = (normals(1, 2 * t * 3 * c, 1.0), numbers(2, 2 * t * c));
     let packed = starts_of(&lengths).repeat(2);
@@ -191,7 +210,8 @@ fn the_same_bits_for_any_number_of_threads() {
         for isa in Isa::available() {
             for precision in Precision::ALL {
                 let bits = |n_threads| {
-                    passes(&Pool::new(n_threads, isa), precision, (2, t, nh, hs), &qkv, &dy, starts, Some(&keep))
+                    let (pool, sizes) = (Pool::new(n_threads, isa), (2, t, nh, hs));
+                    passes(&pool, precision, sizes, scale, &qkv, &dy, starts, Some(&keep))
                 };
                 let one = bits(1);
                 assert!(one == bits(2) && one == bits(3), "{isa}, {precision}");
@@ -200,9 +220,16 @@ fn the_same_bits_for_any_number_of_threads() {
     }
 }
 
+#[test]
+#[should_panic(expected = "a scale of 0")]
+fn a_scale_of_zero_is_refused() {
+    let (pool, shape) = (Pool::new(1, Isa::Portable), shape_of((1, 1, 1, 1)));
+    attention_forward(&pool, Precision::F32, shape, 0.0, &[0.0; 3], None, None, &mut [0.0], &mut [0.0]);
+}
+
 fn forward_with_starts(starts: &[u32]) {
     let (pool, shape) = (Pool::new(1, Isa::Portable), shape_of((1, 3, 1, 1)));
-    attention_forward(&pool, Precision::F32, shape, &[0.0; 9], Some(starts), None, &mut [0.0; 3], &mut [0.0; 3]);
+    attention_forward(&pool, Precision::F32, shape, 1.0, &[0.0; 9], Some(starts), None, &mut [0.0; 3], &mut [0.0; 3]);
 }
 
 #[test]
@@ -229,8 +256,8 @@ fn rows_of_pages() -> (Vec<u32>, Vec<u32>) {
 
 #[test]
 fn over_pages() {
-    for (nh, hs) in [(1, 1), (3, 5), (2, 16), (1, 65)] {
-        let c = nh * hs;
+    for (nh, hs, scale) in [(1, 1, 1.0), (3, 5, 0.3), (2, 16, 0.25), (1, 65, 0.0625), (2, 5, 1.0)] {
+        let (c, scale64) = (nh * hs, f64::from(scale));
         let (sequences, positions) = rows_of_pages();
         let rows = positions.len();
         let qkv = normals(1, rows * 3 * c, 1.0);
@@ -239,13 +266,13 @@ fn over_pages() {
         let qkv64 = to_f64(&qkv);
         reference::store_kv(&qkv64, c, &sequences, &positions, PAGES, &mut keys64, &mut values64);
         let (k, v) = (&keys64, &values64);
-        reference::attention_extend(&qkv64, (nh, hs), &sequences, &positions, PAGES, k, v, &mut want);
+        reference::attention_extend(&qkv64, (nh, hs), scale64, &sequences, &positions, PAGES, k, v, &mut want);
         // The reference over pages equals causal attention.
         for (s, from) in [(0, 0), (1, N_POSITIONS[0] as usize)] {
             let t = N_POSITIONS[s] as usize;
             let mut whole = vec![f64::NAN; t * c];
             let qkv = &qkv64[from * 3 * c..(from + t) * 3 * c];
-            reference::attention_forward((1, t, nh, hs), qkv, None, &|_, _, _| 1.0, &mut whole);
+            reference::attention_forward((1, t, nh, hs), scale64, qkv, None, &|_, _, _| 1.0, &mut whole);
             assert!(whole.iter().zip(&want[from * c..]).all(|(a, b)| (a - b).abs() < 1e-12));
         }
         for_every_pool(|pool| {
@@ -253,14 +280,14 @@ fn over_pages() {
             store_kv(pool, &qkv, c, &sequences, &positions, PAGES, &mut keys, &mut values);
             assert_eq!((to_f64(&keys), to_f64(&values)), (keys64.clone(), values64.clone()));
             let mut y = nans(rows * c);
-            attention_extend(pool, &qkv, nh, hs, &sequences, &positions, PAGES, &keys, &values, &mut y);
+            attention_extend(pool, &qkv, nh, hs, scale, &sequences, &positions, PAGES, &keys, &values, &mut y);
             let t = N_POSITIONS[0] as usize;
             assert_close("y", &y, &want, |_| (t + 16 * hs) as f64 * EPSILON * 8.0);
             // A row computed alone has the same bits.
             for r in [0, 20, t + 19] {
                 let mut one = nans(c);
                 let (qkv, s, p) = (&qkv[r * 3 * c..(r + 1) * 3 * c], &sequences[r..=r], &positions[r..=r]);
-                attention_extend(pool, qkv, nh, hs, s, p, PAGES, &keys, &values, &mut one);
+                attention_extend(pool, qkv, nh, hs, scale, s, p, PAGES, &keys, &values, &mut one);
                 assert_eq!(one, y[r * c..(r + 1) * c]);
             }
         });
@@ -299,5 +326,5 @@ fn a_position_without_a_page_is_named() {
 #[should_panic(expected = "attention_extend: page 0 of sequence 0 is Some(7) in a store of 63 rows, 8 to a page")]
 fn a_page_outside_its_store_is_named() {
     let pool = Pool::new(1, Isa::Portable);
-    attention_extend(&pool, &[0.0; 3], 1, 1, &[0], &[0], PAGES, &[0.0; 63], &[0.0; 63], &mut [0.0]);
+    attention_extend(&pool, &[0.0; 3], 1, 1, 1.0, &[0], &[0], PAGES, &[0.0; 63], &[0.0; 63], &mut [0.0]);
 }

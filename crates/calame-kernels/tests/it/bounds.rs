@@ -30,6 +30,7 @@ pub struct AttentionBounds {
 /// Computes the bounds of attention; sizes and inputs are those of the reference.
 pub fn attention(
     (b, t, nh, hs): (usize, usize, usize, usize),
+    scale: f64,
     dy: &[f64],
     qkv: &[f64],
     starts: Option<&[u32]>,
@@ -49,7 +50,7 @@ pub fn attention(
         let keys: Vec<&[f64]> = seen.clone().map(|k| &qkv[at(k, 1)..][..hs]).collect();
         let values: Vec<&[f64]> = seen.clone().map(|k| &qkv[at(k, 2)..][..hs]).collect();
         let keep: Vec<f64> = seen.clone().map(|k| factor(s, h * t + q, k)).collect();
-        let row = QueryRow::new(query, dy, &keys, &values, &keep, t, operands);
+        let row = QueryRow::new(query, dy, &keys, &values, &keep, scale, t, operands);
         for (j, k) in seen.enumerate() {
             let kept = row.p[j] * keep[j];
             for i in 0..hs {
@@ -82,11 +83,11 @@ impl QueryRow {
         keys: &[&[f64]],
         values: &[&[f64]],
         keep: &[f64],
+        scale: f64,
         t: usize,
         operands: f64,
     ) -> QueryRow {
         let hs = query.len();
-        let scale = 1.0 / (hs as f64).sqrt();
         let z: Vec<f64> = keys.iter().map(|k| scale * dot(query, k)).collect();
         let largest = z.iter().fold(0.0f64, |a, z| a.max(z.abs()));
         let sum: f64 = z.iter().map(|z| z.exp()).sum();
@@ -140,7 +141,17 @@ pub struct LayerNormBounds {
 ///
 /// With a single column, each x is its own mean to the bit, and x̂ and g − mean(g) are exactly 0: y is the bias, dx and
 /// dweight are unchanged, and their bounds are 0.
-pub fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], dy: &[f64], dx0: &[f64], grad0: f64) -> LayerNormBounds {
+///
+/// An empty bias is absent, and its gradient's bound is empty.
+pub fn layer_norm(
+    x: &[f64],
+    weight: &[f64],
+    bias: &[f64],
+    eps: f32,
+    dy: &[f64],
+    dx0: &[f64],
+    grad0: f64,
+) -> LayerNormBounds {
     let cols = weight.len();
     let rows = x.len() / cols;
     // The error of a sum over the rows, which starts at 0 and is added to the previous value.
@@ -149,17 +160,22 @@ pub fn layer_norm(x: &[f64], weight: &[f64], bias: &[f64], dy: &[f64], dx0: &[f6
         y: Vec::new(),
         dx: Vec::new(),
         dweight: vec![sum_of_rows * grad0; cols],
-        dbias: vec![sum_of_rows * grad0; cols],
+        dbias: vec![sum_of_rows * grad0; bias.len()],
     };
     for ((x, dy), dx0) in x.chunks(cols).zip(dy.chunks(cols)).zip(dx0.chunks(cols)) {
-        let row = NormalRow::new(x, dy, weight);
+        let row = NormalRow::new(x, dy, weight, eps);
         for i in 0..cols {
             let (normal, error) = (row.normal[i].abs(), row.normal_error[i]);
             let product = normal * weight[i].abs();
-            bounds.y.push(SECOND_ORDER * (weight[i].abs() * error + EPSILON * (2.0 * product + bias[i].abs())));
+            bounds.y.push(
+                SECOND_ORDER
+                    * (weight[i].abs() * error + EPSILON * (2.0 * product + bias.get(i).map_or(0.0, |b| b.abs()))),
+            );
             bounds.dx.push(SECOND_ORDER * (row.dx_error[i] + EPSILON * (dx0[i].abs() + row.dx[i].abs())));
             bounds.dweight[i] += SECOND_ORDER * dy[i].abs() * (error + sum_of_rows * normal);
-            bounds.dbias[i] += SECOND_ORDER * sum_of_rows * dy[i].abs();
+            if let Some(dbias) = bounds.dbias.get_mut(i) {
+                *dbias += SECOND_ORDER * sum_of_rows * dy[i].abs();
+            }
         }
     }
     if cols == 1 {
@@ -179,13 +195,13 @@ struct NormalRow {
 }
 
 impl NormalRow {
-    fn new(x: &[f64], dy: &[f64], weight: &[f64]) -> NormalRow {
+    fn new(x: &[f64], dy: &[f64], weight: &[f64], eps: f32) -> NormalRow {
         let n = x.len() as f64;
         // A mean over the row: a sixteenth of it in each lane, four steps of reduction, and the division.
         let of_mean = (n / 16.0 + 6.0) * EPSILON;
         let mean_of = |f: &dyn Fn(usize) -> f64| (0..x.len()).map(f).sum::<f64>() / n;
         let mean = mean_of(&|i| x[i]);
-        let rstd = 1.0 / (mean_of(&|i| (x[i] - mean).powi(2)) + 1e-5).sqrt();
+        let rstd = 1.0 / (mean_of(&|i| (x[i] - mean).powi(2)) + f64::from(eps)).sqrt();
         let mean_error = of_mean * mean_of(&|i| x[i].abs());
         // The relative error is half that of the variance, whose terms have three more roundings and which an error of
         // the mean increases by its square; then come the sum with ε, the square root and the quotient.

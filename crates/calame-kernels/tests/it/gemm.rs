@@ -229,11 +229,18 @@ fn check_epilogues(pool: &Pool, [m, n, k]: [usize; 3], init: Init<'_>) {
         c
     };
     let product = then(Epilogue::None);
-    let mut gelu = nans(m * n);
-    assert_eq!(then(Epilogue::Gelu { y: &mut gelu }), product);
-    let mut want = vec![0.0; m * n];
-    reference::gelu_forward(&to_f64(&product), &mut want);
-    assert_close("gelu", &gelu, &want, |i| 1e-5 * (1.0 + want[i].abs()));
+    for activation in Activation::ALL {
+        let mut y = nans(m * n);
+        assert_eq!(then(Epilogue::Activation { activation, y: &mut y }), product);
+        let mut want = vec![0.0; m * n];
+        reference::activation_forward(activation, &to_f64(&product), &mut want);
+        assert_close(activation.name(), &y, &want, |i| 1e-5 * (1.0 + want[i].abs()));
+        let (pre, mut again) = (numbers(4, m * n), nans(m * n));
+        let dx = then(Epilogue::ActivationBackward { activation, x: &pre, y: &mut again });
+        reference::activation_backward(activation, &to_f64(&product), &to_f64(&pre), &mut want);
+        assert_close("dx", &dx, &want, |i| 1e-5 * (1.0 + f64::from(product[i]).abs()));
+        assert!(again.iter().all(|y| y.is_finite()));
+    }
     let words = words(5, m.next_multiple_of(7) * n.div_ceil(64));
     let (counted, stored) = (DropMask::new(Key::from_seed(1), 0, 3, 0.25), DropMask::stored(&words, 7, n, 1.5));
     for keep in [None, Some(&counted), Some(&stored)] {
@@ -243,12 +250,6 @@ fn check_epilogues(pool: &Pool, [m, n, k]: [usize; 3], init: Init<'_>) {
         reference::add_dropped(&to_f64(&x), &to_f64(&product), &factor, n, &mut want);
         assert_close("x + keep·C", &y, &want, |i| 4.0 * EPSILON * (1.0 + 2.0 * f64::from(product[i]).abs()));
     }
-    let (pre, mut again) = (numbers(4, m * n), nans(m * n));
-    let dx = then(Epilogue::GeluBackward { x: &pre, y: &mut again });
-    let mut want = vec![0.0; m * n];
-    reference::gelu_backward(&to_f64(&product), &to_f64(&pre), &mut want);
-    assert_close("dx", &dx, &want, |i| 1e-5 * (1.0 + f64::from(product[i]).abs()));
-    assert!(again.iter().all(|y| y.is_finite()));
 }
 
 #[test]

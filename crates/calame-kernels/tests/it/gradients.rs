@@ -1,6 +1,6 @@
 //! The gradients of the reference compared with central differences in f64, for every input of every operation.
 
-use calame_kernels::reference;
+use calame_kernels::{Activation, reference};
 
 use crate::support::{numbers, to_f64};
 
@@ -55,31 +55,60 @@ fn linear() {
 
 #[test]
 fn layer_norm() {
+    for (eps, n_bias) in [(1e-5, 6), (0.3, 0)] {
+        layer_norm_with(eps, n_bias);
+    }
+}
+
+fn layer_norm_with(eps: f32, n_bias: usize) {
     let (r, c) = (3, 6);
-    let (x, w, b, dy) = (random(1, r * c), random(2, c), random(3, c), random(4, r * c));
+    let (x, w, b, dy) = (random(1, r * c), random(2, c), random(3, n_bias), random(4, r * c));
     let value = |x: &[f64], w: &[f64], b: &[f64]| {
         let mut y = vec![0.0; r * c];
-        reference::layer_norm_forward(x, w, b, &mut y);
+        reference::layer_norm_forward(x, w, b, eps, &mut y);
         dot(&y, &dy)
     };
-    let (mut dx, mut dw, mut db) = (vec![0.0; r * c], vec![0.0; c], vec![0.0; c]);
-    reference::layer_norm_backward_add(&dy, &x, &w, &mut dx, &mut dw, &mut db);
+    let (mut dx, mut dw, mut db) = (vec![0.0; r * c], vec![0.0; c], vec![0.0; n_bias]);
+    reference::layer_norm_backward_add(&dy, &x, &w, eps, &mut dx, &mut dw, &mut db);
     check("dx", &x, &dx, |x| value(x, &w, &b));
     check("dweight", &w, &dw, |w| value(&x, w, &b));
     check("dbias", &b, &db, |b| value(&x, &w, b));
 }
 
 #[test]
-fn gelu() {
-    let x: Vec<f64> = (0..41).map(|i| f64::from(i - 20) * 0.2).collect();
+fn activations() {
+    // Not at 0, where ReLU has no derivative.
+    let x: Vec<f64> = (0..41).map(|i| f64::from(i - 20) * 0.2 + 0.05).collect();
     let dy = random(1, x.len());
-    let mut dx = vec![f64::NAN; x.len()];
-    reference::gelu_backward(&dy, &x, &mut dx);
-    check("dx", &x, &dx, |x| {
-        let mut y = vec![0.0; x.len()];
-        reference::gelu_forward(x, &mut y);
-        dot(&y, &dy)
-    });
+    for activation in Activation::ALL {
+        let mut dx = vec![f64::NAN; x.len()];
+        reference::activation_backward(activation, &dy, &x, &mut dx);
+        check(activation.name(), &x, &dx, |x| {
+            let mut y = vec![0.0; x.len()];
+            reference::activation_forward(activation, x, &mut y);
+            dot(&y, &dy)
+        });
+    }
+}
+
+/// Values of GELU with the erf of PyTorch in f64.
+#[test]
+fn the_definition_of_gelu_is_that_of_pytorch() {
+    let x = [-6.0, -2.5, -0.5, 0.0, 0.3, 1.7, 4.0];
+    let mut y = [f64::NAN; 7];
+    reference::activation_forward(Activation::Gelu, &x, &mut y);
+    let of_pytorch = [
+        -5.919525869479969e-9,
+        -0.015524163314440398,
+        -0.15426876936299344,
+        0.0,
+        0.1853734266566858,
+        1.6242387133104768,
+        3.9998733150326675,
+    ];
+    for (y, want) in y.into_iter().zip(of_pytorch) {
+        assert!((y - want).abs() <= 1e-14, "{y} against {want}");
+    }
 }
 
 #[test]
@@ -93,13 +122,13 @@ fn attention() {
     let all = |_: usize, _: usize, _: usize| 1.0;
     // Packed examples of 2 and 3 positions, and of 5.
     let packed = [0, 0, 2, 2, 2, 0, 0, 0, 0, 0];
-    for starts in [None, Some(&packed[..])] {
+    for (starts, scale) in [(None, 0.58), (Some(&packed[..]), 1.0)] {
         for keep in [&all as &dyn Fn(usize, usize, usize) -> f64, &kept] {
             let mut dqkv = vec![f64::NAN; qkv.len()];
-            reference::attention_backward((b, t, nh, hs), &dy, &qkv, starts, keep, &mut dqkv);
+            reference::attention_backward((b, t, nh, hs), scale, &dy, &qkv, starts, keep, &mut dqkv);
             check("dqkv", &qkv, &dqkv, |qkv| {
                 let mut y = vec![0.0; b * t * c];
-                reference::attention_forward((b, t, nh, hs), qkv, starts, keep, &mut y);
+                reference::attention_forward((b, t, nh, hs), scale, qkv, starts, keep, &mut y);
                 dot(&y, &dy)
             });
         }

@@ -10,4 +10,5 @@ mod parity;
 mod pool;
 mod random;
 mod rows;
+mod sizes;
 mod support;

@@ -13,24 +13,32 @@ const SIZES: [usize; 5] = [1, 7, 16, 17, 65];
 
 #[test]
 fn layer_norm() {
+    for (eps, has_bias) in [(1e-5, true), (1e-5, false), (1e-12, true), (0.3, false)] {
+        layer_norm_with(eps, has_bias);
+    }
+}
+
+fn layer_norm_with(eps: f32, has_bias: bool) {
     for cols in [1, 7, 16, 17, 65, 768] {
         for rows in [1, 17, 65] {
-            let (x, w, b) = (normals(1, rows * cols, 1.0), numbers(2, cols), numbers(3, cols));
+            let (x, w) = (normals(1, rows * cols, 1.0), numbers(2, cols));
+            let n_bias = if has_bias { cols } else { 0 };
+            let b = numbers(3, n_bias);
             let (dy, dx0) = (numbers(4, rows * cols), numbers(5, rows * cols));
             let (x64, w64, b64, dy64) = (to_f64(&x), to_f64(&w), to_f64(&b), to_f64(&dy));
             let mut y64 = vec![0.0; x.len()];
-            reference::layer_norm_forward(&x64, &w64, &b64, &mut y64);
-            let (mut dx64, mut dw64, mut db64) = (to_f64(&dx0), vec![0.5; cols], vec![0.25; cols]);
-            reference::layer_norm_backward_add(&dy64, &x64, &w64, &mut dx64, &mut dw64, &mut db64);
-            let bounds = bounds::layer_norm(&x64, &w64, &b64, &dy64, &to_f64(&dx0), 0.5);
+            reference::layer_norm_forward(&x64, &w64, &b64, eps, &mut y64);
+            let (mut dx64, mut dw64, mut db64) = (to_f64(&dx0), vec![0.5; cols], vec![0.25; n_bias]);
+            reference::layer_norm_backward_add(&dy64, &x64, &w64, eps, &mut dx64, &mut dw64, &mut db64);
+            let bounds = bounds::layer_norm(&x64, &w64, &b64, eps, &dy64, &to_f64(&dx0), 0.5);
             for_every_pool(|pool| {
                 let (mut y, mut mean, mut rstd) = (nans(x.len()), nans(rows), nans(rows));
-                layer_norm_forward(pool, &x, &w, &b, &mut y, &mut mean, &mut rstd);
+                layer_norm_forward(pool, &x, &w, &b, eps, &mut y, &mut mean, &mut rstd);
                 assert_close("y", &y, &y64, |i| bounds.y[i]);
                 let mut again = nans(x.len());
                 layer_norm_again(pool, &x, &w, &b, &mean, &rstd, &mut again);
                 assert_eq!(again, y);
-                let (mut dx, mut dw, mut db) = (dx0.clone(), vec![0.5; cols], vec![0.25; cols]);
+                let (mut dx, mut dw, mut db) = (dx0.clone(), vec![0.5; cols], vec![0.25; n_bias]);
                 let grad = Some((&mut dw[..], &mut db[..]));
                 layer_norm_backward_add(pool, &dy, &x, &w, &mean, &rstd, &mut dx, grad);
                 assert_close("dx", &dx, &dx64, |i| bounds.dx[i]);
@@ -42,15 +50,19 @@ fn layer_norm() {
 }
 
 #[test]
-fn gelu() {
+fn activations() {
+    Activation::ALL.into_iter().for_each(activation);
+}
+
+fn activation(activation: Activation) {
     for n in [1, 7, 16, 17, 65, 70_001] {
         let mut x = normals(1, n, 3.0);
         x[0] = -60.0;
         let dy = numbers(2, n);
         let (x64, dy64) = (to_f64(&x), to_f64(&dy));
         let (mut y64, mut dx64) = (vec![0.0; n], vec![0.0; n]);
-        reference::gelu_forward(&x64, &mut y64);
-        reference::gelu_backward(&dy64, &x64, &mut dx64);
+        reference::activation_forward(activation, &x64, &mut y64);
+        reference::activation_backward(activation, &dy64, &x64, &mut dx64);
         let one = [1.0];
         // The product is 1·x = x, so that only the epilogue is tested.
         let then = |pool: &Pool, row: &[f32], epilogue: Epilogue<'_>| {
@@ -61,15 +73,22 @@ fn gelu() {
         };
         for_every_pool(|pool| {
             let mut y = nans(n);
-            let c = then(pool, &x, Epilogue::Gelu { y: &mut y });
+            let c = then(pool, &x, Epilogue::Activation { activation, y: &mut y });
             assert_eq!(c, x, "the argument is kept");
-            // The argument of the exponential, up to |2u|, is rounded a few times; its error is relative to u.
-            let u = |i: usize| 1.0 + 2.0 * (x64[i] + 0.0447 * x64[i].powi(3)).abs().min(90.0);
-            // Far below zero there is cancellation in the reference: 1 + tanh has an error of half a unit of f64 at 1.
-            let cancelled = |i: usize| x64[i].abs() * f64::EPSILON;
+            // The argument of the exponential is rounded a few times; its error is relative to its size.
+            let u = |i: usize| {
+                1.0 + match activation {
+                    Activation::GeluTanh => 2.0 * (x64[i] + 0.0447 * x64[i].powi(3)).abs().min(90.0),
+                    Activation::Gelu => (0.5 * x64[i] * x64[i]).min(90.0),
+                    Activation::Relu => 0.0,
+                }
+            };
+            // Far below zero there is cancellation in the reference: 1 + tanh and 1 + erf have an error of some units of
+            // f64 at 1.
+            let cancelled = |i: usize| 16.0 * x64[i].abs() * f64::EPSILON;
             assert_close("y", &y, &y64, |i| 8.0 * EPSILON * u(i) * y64[i].abs() + cancelled(i));
             let mut again = nans(n);
-            let dx = then(pool, &dy, Epilogue::GeluBackward { x: &x, y: &mut again });
+            let dx = then(pool, &dy, Epilogue::ActivationBackward { activation, x: &x, y: &mut again });
             assert_eq!(again, y);
             assert_close("dx", &dx, &dx64, |i| 16.0 * EPSILON * u(i) * (1.0 + x64[i].abs()));
         });

@@ -122,3 +122,40 @@ fn scratch_starts_on_a_cache_line() {
         assert_eq!(piece.as_ptr().align_offset(64), 0);
     });
 }
+
+/// Dropping the payload of the first panic panics again, on a worker or on the calling thread while a worker still runs.
+#[test]
+fn a_panic_whose_payload_panics_when_dropped_does_not_stop_the_pool() {
+    struct Payload;
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("the payload panics too");
+            }
+        }
+    }
+    let pool = Pool::new(3, Isa::Portable);
+    for _ in 0..20 {
+        let n_done = AtomicUsize::new(0);
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            pool.run(30, |i| {
+                if i % 10 == 0 {
+                    std::panic::panic_any(Payload);
+                }
+                std::thread::sleep(Duration::from_micros(200));
+                n_done.fetch_add(1, Ordering::SeqCst);
+            });
+        }));
+        let message = *outcome.unwrap_err().downcast::<&str>().unwrap();
+        assert_eq!(message, "a task of a parallel operation panicked; see its message above");
+        // No task runs any more.
+        let before = n_done.load(Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(n_done.load(Ordering::SeqCst), before);
+        let count = AtomicUsize::new(0);
+        pool.run(10, |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.into_inner(), 10);
+    }
+}

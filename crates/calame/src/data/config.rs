@@ -1,12 +1,13 @@
 //! The section `[data]` of a run's configuration.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{Normalisation, ReadAs, ReadOptions, SpecialTokens};
 use super::split::ValidationPart;
 
 /// The training text and how it is cut into samples and batches; the defaults are the report's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// Files, folders, globs or names, joined in this order; if empty, the built-in story is used.

@@ -3,11 +3,11 @@
 //! A named text is stored in a cache folder that the caller provides. This module looks there and verifies the
 //! file; it downloads nothing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::files::sha256_of_reader;
+use crate::files::{open_file, sha256_of_reader};
 
 /// Name of the built-in story, which is also used when there is no input.
 pub const BUILTIN: &str = "builtin";
@@ -125,7 +125,7 @@ pub fn check(text: &'static NamedText, cache_dir: &Path) -> Result<PathBuf, Name
     } else if meta.len() != text.file_bytes {
         format!("{} bytes", meta.len())
     } else {
-        let file = File::open(&path).map(|file| file.take(text.file_bytes));
+        let file = open_file(&path).map_err(|error| error.source).map(|file| file.take(text.file_bytes));
         match file.and_then(|file| sha256_of_reader(file, &mut |_| {})) {
             Ok(sha256) if sha256 == text.sha256 => return Ok(path),
             Ok(sha256) => format!("SHA-256 {sha256}"),

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::files::sha256_hex;
@@ -18,7 +19,7 @@ const GROUP_CHARACTERS: usize = 20_000;
 const LEAST_GROUPS: usize = 10;
 
 /// Which part of a text of several documents is for validation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ValidationPart {
     /// The end of every document; short documents are grouped.
@@ -136,7 +137,7 @@ mod tests {
         let at = split_by_characters(&text, 0.9).0.len();
         for rule in [ValidationPart::Documents, ValidationPart::End] {
             let parts = split_documents(&text, &[0], rule, tenth);
-            assert_eq!((parts.train, parts.validation), (vec![0..at], vec![at..text.len()]));
+            assert_eq!((parts.train, parts.validation), (Vec::from([0..at]), Vec::from([at..text.len()])));
         }
     }
 

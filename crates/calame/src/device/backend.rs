@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use calame_kernels::{AdamW, AttentionShape, DropMask, Key, Precision};
+use calame_kernels::{Activation, AdamW, AttentionShape, DropMask, Key, Precision};
 
 use crate::tensor::{Dims, ElementFormat, Tensor, View, ViewMut};
 
@@ -49,12 +49,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn layer_norm_forward(&self, x: &Tensor, layer: Affine<'_>, y: &mut Tensor, mean: &mut Tensor, rstd: &mut Tensor);
     /// y again, from the saved mean and rstd.
     fn layer_norm_again(&self, x: &Tensor, layer: Affine<'_>, mean: &Tensor, rstd: &Tensor, y: &mut Tensor);
-    /// dx is added to, and so are dweight and dbias unless they are absent.
+    /// dx is added to, and so are dweight and dbias unless they are absent; a layer without bias has no dbias.
     fn layer_norm_backward_add(
         &self,
         dy: &Tensor,
         x: &Tensor,
-        weight: &Tensor,
+        layer: Affine<'_>,
         mean: &Tensor,
         rstd: &Tensor,
         dx: &mut Tensor,
@@ -67,10 +67,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// dbias += Σ of the rows of dy.
     fn sum_rows_add(&self, dy: &Tensor, dbias: &mut Tensor);
 
-    /// y [B·T, C] and lse [B·NH·T] from qkv [B·T, 3C].
+    /// y [B·T, C] and lse [B·NH·T] from qkv [B·T, 3C], with scores multiplied by `scale`.
     fn attention_forward(
         &self,
         shape: AttentionShape,
+        scale: f32,
         qkv: &Tensor,
         starts: Option<&Tensor>,
         mask: Option<&DropMask<'_>>,
@@ -81,6 +82,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn attention_backward(
         &self,
         shape: AttentionShape,
+        scale: f32,
         dy: &Tensor,
         qkv: &Tensor,
         starts: Option<&Tensor>,
@@ -96,6 +98,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         &self,
         qkv: &Tensor,
         n_head: usize,
+        scale: f32,
         rows: KvRows<'_>,
         keys: &Tensor,
         values: &Tensor,
@@ -157,13 +160,15 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn find_touched(&self, x: &Tensor, touched: &mut RowSet);
 }
 
-/// The scale and shift of a layer normalisation.
+/// The scale, shift and ε of a layer normalisation.
 #[derive(Clone, Copy, Debug)]
 pub struct Affine<'a> {
     /// What each normalised channel is multiplied by, `[C]`.
     pub weight: &'a Tensor,
-    /// What is added to each channel, `[C]`.
+    /// What is added to each channel, `[C]`; absent in a layer without bias.
     pub bias: &'a Tensor,
+    /// What is added to the variance.
+    pub eps: f32,
 }
 
 /// What an element of a product starts from.
@@ -184,14 +189,18 @@ pub enum Init<'a> {
 pub enum Epilogue<'a> {
     /// The product stays as it is.
     None,
-    /// y becomes gelu(c); c stays as it is.
-    Gelu {
+    /// y becomes activation(c); c stays as it is.
+    Activation {
+        /// The function that is applied.
+        activation: Activation,
         /// As large as c; overwritten.
         y: &'a mut Tensor,
     },
-    /// c, the gradient of gelu(x), becomes that of x; y becomes gelu(x).
-    GeluBackward {
-        /// The argument of gelu, as large as c.
+    /// c, the gradient of activation(x), becomes that of x; y becomes activation(x).
+    ActivationBackward {
+        /// The function that is applied.
+        activation: Activation,
+        /// The argument of the function, as large as c.
         x: &'a Tensor,
         /// As large as c; overwritten.
         y: &'a mut Tensor,

@@ -1,5 +1,6 @@
 //! The section `[device]` of a run's configuration, and the device that it asks for.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use calame_kernels::{Isa, Precision};
@@ -10,14 +11,14 @@ use super::Device;
 pub const MAX_THREADS: usize = 1024;
 
 /// Where and in which numbers: section `[device]`. [`resolve`](Self::resolve) replaces `auto` and 0 by what this machine has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceConfig {
     /// Where to compute: `cpu`, or `auto`, which takes it.
     pub device: String,
     /// What matrices are multiplied in: `f32`, `bf16` or `auto`.
     pub precision: String,
-    /// Threads; 0 takes [`default_threads`].
+    /// Number of threads; 0 takes one for each physical core that the process may use.
     pub threads: usize,
     /// `avx512-bf16`, `avx512`, `avx2`, `portable` or `auto`, the widest of the processor.
     pub instruction_set: String,
@@ -75,6 +76,14 @@ pub enum DeviceConfigError {
         /// The instruction set that was asked for.
         isa: Isa,
     },
+    /// Threads that the system does not start.
+    #[error("the system refused to start {threads} threads ({reason})")]
+    Threads {
+        /// The number of threads, the calling one included.
+        threads: usize,
+        /// The error that the system returned.
+        reason: String,
+    },
 }
 
 /// One thread for each real core that this process may use (its affinity, its container's share): two hardware threads of one
@@ -115,7 +124,7 @@ impl DeviceConfig {
     /// caller that has one passes its value.
     ///
     /// # Errors
-    /// As [`validate`](Self::validate); also if this processor lacks the instruction set.
+    /// As [`validate`](Self::validate); also if this processor lacks the instruction set, or the system refuses a thread.
     pub fn resolve(
         &self,
         workload: Workload,
@@ -141,7 +150,9 @@ impl DeviceConfig {
             threads,
             instruction_set: isa.name().to_owned(),
         };
-        Ok((Device::cpu(threads, isa, precision), resolved))
+        let device = Device::try_cpu(threads, isa, precision);
+        let refused = |error: std::io::Error| DeviceConfigError::Threads { threads, reason: error.to_string() };
+        Ok((device.map_err(refused)?, resolved))
     }
 
     /// The precision, where the section names one.

@@ -8,6 +8,7 @@ mod config;
 mod profile;
 
 use std::fmt;
+use std::io;
 
 pub use backend::{Affine, Backend, Epilogue, Init, KvRows, RowSet};
 pub use config::{DeviceConfig, DeviceConfigError, MAX_THREADS, Workload, default_threads};
@@ -41,9 +42,20 @@ impl Device {
     /// The processor, with `n_threads` threads, kernels for `isa`, and products in `precision`.
     ///
     /// # Panics
-    /// If `n_threads` is 0 or this machine lacks `isa`.
+    /// If `n_threads` is 0, this machine lacks `isa`, or the system refuses a thread.
     pub fn cpu(n_threads: usize, isa: Isa, precision: Precision) -> Device {
         Device::Cpu(Cpu { pool: Pool::new(n_threads, isa), precision, profile: None })
+    }
+
+    /// As [`Device::cpu`], where a user has chosen the number of threads.
+    ///
+    /// # Errors
+    /// If the system refuses a thread, as under a limit of memory or processes.
+    ///
+    /// # Panics
+    /// If `n_threads` is 0 or this machine lacks `isa`.
+    pub fn try_cpu(n_threads: usize, isa: Isa, precision: Precision) -> io::Result<Device> {
+        Ok(Device::Cpu(Cpu { pool: Pool::try_new(n_threads, isa)?, precision, profile: None }))
     }
 
     /// A device with memory of its own.

@@ -1,12 +1,12 @@
 //! SHA-256 and CRC-32 of files and of data in memory.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::Digest;
 
 use super::FileError;
+use super::open::open_file;
 
 /// Bytes read at a time: large enough that system calls cost little next to hashing.
 const PIECE_BYTES: usize = 1 << 20;
@@ -49,7 +49,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// # Errors
 /// If the file cannot be opened or read.
 pub fn sha256_of_file(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<String, FileError> {
-    let file = File::open(path).map_err(FileError::new("open", path))?;
+    let file = open_file(path)?;
     sha256_of_reader(file, progress).map_err(FileError::new("read", path))
 }
 
@@ -71,7 +71,7 @@ pub fn sha256_of_reader(reader: impl Read, progress: &mut dyn FnMut(u64)) -> io:
 /// # Errors
 /// If the file cannot be opened or read.
 pub fn crc32_of_file(path: &Path) -> Result<(u64, u32), FileError> {
-    let file = File::open(path).map_err(FileError::new("open", path))?;
+    let file = open_file(path)?;
     let (mut crc, mut file_bytes) = (Crc32::new(), 0);
     let piece = |piece: &[u8]| {
         crc.update(piece);

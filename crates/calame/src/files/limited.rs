@@ -5,13 +5,15 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::FileError;
+use super::open::open_file;
 
 /// All bytes of a file of at most `limit` bytes.
 ///
 /// # Errors
-/// If the file cannot be read, or is longer; the reason is of kind [`FileTooLarge`](io::ErrorKind::FileTooLarge) then.
+/// If the file cannot be read, is no regular file, or is longer; the reason is of kind [`FileTooLarge`](io::ErrorKind::FileTooLarge) then.
 pub fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    File::open(path).and_then(|file| read(file, limit)).map_err(FileError::new("read", path))
+    let file = open_file(path).map_err(|error| FileError { action: "read", ..error })?;
+    read(file, limit).map_err(FileError::new("read", path))
 }
 
 /// The text of a file of at most `limit` bytes.
@@ -37,7 +39,7 @@ fn read(file: File, limit: u64) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(n_bytes as usize).map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
-    // The file may have grown, and a device reports a length of 0.
+    // The file may have grown, and those of /proc report a length of 0.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return too_large(bytes.len() as u64);
@@ -68,8 +70,13 @@ mod tests {
     /// A device that never ends reports a length of 0.
     #[cfg(unix)]
     #[test]
-    fn an_endless_device_is_not_read_to_its_end() {
-        let error = read_at_most(Path::new("/dev/zero"), 100).unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::FileTooLarge);
+    fn an_endless_device_is_not_read() {
+        let error = read_at_most(Path::new("/dev/zero"), 100).unwrap_err().to_string();
+        assert!(error.contains("it is a device, expected a regular file"), "{error}");
+        // A regular file whose length is reported as 0 too.
+        if Path::new("/proc/self/status").exists() {
+            let error = read_at_most(Path::new("/proc/self/status"), 10).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::FileTooLarge);
+        }
     }
 }

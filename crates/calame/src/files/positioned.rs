@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::FileError;
+use super::open::open_file;
 
 /// An open file without a cursor: each read names its position.
 #[derive(Debug)]
@@ -18,10 +19,9 @@ impl PositionedFile {
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// If it cannot be opened, or is no regular file.
     pub fn open(path: &Path) -> Result<PositionedFile, FileError> {
-        let file = File::open(path).map_err(FileError::new("open", path))?;
-        PositionedFile::of(file, path)
+        PositionedFile::of(open_file(path)?, path)
     }
 
     /// A file that is open already; `path` names it in errors.

@@ -1,33 +1,47 @@
 //! Atomic replacement of files and folders: the old one stays in place until the new one is complete and on the disk.
 //!
-//! The new one is written beside its destination as `.NAME.partial`, synced, and renamed; then the parent folder is synced,
-//! so that the new name survives a power cut. A partial file of a killed program is overwritten by the next attempt.
+//! The new one is written beside its destination under a temporary name that no other program uses, synced, and renamed;
+//! then the parent folder is synced, so that the new name survives a power cut. [`create_file`] and [`create_folder_locked`]
+//! rename without replacing: where another program has made the destination meanwhile, they fail and leave it alone.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::FileError;
+use super::open::{check_regular, create_new_file};
+use super::rename::{exchange, rename_no_replace};
+use super::temporary::{Temporary, parent_of, sibling};
 
 /// Bytes buffered before each write; large enough that system calls cost little next to the disk.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Replaces or creates the file at `path` with what `fill` writes.
+/// What happens to a file that exists at the destination.
+#[derive(Clone, Copy, PartialEq)]
+enum Existing {
+    /// It is replaced if it was there at the beginning; one that appears meanwhile is left alone.
+    Known,
+    /// It is replaced whenever it appears.
+    Shared,
+    /// It is left alone.
+    Refused,
+}
+
+/// Replaces or creates the file at `path` with what `fill` writes. If the path is a link to a file, that file is
+/// replaced.
 ///
 /// # Errors
 /// The error of `fill`, or the system's, as for a missing folder; the file that existed before is intact then, and nothing
-/// new remains. A folder is never replaced by a file.
+/// new remains. Folders and devices are never replaced, and no file that appears while `fill` runs.
 pub fn replace_file<E: From<FileError>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    write_and_rename(path, &unfinished_path(path), fill)
+    write(path, Existing::Known, fill)
 }
 
-/// As [`replace_file`], in a folder that several programs may write to at the same time, such as a cache: each writes its
-/// own partial file, and the last one to finish wins. A killed program's partial file remains.
+/// As [`replace_file`], in a folder that several programs may write to at the same time, such as a cache: the last one to
+/// finish wins.
 ///
 /// # Errors
 /// As [`replace_file`].
@@ -35,10 +49,19 @@ pub fn replace_shared_file<E: From<FileError>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let ending = format!("{}-{number}.partial", std::process::id());
-    write_and_rename(path, &sibling(path, &ending), fill)
+    write(path, Existing::Shared, fill)
+}
+
+/// Creates the file at `path` with what `fill` writes.
+///
+/// # Errors
+/// As [`replace_file`]; a file that exists there, also since `fill` began, is left alone, and the reason is of kind
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists).
+pub fn create_file<E: From<FileError>>(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<(), E> {
+    write(path, Existing::Refused, fill)
 }
 
 /// Replaces or creates the file at `path` with `bytes`.
@@ -57,28 +80,61 @@ pub fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// The error of `fill`, or the system's; the folder that existed before is intact then, and nothing new remains. A file is
 /// never replaced by a folder.
 pub fn replace_folder<E: From<FileError>>(folder: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+    replace_folder_locked(folder, fill).map(drop)
+}
+
+/// As [`replace_folder`]; the result is the new folder, locked for this process since before it got its name, where the
+/// system can open and lock folders.
+///
+/// # Errors
+/// As [`replace_folder`].
+pub fn replace_folder_locked<E: From<FileError>>(
+    folder: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<Option<File>, E> {
     if folder.exists() && !folder.is_dir() {
         return Err(FileError::new("replace", folder)(io::ErrorKind::NotADirectory.into()).into());
     }
-    let partial = unfinished_path(folder);
-    remove_folder_if_exists(&partial)?;
-    fs::create_dir_all(&partial).map_err(FileError::new("create", &partial))?;
-    let filled =
-        fill(&partial).and_then(|()| Ok(sync_files(&partial)?)).and_then(|()| Ok(move_folder(&partial, folder)?));
-    if filled.is_err() {
-        // The first error is the one to report; a left-over is removed by the next attempt too.
-        let _ = fs::remove_dir_all(&partial);
-    }
-    filled
+    fill_folder(folder, fill, |temporary| move_folder(temporary, folder))
+}
+
+/// Creates the folder at `folder`, as [`replace_folder_locked`] does. An empty folder may exist there.
+///
+/// # Errors
+/// As [`replace_folder`]; what exists there, also since `fill` began, is left alone.
+pub fn create_folder_locked<E: From<FileError>>(
+    folder: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<Option<File>, E> {
+    fill_folder(folder, fill, |temporary| {
+        // Only Unix replaces an empty folder by a rename; nothing replaces one that has files.
+        if cfg!(not(unix)) && folder.is_dir() {
+            fs::remove_dir(folder).map_err(FileError::new("create", folder))?;
+        }
+        fs::rename(temporary, folder).map_err(FileError::new("create", folder))?;
+        sync_parent(folder)
+    })
+}
+
+fn fill_folder<E: From<FileError>>(
+    folder: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+    give_name: impl FnOnce(&Path) -> Result<(), FileError>,
+) -> Result<Option<File>, E> {
+    create_parent_folder(folder)?;
+    let temporary = Temporary::folder(folder)?;
+    fill(temporary.path())?;
+    sync_files(temporary.path())?;
+    give_name(temporary.path())?;
+    Ok(temporary.moved())
 }
 
 /// Writes a file where it is to remain, without syncing it: for the files of a folder that [`replace_folder`] fills.
 ///
 /// # Errors
-/// If the system refuses; a part of the file may be written then.
+/// If it exists, or the system refuses; a part of the file may be written then.
 pub fn write_new_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file = File::create(path).map_err(FileError::new("create", path))?;
-    file.write_all(bytes).map_err(FileError::new("write", path))
+    create_new_file(path)?.write_all(bytes).map_err(FileError::new("write", path))
 }
 
 /// Moves a complete folder to `folder`, replacing the one that exists there in one exchange where the system can.
@@ -118,7 +174,29 @@ pub fn rename_synced(from: &Path, to: &Path) -> Result<(), FileError> {
 /// # Errors
 /// If the system refuses.
 pub fn create_parent_folder(path: &Path) -> Result<(), FileError> {
-    path.parent().map_or(Ok(()), |parent| fs::create_dir_all(parent).map_err(FileError::new("create", parent)))
+    create_folders(parent_of(path)).map(drop)
+}
+
+/// Creates a folder and those above it where they are missing, and syncs their names. Returns those that it created, the
+/// outermost first.
+///
+/// # Errors
+/// If the system refuses.
+pub fn create_folders(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let missing: Vec<PathBuf> = folder
+        .ancestors()
+        .filter(|path| !path.as_os_str().is_empty())
+        .take_while(|path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound))
+        .map(Path::to_owned)
+        .collect();
+    for folder in missing.iter().rev() {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => created.map_err(FileError::new("create", folder))?,
+        }
+        sync_parent(folder)?;
+    }
+    Ok(missing.into_iter().rev().collect())
 }
 
 /// Removes a file; succeeds if there is none.
@@ -137,38 +215,43 @@ pub fn remove_folder_if_exists(folder: &Path) -> Result<(), FileError> {
     if_exists(fs::remove_dir_all(folder)).map_err(FileError::new("remove", folder))
 }
 
-/// The path under which [`replace_file`] and [`replace_folder`] write the successor of `path`: `.NAME.partial` beside it.
-pub fn unfinished_path(path: &Path) -> PathBuf {
-    sibling(path, "partial")
-}
-
-fn write_and_rename<E: From<FileError>>(
+fn write<E: From<FileError>>(
     path: &Path,
-    partial: &Path,
+    existing: Existing,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
-    if path.is_dir() {
-        return Err(FileError::new("replace", path)(io::ErrorKind::IsADirectory.into()).into());
-    }
-    let file = File::create(partial).map_err(FileError::new("create", partial))?;
-    let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let (destination, exists) = destination(path, existing)?;
+    let temporary = Temporary::file(&destination)?;
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, temporary.writer()?);
+    fill(&mut file)?;
     let sync = |file: &mut BufWriter<File>| file.flush().and_then(|()| file.get_ref().sync_all());
-    let written = fill(&mut file)
-        .and_then(|()| Ok(sync(&mut file).map_err(FileError::new("write", path))?))
-        .and_then(|()| Ok(rename_synced(partial, path)?));
-    if written.is_err() {
-        // The first error is the one to report; a left-over is overwritten by the next attempt too.
-        let _ = fs::remove_file(partial);
+    sync(&mut file).map_err(FileError::new("write", path))?;
+    drop(file);
+    if exists || existing == Existing::Shared {
+        // The owner may have hidden the old file from others.
+        if let Ok(old) = fs::metadata(&destination) {
+            let _ = fs::set_permissions(temporary.path(), old.permissions());
+        }
+        fs::rename(temporary.path(), &destination).map_err(FileError::new("replace", path))?;
+    } else {
+        rename_no_replace(temporary.path(), &destination).map_err(FileError::new("create", path))?;
     }
-    written
+    temporary.moved();
+    Ok(sync_parent(&destination)?)
 }
 
-fn sibling(path: &Path, ending: &str) -> PathBuf {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".");
-    name.push(ending);
-    path.with_file_name(name)
+/// The path to write, that of the file itself if `path` is a link to one, and whether a file exists there.
+fn destination(path: &Path, existing: Existing) -> Result<(PathBuf, bool), FileError> {
+    let Ok(found) = fs::metadata(path) else { return Ok((path.to_owned(), false)) };
+    if found.is_dir() {
+        return Err(FileError::new("replace", path)(io::ErrorKind::IsADirectory.into()));
+    }
+    check_regular(found.file_type()).map_err(FileError::new("replace", path))?;
+    if existing == Existing::Refused {
+        return Err(FileError::new("create", path)(io::ErrorKind::AlreadyExists.into()));
+    }
+    let resolved = if path.is_symlink() { fs::canonicalize(path) } else { Ok(path.to_owned()) };
+    Ok((resolved.map_err(FileError::new("replace", path))?, true))
 }
 
 fn if_exists(removed: io::Result<()>) -> io::Result<()> {
@@ -181,33 +264,26 @@ fn if_exists(removed: io::Result<()>) -> io::Result<()> {
 fn sync_files(folder: &Path) -> Result<(), FileError> {
     let entries = fs::read_dir(folder).map_err(FileError::new("read", folder))?;
     for entry in entries {
-        sync(&entry.map_err(FileError::new("read", folder))?.path())?;
+        let path = entry.map_err(FileError::new("read", folder))?.path();
+        // Windows syncs only what is open for writing.
+        let file =
+            File::options().read(true).write(cfg!(windows)).open(&path).map_err(FileError::new("open", &path))?;
+        file.sync_all().map_err(FileError::new("sync", &path))?;
     }
-    sync(folder)
+    sync_folder(folder)
 }
 
-fn sync(path: &Path) -> Result<(), FileError> {
-    let file = File::open(path).map_err(FileError::new("open", path))?;
-    file.sync_all().map_err(FileError::new("sync", path))
+/// Syncs the names in a folder; Windows cannot, and does not need it.
+fn sync_folder(folder: &Path) -> Result<(), FileError> {
+    if cfg!(windows) {
+        return Ok(());
+    }
+    let file = File::open(folder).map_err(FileError::new("open", folder))?;
+    file.sync_all().map_err(FileError::new("sync", folder))
 }
 
 fn sync_parent(path: &Path) -> Result<(), FileError> {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
-        _ => sync(Path::new(".")),
-    }
-}
-
-/// Exchanges two paths in one step; false where the system cannot.
-#[cfg(target_os = "linux")]
-fn exchange(a: &Path, b: &Path) -> bool {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn exchange(_: &Path, _: &Path) -> bool {
-    false
+    sync_folder(parent_of(path))
 }
 
 #[cfg(test)]
@@ -229,11 +305,10 @@ mod tests {
     #[test]
     fn a_file_is_replaced_when_it_is_complete_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep/file.txt");
+        let path = folder.path().join("deep/er/file.txt");
         assert_eq!(replace_bytes(&path, b"old").unwrap_err().source.kind(), io::ErrorKind::NotFound);
         create_parent_folder(&path).unwrap();
         replace_bytes(&path, b"old").unwrap();
-        fs::write(unfinished_path(&path), "left by a killed program, and longer than the new one").unwrap();
         replace_file(&path, |file| {
             file.write_all(b"new").unwrap();
             file.flush().unwrap();
@@ -254,14 +329,40 @@ mod tests {
             file.write_all(b"half").unwrap();
             Err(refused())
         };
-        for error in [replace_file(&path, fill).unwrap_err(), replace_shared_file(&path, fill).unwrap_err()] {
-            assert_eq!(error.action, "fill");
-        }
+        assert_eq!(replace_file(&path, fill).unwrap_err().action, "fill");
         assert_eq!((fs::read(&path).unwrap(), names(folder.path())), (b"old".to_vec(), vec!["file.txt".to_owned()]));
-        // Something of the partial file's name that is no file stays.
-        fs::create_dir(unfinished_path(&path)).unwrap();
-        assert_eq!(replace_bytes(&path, b"new").unwrap_err().path, unfinished_path(&path));
-        assert_eq!((fs::read(&path).unwrap(), names(folder.path()).len()), (b"old".to_vec(), 2));
+        let other = folder.path().join("other");
+        assert_eq!(create_file(&other, fill).unwrap_err().action, "fill");
+        assert_eq!(names(folder.path()), ["file.txt"]);
+    }
+
+    /// Also where the file appears while the new one is written.
+    #[test]
+    fn a_new_file_or_folder_replaces_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let (file, folder) = (parent.path().join("file"), parent.path().join("folder"));
+        let error = create_file(&file, |_| Ok::<(), FileError>(fs::write(&file, "of another").unwrap())).unwrap_err();
+        assert_eq!((error.action, error.source.kind()), ("create", io::ErrorKind::AlreadyExists));
+        fs::remove_file(&file).unwrap();
+        let error = replace_file(&file, |_| Ok::<(), FileError>(fs::write(&file, "of another").unwrap())).unwrap_err();
+        assert_eq!((error.action, error.source.kind()), ("create", io::ErrorKind::AlreadyExists));
+        let fill = |_: &mut BufWriter<File>| -> Result<(), FileError> { panic!("it exists") };
+        assert_eq!(create_file(&file, fill).unwrap_err().source.kind(), io::ErrorKind::AlreadyExists);
+        let error = create_folder_locked(&folder, |_| {
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("of another"), "").unwrap();
+            Ok::<(), FileError>(())
+        });
+        assert_eq!(error.unwrap_err().action, "create");
+        assert_eq!(fs::read(&file).unwrap(), b"of another");
+        assert_eq!(
+            (names(parent.path()), names(&folder)),
+            (vec!["file".to_owned(), "folder".to_owned()], vec!["of another".to_owned()])
+        );
+        // An empty folder is taken.
+        fs::remove_file(folder.join("of another")).unwrap();
+        create_folder_locked(&folder, |partial| write_new_file(&partial.join("a"), b"")).unwrap();
+        assert_eq!(names(&folder), ["a"]);
     }
 
     #[test]
@@ -275,6 +376,25 @@ mod tests {
         let error = replace_folder(&file, |_| Ok::<(), FileError>(())).unwrap_err();
         assert_eq!((error.action, error.path.as_path()), ("replace", file.as_path()));
         assert_eq!(names(parent.path()), ["file", "folder"]);
+    }
+
+    /// The superuser could replace `/dev/null` itself by a file.
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_not_replaced_and_a_link_keeps_leading_to_its_file() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        symlink("/dev/null", at("null")).unwrap();
+        let error = replace_bytes(&at("null"), b"x").unwrap_err().to_string();
+        assert!(error.contains("it is a device, expected a regular file"), "{error}");
+        replace_bytes(&at("file"), b"old").unwrap();
+        fs::set_permissions(at("file"), fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("file", at("link")).unwrap();
+        replace_bytes(&at("link"), b"new").unwrap();
+        assert!(at("link").is_symlink() && at("null").is_symlink());
+        assert_eq!(fs::read(at("file")).unwrap(), b"new");
+        assert_eq!(fs::metadata(at("file")).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
@@ -306,18 +426,15 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("model");
         let write = |name: &'static str| {
-            let folder = &folder;
-            move |partial: &Path| {
-                assert!(names(folder.parent().unwrap()).contains(&".model.partial".to_owned()));
-                fs::write(partial.join(name), name).map_err(FileError::new("write", partial))
-            }
+            move |partial: &Path| fs::write(partial.join(name), name).map_err(FileError::new("write", partial))
         };
-        replace_folder(&folder, write("first")).unwrap();
-        // Left behind by killed programs.
-        for left_over in [unfinished_path(&folder), sibling(&folder, "previous")] {
-            fs::create_dir(&left_over).unwrap();
-            fs::write(left_over.join("half"), "").unwrap();
-        }
+        let lock = replace_folder_locked(&folder, write("first")).unwrap();
+        let is_locked = || File::open(&folder).unwrap().try_lock().is_err();
+        assert!(!cfg!(unix) || is_locked());
+        drop(lock);
+        assert!(!is_locked());
+        // Left behind by a killed program.
+        fs::create_dir(sibling(&folder, "previous")).unwrap();
         replace_folder(&folder, write("second")).unwrap();
         assert_eq!((names(parent.path()), names(&folder)), (vec!["model".to_owned()], vec!["second".to_owned()]));
         replace_folder(&folder, |_| Err(refused())).unwrap_err();

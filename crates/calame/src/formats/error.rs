@@ -14,6 +14,12 @@ pub enum CheckpointError {
     /// The system refused to read or write: missing file, permission, full disk.
     #[error("{}{}", .0, remedy(.0))]
     File(#[from] FileError),
+    /// There is nothing at the path of a model.
+    #[error("{}: no such file or folder", .path.display())]
+    Missing {
+        /// The path that was given.
+        path: PathBuf,
+    },
     /// The path contains no saved model.
     #[error("{} holds no model: expected {expected}; {remedy}", .path.display())]
     NotAModel {
@@ -46,6 +52,24 @@ pub enum CheckpointError {
         /// The values that are accepted instead.
         expected: String,
     },
+    /// A file of weights that does not state the number of attention heads, which no tensor's shape shows.
+    #[error("{}: the number of attention heads is unknown: neither the file nor a config.json next to it states it, and no tensor's shape shows it", .path.display())]
+    UnknownHeads {
+        /// Path of the file.
+        path: PathBuf,
+        /// C, the number of channels.
+        n_embd: usize,
+    },
+    /// The number of heads that the caller gave is not the model's.
+    #[error("{}: the model has {found} heads, --n-head is {given}: leave --n-head out, it is for files that do not state the number", .path.display())]
+    HeadsDiffer {
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// The number that its files state.
+        found: usize,
+        /// The number that the caller gave.
+        given: usize,
+    },
     /// A file of tensors that is damaged or in another format.
     #[error("{}: {reason}; the file is damaged, incomplete or of another format: copy or download it again", .path.display())]
     Damaged {
@@ -61,6 +85,32 @@ pub enum CheckpointError {
         path: PathBuf,
         /// One line for each tensor that does not fit.
         problems: Vec<String>,
+    },
+    /// A GPT-2 whose head does not give tokens.
+    #[error("{}: this is {kind} ({class}), not a language model: its head, {head}, gives no tokens; expected a language model (GPT2LMHeadModel)", .path.display())]
+    OtherHead {
+        /// Path of the file.
+        path: PathBuf,
+        /// What the model does.
+        kind: &'static str,
+        /// Its class in transformers.
+        class: &'static str,
+        /// Name and shape of the head's weight.
+        head: String,
+    },
+    /// A setting of the model that another program's format has no place for.
+    #[error("{}: {format} cannot hold a model with {setting}: {reason}; {remedy}", .path.display())]
+    CannotHold {
+        /// Path of the file that was to be written.
+        path: PathBuf,
+        /// Name of the format.
+        format: &'static str,
+        /// Key and value of the setting.
+        setting: String,
+        /// What readers of the format would compute.
+        reason: &'static str,
+        /// The formats that hold it.
+        remedy: &'static str,
     },
     /// A weight that is NaN or infinite.
     #[error("{}: {name} holds a number that is not finite (NaN or infinite): the training that wrote it diverged; use an earlier model or train again with a smaller learning rate", .path.display())]

@@ -8,6 +8,7 @@
 
 mod error;
 mod gguf;
+mod head;
 mod hugging_face;
 mod inside;
 pub(crate) mod json;
@@ -15,9 +16,11 @@ mod llmc;
 mod matching;
 mod model_file;
 mod names;
+mod narrow;
 mod onnx;
 mod open;
 mod opened;
+mod own;
 pub(crate) mod safetensors;
 mod shape;
 mod source;
@@ -26,11 +29,14 @@ mod transpose;
 
 pub use self::safetensors::write_tensor;
 pub use error::CheckpointError;
-pub use gguf::write_gguf;
-pub use hugging_face::{save_model, write_hugging_face};
+pub use gguf::{write_gguf, write_gguf_as};
+pub use hugging_face::{load_tokenizer, save_model, write_hugging_face, write_hugging_face_as};
 pub use model_file::{ModelFile, SavedModel};
+pub use narrow::verify_narrowed;
 pub use onnx::{OnnxCheck, OnnxFile, verify_onnx, write_onnx};
-pub use open::{find_model, load_model};
+pub use open::{OpenOptions, find_model, load_model};
+
 pub use opened::Format;
+pub use own::{is_model_file_name, not_an_export, not_logits};
 pub use source::{StoredTensor, TensorSource};
 pub use torch::{PlainValue, TorchDtype, TorchFile, TorchFileError, TorchTensor, write_torch};

@@ -14,9 +14,9 @@ use super::transpose::transpose;
 use crate::model::params::ParamName;
 use crate::model::{Gpt, ModelConfig};
 use crate::tensor::{Alloc, Tensor};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{TextBounds, Tokenizer};
 
-/// Half of a block's tensors. A file with fewer per block contains another model, and its missing tensors are not
+/// Tensors of a block without biases. A file with fewer per block contains another model, and its missing tensors are not
 /// listed.
 const FEWEST_BLOCK_TENSORS: usize = 6;
 /// Threads that read a model in parallel: touching new memory, copying and transposing each keep more than one core busy.
@@ -28,11 +28,15 @@ const N_READERS: usize = 4;
 pub struct SavedModel {
     /// The model with all weights, converted to f32.
     pub gpt: Gpt,
-    /// The tokenizer, if the model has one.
+    /// The tokenizer, if the model has one that can be used.
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
+    /// Why the model's tokenizer cannot be used, if it has one of another kind or a damaged one.
+    pub tokenizer_error: Option<CheckpointError>,
+    /// The ids with which the model's texts begin and end.
+    pub bounds: TextBounds,
     /// The file or folder that was read.
     pub path: PathBuf,
-    /// One sentence for each property that had to be assumed.
+    /// One sentence for each property that had to be assumed, and for what was ignored.
     pub notes: Vec<String>,
 }
 
@@ -48,12 +52,23 @@ impl ModelFile {
     ///
     /// # Errors
     /// Missing, unexpected or misshapen tensors, in one list.
-    pub(super) fn of(path: PathBuf, opened: Opened) -> Result<ModelFile, CheckpointError> {
+    pub(super) fn of(path: PathBuf, mut opened: Opened) -> Result<ModelFile, CheckpointError> {
+        opened.settle_text();
+        check_size(&opened.weights, opened.source.tensors(), &opened.config)?;
+        opened.settle_head()?;
         let Opened { weights, source, config, conv1d, .. } = &opened;
         let tensors = source.tensors();
-        check_size(weights, tensors, config)?;
         let naming = Naming::of(tensors.iter().map(|t| t.name.as_str()));
         let places = match_tensors(weights, tensors, naming, *conv1d, config)?;
+        let n_empty = tensors.iter().filter(|tensor| tensor.is_empty()).count();
+        if let Some(&first) = places.unused.first() {
+            let (n, name) = (places.unused.len(), &tensors[first].name);
+            let note = format!("a second head is not used: {n} tensors, {name} is the first");
+            opened.notes.push(note);
+        }
+        if n_empty > 0 {
+            opened.notes.push(format!("tensors without elements are ignored: {n_empty}"));
+        }
         Ok(ModelFile { path, opened, places })
     }
 
@@ -77,7 +92,17 @@ impl ModelFile {
         self.opened.tokenizer.as_ref()
     }
 
-    /// One sentence for each property that had to be assumed.
+    /// Why the model's tokenizer cannot be used, if it has one of another kind or a damaged one.
+    pub fn tokenizer_error(&self) -> Option<&CheckpointError> {
+        self.opened.tokenizer_error.as_ref()
+    }
+
+    /// The ids with which the model's texts begin and end: those of its files, otherwise the tokenizer's.
+    pub fn bounds(&self) -> &TextBounds {
+        &self.opened.bounds
+    }
+
+    /// One sentence for each property that had to be assumed, and for what was ignored.
     pub fn notes(&self) -> &[String] {
         &self.opened.notes
     }
@@ -136,7 +161,8 @@ impl ModelFile {
         self.check_absent_biases()?;
         let mut gpt = Gpt::zeros(self.config(), &mut Alloc::on_host());
         self.read_all(&mut gpt)?;
-        Ok(SavedModel { gpt, tokenizer: self.opened.tokenizer, path: self.path, notes: self.opened.notes })
+        let Opened { tokenizer, tokenizer_error, bounds, notes, .. } = self.opened;
+        Ok(SavedModel { gpt, tokenizer, tokenizer_error, bounds, path: self.path, notes })
     }
 
     /// Reads all parameters, using several threads.
@@ -151,14 +177,19 @@ impl ModelFile {
             Ok::<(), CheckpointError>(())
         };
         thread::scope(|scope| {
-            let readers: Vec<_> = (0..N_READERS).map(|_| scope.spawn(read_some)).collect();
+            // Where the system refuses threads, fewer read, or this one.
+            let start = |_| thread::Builder::new().spawn_scoped(scope, read_some).ok();
+            let readers: Vec<_> = (0..N_READERS).filter_map(start).collect();
+            if readers.is_empty() {
+                return read_some();
+            }
             // All threads are joined; the first error in their order is returned.
             let outcomes = readers.into_iter().map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic)));
             outcomes.fold(Ok(()), Result::and)
         })
     }
 
-    /// Checks that the tensors for qkv biases that the model lacks are zero. If another program has trained the model
+    /// Checks that the tensors for biases that the model lacks are zero. If another program has trained the model
     /// since, they are not.
     pub(super) fn check_absent_biases(&self) -> Result<(), CheckpointError> {
         for &i in &self.places.absent_biases {
@@ -167,7 +198,9 @@ impl ModelFile {
             let mut bias = vec![0.0; source.tensors()[i].n_elements().unwrap_or(0)];
             source.read(i, &mut bias)?;
             if bias.iter().any(|x| *x != 0.0) {
-                let problem = format!("{key} is not zero, but calame.qkv_bias = false there: set it to true");
+                // In a model with biases only that of queries, keys and values can be absent.
+                let setting = if self.config().bias { "qkv_bias" } else { "bias" };
+                let problem = format!("{key} is not zero, but calame.{setting} = false there: set it to true");
                 return Err(CheckpointError::Tensors { path: self.opened.weights.clone(), problems: vec![problem] });
             }
         }

@@ -3,11 +3,18 @@
 //! Our names are those of the Hugging Face GPT-2 checkpoint without the prefix: `wte.weight`,
 //! `h.{i}.attn.c_attn.weight`.
 
+use std::borrow::Cow;
+
 /// Hugging Face's prefix of every name except the head's.
 const HF_PREFIX: &str = "transformer.";
 
-/// Prefixes that `torch.compile` and `DistributedDataParallel` add to every name.
-const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
+/// Components that wrappers insert into names at any depth: `torch.compile`, fully sharded training, recomputation.
+const WRAPPERS: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+/// The first components of the names of each scheme. What stands before them is a prefix: the attribute under which a
+/// script, Lightning or `DistributedDataParallel` keeps the model.
+const HF_ROOTS: [&str; 5] = ["wte", "wpe", "h", "ln_f", "lm_head"];
+const BOOK_ROOTS: [&str; 5] = ["tok_emb", "pos_emb", "trf_blocks", "final_norm", "out_head"];
+const GGUF_ROOTS: [&str; 5] = ["token_embd", "position_embd", "blk", "output_norm", "output"];
 
 /// The naming scheme of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,21 +87,48 @@ const GGUF_ENDS: [(&str, &str); 5] = [
 impl Naming {
     /// Recognises the scheme by the keys of a file.
     pub fn of<'a>(mut keys: impl Iterator<Item = &'a str>) -> Naming {
-        keys.find_map(|key| match unwrapped(key) {
-            "tok_emb.weight" => Some(Naming::Book),
-            "token_embd.weight" => Some(Naming::Gguf),
-            _ => None,
+        keys.find_map(|key| {
+            let is = |naming: Naming, name| naming.unwrapped(key) == name;
+            match key {
+                _ if is(Naming::Book, "tok_emb.weight") => Some(Naming::Book),
+                _ if is(Naming::Gguf, "token_embd.weight") => Some(Naming::Gguf),
+                _ => None,
+            }
         })
         .unwrap_or(Naming::HuggingFace)
     }
 
+    /// A key without the prefix and the components that wrappers add; an unknown key is returned as it is.
+    fn unwrapped(self, key: &str) -> Cow<'_, str> {
+        let roots = match self {
+            Naming::HuggingFace => &HF_ROOTS,
+            Naming::Book => &BOOK_ROOTS,
+            Naming::Gguf => &GGUF_ROOTS,
+        };
+        let key = match key.split('.').any(|part| WRAPPERS.contains(&part)) {
+            true => Cow::Owned(key.split('.').filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join(".")),
+            false => Cow::Borrowed(key),
+        };
+        let mut start = 0;
+        let is_known = key.split('.').any(|part| {
+            let is_root = roots.contains(&part);
+            start += if is_root { 0 } else { part.len() + 1 };
+            is_root
+        });
+        match (key, is_known) {
+            (Cow::Borrowed(key), true) => Cow::Borrowed(&key[start..]),
+            (Cow::Owned(key), true) => Cow::Owned(key[start..].to_owned()),
+            (key, false) => key,
+        }
+    }
+
     /// What a key refers to. An unknown key is returned as a name of ours that no parameter has.
     pub fn meaning(self, key: &str) -> Meaning {
-        let key = unwrapped(key);
+        let key = self.unwrapped(key);
         match self {
-            Naming::HuggingFace => hugging_face(key),
-            Naming::Book => book(key),
-            Naming::Gguf => gguf(key),
+            Naming::HuggingFace => hugging_face(&key),
+            Naming::Book => book(&key),
+            Naming::Gguf => gguf(&key),
         }
     }
 
@@ -121,16 +155,7 @@ impl Naming {
     }
 }
 
-/// A key without the prefixes of wrappers.
-fn unwrapped(mut key: &str) -> &str {
-    while let Some(rest) = WRAPPERS.iter().find_map(|prefix| key.strip_prefix(prefix)) {
-        key = rest;
-    }
-    key
-}
-
-fn hugging_face(key: &str) -> Meaning {
-    let name = key.strip_prefix(HF_PREFIX).unwrap_or(key);
+fn hugging_face(name: &str) -> Meaning {
     let mask = name.starts_with("h.") && (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"));
     if mask { Meaning::Nothing } else { Meaning::Whole(name.to_owned()) }
 }
@@ -180,7 +205,13 @@ mod tests {
                         _ => Meaning::Third(ours.clone(), third),
                     };
                     assert_eq!(naming.meaning(key), expected, "{naming:?} {key}");
-                    assert_eq!(naming.meaning(&format!("module._orig_mod.{key}")), expected);
+                    // A common prefix of every kind, and components that wrappers insert.
+                    for prefix in ["module._orig_mod.", "model.", "gpt.", "module.model.", "net._orig_mod.gpt.", "a.b."]
+                    {
+                        assert_eq!(naming.meaning(&format!("{prefix}{key}")), expected, "{prefix}{key}");
+                    }
+                    let within = key.replacen('.', "._fsdp_wrapped_module.", 1);
+                    assert_eq!(naming.meaning(&within), expected, "{within}");
                 }
             }
         }
@@ -194,8 +225,16 @@ mod tests {
     }
 
     #[test]
+    fn what_no_parameter_is_called_is_kept() {
+        for key in ["score.weight", "bert.embeddings.weight", "model.", "", ".", "transformer.wte2.weight"] {
+            assert_eq!(Naming::HuggingFace.meaning(key), Meaning::Whole(key.to_owned()));
+        }
+    }
+
+    #[test]
     fn a_naming_is_recognised_by_its_keys() {
         assert_eq!(Naming::of(["x", "_orig_mod.tok_emb.weight"].into_iter()), Naming::Book);
+        assert_eq!(Naming::of(["net.gpt.tok_emb.weight"].into_iter()), Naming::Book);
         assert_eq!(Naming::of(["token_embd.weight"].into_iter()), Naming::Gguf);
         assert_eq!(Naming::of(["wte.weight"].into_iter()), Naming::HuggingFace);
     }

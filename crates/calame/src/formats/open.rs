@@ -4,17 +4,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::hugging_face::Stated;
 use super::inside::file_inside;
 use super::llmc::{self, LlmcFile};
 use super::model_file::{ModelFile, SavedModel};
 use super::opened::{Format, Opened};
 use super::safetensors::SafetensorsFiles;
-use super::shape::{self, Guess};
+use super::shape::{self, Shape};
 use super::source::TensorSource;
 use super::torch::{PlainValue, Record, TorchSource};
 use super::{CheckpointError, gguf, hugging_face};
 use crate::files::PositionedFile;
 use crate::tokenizer::{Bpe, Tokenizer};
+
+/// What a caller knows about a model that its files may not state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// NH, the number of attention heads. A file of weights may lack it, and no tensor's shape shows it.
+    pub n_head: Option<usize>,
+}
 
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
@@ -29,10 +37,23 @@ impl ModelFile {
     ///
     /// # Errors
     /// Names the file and what is wrong with it; missing, unexpected or misshapen tensors are listed together.
+    /// [`CheckpointError::UnknownHeads`] if no file states the number of heads: see [`open_with`](Self::open_with).
     pub fn open(path: &Path) -> Result<ModelFile, CheckpointError> {
+        ModelFile::open_with(path, OpenOptions::default())
+    }
+
+    /// As [`open`](Self::open), with what the caller knows about the model.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); also if the files state something else.
+    pub fn open_with(path: &Path, options: OpenOptions) -> Result<ModelFile, CheckpointError> {
         let path = find_model(path)?;
-        let opened = if path.is_dir() { open_folder(&path)? } else { open_file(&path)? };
-        ModelFile::of(path, opened)
+        let opened = if path.is_dir() { open_folder(&path, options)? } else { open_file(&path, options)? };
+        let found = opened.config.n_head;
+        match options.n_head.filter(|given| *given != found) {
+            Some(given) => Err(CheckpointError::HeadsDiffer { path, found, given }),
+            None => ModelFile::of(path, opened),
+        }
     }
 }
 
@@ -47,7 +68,7 @@ pub fn load_model(path: &Path) -> Result<SavedModel, CheckpointError> {
 /// Resolves a path to a file or folder with a model: the path itself, or `model` within a run folder.
 ///
 /// # Errors
-/// If there is no model.
+/// If there is nothing at the path, or no model.
 pub fn find_model(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.is_file() {
         return Ok(path.to_owned());
@@ -57,9 +78,10 @@ pub fn find_model(path: &Path) -> Result<PathBuf, CheckpointError> {
             return Ok(folder);
         }
     }
-    let remedy = if !path.exists() {
-        "there is no such file or folder".to_owned()
-    } else if fs::read_dir(path.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some()) {
+    if !path.exists() {
+        return Err(CheckpointError::Missing { path: path.to_owned() });
+    }
+    let remedy = if fs::read_dir(path.join("checkpoints")).is_ok_and(|mut entries| entries.next().is_some()) {
         format!("its training was not finished: `calame train --resume {}` does that", path.display())
     } else {
         "give a run's folder, a folder with these files, or a file of weights".to_owned()
@@ -76,13 +98,14 @@ fn not_a_model(path: &Path, remedy: String) -> CheckpointError {
 }
 
 /// Opens a folder in Hugging Face's layout, or nanoGPT's with its ckpt.pt.
-fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
+fn open_folder(folder: &Path, options: OpenOptions) -> Result<Opened, CheckpointError> {
     let config_path = folder.join(hugging_face::CONFIG);
     if !config_path.is_file() {
-        return open_file(&file_inside(folder, NANOGPT, folder)?);
+        return open_file(&file_inside(folder, NANOGPT, folder)?, options);
     }
     let json = hugging_face::read_config(&config_path)?;
-    let config = hugging_face::config_from_json(&config_path, &json)?;
+    let mut stated = Stated::read(&config_path, &json)?;
+    stated.n_head = stated.n_head.or(options.n_head);
     let named = [hugging_face::WEIGHTS, INDEX, TORCH_WEIGHTS].into_iter().find(|name| folder.join(name).exists());
     let name = named.unwrap_or(hugging_face::WEIGHTS);
     let weights = file_inside(folder, name, folder)?;
@@ -91,12 +114,16 @@ fn open_folder(folder: &Path) -> Result<Opened, CheckpointError> {
         TORCH_WEIGHTS => Box::new(TorchSource::open(&weights)?),
         _ => Box::new(SafetensorsFiles::one(&weights)?),
     };
-    let tokenizer = hugging_face::read_tokenizer(folder, &json, &config)?;
-    Ok(Opened { format: Format::HuggingFace, weights, source, config, conv1d: true, tokenizer, notes: Vec::new() })
+    let says_tied = stated.says_tied;
+    let Shape { config, conv1d, notes } = shape::shape_of(&weights, source.tensors(), stated)?;
+    let opened = Opened::new(Format::HuggingFace, &weights, source, config, conv1d.unwrap_or(true));
+    let mut opened = Opened { says_tied, notes, ..opened };
+    hugging_face::read_text_settings(folder, &json, &mut opened);
+    Ok(opened)
 }
 
 /// Opens a file, recognising its format by its first bytes.
-fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
+fn open_file(path: &Path, options: OpenOptions) -> Result<Opened, CheckpointError> {
     let mut start = [0; 16];
     let file = PositionedFile::open(path)?;
     let start = &mut start[..file.n_bytes().min(16) as usize];
@@ -108,7 +135,8 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
         return gguf::open(path);
     }
     if start.get(8) == Some(&b'{') {
-        return guess(path, Format::Safetensors, SafetensorsFiles::one(path)?, |_, _, _| false, None);
+        let source = Box::new(SafetensorsFiles::one(path)?);
+        return open_weights(path, Format::Safetensors, source, None, options);
     }
     if !start.starts_with(b"PK\x03\x04") && start.first() != Some(&PICKLE) {
         return Err(not_a_model(
@@ -120,23 +148,16 @@ fn open_file(path: &Path) -> Result<Opened, CheckpointError> {
     if let Some(record) = source.record(path)? {
         return recorded(path, source, record);
     }
-    let args = source.model_args().cloned();
-    guess(path, Format::Torch, source, TorchSource::shares, args.as_ref())
+    let (args, note) = (source.model_args(), source.note());
+    let mut opened = open_weights(path, Format::Torch, Box::new(source), args.as_ref(), options)?;
+    opened.notes.extend(note);
+    Ok(opened)
 }
 
 fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
     let source = LlmcFile::open(path)?;
     let config = source.config().clone();
-    let source = Box::new(source);
-    let mut opened = Opened {
-        format: Format::Llmc,
-        weights: path.to_owned(),
-        source,
-        config,
-        conv1d: false,
-        tokenizer: None,
-        notes: Vec::new(),
-    };
+    let mut opened = Opened::new(Format::Llmc, path, Box::new(source), config, false);
     opened.assume_gpt2_tokenizer();
     Ok(opened)
 }
@@ -144,48 +165,52 @@ fn open_llmc(path: &Path) -> Result<Opened, CheckpointError> {
 /// Opens a PyTorch file written by calame, which records its shape and the hash of its tokenizer.
 fn recorded(path: &Path, source: TorchSource, record: Record) -> Result<Opened, CheckpointError> {
     let beside = path.with_file_name(hugging_face::TOKENIZER);
-    let Record { config, tokenizer_sha256, .. } = record;
-    let mut notes = Vec::new();
-    let tokenizer = tokenizer_sha256.and_then(|hash| {
-        // A tokenizer next to the file may belong to another model, or be missing.
-        let found = hugging_face::read_tokenizer_file(&beside).ok();
-        let known = found.into_iter().chain([Bpe::gpt2() as Arc<dyn Tokenizer>]);
-        let tokenizer = known.into_iter().find(|t| t.hash() == hash && t.n_vocab() <= config.vocab_size);
-        if tokenizer.is_none() {
-            notes.push(format!("no tokenizer in the file, and its own is not at {}", beside.display()));
-        }
-        tokenizer
-    });
-    Ok(Opened {
-        format: Format::Torch,
-        weights: path.to_owned(),
-        source: Box::new(source),
-        config,
-        conv1d: false,
-        tokenizer,
-        notes,
-    })
+    let Record { config, tokenizer_sha256, bounds, .. } = record;
+    let mut opened = Opened::new(Format::Torch, path, Box::new(source), config, false);
+    opened.bounds = bounds.unwrap_or_default();
+    let Some(hash) = tokenizer_sha256 else { return Ok(opened) };
+    // A tokenizer next to the file may belong to another model, or be missing.
+    let found = hugging_face::read_tokenizer_file(&beside).ok();
+    let known = found.into_iter().chain([Bpe::gpt2() as Arc<dyn Tokenizer>]);
+    opened.tokenizer = known.into_iter().find(|tokenizer| tokenizer.hash() == hash);
+    if opened.tokenizer.is_none() {
+        opened.notes.push(format!("no tokenizer in the file, and its own is not at {}", beside.display()));
+    }
+    Ok(opened)
 }
 
-/// Determines the shape of a model from its tensors and the files next to them.
-fn guess<S: TensorSource + 'static>(
+/// Opens a file of weights: its shape follows from what the file states, from the whole config.json next to it, and from
+/// its tensors.
+fn open_weights(
     path: &Path,
     format: Format,
-    source: S,
-    shares: impl Fn(&S, usize, usize) -> bool,
-    model_args: Option<&PlainValue>,
+    source: Box<dyn TensorSource>,
+    args: Option<&PlainValue>,
+    options: OpenOptions,
 ) -> Result<Opened, CheckpointError> {
     let beside = path.with_file_name(hugging_face::CONFIG);
     let json = if beside.is_file() { Some(hugging_face::read_config(&beside)?) } else { None };
-    let n_head = json.as_ref().and_then(|json| json["n_head"].as_u64()).map(|n| n as usize);
-    let Guess { config, conv1d, notes } =
-        shape::guess(path, source.tensors(), |a, b| shares(&source, a, b), n_head, model_args)?;
-    let tokenizer = match (path.parent(), &json) {
-        (Some(folder), Some(json)) => hugging_face::read_tokenizer(folder, json, &config)?,
-        _ => None,
+    let mut stated = match &json {
+        Some(json) if Stated::is_of_a_model(json) => Stated::read(&beside, json)?,
+        Some(_) => Stated {
+            notes: vec![format!("{} describes no model: it is not used", beside.display())],
+            ..Stated::default()
+        },
+        None => Stated::default(),
     };
-    let mut opened =
-        Opened { format, weights: path.to_owned(), source: Box::new(source), config, conv1d, tokenizer, notes };
-    opened.assume_gpt2_tokenizer();
+    let json = json.filter(|_| stated.path.is_some());
+    shape::check_beside(path, source.tensors(), &stated)?;
+    if let Some(args) = args {
+        shape::add_args(path, args, &mut stated)?;
+    }
+    stated.n_head = stated.n_head.or(options.n_head);
+    let says_tied = stated.says_tied;
+    let Shape { config, conv1d, notes } = shape::shape_of(path, source.tensors(), stated)?;
+    let opened = Opened::new(format, path, source, config, conv1d.unwrap_or(false));
+    let mut opened = Opened { says_tied, notes, ..opened };
+    match (path.parent(), &json) {
+        (Some(folder), Some(json)) => hugging_face::read_text_settings(folder, json, &mut opened),
+        _ => opened.assume_gpt2_tokenizer(),
+    }
     Ok(opened)
 }

@@ -25,6 +25,11 @@ impl StoredTensor {
     pub fn n_elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
     }
+
+    /// Whether the tensor has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
+    }
 }
 
 /// Open files of tensors, whose descriptions have been checked against the files' sizes.
@@ -33,6 +38,11 @@ impl StoredTensor {
 pub trait TensorSource: Send + Sync {
     /// All tensors, in file order.
     fn tensors(&self) -> &[StoredTensor];
+
+    /// Whether two tensors of the same shape share their memory, as a tied head and the token embedding do in PyTorch.
+    fn shares(&self, _a: usize, _b: usize) -> bool {
+        false
+    }
 
     /// Reads tensor `index` into `out`, overwriting it: row-major, converted to f32.
     ///

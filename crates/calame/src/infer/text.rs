@@ -5,7 +5,7 @@ use std::ops::Deref;
 use super::{GenerateError, Generation, GenerationLimits, Sampler, SamplerConfig};
 use crate::model::Gpt;
 use crate::ops::Device;
-use crate::tokenizer::{Special, StreamDecoder, Tokenizer, TokenizerError};
+use crate::tokenizer::{Special, StreamDecoder, TextBounds, Tokenizer, TokenizerError};
 
 /// Settings of a text generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,14 +16,17 @@ pub struct TextOptions {
     pub max_tokens: usize,
     /// Number of tokens dropped at a time once the context is full; see [`GenerationLimits::slide`].
     pub slide: usize,
-    /// Whether the end-of-text token, if the tokenizer has one, ends the text. It is not part of the text.
+    /// Whether an id that ends texts ends this one. It is not part of the text.
     pub stop_at_end: bool,
+    /// The ids with which the model's texts begin and end; if `None`, the tokenizer's end-of-text token. Those of a saved
+    /// model are its [`bounds`](crate::tokenizer::TextBounds).
+    pub bounds: Option<TextBounds>,
 }
 
 impl Default for TextOptions {
     /// 100 tokens, greedy, stopping at the end-of-text token.
     fn default() -> TextOptions {
-        TextOptions { sampler: SamplerConfig::default(), max_tokens: 100, slide: 1, stop_at_end: true }
+        TextOptions { sampler: SamplerConfig::default(), max_tokens: 100, slide: 1, stop_at_end: true, bounds: None }
     }
 }
 
@@ -48,7 +51,8 @@ pub struct TextGeneration<D, G, T> {
     decoder: StreamDecoder,
     prompt_text: String,
     n_prompt: usize,
-    stop_at_end: bool,
+    /// The ids that end the text.
+    ends: Vec<u32>,
     met_end: bool,
     is_done: bool,
 }
@@ -60,7 +64,7 @@ where
     T: Deref<Target: Tokenizer>,
 {
     /// Starts a generation that continues `prompt`; the text of a special token becomes its id. An empty prompt
-    /// means the end-of-text token, if the tokenizer has one: the model then starts a new text.
+    /// means the id with which texts begin, if there is one: the model then starts a new text.
     ///
     /// # Errors
     /// If the prompt cannot be encoded, exceeds the model's context, or contains ids outside the model's
@@ -68,7 +72,7 @@ where
     pub fn new(dev: D, gpt: G, tokenizer: T, prompt: &str, options: &TextOptions) -> Result<Self, TextError> {
         let mut tokens = tokenizer.encode(prompt, Special::Allow)?;
         if tokens.is_empty() {
-            tokens.extend(tokenizer.end_of_text());
+            tokens.extend(bounds(options, &*tokenizer).begin);
         }
         Self::of_tokens(dev, gpt, tokenizer, &tokens, options)
     }
@@ -81,6 +85,7 @@ where
         let sampler = Sampler::for_tokenizer(&options.sampler, 0, &*tokenizer).map_err(GenerateError::from)?;
         let limits = GenerationLimits { max_tokens: options.max_tokens, slide: options.slide };
         let generation = Generation::new(dev, gpt, prompt, sampler, limits)?;
+        let ends = if options.stop_at_end { bounds(options, &*tokenizer).ends } else { Vec::new() };
         let mut decoder = StreamDecoder::new();
         let mut prompt_text = String::new();
         for &token in prompt {
@@ -92,7 +97,7 @@ where
             decoder,
             prompt_text,
             n_prompt: prompt.len(),
-            stop_at_end: options.stop_at_end,
+            ends,
             met_end: false,
             is_done: false,
         })
@@ -103,12 +108,12 @@ where
         &self.prompt_text
     }
 
-    /// The generated tokens, including an end-of-text token.
+    /// The generated tokens, including the one that ends the text.
     pub fn new_tokens(&self) -> &[u32] {
         &self.generation.tokens()[self.n_prompt..]
     }
 
-    /// Whether the end-of-text token ended the generation.
+    /// Whether an id that ends texts ended the generation.
     pub fn met_end(&self) -> bool {
         self.met_end
     }
@@ -123,7 +128,7 @@ where
             return Ok(None);
         }
         if let Some(token) = self.generation.next_token()? {
-            self.met_end = self.stop_at_end && Some(token) == self.tokenizer.end_of_text();
+            self.met_end = self.ends.contains(&token);
             if !self.met_end {
                 return Ok(Some(self.decoder.push(&*self.tokenizer, token)?));
             }
@@ -145,6 +150,10 @@ where
     fn next(&mut self) -> Option<Self::Item> {
         self.next_piece().transpose()
     }
+}
+
+fn bounds<T: Tokenizer + ?Sized>(options: &TextOptions, tokenizer: &T) -> TextBounds {
+    options.bounds.clone().unwrap_or_else(|| TextBounds::of(tokenizer))
 }
 
 /// Generates a text and returns it with its prompt; [`TextGeneration`] returns the same piece by piece.

@@ -1,4 +1,5 @@
-//! Causal self-attention: y = c_proj(dropout(softmax(q·kᵀ/√HS))·v) over heads, with q, k, v = c_attn(x).
+//! Causal self-attention: y = c_proj(dropout(softmax(s·q·kᵀ))·v) over heads, with q, k, v = c_attn(x) and the scale s of
+//! [`AttentionScale`], 1/√HS in GPT-2.
 //!
 //! A. Vaswani et al., "Attention is all you need", 2017; A. Radford et al., GPT-2, 2019.
 
@@ -6,7 +7,7 @@ use super::adapter::AdapterScratch;
 use super::dropout::{Dropout, Site};
 use super::params::{ATTN_C_PROJ, ATTN_C_PROJ_BIAS, C_ATTN, C_ATTN_BIAS};
 use super::zeros::Zeros;
-use super::{Linear, ModelConfig};
+use super::{AttentionScale, Linear, ModelConfig};
 use crate::ops::{self, AttentionShape, Device, KvRows, Residual};
 use crate::tensor::{Alloc, Tensor};
 
@@ -17,6 +18,8 @@ pub struct Attention {
     pub c_attn: Linear,
     /// [C, C]: back to the residual stream.
     pub c_proj: Linear,
+    /// What the scores are multiplied by.
+    pub scale: AttentionScale,
 }
 
 /// What backward reads besides the layer's input.
@@ -104,6 +107,7 @@ impl Attention {
         Attention {
             c_attn: Linear::zeros(zeros, &C_ATTN, &C_ATTN_BIAS),
             c_proj: Linear::zeros(zeros, &ATTN_C_PROJ, &ATTN_C_PROJ_BIAS),
+            scale: zeros.config.attention_scale(),
         }
     }
 
@@ -124,15 +128,16 @@ impl Attention {
         adapters: &mut AdapterScratch,
     ) {
         let AttentionSaved { qkv, y: heads, lse, shape } = saved;
+        let scale = self.scale.of(layer);
         self.c_attn.forward(dev, x, qkv, adapters);
         match attend {
             Attend::Batch { starts } => {
                 let mask = drop.mask(layer, Site::Attention);
-                ops::attention_forward(dev, *shape, qkv, starts, mask.as_ref(), heads, lse);
+                ops::attention_forward(dev, *shape, scale, qkv, starts, mask.as_ref(), heads, lse);
             }
             Attend::Pages { rows, keys, values } => {
                 ops::store_kv(dev, qkv, rows, keys, values);
-                ops::attention_extend(dev, qkv, shape.n_head, rows, keys, values, heads);
+                ops::attention_extend(dev, qkv, shape.n_head, scale, rows, keys, values, heads);
             }
         }
         self.c_proj.forward_residual(dev, heads, residual, y, adapters);
@@ -160,7 +165,8 @@ impl Attention {
         let AttentionSaved { qkv, y, lse, shape } = saved;
         let AttentionScratch { dy: dheads, dqkv } = scratch;
         self.c_proj.backward(dev, dy, y, dheads, &mut grad.c_proj, adapters);
-        ops::attention_backward(dev, *shape, dheads, qkv, starts, mask.as_ref(), y, lse, dqkv);
+        let scale = self.scale.of(layer);
+        ops::attention_backward(dev, *shape, scale, dheads, qkv, starts, mask.as_ref(), y, lse, dqkv);
         self.c_attn.backward(dev, dqkv, x, dx, &mut grad.c_attn, adapters);
     }
 }

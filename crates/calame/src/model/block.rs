@@ -1,6 +1,6 @@
 //! A block: x = x + dropout(attn(ln_1(x))), then x = x + dropout(mlp(ln_2(x))).
 //!
-//! The outputs of layer normalisation and GELU are not saved for backward but computed again from what is (6 of 16
+//! The outputs of layer normalisation and activation are not saved for backward but computed again from what is (6 of 16
 //! activations a block: 226 MB at batch 4 × 256 of the 163M model). Forward therefore takes `scratch` too: they need a
 //! buffer that no block owns.
 
@@ -24,7 +24,7 @@ pub struct Block {
     pub attn: Attention,
     /// The normalisation before the MLP.
     pub ln_2: LayerNorm,
-    /// The second branch: two linear layers with GELU between them.
+    /// The second branch: two linear layers with an activation between them.
     pub mlp: Mlp,
 }
 
@@ -45,8 +45,8 @@ pub struct BlockSaved {
 pub struct ForwardScratch {
     /// The output of a layer normalisation, [R, C].
     pub(super) normed: Tensor,
-    /// GELU of the MLP's inner layer, [R, 4C].
-    gelu: Tensor,
+    /// The activation of the MLP's inner layer, [R, I].
+    inner: Tensor,
     adapters: AdapterScratch,
 }
 
@@ -58,16 +58,16 @@ pub struct BlockScratch {
     dbranch: Tensor,
     dnormed: Tensor,
     attn: AttentionScratch,
-    /// The gradient of the MLP's inner layer, [R, 4C].
+    /// The gradient of the MLP's inner layer, [R, I].
     dfc: Tensor,
 }
 
 impl ForwardScratch {
-    /// For up to `n_rows` rows of width `c`, and adapters of up to `rank`.
-    pub fn new(n_rows: usize, c: usize, rank: usize, alloc: &mut Alloc<'_>) -> ForwardScratch {
+    /// For up to `n_rows` rows, and adapters of up to `rank`.
+    pub fn new(config: &ModelConfig, n_rows: usize, rank: usize, alloc: &mut Alloc<'_>) -> ForwardScratch {
         ForwardScratch {
-            normed: alloc.zeros([n_rows, c]),
-            gelu: alloc.zeros([n_rows, 4 * c]),
+            normed: alloc.zeros([n_rows, config.n_embd]),
+            inner: alloc.zeros([n_rows, config.inner_size()]),
             adapters: AdapterScratch::new(n_rows, rank, alloc),
         }
     }
@@ -78,7 +78,7 @@ impl ForwardScratch {
     /// If the capacity is exceeded.
     pub fn set_rows(&mut self, n_rows: usize) {
         self.normed.set_rows(n_rows);
-        self.gelu.set_rows(n_rows);
+        self.inner.set_rows(n_rows);
     }
 }
 
@@ -91,7 +91,7 @@ impl BlockSaved {
             attn: AttentionSaved::new(config, n_sequences, n_positions, alloc),
             middle: alloc.zeros([n_rows, config.n_embd]),
             ln_2: LayerNormSaved::new(n_rows, alloc),
-            mlp: MlpSaved::new(n_rows, config.n_embd, alloc),
+            mlp: MlpSaved::new(config, n_rows, alloc),
             n_positions,
         }
     }
@@ -112,14 +112,15 @@ impl BlockSaved {
 }
 
 impl BlockScratch {
-    /// For up to `n_rows` rows of width `c`, and adapters of up to `rank`.
-    pub fn new(n_rows: usize, c: usize, rank: usize, alloc: &mut Alloc<'_>) -> BlockScratch {
+    /// For up to `n_rows` rows, and adapters of up to `rank`.
+    pub fn new(config: &ModelConfig, n_rows: usize, rank: usize, alloc: &mut Alloc<'_>) -> BlockScratch {
+        let c = config.n_embd;
         BlockScratch {
-            forward: ForwardScratch::new(n_rows, c, rank, alloc),
+            forward: ForwardScratch::new(config, n_rows, rank, alloc),
             dbranch: alloc.zeros([n_rows, c]),
             dnormed: alloc.zeros([n_rows, c]),
             attn: AttentionScratch::new(n_rows, c, alloc),
-            dfc: alloc.zeros([n_rows, 4 * c]),
+            dfc: alloc.zeros([n_rows, config.inner_size()]),
         }
     }
 
@@ -183,7 +184,7 @@ impl Block {
         saved: &mut BlockSaved,
         scratch: &mut ForwardScratch,
     ) {
-        let ForwardScratch { normed, gelu, adapters } = scratch;
+        let ForwardScratch { normed, inner, adapters } = scratch;
         let BlockSaved { ln_1, attn, middle, ln_2, mlp: saved_mlp, n_positions } = saved;
         let mask = drop.mask(layer, Site::AttentionBranch);
         let stream = Residual { x, mask: mask.as_ref(), rows_per_sequence: *n_positions };
@@ -193,7 +194,7 @@ impl Block {
         let mask = drop.mask(layer, Site::MlpBranch);
         let stream = Residual { x: middle, mask: mask.as_ref(), rows_per_sequence: *n_positions };
         self.ln_2.forward(dev, middle, normed, ln_2);
-        self.mlp.forward_residual(dev, normed, stream, y, saved_mlp, gelu, adapters);
+        self.mlp.forward_residual(dev, normed, stream, y, saved_mlp, inner, adapters);
     }
 
     /// `dx` holds dy and becomes dx: the residual stream's gradient is added to; so is `grad`.
@@ -214,10 +215,10 @@ impl Block {
     ) {
         let t = saved.n_positions;
         let BlockScratch { forward, dbranch: dropped_dy, dnormed, attn, dfc } = scratch;
-        let ForwardScratch { normed, gelu, adapters } = forward;
+        let ForwardScratch { normed, inner, adapters } = forward;
         self.ln_2.forward_again(dev, &saved.middle, &saved.ln_2, normed);
         let dbranch = dropped(dev, dx, drop, layer, Site::MlpBranch, t, dropped_dy);
-        self.mlp.backward(dev, dbranch, normed, &saved.mlp, dnormed, &mut grad.mlp, gelu, dfc, adapters);
+        self.mlp.backward(dev, dbranch, normed, &saved.mlp, dnormed, &mut grad.mlp, inner, dfc, adapters);
         self.ln_2.backward_add(dev, dnormed, &saved.middle, &saved.ln_2, dx, &mut grad.ln_2);
 
         self.ln_1.forward_again(dev, x, &saved.ln_1, normed);

@@ -50,7 +50,7 @@ pub fn logits_by_parts<E>(
 
     let mut block = Block::zeros(&mut zeros);
     let mut saved = BlockSaved::new(config, 1, n_rows, zeros.alloc);
-    let mut scratch = ForwardScratch::new(n_rows, config.n_embd, 0, zeros.alloc);
+    let mut scratch = ForwardScratch::new(config, n_rows, 0, zeros.alloc);
     for i in 0..config.n_layer {
         params::block_mut(i, &mut block).try_for_each(&mut read_present)?;
         let attend = Attend::Batch { starts: None };

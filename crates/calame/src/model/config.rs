@@ -2,10 +2,14 @@
 
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::settings::{by_name, four_times_or_number, one_in_100_000, yes};
+use crate::ops::Activation;
+
 /// How fresh weights are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
     /// PyTorch's defaults: linear weights and biases uniform in ±1/√in, embeddings normal(0, 1).
@@ -15,7 +19,7 @@ pub enum Init {
 }
 
 /// The shape of a model: section `[model]` of a run's file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// V: rows of the token embedding and of the head.
@@ -30,12 +34,59 @@ pub struct ModelConfig {
     pub n_layer: usize,
     /// Probability of dropping an element: of the embedding, of attention weights, of both branches of a block.
     pub dropout: f32,
-    /// Whether the projection to queries, keys and values has a bias.
+    /// Whether the projection to queries, keys and values has a bias, in a model with biases.
     pub qkv_bias: bool,
     /// Whether the head is the token embedding.
     pub tied_head: bool,
     /// How fresh weights are drawn.
     pub init: Init,
+    /// Whether linear layers and layer normalisations have biases; nanoGPT's models have none.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// Width of the MLP; `None`, `"4x"` in a file, is four times C.
+    #[serde(default, with = "four_times_or_number")]
+    #[schemars(schema_with = "schema_of_n_inner")]
+    pub n_inner: Option<usize>,
+    /// The function between the MLP's linear layers.
+    #[serde(default, with = "by_name")]
+    #[schemars(with = "String")]
+    pub activation: Activation,
+    /// ε: what layer normalisations add to the variance.
+    #[serde(default = "one_in_100_000")]
+    pub layer_norm_epsilon: f32,
+    /// Whether the scores of attention are divided by √HS.
+    #[serde(default = "yes")]
+    pub scale_attn_weights: bool,
+    /// Whether the scores of attention in the first block, the second, the third, … are divided by 1, 2, 3, …
+    #[serde(default)]
+    pub scale_attn_by_inverse_layer_idx: bool,
+}
+
+/// The schema of `n_inner` in a file.
+fn schema_of_n_inner(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "oneOf": [
+        { "type": "integer", "minimum": 1, "description": "This many channels." },
+        { "type": "string", "const": "4x", "description": "Four times C." },
+    ] })
+}
+
+/// What the scores of attention, products of queries and keys, are multiplied by before the softmax.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionScale {
+    first: f32,
+    by_layer: bool,
+}
+
+impl AttentionScale {
+    /// The factor in block `layer`, counted from 0.
+    pub fn of(self, layer: usize) -> f32 {
+        if self.by_layer { self.first / (layer + 1) as f32 } else { self.first }
+    }
+
+    /// Whether all blocks have the same.
+    pub fn is_uniform(self) -> bool {
+        !self.by_layer
+    }
 }
 
 /// A shape of the model that has a name.
@@ -94,6 +145,12 @@ impl Preset {
             qkv_bias: true,
             tied_head: true,
             init: Init::Gpt2,
+            bias: true,
+            n_inner: None,
+            activation: Activation::GeluTanh,
+            layer_norm_epsilon: 1e-5,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
         };
         match self {
             Preset::Book => {
@@ -163,6 +220,30 @@ impl ModelConfig {
         self.n_embd / self.n_head
     }
 
+    /// Width of the MLP: 4·C unless `n_inner` says otherwise.
+    pub fn inner_size(&self) -> usize {
+        self.n_inner.unwrap_or_else(|| self.n_embd.saturating_mul(4))
+    }
+
+    /// Whether the projection to queries, keys and values has a bias.
+    pub fn has_qkv_bias(&self) -> bool {
+        self.bias && self.qkv_bias
+    }
+
+    /// What the scores of attention are multiplied by.
+    ///
+    /// # Panics
+    /// If `n_head` is 0, which [`validate`](Self::validate) rejects.
+    pub fn attention_scale(&self) -> AttentionScale {
+        let first = if self.scale_attn_weights { 1.0 / (self.head_size() as f32).sqrt() } else { 1.0 };
+        AttentionScale { first, by_layer: self.scale_attn_by_inverse_layer_idx }
+    }
+
+    /// This shape with every bias.
+    pub(crate) fn with_biases(&self) -> ModelConfig {
+        ModelConfig { bias: true, qkv_bias: true, ..self.clone() }
+    }
+
     /// Whether a model can have this shape.
     ///
     /// # Errors
@@ -176,6 +257,7 @@ impl ModelConfig {
             ("n_embd", self.n_embd),
             ("n_head", self.n_head),
             ("n_layer", self.n_layer),
+            ("n_inner", self.n_inner.unwrap_or(1)),
         ];
         for (key, value) in sizes {
             if value == 0 || value > MAX {
@@ -193,13 +275,22 @@ impl ModelConfig {
             let value = self.dropout.to_string();
             return Err(ConfigError::Size { key: "dropout", value, expected: "a probability, 0 ≤ dropout < 1" });
         }
+        let epsilon = self.layer_norm_epsilon;
+        if !(epsilon > 0.0 && epsilon < 1.0) {
+            let (key, value) = ("layer_norm_epsilon", epsilon.to_string());
+            return Err(ConfigError::Size {
+                key,
+                value,
+                expected: "a small number above 0 and below 1; GPT-2's is 1e-5",
+            });
+        }
         Ok(())
     }
 
     /// Weights that every token is multiplied by: those of linear layers and of the head, not the embeddings' look-ups.
     pub fn n_multiplied_weights(&self) -> usize {
-        let c = self.n_embd;
-        self.n_layer * 12 * c * c + self.vocab_size * c
+        let (c, inner) = (self.n_embd, self.inner_size());
+        self.n_layer * (4 * c * c + 2 * c * inner) + self.vocab_size * c
     }
 
     /// Operations of one training step on a batch: 6 a token and multiplied weight (2 forward, 4 backward), and 12·L·C·T a
@@ -214,18 +305,77 @@ impl ModelConfig {
     /// Number of parameters, a tied head counted once.
     pub fn n_parameters(&self) -> usize {
         // In 128 bits: a foreign file's sizes may multiply to more than 64 hold.
-        let [v, p, c, l] = [self.vocab_size, self.n_positions, self.n_embd, self.n_layer].map(|n| n as u128);
-        let qkv_bias = if self.qkv_bias { 3 * c } else { 0 };
-        // c_attn 3C², c_proj C² + C, c_fc 4C² + 4C, c_proj 4C² + C, two normalisations 2C each.
-        let block = 12 * c * c + 10 * c + qkv_bias;
-        let head = if self.tied_head { 0 } else { v * c };
-        usize::try_from(v * c + p * c + l * block + 2 * c + head).unwrap_or(usize::MAX)
+        let sizes = [self.vocab_size, self.n_positions, self.n_embd, self.n_layer, self.inner_size()];
+        let [v, p, c, l, inner] = sizes.map(|n| n as u128);
+        let given = |present: bool, n: u128| if present { n } else { 0 };
+        // c_attn 3C², c_proj C², c_fc and c_proj C·inner, two normalisations C each; then their biases.
+        let weights = 4 * c * c + 2 * c * inner + 2 * c;
+        let block = weights + given(self.has_qkv_bias(), 3 * c) + given(self.bias, c + inner + c + 2 * c);
+        let norm = c + given(self.bias, c);
+        let head = given(!self.tied_head, v * c);
+        usize::try_from(v * c + p * c + l * block + norm + head).unwrap_or(usize::MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The section of a run that was written before these keys existed.
+    const OLD: &str = "vocab_size = 10\nn_positions = 8\nn_embd = 4\nn_head = 2\nn_layer = 1\ndropout = 0.0\n\
+                       qkv_bias = true\ntied_head = true\ninit = \"gpt2\"\n";
+
+    #[test]
+    fn a_run_without_the_newer_keys_has_gpt2s_settings() {
+        let config: ModelConfig = toml::from_str(OLD).unwrap();
+        let expected = ModelConfig { vocab_size: 10, n_positions: 8, n_embd: 4, n_head: 2, n_layer: 1, ..gpt2() };
+        assert_eq!(config, expected);
+        // What is written has every key.
+        let written = toml::to_string(&config).unwrap();
+        for line in [
+            "bias = true",
+            "n_inner = \"4x\"",
+            "activation = \"gelu-tanh\"",
+            "layer_norm_epsilon = 0.00001",
+            "scale_attn_weights = true",
+            "scale_attn_by_inverse_layer_idx = false",
+        ] {
+            assert!(written.contains(line), "{line}: {written}");
+        }
+        assert_eq!(toml::from_str::<ModelConfig>(&written).unwrap(), config);
+    }
+
+    fn gpt2() -> ModelConfig {
+        ModelConfig { dropout: 0.0, ..Preset::Tiny.config() }
+    }
+
+    #[test]
+    fn every_setting_survives_a_file_and_bad_values_are_named() {
+        for (n_inner, activation) in [(None, Activation::Gelu), (Some(7), Activation::Relu)] {
+            let config = ModelConfig { n_inner, activation, layer_norm_epsilon: 1e-12, bias: false, ..gpt2() };
+            assert_eq!(toml::from_str::<ModelConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), config);
+        }
+        let read = |line: &str| toml::from_str::<ModelConfig>(&format!("{OLD}{line}"));
+        assert_eq!(read("activation = \"gelu_new\"").unwrap().activation, Activation::GeluTanh);
+        let error = read("activation = \"silu\"").unwrap_err().to_string();
+        assert!(error.contains("silu") && error.contains("relu"), "{error}");
+        let error = read("n_inner = \"3x\"").unwrap_err().to_string();
+        assert!(error.contains("3x") && error.contains("\"4x\""), "{error}");
+        assert!(read("n_inner = -1").is_err());
+    }
+
+    #[test]
+    fn the_scale_of_attention_follows_both_settings() {
+        let config = ModelConfig { n_embd: 32, n_head: 2, ..gpt2() };
+        let scales = |config: &ModelConfig| [0, 3].map(|layer| config.attention_scale().of(layer));
+        assert_eq!(scales(&config), [0.25; 2]);
+        let by_layer = ModelConfig { scale_attn_by_inverse_layer_idx: true, ..config };
+        assert_eq!(scales(&by_layer), [0.25, 0.0625]);
+        let unscaled = ModelConfig { scale_attn_weights: false, ..by_layer };
+        assert_eq!(scales(&unscaled), [1.0, 0.25]);
+    }
 
     #[test]
     fn presets_have_the_published_numbers_of_parameters() {
@@ -259,6 +409,12 @@ mod tests {
         assert!(with(|c| c.vocab_size = usize::MAX).contains("model.vocab_size"));
         assert!(with(|c| c.dropout = 1.0).contains("model.dropout is 1"));
         assert!(with(|c| c.dropout = f32::NAN).contains("model.dropout is NaN"));
+        assert!(with(|c| c.n_inner = Some(0)).contains("model.n_inner is 0"));
+        for epsilon in [0.0, -1.0, f32::NAN, 1.0] {
+            let mut config = Preset::Tiny.config();
+            config.layer_norm_epsilon = epsilon;
+            assert!(config.validate().unwrap_err().to_string().contains("model.layer_norm_epsilon is"), "{epsilon}");
+        }
         assert!("gpt3".parse::<Preset>().unwrap_err().to_string().contains("'gpt3'"));
     }
 }

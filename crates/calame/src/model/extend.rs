@@ -120,7 +120,7 @@ impl ExtendScratch {
             x,
             y,
             block: BlockSaved::new(config, 1, n_rows, alloc),
-            forward: ForwardScratch::new(n_rows, config.n_embd, rank, alloc),
+            forward: ForwardScratch::new(config, n_rows, rank, alloc),
             ln_f: LayerNormSaved::new(n_rows, alloc),
             last,
             places,

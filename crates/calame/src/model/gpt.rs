@@ -112,7 +112,7 @@ impl Scratch {
         alloc: &mut Alloc<'_>,
     ) -> Scratch {
         Scratch {
-            block: BlockScratch::new(n_rows, config.n_embd, rank, alloc),
+            block: BlockScratch::new(config, n_rows, rank, alloc),
             dx: alloc.zeros([n_rows, config.n_embd]),
             dy: alloc.zeros([n_rows, config.n_embd]),
             loss: LossScratch::new(n_rows, n_outputs, alloc),

@@ -1,8 +1,8 @@
-//! Layer normalisation: y = (x − μ)/√(σ² + 1e-5)·w + b for each row (J. Ba et al., 2016).
+//! Layer normalisation: y = (x − μ)/√(σ² + ε)·w + b for each row (J. Ba et al., 2016).
 
 use super::params::Param;
 use super::zeros::Zeros;
-use crate::ops::{self, Device};
+use crate::ops::{self, Affine, Device};
 use crate::tensor::{Alloc, Tensor};
 
 /// Parameters of a layer normalisation.
@@ -10,8 +10,10 @@ use crate::tensor::{Alloc, Tensor};
 pub struct LayerNorm {
     /// What each normalised channel is multiplied by, `[C]`.
     pub weight: Tensor,
-    /// What is added to each channel, `[C]`.
+    /// What is added to each channel, `[C]`; absent in a model without biases.
     pub bias: Tensor,
+    /// ε, which is added to the variance.
+    pub eps: f32,
 }
 
 /// What backward reads besides the layer's input.
@@ -19,7 +21,7 @@ pub struct LayerNorm {
 pub struct LayerNormSaved {
     /// The mean of each row, [B·T].
     pub mean: Tensor,
-    /// 1/√(variance + 1e-5) of each row, [B·T].
+    /// 1/√(variance + ε) of each row, [B·T].
     pub rstd: Tensor,
 }
 
@@ -41,7 +43,12 @@ impl LayerNormSaved {
 
 impl LayerNorm {
     pub(super) fn zeros(zeros: &mut Zeros<'_, '_>, [weight, bias]: &'static [Param; 2]) -> LayerNorm {
-        LayerNorm { weight: zeros.tensor(weight), bias: zeros.tensor(bias) }
+        let eps = zeros.config.layer_norm_epsilon;
+        LayerNorm { weight: zeros.tensor(weight), bias: zeros.tensor(bias), eps }
+    }
+
+    fn affine(&self) -> Affine<'_> {
+        Affine { weight: &self.weight, bias: &self.bias, eps: self.eps }
     }
 
     /// y [R, C] from x [R, C].
@@ -49,7 +56,7 @@ impl LayerNorm {
     /// # Panics
     /// If the sizes do not agree.
     pub fn forward(&self, dev: &Device, x: &Tensor, y: &mut Tensor, saved: &mut LayerNormSaved) {
-        ops::layer_norm_forward(dev, x, &self.weight, &self.bias, y, &mut saved.mean, &mut saved.rstd);
+        ops::layer_norm_forward(dev, x, self.affine(), y, &mut saved.mean, &mut saved.rstd);
     }
 
     /// y again: it is cheaper to compute twice than to keep for every block.
@@ -57,7 +64,7 @@ impl LayerNorm {
     /// # Panics
     /// If the sizes do not agree.
     pub fn forward_again(&self, dev: &Device, x: &Tensor, saved: &LayerNormSaved, y: &mut Tensor) {
-        ops::layer_norm_again(dev, x, &self.weight, &self.bias, &saved.mean, &saved.rstd, y);
+        ops::layer_norm_again(dev, x, self.affine(), &saved.mean, &saved.rstd, y);
     }
 
     /// dx and `grad` are added to: every input of a layer normalisation is the residual stream.
@@ -74,6 +81,7 @@ impl LayerNorm {
         grad: &mut LayerNorm,
     ) {
         let (mean, rstd) = (&saved.mean, &saved.rstd);
-        ops::layer_norm_backward_add(dev, dy, x, &self.weight, mean, rstd, dx, &mut grad.weight, &mut grad.bias);
+        let (dweight, dbias) = (&mut grad.weight, &mut grad.bias);
+        ops::layer_norm_backward_add(dev, dy, x, self.affine(), mean, rstd, dx, dweight, dbias);
     }
 }

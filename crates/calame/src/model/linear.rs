@@ -3,7 +3,7 @@
 use super::adapter::{Adapter, AdapterScratch};
 use super::params::Param;
 use super::zeros::Zeros;
-use crate::ops::{self, Device, Epilogue, Phase, Residual};
+use crate::ops::{self, Activation, Device, Epilogue, Phase, Residual};
 use crate::tensor::{Alloc, Tensor};
 
 /// Parameters of a linear layer.
@@ -41,19 +41,20 @@ impl Linear {
         self.forward_then(dev, x, y, scratch, Epilogue::None);
     }
 
-    /// y [R, OC] from x [R, C], and `gelu` of it.
+    /// y [R, OC] from x [R, C], and the activation of y in `activated`.
     ///
     /// # Panics
     /// If the sizes do not agree, or exceed the capacity of the buffers.
-    pub fn forward_gelu(
+    pub fn forward_activation(
         &self,
         dev: &Device,
+        activation: Activation,
         x: &Tensor,
         y: &mut Tensor,
-        gelu: &mut Tensor,
+        activated: &mut Tensor,
         scratch: &mut AdapterScratch,
     ) {
-        self.forward_then(dev, x, y, scratch, Epilogue::Gelu { y: gelu });
+        self.forward_then(dev, x, y, scratch, Epilogue::Activation { activation, y: activated });
     }
 
     /// y [R, OC]: the residual stream plus what the layer computes from x [R, C], dropped out.
@@ -103,24 +104,25 @@ impl Linear {
         ops::linear_backward_input(dev, dy, &self.weight, accumulate, dx);
     }
 
-    /// dx from dy where the layer's input was gelu(x): `gelu` is computed again on the way; `grad` is added to.
+    /// dx from dy where the layer's input was activation(x), which is computed again in `activated`; `grad` is added to.
     ///
     /// # Panics
     /// If the sizes do not agree, or exceed the capacity of the buffers.
-    pub fn backward_gelu(
+    pub fn backward_activation(
         &self,
         dev: &Device,
+        activation: Activation,
         dy: &Tensor,
         x: &Tensor,
         dx: &mut Tensor,
-        gelu: &mut Tensor,
+        activated: &mut Tensor,
         grad: &mut Linear,
         scratch: &mut AdapterScratch,
     ) {
         let accumulate = self.adapters_backward_input(dev, dy, dx, scratch);
-        ops::linear_gelu_backward_input(dev, dy, &self.weight, x, accumulate, dx, gelu);
-        ops::linear_backward_weight(dev, dy, gelu, &mut grad.weight, &mut grad.bias);
-        self.adapters_backward_weight(dev, dy, gelu, grad, scratch);
+        ops::linear_activation_backward_input(dev, activation, dy, &self.weight, x, accumulate, dx, activated);
+        ops::linear_backward_weight(dev, dy, activated, &mut grad.weight, &mut grad.bias);
+        self.adapters_backward_weight(dev, dy, activated, grad, scratch);
     }
 
     /// The largest rank of its adapters; 0 without any.

@@ -95,11 +95,21 @@ fn counted(create: impl FnOnce(&mut Alloc<'_>)) -> u64 {
 
 /// [m, k, n] of every product of a step on `n_rows` tokens.
 fn products(config: &ModelConfig, n_rows: usize) -> impl Iterator<Item = [usize; 3]> + use<> {
-    let (c, v) = (config.n_embd, config.vocab_size);
+    let (c, inner, v) = (config.n_embd, config.inner_size(), config.vocab_size);
     let chunk = ops::chunk_rows(n_rows).min(n_rows);
-    let layers = [(n_rows, c, 3 * c), (n_rows, c, c), (n_rows, c, 4 * c), (n_rows, 4 * c, c), (chunk, c, v)];
+    let layers = [(n_rows, c, 3 * c), (n_rows, c, c), (n_rows, c, inner), (n_rows, inner, c), (chunk, c, v)];
     // y = x·Wᵀ, dx = dy·W, dW = dyᵀ·x.
     layers.into_iter().flat_map(|(rows, ins, outs)| [[rows, ins, outs], [rows, outs, ins], [outs, rows, ins]])
+}
+
+/// Bytes that [`Gpt::logits`] allocates for one sequence, the logits included.
+pub fn logits_bytes(config: &ModelConfig, n_tokens: usize) -> u64 {
+    counted(|alloc| {
+        drop(Batch::new(n_tokens, alloc));
+        drop(Saved::for_evaluation(config, 1, n_tokens, alloc));
+        drop(Scratch::with_outputs(config, n_tokens, 1, 0, alloc));
+        drop(alloc.zeros([n_tokens, config.vocab_size]));
+    })
 }
 
 /// Bytes of all parameters; those of `wte`, and those of one block, among them.
@@ -168,16 +178,23 @@ mod tests {
     /// What is counted is what is made: the real constructors are asked for the same sizes.
     #[test]
     fn a_step_and_an_evaluation_fit_what_is_counted() {
-        let config = ModelConfig { dropout: 0.1, ..Preset::Tiny.config() };
+        let four_times = ModelConfig { dropout: 0.1, ..Preset::Tiny.config() };
+        for config in [ModelConfig { n_inner: Some(100), bias: false, ..four_times.clone() }, four_times] {
+            fits_what_is_counted(&config);
+        }
+    }
+
+    fn fits_what_is_counted(config: &ModelConfig) {
         let sizes = TrainingSizes { n_sequences: 3, n_evaluated: 5, n_positions: 17, stores_masks: true };
-        let memory = TrainingMemory::of(&config, sizes, Isa::Portable, Precision::F32, 2);
-        let (c, v, l, nh) = (config.n_embd, config.vocab_size, config.n_layer, config.n_head);
+        let memory = TrainingMemory::of(config, sizes, Isa::Portable, Precision::F32, 2);
+        let (c, v, l, nh, inner) =
+            (config.n_embd, config.vocab_size, config.n_layer, config.n_head, config.inner_size());
         let (rows, evaluated) = (3 * 17, 5 * 17);
-        // By hand: x and y of C; each block 3C + C + C + 4C, heads, four means and deviations.
-        let saved = |rows: usize, l: usize| 4 * rows * ((l + 2) * c + l * (9 * c + nh + 4) + 2);
+        // By hand: x and y of C; each block 3C + C + C and the MLP's width, heads, four means and deviations.
+        let saved = |rows: usize, l: usize| 4 * rows * ((l + 2) * c + l * (5 * c + inner + nh + 4) + 2);
         assert_eq!(memory.saved, saved(rows, l) as u64);
         assert_eq!(memory.saved_evaluation, saved(evaluated, 1) as u64);
-        assert_eq!(memory.scratch, (4 * evaluated * (3 * c + 4 * c + 8 * c + 2 * c)) as u64);
+        assert_eq!(memory.scratch, (4 * evaluated * (3 * c + 4 * c + 2 * inner + 2 * c)) as u64);
         assert_eq!(memory.loss, (4 * evaluated * (v + 1)) as u64);
         // Inputs, targets, positions, starts, weights; starts and positions once more before they are copied.
         assert_eq!(memory.batch, (4 * evaluated * 7) as u64);

@@ -3,16 +3,18 @@
 use super::{AttentionShape, Device, DropMask, KvRows, Phase, Work};
 use crate::tensor::Tensor;
 
-/// y [B·T, C] and lse [B·NH·T] from qkv [B·T, 3C].
+/// y [B·T, C] and lse [B·NH·T] from qkv [B·T, 3C]; `scale` multiplies the scores before the softmax.
 ///
 /// `starts` (ids [B·T]) is the first position of its sequence that each query may see, the start of its segment; without
 /// it every query sees its sequence from position 0.
 ///
 /// # Panics
-/// If the sizes are not those of `shape`, a start is past its query, or a tensor is not on the device.
+/// If the sizes are not those of `shape`, `scale` is not positive, a start is past its query, or a tensor is not on the
+/// device.
 pub fn attention_forward(
     dev: &Device,
     shape: AttentionShape,
+    scale: f32,
     qkv: &Tensor,
     starts: Option<&Tensor>,
     mask: Option<&DropMask<'_>>,
@@ -20,17 +22,19 @@ pub fn attention_forward(
     lse: &mut Tensor,
 ) {
     dev.run(Phase::AttentionForward, attention_work(shape, 2), |on| {
-        on.attention_forward(shape, qkv, starts, mask, y, lse);
+        on.attention_forward(shape, scale, qkv, starts, mask, y, lse);
     });
 }
 
 /// dqkv [B·T, 3C] from dy and what forward read and wrote.
 ///
 /// # Panics
-/// If the sizes are not those of `shape`, a start is past its query, or a tensor is not on the device.
+/// If the sizes are not those of `shape`, `scale` is not positive, a start is past its query, or a tensor is not on the
+/// device.
 pub fn attention_backward(
     dev: &Device,
     shape: AttentionShape,
+    scale: f32,
     dy: &Tensor,
     qkv: &Tensor,
     starts: Option<&Tensor>,
@@ -40,7 +44,7 @@ pub fn attention_backward(
     dqkv: &mut Tensor,
 ) {
     dev.run(Phase::AttentionBackward, attention_work(shape, 5), |on| {
-        on.attention_backward(shape, dy, qkv, starts, mask, y, lse, dqkv);
+        on.attention_backward(shape, scale, dy, qkv, starts, mask, y, lse, dqkv);
     });
 }
 
@@ -65,15 +69,19 @@ pub fn store_kv(dev: &Device, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor,
 /// and values are stored already.
 ///
 /// # Panics
-/// If the sizes do not agree, a page is outside of `keys` or `values`, or a tensor is not on the device.
+/// If the sizes do not agree, `scale` is not positive, a page is outside of `keys` or `values`, or a tensor is not on the
+/// device.
 pub fn attention_extend(
     dev: &Device,
     qkv: &Tensor,
     n_head: usize,
+    scale: f32,
     rows: KvRows<'_>,
     keys: &Tensor,
     values: &Tensor,
     y: &mut Tensor,
 ) {
-    dev.run(Phase::AttentionForward, Work::default(), |on| on.attention_extend(qkv, n_head, rows, keys, values, y));
+    dev.run(Phase::AttentionForward, Work::default(), |on| {
+        on.attention_extend(qkv, n_head, scale, rows, keys, values, y);
+    });
 }

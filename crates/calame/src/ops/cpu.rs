@@ -90,7 +90,8 @@ impl Backend for Cpu {
 
     fn layer_norm_forward(&self, x: &Tensor, layer: Affine<'_>, y: &mut Tensor, mean: &mut Tensor, rstd: &mut Tensor) {
         let (x, y, mean, rstd) = (x.host(), y.host_mut(), mean.host_mut(), rstd.host_mut());
-        kernels::layer_norm_forward(&self.pool, x, layer.weight.host(), layer.bias.host(), y, mean, rstd);
+        let (weight, bias) = (layer.weight.host(), layer.bias.host());
+        kernels::layer_norm_forward(&self.pool, x, weight, bias, layer.eps, y, mean, rstd);
     }
 
     fn layer_norm_again(&self, x: &Tensor, layer: Affine<'_>, mean: &Tensor, rstd: &Tensor, y: &mut Tensor) {
@@ -102,7 +103,7 @@ impl Backend for Cpu {
         &self,
         dy: &Tensor,
         x: &Tensor,
-        weight: &Tensor,
+        layer: Affine<'_>,
         mean: &Tensor,
         rstd: &Tensor,
         dx: &mut Tensor,
@@ -110,7 +111,7 @@ impl Backend for Cpu {
         dbias: &mut Tensor,
     ) {
         let grad = if dweight.is_empty() { None } else { Some((dweight.host_mut(), dbias.host_mut())) };
-        let (dy, x, weight) = (dy.host(), x.host(), weight.host());
+        let (dy, x, weight) = (dy.host(), x.host(), layer.weight.host());
         kernels::layer_norm_backward_add(&self.pool, dy, x, weight, mean.host(), rstd.host(), dx.host_mut(), grad);
     }
 
@@ -123,8 +124,10 @@ impl Backend for Cpu {
         };
         let last = match epilogue {
             Epilogue::None => kernels::Epilogue::None,
-            Epilogue::Gelu { y } => kernels::Epilogue::Gelu { y: y.host_mut() },
-            Epilogue::GeluBackward { x, y } => kernels::Epilogue::GeluBackward { x: x.host(), y: y.host_mut() },
+            Epilogue::Activation { activation, y } => kernels::Epilogue::Activation { activation, y: y.host_mut() },
+            Epilogue::ActivationBackward { activation, x, y } => {
+                kernels::Epilogue::ActivationBackward { activation, x: x.host(), y: y.host_mut() }
+            }
             Epilogue::Residual { x, mask, rows_per_sequence } => {
                 kernels::Epilogue::AddDropped { x: x.host(), keep: mask, rows_per_sequence }
             }
@@ -139,6 +142,7 @@ impl Backend for Cpu {
     fn attention_forward(
         &self,
         shape: AttentionShape,
+        scale: f32,
         qkv: &Tensor,
         starts: Option<&Tensor>,
         mask: Option<&DropMask<'_>>,
@@ -147,12 +151,13 @@ impl Backend for Cpu {
     ) {
         let (starts, precision) = (starts.map(Tensor::host_ids), self.precision);
         let (y, lse) = (y.host_mut(), lse.host_mut());
-        kernels::attention_forward(&self.pool, precision, shape, qkv.host(), starts, mask, y, lse);
+        kernels::attention_forward(&self.pool, precision, shape, scale, qkv.host(), starts, mask, y, lse);
     }
 
     fn attention_backward(
         &self,
         shape: AttentionShape,
+        scale: f32,
         dy: &Tensor,
         qkv: &Tensor,
         starts: Option<&Tensor>,
@@ -164,7 +169,7 @@ impl Backend for Cpu {
         let (starts, precision) = (starts.map(Tensor::host_ids), self.precision);
         let (dy, qkv, y, lse) = (dy.host(), qkv.host(), y.host(), lse.host());
         let dqkv = dqkv.host_mut();
-        kernels::attention_backward(&self.pool, precision, shape, dy, qkv, starts, mask, y, lse, dqkv);
+        kernels::attention_backward(&self.pool, precision, shape, scale, dy, qkv, starts, mask, y, lse, dqkv);
     }
 
     fn store_kv(&self, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
@@ -178,6 +183,7 @@ impl Backend for Cpu {
         &self,
         qkv: &Tensor,
         n_head: usize,
+        scale: f32,
         rows: KvRows<'_>,
         keys: &Tensor,
         values: &Tensor,
@@ -186,8 +192,8 @@ impl Backend for Cpu {
         let (sequences, positions) = (rows.sequences.host_ids(), rows.positions.host_ids());
         let (head_size, pages) = (y.row_len() / n_head, pages(&rows));
         let (qkv, keys, values) = (qkv.host(), keys.host(), values.host());
-        let y = y.host_mut();
-        kernels::attention_extend(&self.pool, qkv, n_head, head_size, sequences, positions, pages, keys, values, y);
+        let (pool, y) = (&self.pool, y.host_mut());
+        kernels::attention_extend(pool, qkv, n_head, head_size, scale, sequences, positions, pages, keys, values, y);
     }
 
     fn embedding_forward(&self, tokens: &Tensor, positions: &Tensor, wte: &Tensor, wpe: &Tensor, y: &mut Tensor) {

@@ -5,24 +5,23 @@ use super::{Device, DropMask, Phase, RowSet, Work};
 use crate::device::Affine;
 use crate::tensor::Tensor;
 
-/// y, mean and rstd of each row of x.
+/// y, mean and rstd of each row of x. The layer's bias may be absent.
 ///
 /// # Panics
 /// If the sizes do not agree, or a tensor is not on the device.
 pub fn layer_norm_forward(
     dev: &Device,
     x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
+    layer: Affine<'_>,
     y: &mut Tensor,
     mean: &mut Tensor,
     rstd: &mut Tensor,
 ) {
+    let Affine { weight, bias, .. } = layer;
     let agrees = y.len() == x.len() && is_normed(x, [weight, bias], [mean, rstd]);
     let tensors: [(&str, &Tensor); 6] =
         [("x", x), ("weight", weight), ("bias", bias), ("y", y), ("mean", mean), ("rstd", rstd)];
     check(agrees, "layer_norm_forward", &tensors);
-    let layer = Affine { weight, bias };
     dev.run(Phase::LayerNorm, Work::passes(2 * x.len()), |on| on.layer_norm_forward(x, layer, y, mean, rstd));
 }
 
@@ -30,20 +29,12 @@ pub fn layer_norm_forward(
 ///
 /// # Panics
 /// If the sizes do not agree, or a tensor is not on the device.
-pub fn layer_norm_again(
-    dev: &Device,
-    x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    mean: &Tensor,
-    rstd: &Tensor,
-    y: &mut Tensor,
-) {
+pub fn layer_norm_again(dev: &Device, x: &Tensor, layer: Affine<'_>, mean: &Tensor, rstd: &Tensor, y: &mut Tensor) {
+    let Affine { weight, bias, .. } = layer;
     let agrees = y.len() == x.len() && is_normed(x, [weight, bias], [mean, rstd]);
     let tensors: [(&str, &Tensor); 6] =
         [("x", x), ("weight", weight), ("bias", bias), ("mean", mean), ("rstd", rstd), ("y", y)];
     check(agrees, "layer_norm_again", &tensors);
-    let layer = Affine { weight, bias };
     dev.run(Phase::LayerNorm, Work::passes(2 * x.len()), |on| on.layer_norm_again(x, layer, mean, rstd, y));
 }
 
@@ -55,25 +46,27 @@ pub fn layer_norm_backward_add(
     dev: &Device,
     dy: &Tensor,
     x: &Tensor,
-    weight: &Tensor,
+    layer: Affine<'_>,
     mean: &Tensor,
     rstd: &Tensor,
     dx: &mut Tensor,
     dweight: &mut Tensor,
     dbias: &mut Tensor,
 ) {
-    let agrees = dy.len() == x.len() && dx.len() == x.len() && is_normed(x, [weight, weight], [mean, rstd]);
+    let weight = layer.weight;
+    let agrees = dy.len() == x.len() && dx.len() == x.len() && is_normed(x, [weight, layer.bias], [mean, rstd]);
     let tensors: [(&str, &Tensor); 6] =
         [("dy", dy), ("x", x), ("weight", weight), ("mean", mean), ("rstd", rstd), ("dx", dx)];
     check(agrees, "layer_norm_backward_add", &tensors);
     dev.run(Phase::LayerNorm, Work::passes(4 * x.len()), |on| {
-        on.layer_norm_backward_add(dy, x, weight, mean, rstd, dx, dweight, dbias);
+        on.layer_norm_backward_add(dy, x, layer, mean, rstd, dx, dweight, dbias);
     });
 }
 
-/// Whether parameters [C] and the statistics [R] of rows fit x [R, C].
-fn is_normed(x: &Tensor, parameters: [&Tensor; 2], statistics: [&Tensor; 2]) -> bool {
-    parameters.iter().all(|parameter| parameter.len() == x.row_len())
+/// Whether parameters [C], of which the bias may be absent, and the statistics [R] of rows fit x [R, C].
+fn is_normed(x: &Tensor, [weight, bias]: [&Tensor; 2], statistics: [&Tensor; 2]) -> bool {
+    weight.len() == x.row_len()
+        && (bias.is_empty() || bias.len() == x.row_len())
         && statistics.iter().all(|statistic| statistic.len() == x.n_rows())
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Device, DropMask, Epilogue, Init, Phase, Work, scale};
+use super::{Activation, Device, DropMask, Epilogue, Init, Phase, Work, scale};
 use crate::tensor::{Tensor, View, ViewMut};
 
 /// The end of a branch of the residual stream: what a layer's result is dropped out by and added to.
@@ -57,21 +57,23 @@ pub fn linear_backward_input(dev: &Device, dy: &Tensor, weight: &Tensor, accumul
     product(dev, Phase::LinearBackwardInput, dy.view(), weight.view(), dx.view_mut(), init, Epilogue::None);
 }
 
-/// As [`linear_backward_input`] for a layer whose input was gelu(x): dx is the gradient of x, and `gelu` becomes gelu(x).
+/// As [`linear_backward_input`] for a layer whose input was activation(x): dx is the gradient of x, and `y` becomes
+/// activation(x).
 ///
 /// # Panics
 /// If the sizes do not agree, or a tensor is not on the device.
-pub fn linear_gelu_backward_input(
+pub fn linear_activation_backward_input(
     dev: &Device,
+    activation: Activation,
     dy: &Tensor,
     weight: &Tensor,
     x: &Tensor,
     accumulate: bool,
     dx: &mut Tensor,
-    gelu: &mut Tensor,
+    y: &mut Tensor,
 ) {
     let init = if accumulate { Init::Add } else { Init::Zero };
-    let epilogue = Epilogue::GeluBackward { x, y: gelu };
+    let epilogue = Epilogue::ActivationBackward { activation, x, y };
     product(dev, Phase::LinearBackwardInput, dy.view(), weight.view(), dx.view_mut(), init, epilogue);
 }
 

@@ -18,7 +18,7 @@ mod roofline;
 
 pub use attention::{attention_backward, attention_extend, attention_forward, store_kv};
 pub use calame_kernels::{
-    AdamW as AdamWStep, AttentionShape, DropMask, Isa, Precision, WorkspaceSize, attention_workspace_size,
+    Activation, AdamW as AdamWStep, AttentionShape, DropMask, Isa, Precision, WorkspaceSize, attention_workspace_size,
     gemm_workspace_size,
 };
 pub use layers::{
@@ -26,7 +26,7 @@ pub use layers::{
     layer_norm_backward_add, layer_norm_forward,
 };
 pub use linear::{
-    LowRank, Residual, linear_backward_input, linear_backward_weight, linear_forward, linear_gelu_backward_input,
+    LowRank, Residual, linear_activation_backward_input, linear_backward_input, linear_backward_weight, linear_forward,
     low_rank_backward_input, low_rank_backward_weight, low_rank_forward,
 };
 pub use lm_head::{LossScratch, chunk_rows, lm_head_loss_forward, lm_head_loss_forward_backward};
@@ -37,4 +37,4 @@ pub use memory::{
 pub use optimizer::{adamw, all_finite, find_touched, sum_of_squares};
 pub use roofline::{multiply_in_registers, read_memory, update_memory};
 
-pub use crate::device::{Clock, Device, Epilogue, Init, KvRows, Phase, PhaseTotal, RowSet, Work};
+pub use crate::device::{Affine, Clock, Device, Epilogue, Init, KvRows, Phase, PhaseTotal, RowSet, Work};

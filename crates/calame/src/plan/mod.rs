@@ -1,11 +1,15 @@
 //! Estimates the resources of a training before its first step: memory by kind, steps, operations and disk space. Time
 //! follows from the measured speed of the machine.
 
+mod inference;
+
 use crate::data::LISTED_WINDOWS;
 use crate::infer::generation_bytes;
 use crate::model::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_moment_bytes};
 use crate::ops::{Isa, Precision};
 use crate::train::{GradientPlan, Rng, RunConfig};
+
+pub use inference::{Processor, all_logits_bytes, evaluation_bytes, export_bytes, loading_bytes};
 
 /// Properties of the text that a plan needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

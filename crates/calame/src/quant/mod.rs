@@ -3,4 +3,7 @@
 //! The formats themselves, their layouts and their reference definitions are in `calame_kernels::formats`, beside the kernels
 //! that compute with them.
 
+mod narrow;
+
 pub use calame_kernels::formats::{NumberFormat, dequantize};
+pub use narrow::{is_in_range, narrow, rounded};

@@ -9,7 +9,7 @@
 
 mod proto;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use self::proto::{
     Event, PluginData, SessionLog, Summary, SummaryMetadata, TensorProto, TensorShapeProto, Value, What,
 };
 use super::metrics::Record;
-use crate::files::FileError;
+use crate::files::{FileError, create_folders, create_log};
 
 /// Version of the file format, stored in the first event.
 const FILE_VERSION: &str = "brain.Event:2";
@@ -63,14 +63,13 @@ impl EventWriter {
         host: &str,
         n_steps_done: u64,
     ) -> Result<EventWriter, EventsError> {
-        fs::create_dir_all(folder).map_err(FileError::new("make", folder))?;
+        create_folders(folder)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         let host: String = host.chars().map(|c| if plain(c) { c } else { '-' }).collect();
         // Two files within a second, for example in a test, must have different names.
         let name = |seconds| folder.join(format!("events.out.tfevents.{seconds}.{host}.calame"));
         let path = (wall_time.as_secs()..).map(name).find(|path| !path.exists()).expect("seconds are unbounded");
-        let file = OpenOptions::new().append(true).create_new(true).open(&path);
-        let file = file.map_err(FileError::new("make", &path))?;
+        let file = create_log(&path)?;
         let mut writer = EventWriter { path, file, frame: Vec::new(), file_bytes: 0 };
         writer.append(wall_time, 0, What::FileVersion(FILE_VERSION.to_owned()))?;
         if n_steps_done > 0 {
@@ -157,6 +156,8 @@ fn text(tag: &str, words: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -264,6 +265,11 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         let error = EventWriter::create(&file.join("below"), Duration::ZERO, "h", 0).unwrap_err().to_string();
-        assert!(error.contains("below: cannot make it") && error.contains("log.tensorboard = false"), "{error}");
+        assert!(
+            error.contains("below/events.out")
+                && error.contains("cannot create it")
+                && error.contains("log.tensorboard = false"),
+            "{error}"
+        );
     }
 }

@@ -11,20 +11,18 @@
 //! model/              the result, in Hugging Face's layout
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use super::metrics::Record;
+use super::own::{self, CONFIG, SAMPLES, foreign_file};
 use crate::files::{
-    FileError, read_text_at_most, remove_folder_if_exists, replace_bytes, replace_folder, write_new_file,
+    FileError, LockError, PathLock, create_folder_locked, is_folder_locked, is_lock_name, lock_folder, open_log,
+    read_text_at_most, remove_folder_if_exists, replace_bytes, replace_folder_locked, write_new_file,
 };
 use crate::train::RunConfig;
 
-const CONFIG: &str = "config.toml";
-const SAMPLES: &str = "samples.txt";
 /// Maximum size of a text file in bytes; the tokenizer of a vocabulary of a million tokens has about 100 MB.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
 
@@ -40,16 +38,21 @@ pub enum RunFolderError {
         /// Path of the existing file or folder.
         path: PathBuf,
     },
-    /// The path is not a run, so it is not replaced.
-    #[error("{} is not a run's folder (it has no config.toml and is not empty): --overwrite only replaces runs", .path.display())]
+    /// What the path holds is not a run, so it is not replaced.
+    #[error("{} exists already and is not a run ({reason}), so it is not replaced; choose another --run", .path.display())]
     NotARun {
-        /// Path of the existing folder.
+        /// Path of the existing file or folder.
         path: PathBuf,
+        /// What is missing in it, or does not belong to a run.
+        reason: String,
     },
-    /// Another program is training in the folder.
-    #[error("another program is training in {}: wait for it or stop it with Ctrl-C, then resume; or choose another --run", .path.display())]
-    InUse {
-        /// Path of the run folder.
+    /// Another program is using the run.
+    #[error(transparent)]
+    Lock(LockError),
+    /// There is nothing at this path.
+    #[error("{}: no such file or folder", .path.display())]
+    Missing {
+        /// The path that was given.
         path: PathBuf,
     },
     /// There is no run at this path.
@@ -76,17 +79,41 @@ pub enum RunFolderError {
     },
 }
 
+impl From<LockError> for RunFolderError {
+    fn from(error: LockError) -> RunFolderError {
+        match error {
+            LockError::File(error) => RunFolderError::File(error),
+            held => RunFolderError::Lock(held),
+        }
+    }
+}
+
 /// The folder of a run, which exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
 }
 
-/// Prevents other programs from training in a run as long as it exists; the system releases it when the program ends.
+/// Prevents other programs from creating, replacing or resuming a run as long as it exists; the system releases it when the
+/// program ends.
 #[derive(Debug)]
 pub struct RunLock {
-    /// `None` if the system does not support such locks.
-    _folder: Option<File>,
+    /// The path, which need not exist yet.
+    _path: PathLock,
+    /// The folder itself: others recognise a run in use by it, also after the folder was moved. `None` if there is none,
+    /// or the system cannot lock folders.
+    folder: Option<File>,
+}
+
+impl RunLock {
+    /// Locks the path of a run, which need not exist yet.
+    ///
+    /// # Errors
+    /// If another program holds the lock; the error says which.
+    pub fn acquire(path: &Path) -> Result<RunLock, RunFolderError> {
+        let lock = PathLock::acquire(path)?;
+        Ok(RunLock { _path: lock, folder: if path.is_dir() { lock_folder(path)? } else { None } })
+    }
 }
 
 /// The contents of `config.toml`; `path` names the file in errors.
@@ -101,7 +128,7 @@ fn sample(epoch: u64, text: &str) -> String {
 
 impl RunFolder {
     /// File name of the tokenizer, next to the settings.
-    pub const TOKENIZER: &str = "tokenizer.json";
+    pub const TOKENIZER: &str = own::TOKENIZER;
 
     /// Creates the folder of a new run.
     ///
@@ -109,28 +136,64 @@ impl RunFolder {
     /// complete.
     ///
     /// # Errors
-    /// If the path already exists, or the system refuses.
+    /// If the path already exists, another program uses it, or the system refuses.
     pub fn create(
         path: &Path,
         config: &RunConfig,
         tokenizer_json: &str,
         overwrite: bool,
     ) -> Result<RunFolder, RunFolderError> {
-        let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file();
-        if occupied && !overwrite {
-            return Err(RunFolderError::Exists { path: path.to_owned() });
-        }
-        if occupied && !path.join(CONFIG).is_file() {
-            return Err(RunFolderError::NotARun { path: path.to_owned() });
-        }
-        // Held until the new folder is in place.
-        let _old = if occupied { Some(RunFolder { path: path.to_owned() }.lock()?) } else { None };
+        let lock = RunLock::acquire(path)?;
+        RunFolder::create_locked(path, lock, config, tokenizer_json, overwrite).map(|(folder, _)| folder)
+    }
+
+    /// As [`create`](RunFolder::create), for a path that is locked already. The lock is returned, and covers the new
+    /// folder from before it gets its name.
+    ///
+    /// # Errors
+    /// As [`create`](RunFolder::create).
+    pub fn create_locked(
+        path: &Path,
+        mut lock: RunLock,
+        config: &RunConfig,
+        tokenizer_json: &str,
+        overwrite: bool,
+    ) -> Result<(RunFolder, RunLock), RunFolderError> {
+        let is_replaced = RunFolder::check_free(path, overwrite)?;
         let text = config_text(config, &path.join(CONFIG))?;
-        replace_folder(path, |folder| {
+        let fill = |folder: &Path| {
             write_new_file(&folder.join(CONFIG), text.as_bytes())?;
             write_new_file(&folder.join(RunFolder::TOKENIZER), tokenizer_json.as_bytes())
-        })?;
-        Ok(RunFolder { path: path.to_owned() })
+        };
+        // The old folder stays locked until the new one is in its place.
+        lock.folder = if is_replaced { replace_folder_locked(path, fill)? } else { create_folder_locked(path, fill)? };
+        Ok((RunFolder { path: path.to_owned() }, lock))
+    }
+
+    /// Whether a new run at `path` replaces another one.
+    ///
+    /// # Errors
+    /// If something exists there that a new run must not replace: a run, unless `overwrite` is set, or anything else but
+    /// an empty folder.
+    pub fn check_free(path: &Path, overwrite: bool) -> Result<bool, RunFolderError> {
+        let is_empty = |mut entries: fs::ReadDir| {
+            entries.all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_lock_name)))
+        };
+        // A dangling link counts as something that exists.
+        if path.symlink_metadata().is_err() || fs::read_dir(path).is_ok_and(is_empty) {
+            return Ok(false);
+        }
+        let not_a_run = |reason: String| Err(RunFolderError::NotARun { path: path.to_owned(), reason });
+        if !path.join(CONFIG).is_file() {
+            return not_a_run("it has no config.toml".to_owned());
+        }
+        if !overwrite {
+            return Err(RunFolderError::Exists { path: path.to_owned() });
+        }
+        match foreign_file(path) {
+            Some(reason) => not_a_run(reason),
+            None => Ok(true),
+        }
     }
 
     /// Opens the folder of a run and reads its settings.
@@ -141,7 +204,9 @@ impl RunFolder {
         let folder = RunFolder { path: path.to_owned() };
         let file = path.join(CONFIG);
         let text = read_text_at_most(&file, MAX_TEXT_BYTES).map_err(|error| match error.source.kind() {
+            io::ErrorKind::NotFound if !path.exists() => RunFolderError::Missing { path: path.to_owned() },
             io::ErrorKind::NotFound => RunFolderError::NoRun { path: path.to_owned() },
+
             _ => error.into(),
         })?;
         let config =
@@ -152,25 +217,14 @@ impl RunFolder {
     /// Locks the run for this program.
     ///
     /// # Errors
-    /// If another program has locked it.
+    /// If another program has locked it; the error says which.
     pub fn lock(&self) -> Result<RunLock, RunFolderError> {
-        // Locks the folder itself, so that no lock file is left; not every system can open or lock a folder.
-        let Ok(folder) = File::open(&self.path) else { return Ok(RunLock { _folder: None }) };
-        // `is_in_use` holds the lock for microseconds; another training holds it until its end.
-        let locked = folder.try_lock().or_else(|_| {
-            thread::sleep(Duration::from_millis(20));
-            folder.try_lock()
-        });
-        match locked {
-            Ok(()) => Ok(RunLock { _folder: Some(folder) }),
-            Err(TryLockError::WouldBlock) => Err(RunFolderError::InUse { path: self.path.clone() }),
-            Err(TryLockError::Error(_)) => Ok(RunLock { _folder: None }),
-        }
+        RunLock::acquire(&self.path)
     }
 
     /// Whether a program holds the [`lock`](RunFolder::lock); false if the system does not support such locks.
     pub fn is_in_use(&self) -> bool {
-        File::open(&self.path).is_ok_and(|folder| matches!(folder.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        is_folder_locked(&self.path)
     }
 
     /// Path of the folder itself.
@@ -180,22 +234,22 @@ impl RunFolder {
 
     /// Path of the metrics, `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.path.join(own::METRICS)
     }
 
     /// Path of the checkpoints, `checkpoints/`.
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path.join(own::CHECKPOINTS)
     }
 
     /// Path of TensorBoard's event files, `tensorboard/`.
     pub fn tensorboard(&self) -> PathBuf {
-        self.path.join("tensorboard")
+        self.path.join(own::TENSORBOARD)
     }
 
     /// Path of the resulting model, `model/`.
     pub fn model(&self) -> PathBuf {
-        self.path.join("model")
+        self.path.join(own::MODEL)
     }
 
     /// The contents of `tokenizer.json`.
@@ -221,8 +275,7 @@ impl RunFolder {
     /// If the system refuses.
     pub fn add_sample(&self, epoch: u64, text: &str) -> Result<(), RunFolderError> {
         let path = self.path.join(SAMPLES);
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        let mut file = file.map_err(FileError::new("open", &path))?;
+        let mut file = open_log(&path)?;
         let file_bytes = file.metadata().map_err(FileError::new("read", &path))?.len();
         let written = file.write_all(sample(epoch, text).as_bytes());
         if written.is_err() {

@@ -11,6 +11,7 @@ mod listener;
 pub mod memorisation;
 pub mod metrics;
 mod overfitting;
+mod own;
 pub mod plot;
 mod recorder;
 

@@ -96,7 +96,7 @@ impl Recorder {
     /// if `overwrite` is set. `clock` returns the time since any fixed moment.
     ///
     /// # Errors
-    /// If `path` already exists, or the system refuses.
+    /// If `path` already exists or is in use, or the system refuses.
     pub fn create(
         path: &Path,
         config: &RunConfig,
@@ -104,8 +104,23 @@ impl Recorder {
         overwrite: bool,
         clock: Clock,
     ) -> Result<Recorder, RecorderError> {
-        let folder = RunFolder::create(path, config, &tokenizer.to_json(), overwrite)?;
-        let lock = folder.lock()?;
+        Recorder::create_locked(path, RunLock::acquire(path)?, config, tokenizer, overwrite, clock)
+    }
+
+    /// As [`create`](Recorder::create), for a path that is locked already: a program that checks or downloads something
+    /// first locks the path before that.
+    ///
+    /// # Errors
+    /// As [`create`](Recorder::create).
+    pub fn create_locked(
+        path: &Path,
+        lock: RunLock,
+        config: &RunConfig,
+        tokenizer: Arc<dyn Tokenizer>,
+        overwrite: bool,
+        clock: Clock,
+    ) -> Result<Recorder, RecorderError> {
+        let (folder, lock) = RunFolder::create_locked(path, lock, config, &tokenizer.to_json(), overwrite)?;
         let metrics = MetricsWriter::create(&folder.metrics())?;
         Ok(Recorder::over(folder, lock, metrics, tokenizer, 0, clock))
     }

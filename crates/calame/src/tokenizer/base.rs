@@ -93,18 +93,30 @@ pub trait Tokenizer: Send + Sync {
     fn hash(&self) -> String;
 }
 
-/// Hashes a vocabulary: its kind, then each token in id order with a flag for special tokens. In our byte-level BPE
-/// the order of the ids is the order of the merges, so the hash covers the merges too.
-pub(super) fn hash_vocabulary<'a>(kind: &str, tokens: impl Iterator<Item = (&'a [u8], bool)>) -> String {
+/// The role of a token in its vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The tokenizer's model makes it from text.
+    Ordinary,
+    /// Its text is found before the model runs, where the caller allows it.
+    Special,
+    /// Its text is found before the model runs.
+    Added,
+}
+
+/// Hashes a vocabulary: its kind, then each token in id order with its role. In our byte-level BPE the order of the ids is
+/// the order of the merges, so the hash covers the merges too.
+pub(super) fn hash_vocabulary<'a>(kind: &str, tokens: impl Iterator<Item = (&'a [u8], Role)>) -> String {
     let mut hasher = Sha256::new();
     let mut update = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
     update(kind.as_bytes());
-    for (token, special) in tokens {
+    for (token, role) in tokens {
         update(token);
-        update(&[u8::from(special)]);
+        update(&[role as u8]);
     }
+
     hasher.finish()
 }

@@ -9,6 +9,7 @@
 //! `encoder.py` of openai/gpt-2.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -23,6 +24,7 @@ use super::json::{File, shorten};
 use super::lists::BpeLists;
 use super::piece_cache::PieceCache;
 use super::vocabulary::Vocabulary;
+use super::vocabulary_files::{self, VocabularyFiles};
 
 /// Number of ids of GPT-2, including `<|endoftext|>`.
 const N_GPT2: u32 = 50_257;
@@ -38,9 +40,13 @@ const PIECE: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|
 pub struct Bpe {
     kind: &'static str,
     vocabulary: Vocabulary,
-    /// Finds special tokens, the longest one if several start at the same byte. Its patterns are the
-    /// vocabulary's `specials` in order.
-    special_finder: Option<AhoCorasick>,
+    /// Finds special and added tokens, the longest one if several start at the same byte. Its patterns are the
+    /// vocabulary's `specials` in order, then its `added`.
+    finder: Option<AhoCorasick>,
+    /// Finds added tokens alone.
+    added_finder: Option<AhoCorasick>,
+    /// The bytes that no token spells, if there are any.
+    missing: Option<Box<[bool; 256]>>,
     core: CoreBPE,
 }
 
@@ -63,8 +69,8 @@ impl Bpe {
     }
 
     /// Reads a `tokenizer.json` in Hugging Face's format that contains a byte-level BPE which encodes like
-    /// GPT-2's: model BPE, pre-tokenizer ByteLevel without a prefix space, all 256 bytes in the vocabulary, ids
-    /// in merge order, only special added tokens. `path` only names the file in errors. Returns the shared
+    /// GPT-2's: model BPE, pre-tokenizer ByteLevel without a prefix space, ids in merge order. Bytes may be missing in
+    /// the vocabulary: a text with one of them is an error. `path` only names the file in errors. Returns the shared
     /// instance if it is GPT-2's own.
     ///
     /// # Errors
@@ -80,6 +86,15 @@ impl Bpe {
     /// [`TokenizerError::Unsupported`], which names the file.
     pub fn from_lists(lists: BpeLists, path: &Path) -> Result<Arc<Self>, TokenizerError> {
         Ok(Self::of(bpe_json::from_lists(lists, path)?))
+    }
+
+    /// Builds a tokenizer from GPT-2's original pair of files, `vocab.json` and `merges.txt`, under the conditions of
+    /// [`Bpe::from_json`]. `folder` only names the files in errors.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Json`] and [`TokenizerError::Unsupported`]; both name the file.
+    pub fn from_vocabulary_files(files: &VocabularyFiles, folder: &Path) -> Result<Arc<Self>, TokenizerError> {
+        Ok(Self::of(vocabulary_files::read(files, folder)?))
     }
 
     /// The lists from which [`Bpe::from_lists`] rebuilds this tokenizer.
@@ -105,8 +120,34 @@ impl Bpe {
     pub(super) fn new(kind: &'static str, vocabulary: Vocabulary) -> Self {
         let core = CoreBPE::new(vocabulary.ranks(), FxHashMap::default(), PIECE)
             .expect("bpe: the pattern of a piece is a valid expression");
-        let special_finder = special_finder(&vocabulary.specials);
-        Self { kind, vocabulary, special_finder, core }
+        let all = finder(vocabulary.specials.iter().chain(&vocabulary.added));
+        let (added_finder, missing) = (finder(vocabulary.added.iter()), vocabulary.missing_bytes());
+        Self { kind, vocabulary, finder: all, added_finder, missing, core }
+    }
+
+    /// The added tokens in a text and, unless they count as text, the special ones.
+    fn found<'a>(&'a self, text: &'a str, special: Special) -> impl Iterator<Item = Found<'a>> {
+        let n_specials = self.vocabulary.specials.len();
+        let (finder, first) = match special {
+            Special::AsText => (&self.added_finder, n_specials),
+            Special::Forbid | Special::Allow => (&self.finder, 0),
+        };
+        finder.iter().flat_map(move |finder| finder.find_iter(text)).map(move |found| {
+            let i = first + found.pattern().as_usize();
+            let is_special = i < n_specials;
+            let tokens = if is_special { &self.vocabulary.specials } else { &self.vocabulary.added };
+            let (token, id) = &tokens[if is_special { i } else { i - n_specials }];
+            Found { token, id: *id, is_special, range: found.range() }
+        })
+    }
+
+    /// Checks that the vocabulary has every byte of a text that starts at byte `start` of the whole.
+    fn check_bytes(&self, text: &str, start: usize) -> Result<(), TokenizerError> {
+        let Some(missing) = &self.missing else { return Ok(()) };
+        match text.bytes().position(|byte| missing[usize::from(byte)]) {
+            Some(at) => Err(TokenizerError::UnknownByte { byte: text.as_bytes()[at], at: start + at }),
+            None => Ok(()),
+        }
     }
 
     /// The ids of a single piece.
@@ -155,19 +196,16 @@ impl Tokenizer for Bpe {
         ids: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
         let mut start = 0;
-        if let Some(finder) = &self.special_finder
-            && special != Special::AsText
-        {
-            for found in finder.find_iter(text) {
-                let (token, id) = &self.vocabulary.specials[found.pattern().as_usize()];
-                if special == Special::Forbid {
-                    return Err(TokenizerError::ForbiddenSpecial { token: shorten(token), at: found.start() });
-                }
-                cache.encode(&text[start..found.start()], |piece| self.merge(piece), ids);
-                ids.push(*id);
-                start = found.end();
+        for Found { token, id, is_special, range } in self.found(text, special) {
+            if is_special && special == Special::Forbid {
+                return Err(TokenizerError::ForbiddenSpecial { token: shorten(token), at: range.start });
             }
+            self.check_bytes(&text[start..range.start], start)?;
+            cache.encode(&text[start..range.start], |piece| self.merge(piece), ids);
+            ids.push(id);
+            start = range.end;
         }
+        self.check_bytes(&text[start..], start)?;
         cache.encode(&text[start..], |piece| self.merge(piece), ids);
         Ok(())
     }
@@ -186,7 +224,7 @@ impl Tokenizer for Bpe {
 
     fn hash(&self) -> String {
         let tokens = self.vocabulary.tokens.iter().map(Vec::as_slice);
-        hash_vocabulary(self.kind, tokens.zip(self.vocabulary.is_special()))
+        hash_vocabulary(self.kind, tokens.zip(self.vocabulary.roles()))
     }
 }
 
@@ -200,15 +238,22 @@ impl fmt::Debug for Bpe {
     }
 }
 
-fn special_finder(specials: &[(String, u32)]) -> Option<AhoCorasick> {
-    if specials.is_empty() {
-        return None;
-    }
+/// A special or added token in a text.
+struct Found<'a> {
+    token: &'a str,
+    id: u32,
+    is_special: bool,
+    range: Range<usize>,
+}
+
+fn finder<'a>(tokens: impl Iterator<Item = &'a (String, u32)>) -> Option<AhoCorasick> {
+    let mut texts = tokens.map(|(text, _)| text).peekable();
+    texts.peek()?;
     let finder = AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
         // The default for few patterns is a DFA, which takes 0.5 GB for one special token of 1 MB.
         .kind(Some(AhoCorasickKind::ContiguousNFA))
-        .build(specials.iter().map(|(text, _)| text));
+        .build(texts);
     Some(finder.expect("bpe: the special tokens are few"))
 }
 

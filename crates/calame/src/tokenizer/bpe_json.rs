@@ -39,7 +39,7 @@ struct Model {
 /// A merge in either spelling: `"a b"`, or `["a", "b"]` in newer files.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Merge {
+pub(super) enum Merge {
     Joined(String),
     Pair(String, String),
 }
@@ -63,14 +63,15 @@ pub(super) fn from_file(mut file: File) -> Result<Vocabulary, TokenizerError> {
 
 /// Builds the vocabulary from lists.
 pub(super) fn from_lists(lists: BpeLists, path: &Path) -> Result<Vocabulary, TokenizerError> {
-    let BpeLists { tokens, merges, specials } = lists;
+    let BpeLists { tokens, merges, specials, added } = lists;
     let mut file = File::bare(path);
-    for id in specials {
+    let found_in_text = specials.into_iter().map(|id| (id, true)).chain(added.into_iter().map(|id| (id, false)));
+    for (id, special) in found_in_text {
         let Some(content) = tokens.get(id as usize).cloned() else {
             let expected = format!("an id below {}", tokens.len());
             return Err(file.unsupported("special token", expected, id.to_string()));
         };
-        file.added_tokens.push(AddedToken::special(id, content));
+        file.added_tokens.push(AddedToken::new(id, content, special));
     }
     let mut vocab = HashMap::with_capacity(tokens.len());
     for (id, token) in (0u32..).zip(tokens) {
@@ -83,7 +84,8 @@ pub(super) fn from_lists(lists: BpeLists, path: &Path) -> Result<Vocabulary, Tok
     build(&file, vocab, &merges)
 }
 
-fn build(file: &File, vocab: HashMap<String, u32>, merges: &[Merge]) -> Result<Vocabulary, TokenizerError> {
+/// Builds the vocabulary of the tokens and merges, with the added tokens of `file`.
+pub(super) fn build(file: &File, vocab: HashMap<String, u32>, merges: &[Merge]) -> Result<Vocabulary, TokenizerError> {
     let vocabulary = vocabulary(file, vocab)?;
     check_merges(file, &vocabulary, merges)?;
     Ok(vocabulary)
@@ -139,14 +141,17 @@ fn check_model(file: &File, model: &Model) -> Result<(), TokenizerError> {
 }
 
 fn vocabulary(file: &File, mut vocab: HashMap<String, u32>) -> Result<Vocabulary, TokenizerError> {
-    let specials = specials(file, &mut vocab)?;
+    let found_in_text = added_tokens(file, &mut vocab)?;
     // The table of ids is as long as the file has tokens, so a huge id costs no memory.
-    let mut tokens: Vec<Option<Vec<u8>>> = vec![None; vocab.len() + specials.len()];
+    let mut tokens: Vec<Option<Vec<u8>>> = vec![None; vocab.len() + found_in_text.len()];
     let n_vocab = tokens.len();
-    let special = specials.iter().map(|(text, id)| (text, *id, true));
+    if n_vocab == 0 {
+        return Err(file.unsupported("vocabulary", "at least one token", "none"));
+    }
+    let added = found_in_text.iter().map(|token| (&token.content, token.id, true));
     let ordinary = vocab.iter().map(|(text, &id)| (text, id, false));
-    for (text, id, is_special) in special.chain(ordinary) {
-        let bytes = if is_special { text.clone().into_bytes() } else { token_bytes(file, text)? };
+    for (text, id, is_added) in added.chain(ordinary) {
+        let bytes = if is_added { text.clone().into_bytes() } else { token_bytes(file, text)? };
         match tokens.get_mut(id as usize) {
             Some(place @ None) => *place = Some(bytes),
             _ => {
@@ -160,25 +165,24 @@ fn vocabulary(file: &File, mut vocab: HashMap<String, u32>) -> Result<Vocabulary
     }
     // There are as many tokens as entries and none was assigned twice, so every entry is set.
     let tokens: Vec<Vec<u8>> = tokens.into_iter().flatten().collect();
-    let n_bytes = vocab.keys().filter(|text| text.chars().count() == 1).count();
-    if n_bytes != 256 {
-        let found = format!("{n_bytes}");
-        return Err(file.unsupported("single bytes in the vocabulary", "all 256", found));
-    }
-    Ok(Vocabulary::new(tokens, specials))
+    let of_kind = |special| {
+        let tokens = found_in_text.iter().filter(move |token| token.special == special);
+        tokens.map(|token| (token.content.clone(), token.id)).collect()
+    };
+    Ok(Vocabulary::new(tokens, of_kind(true)).with_added(of_kind(false)))
 }
 
-/// The special tokens, removed from the vocabulary if they are also listed there.
-fn specials(file: &File, vocab: &mut HashMap<String, u32>) -> Result<Vec<(String, u32)>, TokenizerError> {
+/// The added tokens, removed from the vocabulary if they are also listed there.
+fn added_tokens(file: &File, vocab: &mut HashMap<String, u32>) -> Result<Vec<AddedToken>, TokenizerError> {
     let mut n_bytes = 0;
-    let mut specials: Vec<(String, u32)> = Vec::with_capacity(file.added_tokens.len());
+    let mut added: Vec<AddedToken> = Vec::with_capacity(file.added_tokens.len());
     for token in &file.added_tokens {
         let field = format!("added token {:?}", shorten(&token.content));
-        if !token.special || token.single_word || token.lstrip || token.rstrip {
+        if token.single_word || token.lstrip || token.rstrip {
             return Err(file.unsupported(
                 field,
-                "special, and neither single_word, lstrip nor rstrip",
-                "another kind of added token",
+                "neither single_word, lstrip nor rstrip",
+                "a token that depends on what surrounds it",
             ));
         }
         n_bytes += token.content.len();
@@ -190,15 +194,14 @@ fn specials(file: &File, vocab: &mut HashMap<String, u32>) -> Result<Vec<(String
             let expected = format!("the vocabulary's id, {id}");
             return Err(file.unsupported(field, expected, token.id.to_string()));
         }
-        specials.push((token.content.clone(), token.id));
+        added.push(token.clone());
     }
-    specials.sort_unstable();
-    if let Some(twice) = specials.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        let field = format!("added token {:?}", shorten(&twice[0].0));
+    added.sort_by(|a, b| a.content.cmp(&b.content));
+    if let Some(twice) = added.windows(2).find(|pair| pair[0].content == pair[1].content) {
+        let field = format!("added token {:?}", shorten(&twice[0].content));
         return Err(file.unsupported(field, "one id", "several"));
     }
-    specials.sort_by_key(|&(_, id)| id);
-    Ok(specials)
+    Ok(added)
 }
 
 fn token_bytes(file: &File, text: &str) -> Result<Vec<u8>, TokenizerError> {
@@ -297,9 +300,12 @@ impl Serialize for ById<'_> {
 /// The tokenizer in the form that Hugging Face's `tokenizers` reads.
 pub(super) fn to_json(vocabulary: &Vocabulary) -> String {
     let byte_level = |add_prefix_space, trim_offsets| json!({"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": trim_offsets, "use_regex": true});
-    let added_tokens = vocabulary.specials.iter().map(|(content, id)| {
-        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
+    let special = vocabulary.specials.iter().map(|token| (token, true));
+    let others = vocabulary.added.iter().map(|token| (token, false));
+    let added_tokens = special.chain(others).map(|((content, id), special)| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special})
     });
+
     let file = Written {
         version: "1.0",
         truncation: None,

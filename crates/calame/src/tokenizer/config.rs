@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Bpe, SimpleTokenizer, Tokenizer, TokenizerError, read_json};
@@ -12,7 +13,7 @@ use crate::files::read_text_at_most;
 const MAX_JSON_BYTES: u64 = 256 << 20;
 
 /// Which tokenizer a run uses: section `[tokenizer]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
     /// `gpt2`; `simple-v1` or `simple-v2`, which are built from the training text; or the path of a `tokenizer.json`.

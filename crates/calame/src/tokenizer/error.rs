@@ -27,6 +27,16 @@ pub enum TokenizerError {
         /// Number of ids of the tokenizer.
         n_vocab: usize,
     },
+    /// A byte that no token of the vocabulary spells.
+    #[error(
+        "the vocabulary has no token for the byte {byte:#04x} (at byte {at} of the text): it was made from texts without it; remove it, or use another tokenizer"
+    )]
+    UnknownByte {
+        /// The byte that has no token.
+        byte: u8,
+        /// Byte offset from the start of the text.
+        at: usize,
+    },
     /// An id that is not in the vocabulary.
     #[error("token id {id} is not in the vocabulary: ids are 0 to {}", n_vocab.saturating_sub(1))]
     UnknownId {
@@ -47,11 +57,14 @@ pub enum TokenizerError {
     /// A text without a single word, from which no vocabulary can be built.
     #[error("the text has no word to build a vocabulary from; give a text that is not blank")]
     NoWords,
-    /// A `tokenizer.json` that is not JSON or lacks fields of the format.
-    #[error("{}: expected a tokenizer.json in Hugging Face's format, found: {source}", path.display())]
+    /// A tokenizer's file that is not JSON or lacks fields of the format.
+    #[error("{}: expected {what}, found: {source}", path.display())]
     Json {
         /// Path of the file.
         path: PathBuf,
+        /// What the file should contain, as messages name it.
+        what: &'static str,
+
         /// The parser's error, with line and column if known.
         source: serde_json::Error,
     },

@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use super::error::TokenizerError;
 
+/// The format, as messages name it.
+const FORMAT: &str = "a tokenizer.json in Hugging Face's format";
 /// Maximum number of characters of a file's value that an error message quotes.
 const N_SHOWN: usize = 80;
 
@@ -30,7 +32,7 @@ struct Fields {
 }
 
 /// A token that is recognised in a text before the model runs.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(super) struct AddedToken {
     pub id: u32,
     pub content: String,
@@ -45,9 +47,9 @@ pub(super) struct AddedToken {
 }
 
 impl AddedToken {
-    /// A special token, recognised wherever its text occurs.
-    pub(super) fn special(id: u32, content: String) -> Self {
-        Self { id, content, single_word: false, lstrip: false, rstrip: false, special: true }
+    /// A token that is recognised wherever its text occurs.
+    pub(super) fn new(id: u32, content: String, special: bool) -> Self {
+        Self { id, content, single_word: false, lstrip: false, rstrip: false, special }
     }
 }
 
@@ -64,8 +66,11 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn parse(text: &str, path: &Path) -> Result<Self, TokenizerError> {
-        let fields: Fields =
-            serde_json::from_str(text).map_err(|source| TokenizerError::Json { path: path.to_owned(), source })?;
+        let fields: Fields = serde_json::from_str(text).map_err(|source| TokenizerError::Json {
+            path: path.to_owned(),
+            what: FORMAT,
+            source,
+        })?;
         Ok(Self {
             path: path.to_owned(),
             added_tokens: fields.added_tokens,
@@ -94,8 +99,11 @@ impl File {
 
     /// Parses the model's fields, moving them out of the file.
     pub(super) fn take_model<T: DeserializeOwned>(&mut self) -> Result<T, TokenizerError> {
-        serde_json::from_value(self.model.take())
-            .map_err(|source| TokenizerError::Json { path: self.path.clone(), source })
+        serde_json::from_value(self.model.take()).map_err(|source| TokenizerError::Json {
+            path: self.path.clone(),
+            what: FORMAT,
+            source,
+        })
     }
 
     /// Returns an error if the file has a normalizer.

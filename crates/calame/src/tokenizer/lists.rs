@@ -9,4 +9,6 @@ pub struct BpeLists {
     pub merges: Vec<String>,
     /// Ids of the special tokens.
     pub specials: Vec<u32>,
+    /// Ids of the other tokens that are found in a text before it is cut into pieces. They are part of ordinary text.
+    pub added: Vec<u32>,
 }

@@ -7,6 +7,7 @@
 //! BPE, and [`StreamDecoder`] decodes ids that arrive one by one.
 
 mod base;
+mod bounds;
 mod bpe;
 mod bpe_json;
 mod byte_level;
@@ -21,10 +22,13 @@ mod read;
 mod stream;
 mod train;
 mod vocabulary;
+mod vocabulary_files;
 mod words;
 
 pub use base::{END_OF_TEXT, Special, Tokenizer};
+pub use bounds::TextBounds;
 pub use bpe::Bpe;
+
 pub use config::TokenizerConfig;
 pub use encoder::Encoder;
 pub use error::TokenizerError;
@@ -33,4 +37,5 @@ pub use piece_cache::PieceCache;
 pub use read::read_json;
 pub use stream::StreamDecoder;
 pub use train::{MAX_VOCAB, MIN_VOCAB, TrainError, train};
+pub use vocabulary_files::VocabularyFiles;
 pub use words::SimpleTokenizer;

@@ -6,6 +6,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::base::Role;
 use super::byte_level::spell;
 use super::lists::BpeLists;
 
@@ -16,44 +17,67 @@ pub(super) struct Vocabulary {
     pub tokens: Vec<Vec<u8>>,
     /// Text and id of each special token, in id order.
     pub specials: Vec<(String, u32)>,
+    /// Text and id of each other token that is found in a text before the merges, in id order.
+    pub added: Vec<(String, u32)>,
 }
 
 impl Vocabulary {
     /// Creates a vocabulary; the special tokens may be in any order.
     pub fn new(tokens: Vec<Vec<u8>>, mut specials: Vec<(String, u32)>) -> Vocabulary {
         specials.sort_by_key(|&(_, id)| id);
-        Vocabulary { tokens, specials }
+        Vocabulary { tokens, specials, added: Vec::new() }
     }
 
-    /// For each id, whether its token is special.
-    pub fn is_special(&self) -> Vec<bool> {
-        let mut is_special = vec![false; self.tokens.len()];
-        for &(_, id) in &self.specials {
-            is_special[id as usize] = true;
+    /// The same vocabulary with other tokens that are found before the merges, in any order.
+    pub fn with_added(mut self, mut added: Vec<(String, u32)>) -> Vocabulary {
+        added.sort_by_key(|&(_, id)| id);
+        self.added = added;
+        self
+    }
+
+    /// The role of each token, by id.
+    pub fn roles(&self) -> Vec<Role> {
+        let mut roles = vec![Role::Ordinary; self.tokens.len()];
+        for (tokens, role) in [(&self.specials, Role::Special), (&self.added, Role::Added)] {
+            tokens.iter().for_each(|&(_, id)| roles[id as usize] = role);
         }
-        is_special
+        roles
     }
 
     /// The ids of the ordinary tokens by their bytes; lower ids are merged first.
     pub fn ranks(&self) -> FxHashMap<Vec<u8>, u32> {
-        let tokens = (0..).zip(&self.tokens).zip(self.is_special());
-        tokens.filter(|&(_, special)| !special).map(|((id, token), _)| (token.clone(), id)).collect()
+        let tokens = (0..).zip(&self.tokens).zip(self.roles());
+        tokens.filter(|&(_, role)| role == Role::Ordinary).map(|((id, token), _)| (token.clone(), id)).collect()
+    }
+
+    /// For each byte, whether no ordinary token consists of it alone; `None` if there is no such byte.
+    pub fn missing_bytes(&self) -> Option<Box<[bool; 256]>> {
+        let mut is_missing = Box::new([true; 256]);
+        for (token, role) in self.tokens.iter().zip(self.roles()) {
+            if let (&[byte], Role::Ordinary) = (token.as_slice(), role) {
+                is_missing[usize::from(byte)] = false;
+            }
+        }
+        is_missing.contains(&true).then_some(is_missing)
     }
 
     /// For each ordinary token of at least two bytes, in id order: its id, its bytes, and the length of the
     /// first of the two parts it is merged from, if there are two.
     pub fn merged_tokens(&self) -> impl Iterator<Item = (u32, &[u8], Option<usize>)> {
         let ranks = self.ranks();
-        let tokens = (0..).zip(&self.tokens).zip(self.is_special());
+        let tokens = (0..).zip(&self.tokens).zip(self.roles());
         tokens
-            .filter(|&((_, token), special)| !special && token.len() > 1)
+            .filter(|&((_, token), role)| role == Role::Ordinary && token.len() > 1)
             .map(move |((id, token), _)| (id, token.as_slice(), last_cut(&ranks, token, id)))
     }
 
-    /// The token of each id as text: an ordinary one in GPT-2's byte spelling, a special one unchanged.
+    /// The token of each id as text: an ordinary one in GPT-2's byte spelling, a special or added one unchanged.
     pub fn spelled(&self) -> impl Iterator<Item = String> {
-        let tokens = self.tokens.iter().zip(self.is_special());
-        tokens.map(|(token, special)| if special { String::from_utf8_lossy(token).into_owned() } else { spell(token) })
+        let tokens = self.tokens.iter().zip(self.roles());
+        tokens.map(|(token, role)| match role {
+            Role::Ordinary => spell(token),
+            Role::Special | Role::Added => String::from_utf8_lossy(token).into_owned(),
+        })
     }
 
     /// The two parts of each merge, separated by a space.
@@ -69,8 +93,13 @@ impl Vocabulary {
 
     /// The vocabulary in list form.
     pub fn to_lists(&self) -> BpeLists {
-        let specials = self.specials.iter().map(|&(_, id)| id).collect();
-        BpeLists { tokens: self.spelled().collect(), merges: self.merges().collect(), specials }
+        let ids = |tokens: &[(String, u32)]| tokens.iter().map(|&(_, id)| id).collect();
+        BpeLists {
+            tokens: self.spelled().collect(),
+            merges: self.merges().collect(),
+            specials: ids(&self.specials),
+            added: ids(&self.added),
+        }
     }
 }
 

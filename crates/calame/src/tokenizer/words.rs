@@ -11,7 +11,8 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::base::{END_OF_TEXT, Special, Tokenizer, hash_vocabulary};
+use super::base::{END_OF_TEXT, Role, Special, Tokenizer, hash_vocabulary};
+
 use super::error::TokenizerError;
 use super::json::{File, shorten, shown};
 
@@ -232,7 +233,8 @@ impl Tokenizer for SimpleTokenizer {
     fn hash(&self) -> String {
         let n_ordinary = self.n_ordinary();
         let words = self.words.iter().enumerate();
-        hash_vocabulary(self.kind(), words.map(|(id, word)| (word.as_bytes(), id >= n_ordinary)))
+        let role = |id| if id >= n_ordinary { Role::Special } else { Role::Ordinary };
+        hash_vocabulary(self.kind(), words.map(|(id, word)| (word.as_bytes(), role(id))))
     }
 }
 

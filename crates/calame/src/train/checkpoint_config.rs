@@ -1,11 +1,12 @@
 //! When a run writes checkpoints and how many it keeps.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::config_error::TrainConfigError;
 
 /// Section `[checkpoint]`: the training states from which a stopped or killed run resumes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {
     /// Steps between checkpoints; 0 disables this rule.

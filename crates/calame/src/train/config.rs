@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint_config::CheckpointConfig;
@@ -18,7 +19,7 @@ use crate::model::{Init, ModelConfig, Preset};
 use crate::tokenizer::TokenizerConfig;
 
 /// The source of a run's random numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rng {
     /// Every number is a function of the seed and its purpose; drawing for one purpose does not affect another.
@@ -29,7 +30,7 @@ pub enum Rng {
 }
 
 /// How the loss of a step is averaged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossAverage {
     /// Mean over all tokens of the step: loss and gradient equal those of one large batch, however it is divided.
@@ -40,7 +41,7 @@ pub enum LossAverage {
 }
 
 /// The parameters that weight decay applies to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decayed {
     /// All parameters, as in the report.
@@ -51,13 +52,14 @@ pub enum Decayed {
 }
 
 /// Section `[train]`: how to train. The defaults are the report's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Number of passes over the training text.
     pub epochs: u64,
     /// Steps after which the training ends, even within an epoch; `"off"` for no limit besides the epochs.
     #[serde(with = "super::off")]
+    #[schemars(schema_with = "super::schema::number_or_off")]
     pub max_steps: Option<u64>,
     /// Peak learning rate; section `[schedule]` multiplies it by a factor for each step.
     pub lr: f64,
@@ -110,7 +112,7 @@ impl Default for TrainConfig {
 }
 
 /// Section `[sample]`: the text generated after every epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SampleConfig {
     /// The prompt that is continued.
@@ -126,7 +128,7 @@ impl Default for SampleConfig {
 }
 
 /// All settings of a run, sufficient to repeat it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// Version of calame that resolved the settings.

@@ -1,12 +1,13 @@
 //! Tracks the best evaluation and decides when to stop.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Best, TrainConfigError};
 
 /// Section `[early_stopping]`: ends a training when validation no longer improves; the result is the model of the best
 /// evaluation.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EarlyStoppingConfig {
     /// Number of consecutive evaluations without improvement after which the training ends; 0 disables early stopping.

@@ -6,7 +6,7 @@ use crate::tensor::Alloc;
 
 /// Maximum number of tokens per forward pass, which bounds the memory of activations. A longer window is a pass of its
 /// own.
-const TOKENS_AT_ONCE: usize = 2048;
+pub const TOKENS_AT_ONCE: usize = 2048;
 
 /// The summed loss of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

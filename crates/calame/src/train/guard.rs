@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{TrainConfigError, Usual};
@@ -14,7 +15,7 @@ const N_COMPARED: usize = 100;
 const FEWEST_COMPARED: usize = 20;
 
 /// What to do about a failed step.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Remedy {
     /// End the training and save its state before the step. Only the loss is checked, before backward, because
@@ -28,7 +29,7 @@ pub enum Remedy {
 }
 
 /// Section `[guard]`: how to handle a step whose loss or gradient is not finite, or an outlier.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
     /// The remedy for a failed step: `stop`, `skip` or `back`.

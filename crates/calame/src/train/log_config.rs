@@ -1,9 +1,10 @@
 //! Section `[log]`: which files a run writes in addition to its metrics.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Section `[log]`: log files for other programs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// Whether to write TensorBoard event files to `tensorboard/`.

@@ -24,6 +24,7 @@ mod recipe;
 mod recipe_settings;
 mod report;
 mod schedule;
+mod schema;
 mod state;
 mod step;
 mod trainer;
@@ -38,7 +39,7 @@ pub use checkpoints::{
 pub use config::{Decayed, LossAverage, Rng, RunConfig, SampleConfig, TrainConfig};
 pub use config_error::TrainConfigError;
 pub use early_stopping::EarlyStoppingConfig;
-pub use evaluation::{TextLoss, bits_per_byte, text_loss};
+pub use evaluation::{TOKENS_AT_ONCE, TextLoss, bits_per_byte, text_loss};
 pub use gradient_plan::GradientPlan;
 pub use guard::{GuardConfig, Remedy, StepFault};
 pub use log_config::LogConfig;

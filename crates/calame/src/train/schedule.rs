@@ -1,11 +1,12 @@
 //! Computes the learning rate of each step.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::TrainConfigError;
 
 /// The shape of the learning rate after warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
     /// No decay, as in the report.
@@ -21,7 +22,7 @@ pub enum Decay {
 }
 
 /// Section `[schedule]`: the learning rate over the steps of a training, as factors of `train.lr`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleConfig {
     /// Shape after warm-up: `constant`, `linear`, `cosine` or `wsd`.

@@ -102,12 +102,27 @@ impl RunConfig {
         if n_tokens > vocab_size {
             return Err(RunConfigError::Vocabulary { n_tokens, vocab_size });
         }
+        self.validate_prompt(tokenizer)
+    }
+
+    /// Checks that the sample prompt can be encoded with ids that the model has, and fits the context: for a model whose
+    /// tokenizer has more tokens than it. The caller checks the ids of the text.
+    ///
+    /// # Errors
+    /// Describes what is wrong with the prompt.
+    pub fn validate_prompt(&self, tokenizer: &dyn Tokenizer) -> Result<(), RunConfigError> {
         if self.sample.max_tokens == 0 {
             return Ok(());
         }
         let prompt = &self.sample.prompt;
         let tokens = tokenizer.encode(prompt, Special::Allow);
+        let n_vocab = self.model.vocab_size;
+        let tokens = tokens.and_then(|tokens| match tokens.iter().find(|&&id| id as usize >= n_vocab) {
+            Some(&id) => Err(TokenizerError::UnknownId { id, n_vocab }),
+            None => Ok(tokens),
+        });
         let tokens = tokens.map_err(|source| RunConfigError::Prompt { prompt: prompt.clone(), source })?;
+
         let (n_tokens, n_positions) = (tokens.len(), self.model.n_positions);
         if n_tokens == 0 || n_tokens > n_positions {
             return Err(RunConfigError::PromptLength { n_tokens, n_positions });

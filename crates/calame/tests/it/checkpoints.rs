@@ -207,8 +207,8 @@ fn best_models_do_not_pile_up_between_checkpoints() {
     }
     assert_eq!(names(folder.path()), ["best-000003", "best-000004"]);
     // A state that is being written may refer to any of them; a leftover of a killed program does not.
-    fs::create_dir(folder.path().join(".step-000005.partial")).unwrap();
-    fs::create_dir(folder.path().join(".best-000006.partial")).unwrap();
+    fs::create_dir(folder.path().join(".step-000005.77-0.partial")).unwrap();
+    fs::create_dir(folder.path().join(".best-000006.77-0.partial")).unwrap();
     save_best(folder.path(), &gpt, Bpe::gpt2().as_ref(), 5).unwrap();
     assert_eq!(names(folder.path()).len(), 5);
     clear_partial(folder.path()).unwrap();

@@ -14,6 +14,8 @@ use calame::files::sha256_hex;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::skipped::skip;
+
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
 
 /// The folder with texts that are not part of the project, if it is available.
@@ -22,7 +24,7 @@ fn shared_data() -> Option<PathBuf> {
     if data.join("the-verdict.txt").is_file() {
         return Some(data);
     }
-    eprintln!("skipped: {} is not here", data.display());
+    skip(format_args!("{} is missing", data.display()));
     None
 }
 
@@ -230,7 +232,7 @@ fn text_past_the_limit_is_an_error_before_it_is_read() {
     fs::write(dir.path().join("long.txt"), "long\n".repeat(20_000)).unwrap();
     let file = fs::File::options().write(true).open(dir.path().join("long.txt")).unwrap();
     if file.set_len(MAX_BYTES - 5).is_err() {
-        eprintln!("skipped: the folder for temporary files takes no long file");
+        skip("the folder for temporary files takes no long file");
         return;
     }
     let error = load(&[at(&dir, "small.txt"), at(&dir, "long.txt")]).unwrap_err();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use calame::data::prepare::{PrepareObserver, PrepareOptions, PrepareStart, prepare};
 use calame::data::{self, ReadOptions, ShardFormat, find_sources};
 use calame::formats::{ModelFile, load_model, save_model, write_gguf, write_onnx, write_torch};
-use calame::model::{Gpt, ModelConfig, Preset};
+use calame::model::{Activation, Gpt, ModelConfig, Preset};
 use calame::run::RunFolder;
 use calame::run::metrics::{MetricsWriter, Record};
 use calame::tokenizer::{self, END_OF_TEXT, SimpleTokenizer, Tokenizer};
@@ -35,7 +35,7 @@ mod checks;
 type Check = fn(&[u8]) -> bool;
 
 /// All targets in `fuzz/`.
-const TARGETS: [(&str, Check); 12] = [
+const TARGETS: [(&str, Check); 14] = [
     ("saved_model", checks::saved_model),
     ("training_checkpoint", checks::training_checkpoint),
     ("tokenizer_json", checks::tokenizer_json),
@@ -48,6 +48,8 @@ const TARGETS: [(&str, Check); 12] = [
     ("llmc", checks::llmc),
     ("gguf", checks::gguf),
     ("onnx", checks::onnx),
+    ("vocabulary_files", checks::vocabulary_files),
+    ("generation_config", checks::generation_config),
 ];
 
 fn fuzz_folder() -> PathBuf {
@@ -237,6 +239,16 @@ fn damaged_onnx_files_are_errors() {
 }
 
 #[test]
+fn damaged_vocabulary_files_are_errors() {
+    feed("vocabulary_files", 1500);
+}
+
+#[test]
+fn damaged_generation_configs_are_ignored() {
+    feed("generation_config", 300);
+}
+
+#[test]
 fn every_seed_is_valid_and_small() {
     for (target, check) in TARGETS {
         for (i, seed) in seeds(target).iter().enumerate() {
@@ -310,11 +322,20 @@ fn model(config: &ModelConfig) -> Gpt {
     gpt
 }
 
-fn model_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
+fn model_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 4] {
     let base = checks::tiny_model();
     let own_head = ModelConfig { qkv_bias: false, ..base.clone() };
     let two_blocks = ModelConfig { tied_head: true, n_layer: 2, n_head: 2, ..base.clone() };
-    [("bias", base), ("own-head", own_head), ("two-blocks", two_blocks)].map(|(name, config)| {
+    let settings = ModelConfig {
+        bias: false,
+        n_inner: Some(3),
+        activation: Activation::Relu,
+        layer_norm_epsilon: 1e-3,
+        scale_attn_by_inverse_layer_idx: true,
+        ..base.clone()
+    };
+    let all = [("bias", base), ("own-head", own_head), ("two-blocks", two_blocks), ("settings", settings)];
+    all.map(|(name, config)| {
         let folder = folder.join(name);
         save_model(&folder, &model(&config), None).unwrap();
         if name == "own-head" {
@@ -455,15 +476,20 @@ fn manifest_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
     })
 }
 
-/// PyTorch wrote the first four, calame the last.
-fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 5] {
+/// PyTorch wrote all but the last, which calame writes: two of them with objects of a script beside the weights.
+fn torch_file_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 7] {
     let config = ModelConfig { qkv_bias: false, tied_head: true, ..checks::tiny_model() };
     save_model(&folder.join("to-write"), &model(&config), None).unwrap();
     let calame = folder.join("calame.pt");
     write_torch(&calame, &ModelFile::open(&folder.join("to-write")).unwrap()).unwrap();
     let theirs = fuzz_folder().join("../golden/torch");
-    ["formats", "legacy-views", "nanogpt", "views", "calame"].map(|name| {
-        let path = if name == "calame" { calame.clone() } else { theirs.join(name).with_extension("pt") };
+    ["formats", "legacy-views", "nanogpt", "views", "namespace", "lightning", "calame"].map(|name| {
+        let path = match name {
+            "calame" => calame.clone(),
+            "namespace" => theirs.join("../odd/namespace.pt"),
+            "lightning" => theirs.join("../odd/lightning.ckpt"),
+            name => theirs.join(name).with_extension("pt"),
+        };
         (name, fs::read(path).unwrap())
     })
 }
@@ -500,6 +526,23 @@ fn gguf_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 3] {
         ("own-head", written("own-head", &own_head, None)),
         ("tokenizer", written("tokenizer", &narrow, Some(tokenizer.as_ref()))),
     ]
+}
+
+/// Tokens of `th`, `the` and ` the` and a special one; with and without the files of added tokens.
+fn vocabulary_files_seeds() -> [(&'static str, Vec<u8>); 2] {
+    let vocab = json!({"t": 0, "h": 1, "e": 2, "\u{120}": 3, "th": 4, "the": 5, "\u{120}the": 6, END_OF_TEXT: 7});
+    let pair = format!("{vocab}\0#version: 0.2\nt h\nth e\n\u{120} the\n");
+    let (added, roles) = (json!({"<pad>": 8}), json!({"eos_token": END_OF_TEXT, "pad_token": {"content": "<pad>"}}));
+    let config =
+        json!({"add_prefix_space": false, "added_tokens_decoder": {"9": {"content": "<u>", "special": false}}});
+    let all = format!("{pair}\0{added}\0{roles}\0{config}");
+    [("all", all.into_bytes()), ("pair", pair.into_bytes())]
+}
+
+fn generation_config_seeds() -> [(&'static str, Vec<u8>); 2] {
+    let one = json!({"bos_token_id": 1, "eos_token_id": 2, "max_length": 50});
+    let several = json!({"bos_token_id": null, "eos_token_id": [2, 0, 50256]});
+    [("one", one), ("several", several)].map(|(name, json)| (name, json.to_string().into_bytes()))
 }
 
 fn onnx_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
@@ -544,4 +587,6 @@ fn the_fuzz_seeds_are_what_the_code_writes() {
     check("llmc", &llmc_seeds());
     check("gguf", &gguf_seeds(&folder.path().join("gguf")));
     check("onnx", &onnx_seeds(folder.path()));
+    check("vocabulary_files", &vocabulary_files_seeds());
+    check("generation_config", &generation_config_seeds());
 }

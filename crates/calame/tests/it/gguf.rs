@@ -7,7 +7,8 @@ use calame::formats::{Format as Stored, ModelFile, load_model, save_model, write
 use calame::model::{Gpt, Init, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::quant::{NumberFormat, dequantize};
-use calame::tokenizer::{Bpe, SimpleTokenizer, Special, Tokenizer};
+use calame::tokenizer::{Bpe, SimpleTokenizer, Special, TextBounds, Tokenizer};
+
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -285,9 +286,16 @@ fn a_head_a_bias_and_a_tokenizer_are_recognised_by_the_tensors_and_keys() {
     let mut own = Built::small();
     let head = Claim { name: "output.weight".to_owned(), ..own.tensors[0].clone() };
     own.tensors.push(head);
-    assert!(!own.load().config.tied_head);
+    assert!(own.load().config.tied_head, "a head of the same numbers is tied");
+    own.set("calame.tied_head", BOOL, vec![0]);
+    assert!(!own.load().config.tied_head, "unless the file says otherwise");
+    own.values.retain(|(key, ..)| key != "calame.tied_head");
+    own.tensor("output.weight").data[0] ^= 1;
+    let saved = load_model(&own.save().1).unwrap();
+    assert!(!saved.gpt.config.tied_head && saved.notes.iter().all(|note| !note.contains("output.weight")));
     own.set("calame.tied_head", BOOL, vec![1]);
-    assert!(own.load().config.tied_head);
+    let saved = load_model(&own.save().1).unwrap();
+    assert!(!saved.gpt.config.tied_head && saved.notes[0].contains("output.weight differs from token_embd.weight"));
 
     let mut bare = Built::small();
     bare.tensors.retain(|t| t.name != "blk.0.attn_qkv.bias");
@@ -407,12 +415,13 @@ fn a_shape_that_is_not_the_files_or_gpt2s_is_an_error() {
     refuses(number("gpt2.block_count", 1 << 20), &["in 1048576 blocks, the file has"]);
     refuses(number("gpt2.attention.head_count", 0), &["n_head is 0"]);
     refuses(number("gpt2.embedding_length", 3), &["misshapen: token_embd.weight is [3, 2], expected [3, 3]"]);
-    refuses(number("gpt2.feed_forward_length", 9), &["gpt2.feed_forward_length is 9", "8"]);
+    refuses(number("gpt2.feed_forward_length", 9), &["blk.0.ffn_up.weight is [8, 2], expected [9, 2]"]);
+    refuses(|b| b.set("gpt2.feed_forward_length", TEXT, text("8")), &["feed_forward_length is \"8\""]);
     refuses(number("gpt2.attention.head_count_kv", 2), &["head_count_kv is 2"]);
     refuses(number("gpt2.vocab_size", 5), &["gpt2.vocab_size is 5", "3"]);
     refuses(number("split.count", 2), &["split.count is 2", "llama-gguf-split --merge"]);
-    let epsilon = 1e-6f32.to_le_bytes().to_vec();
-    refuses(|b| b.set("gpt2.attention.layer_norm_epsilon", F32, epsilon), &["layer_norm_epsilon", "1e-5"]);
+    let epsilon = 0f32.to_le_bytes().to_vec();
+    refuses(|b| b.set("gpt2.attention.layer_norm_epsilon", F32, epsilon), &["layer_norm_epsilon is 0", "1e-5"]);
     refuses(|b| b.set("calame.qkv_bias", U32, vec![0; 4]), &["calame.qkv_bias is 0", "true or false"]);
     refuses(|b| b.set("calame.qkv_bias", BOOL, vec![0]), &["blk.0.attn_qkv.bias is not zero"]);
     refuses(|b| b.set("calame.tied_head", BOOL, vec![0]), &["missing: lm_head.weight"]);
@@ -426,8 +435,12 @@ fn a_tokenizer_that_would_encode_differently_is_an_error() {
         let mut built = Built::model(259, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
         built.add_tokenizer();
         change(&mut built);
-        let message = refused(&built);
-        assert!(message.contains(shown), "no {shown:?} in: {message}");
+        // Only texts need the tokenizer: the model itself can be read.
+        let (_folder, path) = built.save();
+        let saved = load_model(&path).unwrap();
+        let message = saved.tokenizer_error.expect("the tokenizer must be refused").to_string();
+        assert!(message.contains(shown) && message.contains("model.gguf"), "no {shown:?} in: {message}");
+        assert!(saved.tokenizer.is_none());
     };
     with(&|b| b.set("tokenizer.ggml.model", TEXT, text("llama")), "tokenizer.ggml.model is \"llama\"");
     with(&|b| b.set("tokenizer.ggml.pre", TEXT, text("llama-bpe")), "tokenizer.ggml.pre is \"llama-bpe\"");
@@ -439,11 +452,36 @@ fn a_tokenizer_that_would_encode_differently_is_an_error() {
     );
     with(&|b| b.set("tokenizer.ggml.token_type", ARRAY, array(I32, 1, &[1, 0, 0, 0])), "259 whole numbers");
     with(&|b| b.set("tokenizer.ggml.tokens", ARRAY, texts(&["a"; 259])), "0 and 1");
-    let fewer = |b: &mut Built| {
-        b.tensor("token_embd.weight").dims[1] = 200;
-        b.tensor("token_embd.weight").data.truncate(200 * 8);
-    };
-    with(&fewer, "tokenizer.ggml.tokens is 258: expected at most 200");
+}
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_the_model_is_read_and_noted() {
+    let mut built = Built::model(200, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
+    built.add_tokenizer();
+    let saved = load_model(&built.save().1).unwrap();
+    assert_eq!(saved.tokenizer.unwrap().n_vocab(), 258);
+    assert!(saved.notes.iter().any(|note| note.contains("258 tokens, the model 200")), "{:?}", saved.notes);
+    // Its end-of-text token has no row, so it cannot end a text.
+    assert_eq!(saved.bounds, TextBounds::default());
+}
+
+#[test]
+fn the_ids_that_begin_and_end_texts_are_read_and_written() {
+    let mut built = Built::model(259, 2, |_, n| (NumberFormat::F32, vec![0; 4 * n]));
+    built.add_tokenizer();
+    for (key, id) in [("bos", 3u32), ("eos", 5), ("eot", 7)] {
+        built.set(&format!("tokenizer.ggml.{key}_token_id"), U32, id.to_le_bytes().to_vec());
+    }
+    let expected = TextBounds { begin: Some(3), ends: vec![5, 7] };
+    let (folder, path) = built.save();
+    let model = ModelFile::open(&path).unwrap();
+    assert_eq!(*model.bounds(), expected);
+    let out = folder.path().join("out.gguf");
+    write_gguf(&out, &model).unwrap();
+    assert_eq!(*ModelFile::open(&out).unwrap().bounds(), expected);
+    // Without the keys, the tokenizer's end-of-text token is both.
+    built.values.retain(|(key, ..)| !key.ends_with("_token_id"));
+    assert_eq!(load_model(&built.save().1).unwrap().bounds, TextBounds { begin: Some(257), ends: vec![257] });
 }
 
 // Files written by calame.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use calame::model::{
-    Batch, BatchSlices, Dropout, Gpt, Gradients, Init, ModelConfig, ReturnAll, Saved, Scratch, Trainable,
+    Batch, BatchSlices, Dropout, Gpt, Gradients, ModelConfig, Preset, ReturnAll, Saved, Scratch, Trainable,
 };
 use calame::ops::{AdamWStep, Device, Isa, Precision, RowSet, adamw};
 use calame::tensor::Alloc;
@@ -24,7 +24,7 @@ pub fn folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../golden"))
 }
 
-fn f32s(bytes: &[u8]) -> Vec<f32> {
+pub fn f32s(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
@@ -44,7 +44,7 @@ impl Golden {
             dropout: 0.0,
             qkv_bias: json["qkv_bias"].as_bool().unwrap(),
             tied_head: json["tie_word_embeddings"].as_bool().unwrap(),
-            init: Init::Gpt2,
+            ..Preset::Gpt2.config()
         };
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tokens = file.tensor("tokens").unwrap();
@@ -84,12 +84,12 @@ impl Golden {
     }
 }
 
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-fn largest(a: &[f32]) -> f32 {
+pub fn largest(a: &[f32]) -> f32 {
     a.iter().fold(0.0, |m, x| m.max(x.abs()))
 }
 

@@ -129,7 +129,8 @@ fn a_recorder_writes_the_runs_folder() {
     let count = |is: fn(&Record) -> bool| records.iter().filter(|record| is(record)).count() as u64;
     let n_steps = trainer.n_steps_total();
     assert_eq!(count(|r| matches!(r, Record::Step { .. })), n_steps);
-    assert_eq!(count(|r| matches!(r, Record::Evaluation { .. })), n_steps.div_ceil(3));
+    let has_extra = !(n_steps - 1).is_multiple_of(3);
+    assert_eq!(count(|r| matches!(r, Record::Evaluation { .. })), n_steps.div_ceil(3) + u64::from(has_extra));
     assert_eq!(count(|r| matches!(r, Record::Sample { .. })), 2);
     assert!(matches!(records.last(), Some(Record::End { .. })));
     let samples = String::from_utf8(file(&run, "samples.txt")).unwrap();
@@ -269,7 +270,8 @@ fn a_panic_names_the_operation_and_the_shapes() {
     let layer_norm = panic_of(|| {
         let (x, weight, bias, mut y) = (zeros(&[2, 3]), zeros(&[3]), zeros(&[4]), zeros(&[2, 3]));
         let (mut mean, mut rstd) = (zeros(&[2]), zeros(&[2]));
-        ops::layer_norm_forward(&device(), &x, &weight, &bias, &mut y, &mut mean, &mut rstd);
+        let layer = ops::Affine { weight: &weight, bias: &bias, eps: 1e-5 };
+        ops::layer_norm_forward(&device(), &x, layer, &mut y, &mut mean, &mut rstd);
     });
     assert!(layer_norm.contains("layer_norm_forward: the sizes do not agree: x [2, 3]"), "{layer_norm}");
     assert!(layer_norm.contains("bias [4]"), "{layer_norm}");

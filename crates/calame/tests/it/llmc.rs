@@ -61,7 +61,7 @@ fn gpt2s_tokenizer_is_assumed() {
     fs::write(&path, file).unwrap();
     let model = ModelFile::open(&path).unwrap();
     assert_eq!(model.tokenizer().unwrap().kind(), "gpt2");
-    assert!(model.notes()[0].contains("no tokenizer in the file"), "{:?}", model.notes());
+    assert!(model.notes()[0].contains("no tokenizer in the files: GPT-2's is used"), "{:?}", model.notes());
 }
 
 /// The error message for modified bytes, which names the file.

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod checkpoints;
 mod data;
+mod family;
 mod foreign;
 mod formats;
 mod gguf;
@@ -11,7 +12,10 @@ mod infer;
 mod library;
 mod llmc;
 mod model;
+mod narrow;
 mod objective;
+mod odd_models;
+
 mod onnx;
 mod optimisation;
 mod plot;
@@ -20,8 +24,12 @@ mod profiling;
 mod raw;
 mod second_device;
 mod shards;
+#[path = "../../../calame-kernels/tests/skipped/record.rs"]
+mod skipped;
 mod storage;
 mod support;
+mod text_settings;
+
 mod tidy;
 mod tokenizer;
 mod torch_file;

@@ -1,6 +1,5 @@
 //! The figure of a run: it is drawn, it is correct, and it survives odd records.
 
-use calame::files::unfinished_path;
 use calame::run::metrics::Record;
 use calame::run::plot::{FILE_NAMES, PlotError, draw};
 
@@ -249,10 +248,10 @@ fn nothing_to_plot_is_an_error_that_says_so() {
 fn an_existing_figure_is_kept_if_the_new_one_cannot_be_written() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let svg = folder.path().join("loss-plot.svg");
-    std::fs::write(&svg, "the old one").expect("written");
-    // A folder with the partial file's name prevents writing, whichever user runs the test.
-    std::fs::create_dir(unfinished_path(&svg)).expect("a folder");
+    // A folder at the path prevents writing, whichever user runs the test.
+    std::fs::create_dir(&svg).expect("a folder");
+    std::fs::write(svg.join("letter"), "the old one").expect("written");
     let error = draw(&report(), None, folder.path()).expect_err("in the way");
     assert!(matches!(error, PlotError::Io { path, .. } if path == svg));
-    assert_eq!(std::fs::read_to_string(&svg).expect("still there"), "the old one");
+    assert_eq!(std::fs::read_to_string(svg.join("letter")).expect("still there"), "the old one");
 }

@@ -221,7 +221,7 @@ fn wide() -> Arc<dyn Tokenizer> {
     tokens.push("<|endoftext|>".to_owned());
     let merges = pairs.map(|(a, b)| format!("{a} {b}")).collect();
     let specials = vec![tokens.len() as u32 - 1];
-    Bpe::from_lists(BpeLists { tokens, merges, specials }, Path::new("wide.json")).unwrap()
+    Bpe::from_lists(BpeLists { tokens, merges, specials, added: vec![] }, Path::new("wide.json")).unwrap()
 }
 
 /// llm.c's header for larger vocabularies: 20240801, version 7, ids of 32 bits.

@@ -12,7 +12,8 @@ use calame::formats::{load_model, save_model};
 use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig, generation_bytes};
 use calame::model::params::ParamName;
 use calame::model::{
-    Adapter, Batch, BatchSlices, Dropout, Gpt, Gradients, ModelConfig, Preset, ReturnAll, Saved, Scratch, Trainable,
+    Activation, Adapter, Batch, BatchSlices, Dropout, Gpt, Gradients, ModelConfig, Preset, ReturnAll, Saved, Scratch,
+    Trainable,
 };
 use calame::ops::{self, Device, Isa, Precision};
 use calame::rng::{Key, Sequence};
@@ -27,14 +28,18 @@ const N_STEPS: usize = 2;
 /// Two steps an epoch of 3 × 16 tokens.
 fn config(tied_head: bool, dropout: f32) -> RunConfig {
     let mut config = RunConfig::of_preset(Preset::Tiny);
-    config.model = ModelConfig {
-        vocab_size: VOCAB,
-        n_positions: 32,
-        dropout,
-        tied_head,
-        qkv_bias: tied_head,
-        ..Preset::Tiny.config()
-    };
+    config.model = ModelConfig { vocab_size: VOCAB, n_positions: 32, dropout, tied_head, ..Preset::Tiny.config() };
+    if !tied_head {
+        // Settings that only some models of the family have.
+        config.model = ModelConfig {
+            bias: false,
+            n_inner: Some(72),
+            activation: Activation::Gelu,
+            layer_norm_epsilon: 1e-3,
+            scale_attn_by_inverse_layer_idx: true,
+            ..config.model
+        };
+    }
     (config.data.window, config.data.stride, config.data.batch_size) = (16, 16, 3);
     // The gradient of a key's bias is 0 but for rounding errors of 1e-9, which differ: with an ε of 1e-8, AdamW would make
     // steps of up to the learning rate of them.

@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::skipped::skip;
+
 const BOOK_V1: &str = "\"It's the last he painted, you know,\" Mrs. Gisburn said with pardonable pride.";
 const BOOK_V2: &str = "Hello, do you like tea? <|endoftext|> In the sunlit terraces of the palace.";
 /// The book's listing joins two literals without a space, so its ids are those of "terracesof".
@@ -22,7 +24,7 @@ const BOOK_BPE_IDS: [u32; 20] =
 fn shared_data(name: &str) -> Option<Vec<u8>> {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(name);
     if !path.exists() {
-        eprintln!("skipped: {} is missing", path.display());
+        skip(format_args!("{} is missing", path.display()));
         return None;
     }
     Some(std::fs::read(&path).unwrap())
@@ -471,25 +473,55 @@ fn a_file_that_would_encode_differently_is_an_error() {
         ("model/vocab/ab", json!(4_000_000_000u32), "4000000000"),
         ("model/vocab/ab", json!(258), "twice"),
         ("model/vocab/\u{4e94}", json!(261), "\u{4e94}"),
-        ("added_tokens/0/special", json!(false), "<s>"),
+        ("added_tokens/0/rstrip", json!(true), "<s>"),
         ("added_tokens/0/id", json!(7), "7"),
     ];
     for (path, value, says) in cases {
         let message = read_error(&with(small_bpe(|_| {}), path, value));
         assert!(message.contains(says), "{path}: {message}");
     }
-    // A vocabulary that lacks one of the bytes, with ids without a gap.
-    let message = read_error(
-        &small_bpe(|f| {
-            let vocab = f["model"]["vocab"].as_object_mut().unwrap();
-            let id = vocab.remove("z").unwrap();
-            vocab["\u{120}a"] = id;
-            f["model"]["merges"] = json!([space_a, "a b", "ab c"]);
-            f["added_tokens"][1]["id"] = json!(259);
-        })
-        .to_string(),
-    );
-    assert!(message.contains("all 256, found 255"), "{message}");
+}
+
+#[test]
+fn a_vocabulary_without_every_byte_refuses_only_texts_that_need_one() {
+    let file = small_bpe(|f| {
+        let vocab = f["model"]["vocab"].as_object_mut().unwrap();
+        let id = vocab.remove("z").unwrap();
+        vocab["\u{120}a"] = id;
+        f["model"]["merges"] = json!(["\u{120} a", "a b", "ab c"]);
+        f["added_tokens"][1]["id"] = json!(259);
+    });
+    let bpe = read(&file.to_string()).unwrap();
+    let text = "abc a<s>b<|endoftext|>";
+    let ids = bpe.encode(text, Special::Allow).unwrap();
+    assert_eq!(bpe.decode(&ids).unwrap(), text);
+    for (text, at) in [("z", 0), ("ab z", 3), ("a<s>zz", 4), ("a<|endoftext|>z", 14), ("z<s>", 0)] {
+        let message = bpe.encode(text, Special::Allow).unwrap_err().to_string();
+        assert!(message.contains(&format!("0x7a (at byte {at} ")), "{text}: {message}");
+    }
+    let again = read(&bpe.to_json()).unwrap();
+    assert_eq!((again.hash(), again.encode(text, Special::Allow).unwrap()), (bpe.hash(), ids));
+}
+
+#[test]
+fn added_tokens_that_are_not_special_are_part_of_ordinary_text() {
+    let file = small_bpe(|f| f["added_tokens"][0]["special"] = json!(false)).to_string();
+    let bpe = read(&file).unwrap();
+    assert_eq!(bpe.special_texts(), [END_OF_TEXT]);
+    for special in [Special::Allow, Special::AsText, Special::Forbid] {
+        assert_eq!(bpe.encode("abc<s>ab", special).unwrap(), [258, 0, 257], "{special:?}");
+    }
+    // The special one is still treated as the caller says.
+    assert!(bpe.encode("<s><|endoftext|>", Special::Forbid).is_err());
+    assert_eq!(bpe.encode("<s><|endoftext|>", Special::Allow).unwrap(), [0, 260]);
+    let as_text = bpe.encode("<s><|endoftext|>", Special::AsText).unwrap();
+    assert!(as_text.len() > 5 && as_text[0] == 0 && bpe.decode(&as_text).unwrap() == "<s><|endoftext|>");
+    let again = read(&bpe.to_json()).unwrap();
+    assert_eq!((again.hash(), again.special_texts()), (bpe.hash(), vec![END_OF_TEXT]));
+    assert_ne!(bpe.hash(), read(&small_bpe(|_| {}).to_string()).unwrap().hash());
+    let lists = bpe.bpe_lists().unwrap();
+    assert_eq!((&lists.specials, &lists.added), (&vec![260], &vec![0]));
+    assert_eq!(Bpe::from_lists(lists, Path::new("x")).unwrap().hash(), bpe.hash());
 }
 
 #[test]

@@ -376,7 +376,7 @@ fn what_follows_the_last_step_is_done_after_a_resume() {
     let (mut second, mut after) = (trainer(&dev, &config), Recorder::new(Stop::Never, 10));
     second.resume(&checkpoint).unwrap();
     assert_eq!(run(&mut second, &mut after), Outcome::Finished);
-    assert_eq!(after.events.len(), 1, "the end of epoch 2");
+    assert_eq!(after.events.len(), 2, "the last evaluation, and the end of epoch 2");
     assert_eq!([before.events, after.events].concat(), events);
     let mut nothing = Recorder::new(Stop::Never, 10);
     assert_eq!(run(&mut second, &mut nothing), Outcome::Finished);
@@ -450,8 +450,9 @@ fn evaluations_do_not_touch_the_training() {
         (recorder.evaluations().len(), losses, bits(trainer.gpt()))
     };
     let (n, losses, weights) = with(2, 2, 0);
-    assert_eq!(n, 5);
-    for (every, batches, eval_batch_size, n) in [(1, 1, 0, 10), (3, 100, 0, 4), (1000, 2, 0, 1), (2, 2, 7, 5)] {
+    // After steps 0, 2, 4, 6 and 8, and after the last one, 9.
+    assert_eq!(n, 6);
+    for (every, batches, eval_batch_size, n) in [(1, 1, 0, 10), (3, 100, 0, 4), (1000, 2, 0, 2), (2, 2, 7, 6)] {
         let (n_evaluations, other_losses, other_weights) = with(every, batches, eval_batch_size);
         assert_eq!(n_evaluations, n, "every {every}");
         assert!(other_losses == losses && other_weights == weights, "every {every}, {batches} batches");
@@ -604,9 +605,9 @@ fn a_run_is_trained_by_one_program_at_a_time() {
     assert!(!run.is_in_use());
     let lock = run.lock().unwrap();
     assert!(run.is_in_use());
-    assert!(matches!(run.lock(), Err(RunFolderError::InUse { .. })));
+    assert!(matches!(run.lock(), Err(RunFolderError::Lock(_))));
     let replaced = RunFolder::create(&path, &config(), "{}", true);
-    assert!(matches!(replaced, Err(RunFolderError::InUse { .. })), "nor replaced");
+    assert!(matches!(replaced, Err(RunFolderError::Lock(_))), "nor replaced");
     drop(lock);
     assert!(!run.is_in_use());
     run.lock().unwrap();
@@ -653,8 +654,8 @@ fn an_existing_run_is_replaced_only_when_asked() {
     assert_eq!(fs::read_to_string(path.join("samples.txt")).unwrap(), samples);
 
     // Leftovers of a killed program next to it do not matter.
-    fs::create_dir(parent.path().join(".run.partial")).unwrap();
-    fs::write(parent.path().join(".run.partial/config.toml"), "half").unwrap();
+    fs::create_dir(parent.path().join(".run.77-0.partial")).unwrap();
+    fs::write(parent.path().join(".run.77-0.partial/config.toml"), "half").unwrap();
     RunFolder::create(&path, &config, "{}", true).unwrap();
     assert_eq!(files(&path).keys().collect::<Vec<_>>(), ["config.toml", "tokenizer.json"]);
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
@@ -674,12 +675,31 @@ fn a_folder_that_is_not_a_run_is_never_replaced() {
     let file = parent.path().join("file");
     fs::write(&file, "dear").unwrap();
     for (path, kept) in [(&folder, folder.join("letter.txt")), (&file, file.clone())] {
-        assert!(matches!(RunFolder::create(path, &config, "{}", false), Err(RunFolderError::Exists { .. })));
-        let error = RunFolder::create(path, &config, "{}", true).unwrap_err();
-        assert!(matches!(error, RunFolderError::NotARun { .. }), "{error}");
-        assert!(error.to_string().contains(path.to_str().unwrap()));
+        for overwrite in [false, true] {
+            let error = RunFolder::create(path, &config, "{}", overwrite).unwrap_err();
+            assert!(matches!(error, RunFolderError::NotARun { .. }), "{error}");
+            assert!(error.to_string().contains(path.to_str().unwrap()));
+        }
         assert_eq!(fs::read_to_string(kept).unwrap(), "dear");
     }
+    // A folder of another program whose settings have the same name, and a run in which somebody keeps a file.
+    fs::write(folder.join("config.toml"), "title = \"letters\"\n[params]\nversion = \"1\"\n").unwrap();
+    let run = parent.path().join("run");
+    RunFolder::create(&run, &config, "{}", false).unwrap();
+    for (name, of_other) in [("notes.txt", true), ("model/README.md", true), ("model/config.json", false)] {
+        fs::create_dir_all(run.join(name).parent().unwrap()).unwrap();
+        fs::write(run.join(name), "dear").unwrap();
+        let replaced = RunFolder::create(&run, &config, "{}", true);
+        assert_eq!(replaced.is_err(), of_other, "{name}: {replaced:?}");
+        if let Err(error) = replaced {
+            assert!(matches!(error, RunFolderError::NotARun { .. }) && error.to_string().contains(name), "{error}");
+            assert_eq!(fs::read_to_string(run.join(name)).unwrap(), "dear");
+            fs::remove_file(run.join(name)).unwrap();
+        }
+    }
+    let error = RunFolder::create(&folder, &config, "{}", true).unwrap_err();
+    assert!(matches!(error, RunFolderError::NotARun { .. }), "{error}");
+    assert_eq!(fs::read_to_string(folder.join("letter.txt")).unwrap(), "dear");
     // A folder cannot be created below a file.
     let error = RunFolder::create(&file.join("run"), &config, "{}", true).unwrap_err();
     assert!(matches!(error, RunFolderError::File(_)), "{error}");
@@ -691,6 +711,8 @@ fn a_run_that_cannot_be_parsed_is_named() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("run");
     let message = || RunFolder::open(&path).unwrap_err().to_string();
+    assert_eq!(message(), format!("{}: no such file or folder", path.display()));
+    fs::create_dir(&path).unwrap();
     assert!(message().contains("holds no run") && message().contains(path.to_str().unwrap()));
     RunFolder::create(&path, &config(), "{}", false).unwrap();
     let text = fs::read_to_string(path.join("config.toml")).unwrap();

@@ -13,6 +13,8 @@ use crate::ui::output::{duration, grouped, size};
 /// Terminals of at least this size have larger curves and show the log.
 const TALL: u16 = 36;
 const WIDE: u16 = 140;
+/// Terminals of at least this height have small curves below the losses.
+const WITH_CURVES: u16 = 24;
 /// Terminals of at least this width have whole names above the small curves.
 const WITH_NAMES: u16 = 80;
 /// Terminals of at least this width show the figures next to the losses.
@@ -20,8 +22,12 @@ const WITH_FIGURES: u16 = 56;
 
 pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let area = frame.area();
-    let is_tall = area.height >= TALL;
-    let (small, sample) = if is_tall { (9, 6) } else { (5, 4) };
+    let (small, sample) = match area.height {
+        TALL.. => (9, 6),
+        WITH_CURVES.. => (5, 4),
+        // The figures need the lines.
+        _ => (0, 4),
+    };
     let rows = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(1),
@@ -46,7 +52,9 @@ pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     } else {
         charts::losses(frame, middle, screen);
     }
-    small_curves(frame, curves, screen);
+    if small > 0 {
+        small_curves(frame, curves, screen);
+    }
     let sample = Paragraph::new(screen.sample.replace('\n', " ")).wrap(Wrap { trim: true });
     frame.render_widget(sample.block(framed(" latest sample ")), text);
     footer(frame, keys, screen);

@@ -17,16 +17,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::buffer::Buffer;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::style::Color;
+use ratatui::{Frame, Terminal};
 
 pub use self::screen::{About, Screen};
 use crate::training::signals::Signals;
 use crate::ui::output::WithHint;
+use crate::ui::style;
 
 /// The time between two drawings. Keys are handled at once.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -121,6 +124,13 @@ impl Drop for Tui {
     }
 }
 
+/// Leaves the symbols of a drawing and their weight, for terminals and users without colours.
+fn remove_colours(buffer: &mut Buffer) {
+    for cell in &mut buffer.content {
+        (cell.fg, cell.bg) = (Color::Reset, Color::Reset);
+    }
+}
+
 /// The state of the drawing thread.
 struct Drawing {
     screen: Arc<Mutex<Screen>>,
@@ -140,6 +150,7 @@ enum KeyRequest {
 
 impl Drawing {
     fn run(self, mut terminal: Terminal<CrosstermBackend<Stdout>>) {
+        let has_colours = style::on_stdout();
         while !self.end.load(Ordering::SeqCst) {
             // A copy, so that no step waits for a terminal that blocks.
             let screen = {
@@ -148,7 +159,13 @@ impl Drawing {
                 screen.is_stopping |= self.signals.stop_requested();
                 screen.clone()
             };
-            if terminal.draw(|frame| draw::draw(frame, &screen)).is_err() {
+            let draw = |frame: &mut Frame<'_>| {
+                draw::draw(frame, &screen);
+                if !has_colours {
+                    remove_colours(frame.buffer_mut());
+                }
+            };
+            if terminal.draw(draw).is_err() {
                 // The terminal is gone. The training continues, and a signal still stops it.
                 return restore_terminal();
             }

@@ -8,9 +8,11 @@ use super::args::MachineArgs;
 use crate::training::device;
 use crate::training::peaks::{Memory, Peak};
 use crate::ui::output::{print, print_json};
+use crate::ui::verbosity;
 
 pub fn run(args: &MachineArgs) -> Result<()> {
     let (dev, resolved) = device::open(&args.device.config(), Workload::Training)?;
+    let _phase = verbosity::phase("measuring");
     let peaks = Precision::ALL.map(|precision| Peak::of(&dev, precision));
     let memory = Memory::of(&dev);
     if args.json {

@@ -17,10 +17,12 @@ use args::{MachineArgs, StepArgs};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   calame bench machine
-  calame bench train                                     the report's step, 163M parameters
+  # a step of the default training, of 163M parameters
+  calame bench train
   calame bench train --preset gpt2 --window 1024 --dropout 0
-  calame bench train --preset book --batch-size 2 --window 256 --precision bf16 --json
-  calame bench products --precision f32                  the matrix products of a step, separately")]
+  calame bench train --batch-size 2 --precision bf16 --json
+  # the matrix products of a step, separately
+  calame bench products --precision f32")]
 pub struct Args {
     #[command(subcommand)]
     what: What,

@@ -14,6 +14,7 @@ use super::args::StepArgs;
 use crate::training::device;
 use crate::training::peaks::{Peak, median};
 use crate::ui::output::{print, print_json};
+use crate::ui::verbosity;
 
 /// A linear layer of the model and its number of calls per step.
 struct Layer {
@@ -55,6 +56,7 @@ struct Timed {
 pub fn run(args: &StepArgs) -> Result<()> {
     let (model, window) = args.shape()?;
     let (dev, resolved) = device::open(&args.device.config(), Workload::Training)?;
+    let _phase = verbosity::phase("measuring");
     let mut peak = Peak::new(dev.precision());
     let mut timed = Vec::new();
     for layer in layers(&model, args.batch_size as usize * window) {
@@ -122,14 +124,14 @@ fn table(timed: &[Timed], peak: f64) -> String {
 
 /// The linear layers of a model for `n_rows` tokens. The head processes the tokens in chunks.
 fn layers(model: &ModelConfig, n_rows: usize) -> Vec<Layer> {
-    let (c, l) = (model.n_embd, model.n_layer);
+    let (c, inner, l) = (model.n_embd, model.inner_size(), model.n_layer);
     let layer = |name, ins, outs| Layer { name, n_calls: l as f64, rows: n_rows, ins, outs };
     let chunk = ops::chunk_rows(n_rows).min(n_rows);
     vec![
         layer("c_attn", c, 3 * c),
         layer("attn.c_proj", c, c),
-        layer("c_fc", c, 4 * c),
-        layer("mlp.c_proj", 4 * c, c),
+        layer("c_fc", c, inner),
+        layer("mlp.c_proj", inner, c),
         // The last chunk may be shorter and counts as a fraction of a call.
         Layer { name: "lm_head", n_calls: n_rows as f64 / chunk as f64, rows: chunk, ins: c, outs: model.vocab_size },
     ]

@@ -16,6 +16,7 @@ use super::args::StepArgs;
 use crate::training::peaks::{Memory, Peak, median};
 use crate::training::{device, memory};
 use crate::ui::output::{grouped, note, print, print_json, size};
+use crate::ui::verbosity;
 
 /// Steps before those that are timed: the first one touches all memory for the first time.
 const WARM_STEPS: u32 = 2;
@@ -45,7 +46,9 @@ pub fn run(args: &StepArgs) -> Result<()> {
     }
     let config = run_config(args, &model, window)?;
     let mut trainer = Trainer::new(&dev, &config, Gpt::fresh(&dev, &model, config.train.seed), splits(&config)?);
+    let phase = verbosity::phase("measuring");
     let measured = measure(&dev, &mut trainer, args.steps)?;
+    drop(phase);
     report(args, &config, &resolved, &dev, &measured)
 }
 

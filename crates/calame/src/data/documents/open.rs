@@ -12,6 +12,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::error::DocumentError;
 use super::kind::{Compression, DocumentSource};
+use crate::files;
 
 /// Bytes read from a file per system call: enough that the calls cost little next to decompression.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -64,7 +65,7 @@ pub(super) fn open(source: &DocumentSource, meter: &Meter) -> Result<Bytes, Docu
 }
 
 pub(super) fn open_file(path: &Path) -> Result<File, DocumentError> {
-    File::open(path).map_err(DocumentError::unreadable(path))
+    files::open_file(path).map_err(|error| DocumentError::unreadable(path)(error.source))
 }
 
 /// Reads the members of a .gz file, which may contain several, and zeros after the last one, as written to tapes and by

@@ -1,9 +1,10 @@
 //! How files are read as documents: the options that every verb which reads text shares.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What the text of a special token, such as `<|endoftext|>`, is in a document.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SpecialTokens {
     /// The token: `<|endoftext|>` separates documents and becomes the tokenizer's end-of-text id, other special tokens
@@ -37,7 +38,7 @@ impl<'de> Deserialize<'de> for SpecialTokens {
 }
 
 /// Unicode normalisation applied to the text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalisation {
     /// No normalisation: the text is used unchanged.
@@ -48,7 +49,7 @@ pub enum Normalisation {
 }
 
 /// How the contents of a file that is not Parquet are understood.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadAs {
     /// As its ending and its beginning say: text, or lines of JSON. Other structured data is refused.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::super::documents::DocumentError;
 use super::super::manifest::ManifestError;
 use super::options::OptionError;
-use crate::files::FileError;
+use crate::files::{FileError, LockError};
 use crate::tokenizer::TokenizerError;
 
 /// Why a preparation failed.
@@ -28,6 +28,9 @@ pub enum PrepareError {
         /// What the folder contains instead.
         found: String,
     },
+    /// Another program is using the folder.
+    #[error(transparent)]
+    Lock(LockError),
     /// Reading or writing a file of the folder failed.
     #[error(transparent)]
     File(#[from] FileError),
@@ -65,4 +68,13 @@ pub enum PrepareError {
         /// What was found instead.
         found: String,
     },
+}
+
+impl From<LockError> for PrepareError {
+    fn from(error: LockError) -> PrepareError {
+        match error {
+            LockError::File(error) => PrepareError::File(error),
+            held => PrepareError::Lock(held),
+        }
+    }
 }

@@ -25,6 +25,7 @@ use std::path::Path;
 use super::documents::{DocumentError, DocumentSource, Meter, ReadOptions, Sources, SpecialTokens};
 use super::findings::ReadReport;
 use super::manifest::{MANIFEST, Manifest, ManifestError, SourceEntry};
+use crate::files::PathLock;
 use crate::tokenizer::Tokenizer;
 use feed::{Division, Feed, FeedState};
 
@@ -85,7 +86,8 @@ impl<'a> Texts<'a> {
 /// thread, the tokenizer, and with `dedup` 20 to 40 bytes per document.
 ///
 /// # Errors
-/// Returns an error for an invalid option, a folder with other contents, an unreadable source or a full disk. The
+/// Returns an error for an invalid option, a folder with other contents or in use by another program, an unreadable source
+/// or a full disk. The
 /// next call resumes from the last recorded state.
 ///
 /// # Panics
@@ -118,6 +120,8 @@ pub fn prepare_with(
     observer: &mut dyn PrepareObserver,
 ) -> Result<Prepared, PrepareError> {
     options.validate(tokenizer)?;
+    // Before the first look at the folder: nothing in it changes from here on but by this call.
+    let _lock = PathLock::acquire(folder)?;
     if folder.join(MANIFEST).is_file() {
         return finished_before(sources, tokenizer, options, folder);
     }

@@ -13,6 +13,7 @@ use super::feed::{Division, Feed, FeedState, Piece};
 use super::job::Job;
 use super::options::{PrepareOptions, SplitBy};
 use super::progress::{Grain, PrepareObserver, PrepareProgress};
+use crate::files::FileError;
 use crate::tokenizer::{Encoder, Special, Tokenizer};
 
 /// Batches in flight per tokenizing thread: one being tokenized, one waiting for a thread, one waiting to be
@@ -69,11 +70,16 @@ pub(super) fn run(
     let (read, batches) = sync_channel(n_batches);
     let (done, encoded) = channel();
     let batches = Mutex::new(batches);
+    let folder = job.workplace.folder().to_owned();
     thread::scope(|scope| {
-        scope.spawn(move || read_all(feed, grain, &read, &permits));
+        // Where a thread is refused, those before it end because their channels are dropped.
+        let refused = |error| FileError::new("start a thread for", &folder)(error);
+        let reader = thread::Builder::new().spawn_scoped(scope, move || read_all(feed, grain, &read, &permits));
+        reader.map_err(refused)?;
         for _ in 0..n_threads {
             let (done, batches, coder) = (done.clone(), &batches, &coder);
-            scope.spawn(move || coder.encode_all(batches, &done));
+            let encoder = thread::Builder::new().spawn_scoped(scope, move || coder.encode_all(batches, &done));
+            encoder.map_err(refused)?;
         }
         drop(done);
         // This call drops both, so that the other threads end whatever it returns.

@@ -1,6 +1,6 @@
 //! The state file of an unfinished preparation, from which it resumes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,10 @@ use super::error::PrepareError;
 use super::feed::FeedState;
 use super::options::PrepareOptions;
 use super::progress::PrepareStart;
-use crate::files::{FileError, read_at_most, remove_file_if_exists, replace_bytes, sha256_hex, unfinished_path};
+use crate::files::{
+    FileError, create_folders, is_lock_name, open_log, read_at_most, remove_abandoned, remove_file_if_exists,
+    reopen_unfinished, replace_bytes, sha256_hex,
+};
 use crate::tokenizer::Tokenizer;
 
 const STATE: &str = "prepare-state.json";
@@ -96,7 +99,7 @@ pub(super) struct Workplace {
 impl Workplace {
     /// Creates the folder or opens an unfinished preparation in it. One with another fingerprint is removed.
     pub(super) fn enter(folder: &Path, fingerprint: String) -> Result<(Workplace, PrepareStart), PrepareError> {
-        fs::create_dir_all(folder).map_err(FileError::new("create", folder))?;
+        create_folders(folder)?;
         let workplace = Workplace { folder: folder.to_owned(), fingerprint, seen: None };
         let state = folder.join(STATE);
         let start = match read_at_most(&state, MAX_STATE_BYTES) {
@@ -131,12 +134,13 @@ impl Workplace {
     }
 
     fn check_empty(&self) -> Result<(), PrepareError> {
+        // Left by a program that was killed while writing its first state.
+        remove_abandoned(&self.folder.join(STATE));
         let entries = fs::read_dir(&self.folder).map_err(FileError::new("read", &self.folder))?;
         for entry in entries {
             let path = entry.map_err(FileError::new("read", &self.folder))?.path();
-            // Left by a program that was killed while writing its first state.
-            if path != unfinished_path(&self.folder.join(STATE)) {
-                let found = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let found = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !is_lock_name(&found) {
                 return Err(PrepareError::Occupied { path: self.folder.clone(), found });
             }
         }
@@ -185,7 +189,7 @@ impl Workplace {
             remove_file_if_exists(&path)?;
             return Ok(Vec::new());
         }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(FileError::new("open", &path))?;
+        let file = reopen_unfinished(&path)?;
         let found = file.metadata().map_err(FileError::new("read", &path))?.len();
         if found / HASH_BYTES < n {
             let (expected, found) = (format!("{n} hashes"), format!("{}", found / HASH_BYTES));
@@ -206,10 +210,7 @@ impl Workplace {
         let path = self.folder.join(SEEN);
         let file = match self.seen.take() {
             Some(file) => file,
-            None => {
-                let file = OpenOptions::new().create(true).append(true).open(&path);
-                BufWriter::new(file.map_err(FileError::new("open", &path))?)
-            }
+            None => BufWriter::new(open_log(&path)?),
         };
         let file = self.seen.insert(file);
         let written = hashes.iter().try_for_each(|hash| file.write_all(&hash.to_le_bytes()));

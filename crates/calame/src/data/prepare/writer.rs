@@ -1,6 +1,6 @@
 //! Writes the shards of one split, one after another.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::super::shard_format::{IdWidth, ShardFormat, Split};
 use super::super::shards::{HEADER_BYTES, header};
 use super::error::PrepareError;
 use super::options::PrepareOptions;
-use crate::files::{FileError, rename_synced, sha256_of_file};
+use crate::files::{FileError, rename_synced, reopen_unfinished, restart_unfinished, sha256_of_file};
 
 /// Writes the token ids of a split into shards of equal length. A shard is named `NAME.bin.partial` while it is
 /// written. When it is full its header is written, the file is synced, read again for its checksum, and renamed.
@@ -124,7 +124,7 @@ impl ShardWriter {
     fn write(&mut self, ids: &[u32]) -> Result<(), PrepareError> {
         let partial = self.partial();
         if self.begun.is_none() {
-            let file = File::create(&partial).map_err(FileError::new("create", &partial))?;
+            let file = restart_unfinished(&partial)?;
             let mut file = BufWriter::with_capacity(1 << 20, file);
             // Reserves the header; the number of tokens is known at the end.
             let place = vec![0; self.header_bytes() as usize];
@@ -167,10 +167,9 @@ impl ShardWriter {
         let (partial, path) = (self.partial(), self.folder.join(self.name()));
         if !partial.exists() && path.exists() {
             // The shard was completed after the last recorded state.
-            fs::rename(&path, &partial).map_err(FileError::new("rename", &path))?;
+            rename_synced(&path, &partial)?;
         }
-        let file =
-            OpenOptions::new().read(true).write(true).open(&partial).map_err(FileError::new("open", &partial))?;
+        let file = reopen_unfinished(&partial)?;
         let length = self.header_bytes() + n_begun * self.width.n_bytes();
         let found = file.metadata().map_err(FileError::new("read", &partial))?.len();
         if found < length {

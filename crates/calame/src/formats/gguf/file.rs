@@ -1,11 +1,10 @@
 //! Reads GGUF files as a source of tensors.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::header::{Header, TensorInfo};
 use super::metadata;
-use crate::files::PositionedFile;
+use crate::files::{PositionedFile, open_file};
 use crate::formats::CheckpointError;
 use crate::formats::opened::{Format, Opened};
 use crate::formats::source::{StoredTensor, TensorSource};
@@ -21,7 +20,7 @@ struct GgufFile {
 
 /// Opens a GGUF model with its metadata and tokenizer.
 pub(in crate::formats) fn open(path: &Path) -> Result<Opened, CheckpointError> {
-    let mut file = File::open(path).map_err(CheckpointError::io("open", path))?;
+    let mut file = open_file(path)?;
     let Header { mut values, tensors: infos } = Header::read(path, &mut file)?;
     let stored = |info: &TensorInfo| StoredTensor {
         name: info.name.clone(),
@@ -33,15 +32,21 @@ pub(in crate::formats) fn open(path: &Path) -> Result<Opened, CheckpointError> {
     };
     let tensors: Vec<StoredTensor> = infos.iter().map(stored).collect();
     let config = metadata::config(path, &values, &tensors)?;
-    let tokenizer = metadata::tokenizer(path, &mut values, &config)?;
+    let says_tied = values.contains_key(metadata::TIED_HEAD);
     let source = Box::new(GgufFile { file: PositionedFile::of(file, path)?, infos, tensors });
-    let says_none = values.contains_key(metadata::TOKENIZER_MODEL);
-    let (format, weights, notes) = (Format::Gguf, path.to_owned(), Vec::new());
-    let mut opened = Opened { format, weights, source, config, conv1d: false, tokenizer, notes };
-    if !says_none {
+    let mut opened = Opened { says_tied, ..Opened::new(Format::Gguf, path, source, config, false) };
+    opened.bounds = metadata::bounds(&values);
+    opened.set_tokenizer(metadata::tokenizer(path, &mut values));
+    if !values.contains_key(metadata::TOKENIZER_MODEL) {
         opened.assume_gpt2_tokenizer();
     }
     Ok(opened)
+}
+
+/// Whether a file is a GGUF that calame has written.
+pub(in crate::formats) fn is_written_by_calame(path: &Path) -> bool {
+    let header = open_file(path).ok().and_then(|mut file| Header::read(path, &mut file).ok());
+    header.is_some_and(|header| header.values.contains_key(metadata::VERSION))
 }
 
 impl TensorSource for GgufFile {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::header::{Value, kind};
 use crate::formats::CheckpointError;
 use crate::formats::source::StoredTensor;
-use crate::model::{Init, ModelConfig};
-use crate::tokenizer::{Bpe, BpeLists, Tokenizer};
+use crate::model::{Activation, Init, ModelConfig};
+use crate::quant::NumberFormat;
+use crate::tokenizer::{Bpe, BpeLists, TextBounds, Tokenizer};
 
 const ARCHITECTURE: &str = "general.architecture";
 const GPT2: &str = "gpt2";
@@ -28,10 +29,15 @@ const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
-/// Whether the model has a qkv bias. The format requires the tensor; it is zero if this is false.
+/// The end of a turn in models for conversations; it ends a text too.
+const EOT: &str = "tokenizer.ggml.eot_token_id";
+/// The version of calame that wrote the file.
+pub(super) const VERSION: &str = "calame.version";
+/// Whether the model has a qkv bias, or any. The format requires the tensors; they are zero if this is false.
 const QKV_BIAS: &str = "calame.qkv_bias";
+const BIAS: &str = "calame.bias";
 /// Whether the head is the token embedding, even if the file has an output.weight.
-const TIED_HEAD: &str = "calame.tied_head";
+pub(super) const TIED_HEAD: &str = "calame.tied_head";
 const DROPOUT: &str = "calame.dropout";
 const INIT: &str = "calame.init";
 const INIT_PYTORCH: &str = "pytorch";
@@ -46,6 +52,8 @@ mod token {
     pub const NORMAL: i64 = 1;
     /// A special token, such as end of text.
     pub const CONTROL: i64 = 3;
+    /// A token that was added to the vocabulary and that texts contain as ordinary text.
+    pub const USER_DEFINED: i64 = 4;
     /// An unused id, which no text is encoded to.
     pub const UNUSED: i64 = 5;
 }
@@ -64,6 +72,7 @@ pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> 
         _ => None,
     };
     let needed = |key| size(key).ok_or_else(|| wrong(path, key, values.get(key), "a whole number"));
+    let n_inner = if values.contains_key(N_INNER) { Some(needed(N_INNER)?) } else { None };
     let marker = |key: &'static str| match values.get(key) {
         None => Ok(None),
         Some(Value::Bool(is)) => Ok(Some(*is)),
@@ -75,28 +84,29 @@ pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> 
         let problem = "token_embd.weight: expected a matrix, [vocabulary, channels]".to_owned();
         return Err(CheckpointError::Tensors { path: path.to_owned(), problems: vec![problem] });
     };
+    let is_bias = |t: &StoredTensor| t.name.ends_with(".bias") && !t.name.ends_with(".attn_qkv.bias");
+    let n_embd = needed(N_EMBD)?;
     let config = ModelConfig {
         vocab_size,
         n_positions: needed(N_POSITIONS)?,
-        n_embd: needed(N_EMBD)?,
+        n_embd,
         n_head: needed(N_HEAD)?,
         n_layer: needed(N_LAYER)?,
-        dropout: match values.get(DROPOUT) {
-            None => 0.1,
-            Some(Value::Float(p)) => *p as f32,
-            found => return Err(wrong(path, DROPOUT, found, "a probability")),
-        },
+        dropout: float(path, values, DROPOUT)?.unwrap_or(0.1),
         qkv_bias: marker(QKV_BIAS)?.unwrap_or_else(|| shape_of("blk.0.attn_qkv.bias").is_some()),
-        tied_head: marker(TIED_HEAD)?.unwrap_or_else(|| shape_of("output.weight").is_none()),
-        init: match values.get(INIT) {
-            None => Init::Gpt2,
-            Some(Value::Text(init)) if init == INIT_PYTORCH => Init::Pytorch,
-            Some(Value::Text(init)) if init == GPT2 => Init::Gpt2,
-            found => return Err(wrong(path, INIT, found, "\"gpt2\" or \"pytorch\"")),
-        },
+        // If it is not stated, a stored head is compared with the token embedding.
+        tied_head: marker(TIED_HEAD)?.unwrap_or(true),
+        init: init(path, values)?,
+        bias: marker(BIAS)?.unwrap_or_else(|| tensors.iter().any(is_bias)),
+        n_inner: n_inner.filter(|&n| n != n_embd.saturating_mul(4)),
+        layer_norm_epsilon: float(path, values, EPSILON)?.unwrap_or(1e-5),
+        // llama.cpp computes every GPT-2 with these.
+        activation: Activation::GeluTanh,
+        scale_attn_weights: true,
+        scale_attn_by_inverse_layer_idx: false,
     };
     config.validate().map_err(CheckpointError::impossible_shape(path, "the model's shape"))?;
-    for (key, expected) in [(N_INNER, 4 * config.n_embd), (N_KV_HEAD, config.n_head), (VOCAB_SIZE, vocab_size)] {
+    for (key, expected) in [(N_KV_HEAD, config.n_head), (VOCAB_SIZE, vocab_size)] {
         if values.contains_key(key) && size(key) != Some(expected) {
             return Err(wrong(path, key, values.get(key), format!("{expected}, as the rest of the file has it")));
         }
@@ -104,28 +114,48 @@ pub(super) fn config(path: &Path, values: &Values, tensors: &[StoredTensor]) -> 
     Ok(config)
 }
 
-/// Checks that the file is a complete GPT-2 and that properties shared by all GPT-2 models hold.
+fn float(path: &Path, values: &Values, key: &'static str) -> Result<Option<f32>, CheckpointError> {
+    match values.get(key) {
+        None => Ok(None),
+        Some(Value::Float(x)) => Ok(Some(*x as f32)),
+        found => Err(wrong(path, key, found, "a number with a fraction")),
+    }
+}
+
+fn init(path: &Path, values: &Values) -> Result<Init, CheckpointError> {
+    match values.get(INIT) {
+        None => Ok(Init::Gpt2),
+        Some(Value::Text(init)) if init == INIT_PYTORCH => Ok(Init::Pytorch),
+        Some(Value::Text(init)) if init == GPT2 => Ok(Init::Gpt2),
+        found => Err(wrong(path, INIT, found, "\"gpt2\" or \"pytorch\"")),
+    }
+}
+
+/// Checks that the file is a complete GPT-2.
 fn check_family(path: &Path, values: &Values) -> Result<(), CheckpointError> {
     let architecture = values.get(ARCHITECTURE);
     if architecture != Some(&Value::Text(GPT2.to_owned())) {
         return Err(wrong(path, ARCHITECTURE, architecture, "\"gpt2\", the family that calame runs"));
     }
-    if let Some(n) = values.get(N_FILES).filter(|n| !matches!(n, Value::Int(0 | 1))) {
-        return Err(wrong(path, N_FILES, Some(n), "1: join the files by llama.cpp's llama-gguf-split --merge"));
-    }
-    match values.get(EPSILON) {
+    match values.get(N_FILES).filter(|n| !matches!(n, Value::Int(0 | 1))) {
         None => Ok(()),
-        Some(Value::Float(epsilon)) if (epsilon - 1e-5).abs() < 1e-9 => Ok(()),
-        found => Err(wrong(path, EPSILON, found, "1e-5, GPT-2's")),
+        n => Err(wrong(path, N_FILES, n, "1: join the files by llama.cpp's llama-gguf-split --merge")),
     }
 }
 
+/// The ids with which texts begin and end.
+pub(super) fn bounds(values: &Values) -> TextBounds {
+    let id = |key: &&str| match values.get(*key) {
+        Some(Value::Int(id)) => u32::try_from(*id).ok(),
+        _ => None,
+    };
+    let mut ends: Vec<u32> = [EOS, EOT].iter().filter_map(id).collect();
+    ends.dedup();
+    TextBounds { begin: id(&BOS), ends }
+}
+
 /// Reads the tokenizer if there is one, moving its lists out of the values.
-pub(super) fn tokenizer(
-    path: &Path,
-    values: &mut Values,
-    config: &ModelConfig,
-) -> Result<Option<Arc<dyn Tokenizer>>, CheckpointError> {
+pub(super) fn tokenizer(path: &Path, values: &mut Values) -> Result<Option<Arc<dyn Tokenizer>>, CheckpointError> {
     match values.get(TOKENIZER_MODEL) {
         None => return Ok(None),
         Some(Value::Text(model)) if model == NO_TOKENIZER || model == "no_vocab" => return Ok(None),
@@ -149,18 +179,11 @@ pub(super) fn tokenizer(
         types.pop();
         tokens.pop();
     }
-    let specials = (0..).zip(&types).filter(|(_, kind)| **kind != token::NORMAL).map(|(id, _)| id).collect();
-    let bpe = Bpe::from_lists(BpeLists { tokens, merges, specials }, path)?;
-    if bpe.n_vocab() > config.vocab_size {
-        let found = Value::Int(bpe.n_vocab() as i128);
-        return Err(wrong(
-            path,
-            TOKENS,
-            Some(&found),
-            format!("at most {}, the model's vocabulary", config.vocab_size),
-        ));
-    }
-    Ok(Some(bpe))
+    let ids_of =
+        |is: &dyn Fn(i64) -> bool| (0..).zip(&types).filter(|(_, kind)| is(**kind)).map(|(id, _)| id).collect();
+    let specials = ids_of(&|kind| kind != token::NORMAL && kind != token::USER_DEFINED);
+    let added = ids_of(&|kind| kind == token::USER_DEFINED);
+    Ok(Some(Bpe::from_lists(BpeLists { tokens, merges, specials, added }, path)?))
 }
 
 fn take_texts(path: &Path, values: &mut Values, key: &'static str) -> Result<Vec<String>, CheckpointError> {
@@ -192,28 +215,42 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// The metadata that llama.cpp's converter writes for a GPT-2, and calame's own. `tokenizer` is a vocabulary with
-    /// its end-of-text id; `name` is the model's name.
-    pub fn of(config: &ModelConfig, tokenizer: Option<(BpeLists, Option<u32>)>, name: &str) -> Metadata {
+    /// its end-of-text id; `name` is the model's name, `format` that of its matrices.
+    pub fn of(
+        config: &ModelConfig,
+        tokenizer: Option<BpeLists>,
+        bounds: &TextBounds,
+        name: &str,
+        format: NumberFormat,
+    ) -> Metadata {
         let mut to = Metadata::default();
         to.text(ARCHITECTURE, GPT2);
         to.text("general.type", "model");
         to.text("general.name", name);
-        // All tensors are f32 (`LLAMA_FTYPE_ALL_F32`).
-        to.size("general.file_type", 0);
+        to.size("general.file_type", file_type(format));
         to.size("general.quantization_version", 2);
         to.size(N_LAYER, config.n_layer);
         to.size(N_POSITIONS, config.n_positions);
         to.size(N_EMBD, config.n_embd);
-        to.size(N_INNER, 4 * config.n_embd);
+        to.size(N_INNER, config.inner_size());
         to.size(N_HEAD, config.n_head);
-        to.float(EPSILON, 1e-5);
+        to.float(EPSILON, config.layer_norm_epsilon);
         to.size(VOCAB_SIZE, config.vocab_size);
         match tokenizer {
-            Some((lists, end_of_text)) => to.tokenizer(lists, end_of_text, config.vocab_size),
+            Some(lists) => to.tokenizer(lists, config.vocab_size),
             None => to.text(TOKENIZER_MODEL, NO_TOKENIZER),
         }
-        to.text("calame.version", env!("CARGO_PKG_VERSION"));
+        let end = bounds.ends.first().copied();
+        for (key, id) in [(BOS, bounds.begin), (EOS, end), (EOT, bounds.ends.get(1).copied())] {
+            if let Some(id) = id {
+                to.size(key, id as usize);
+            }
+        }
+        to.text(VERSION, env!("CARGO_PKG_VERSION"));
         to.flag(QKV_BIAS, config.qkv_bias);
+        if !config.bias {
+            to.flag(BIAS, false);
+        }
         to.flag(TIED_HEAD, config.tied_head);
         to.float(DROPOUT, config.dropout);
         let init = match config.init {
@@ -224,10 +261,11 @@ impl Metadata {
         to
     }
 
-    fn tokenizer(&mut self, lists: BpeLists, end_of_text: Option<u32>, vocab_size: usize) {
-        let BpeLists { mut tokens, merges, specials } = lists;
+    fn tokenizer(&mut self, lists: BpeLists, vocab_size: usize) {
+        let BpeLists { mut tokens, merges, specials, added } = lists;
         let mut types = vec![token::NORMAL; tokens.len()];
         specials.iter().for_each(|&id| types[id as usize] = token::CONTROL);
+        added.iter().for_each(|&id| types[id as usize] = token::USER_DEFINED);
         // llama.cpp requires a token for each row of the embedding.
         tokens.extend((tokens.len()..vocab_size).map(|id| format!("[PAD{id}]")));
         types.resize(tokens.len(), token::UNUSED);
@@ -237,10 +275,6 @@ impl Metadata {
         self.array(TOKEN_TYPES, kind::I32, types.len());
         types.iter().for_each(|&kind| self.bytes.extend((kind as i32).to_le_bytes()));
         self.texts(MERGES, &merges);
-        if let Some(id) = end_of_text {
-            self.size(BOS, id as usize);
-            self.size(EOS, id as usize);
-        }
     }
 
     fn key(&mut self, key: &str, kind: u32) {
@@ -279,6 +313,16 @@ impl Metadata {
     fn texts(&mut self, key: &str, values: &[String]) {
         self.array(key, kind::TEXT, values.len());
         values.iter().for_each(|value| put_text(&mut self.bytes, value));
+    }
+}
+
+/// llama.cpp's number of a file whose matrices have this format (`llama_ftype`: ALL_F32, MOSTLY_F16, MOSTLY_BF16).
+fn file_type(format: NumberFormat) -> usize {
+    match format {
+        NumberFormat::F32 => 0,
+        NumberFormat::F16 => 1,
+        NumberFormat::Bf16 => 32,
+        other => panic!("write_gguf: {other:?} is not written"),
     }
 }
 

@@ -12,6 +12,6 @@ mod metadata;
 mod types;
 mod write;
 
-pub(super) use file::open;
+pub(super) use file::{is_written_by_calame, open};
 pub(super) use header::MAGIC;
-pub use write::write_gguf;
+pub use write::{write_gguf, write_gguf_as};

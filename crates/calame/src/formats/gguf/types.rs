@@ -2,7 +2,7 @@
 
 /// The name of the format with this number (`enum ggml_type` of ggml.h); `None` if ggml has none or gave it up.
 pub(super) fn name(ggml_type: u32) -> Option<&'static str> {
-    const NAMES: [&str; 41] = [
+    const NAMES: [&str; 42] = [
         "F32",
         "F16",
         "Q4_0",
@@ -44,6 +44,7 @@ pub(super) fn name(ggml_type: u32) -> Option<&'static str> {
         "IQ4_NL_8_8",
         "MXFP4",
         "NVFP4",
+        "Q1_0",
     ];
     NAMES.get(usize::try_from(ggml_type).ok()?).copied()
 }

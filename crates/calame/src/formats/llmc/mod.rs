@@ -9,7 +9,7 @@ use std::path::Path;
 use super::CheckpointError;
 use super::source::{StoredTensor, TensorSource};
 use crate::files::PositionedFile;
-use crate::model::{Init, ModelConfig};
+use crate::model::{ModelConfig, Preset};
 use crate::quant::{NumberFormat, dequantize};
 
 /// First number of the header.
@@ -124,9 +124,7 @@ fn understand(path: &Path, header: [u32; 8]) -> Result<(NumberFormat, ModelConfi
         n_head: size(n_head),
         n_layer: size(n_layer),
         dropout: 0.0,
-        qkv_bias: true,
-        tied_head: true,
-        init: Init::Gpt2,
+        ..Preset::Gpt2.config()
     };
     config.validate().map_err(CheckpointError::impossible_shape(path, "the header's shape"))?;
     if config.n_layer > MAX_BLOCKS {

@@ -5,15 +5,12 @@
 
 use super::graph::{Dim, Graph, value};
 use super::proto::{AttributeProto, BOOL, FLOAT, GraphProto, INT32, INT64, TensorProto, ValueInfoProto};
-use crate::model::ModelConfig;
+use crate::model::{Activation, ModelConfig};
 
 const BATCH: Dim<'_> = Dim::Free("batch_size");
 const NEW: Dim<'_> = Dim::Free("sequence_length");
 const PAST: Dim<'_> = Dim::Free("past_sequence_length");
 const ALL: Dim<'_> = Dim::Free("past_sequence_length + sequence_length");
-
-/// ε of every layer normalisation in GPT-2.
-const EPSILON: f32 = 1e-5;
 
 /// The whole graph; `weights` are its parameters under our names.
 pub(super) fn graph(config: &ModelConfig, weights: Vec<TensorProto>) -> GraphProto {
@@ -68,6 +65,11 @@ fn permuted(order: &[i64]) -> Vec<AttributeProto> {
     vec![AttributeProto::ints("perm", order)]
 }
 
+/// The constant that multiplies the queries of block `i`.
+fn query_scale(config: &ModelConfig, i: usize) -> String {
+    if config.attention_scale().is_uniform() { "query.scale".to_owned() } else { format!("query.scale.{i}") }
+}
+
 struct Gpt2<'a> {
     config: &'a ModelConfig,
     g: Graph,
@@ -89,13 +91,25 @@ impl Gpt2<'_> {
         g.ints("shape.rows", &[-1, c as i64]);
         g.ints("shape.vocab", &[self.config.vocab_size as i64]);
         g.float("float.0", 0.0);
-        g.float("float.1", 1.0);
-        g.float("float.half", 0.5);
+        if self.config.activation != Activation::Relu {
+            g.float("float.1", 1.0);
+            g.float("float.half", 0.5);
+        }
         // Not minus infinity: a padded row sees no key at all, and its NaN would spread through the cache.
         g.float("float.lowest", f32::MIN);
-        g.float("gelu.cube", 0.044_715);
-        g.float("gelu.scale", (2.0 / std::f64::consts::PI).sqrt() as f32);
-        g.float("query.scale", 1.0 / (head_size as f32).sqrt());
+        match self.config.activation {
+            Activation::GeluTanh => {
+                g.float("gelu.cube", 0.044_715);
+                g.float("gelu.scale", (2.0 / std::f64::consts::PI).sqrt() as f32);
+            }
+            Activation::Gelu => g.float("gelu.scale", std::f32::consts::FRAC_1_SQRT_2),
+            Activation::Relu => {}
+        }
+        let scale = self.config.attention_scale();
+        let n_scales = if scale.is_uniform() { 1 } else { self.config.n_layer };
+        for i in 0..n_scales {
+            g.float(&query_scale(self.config, i), scale.of(i));
+        }
     }
 
     /// `mask` [B, 1, T, S], which is added to the scores: 0 if the query at P + t may see the key at s, that is if s ≤
@@ -140,9 +154,11 @@ impl Gpt2<'_> {
     }
 
     fn layer_norm(&mut self, name: &str, x: &str) -> String {
-        let settings = vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", EPSILON)];
+        let epsilon = self.config.layer_norm_epsilon;
+        let settings = vec![AttributeProto::int("axis", -1), AttributeProto::float("epsilon", epsilon)];
         let [weight, bias] = ["weight", "bias"].map(|what| format!("{name}.{what}"));
-        self.g.add("LayerNormalization", &[x, &weight, &bias], name, settings)
+        let inputs: &[&str] = if self.config.bias { &[x, &weight, &bias] } else { &[x, &weight] };
+        self.g.add("LayerNormalization", inputs, name, settings)
     }
 
     /// x·W + bias, W [in, out].
@@ -155,11 +171,12 @@ impl Gpt2<'_> {
         self.g.add("Add", &[&y, &format!("{name}.bias")], name, vec![])
     }
 
-    /// softmax(q·kᵀ/√HS + mask)·v over the cache's keys and values and the new ones, which become `present`.
+    /// softmax(s·q·kᵀ + mask)·v, with the scale s, over the cache's keys and values and the new ones, which become
+    /// `present`.
     fn attention(&mut self, i: usize, x: &str) -> String {
         let at = format!("h.{i}.attn");
         let name = |what: &str| format!("{at}.{what}");
-        let qkv = self.linear(&name("c_attn"), x, self.config.qkv_bias);
+        let qkv = self.linear(&name("c_attn"), x, self.config.has_qkv_bias());
         let parts = ["q", "k", "v"].map(name);
         let outputs = [parts[0].as_str(), &parts[1], &parts[2]];
         self.g.add_several("Split", &[&qkv], &name("split"), &outputs, int("axis", 2));
@@ -174,7 +191,7 @@ impl Gpt2<'_> {
             self.g.add("Concat", &[&past, &new], &format!("present.{i}.{what}"), int("axis", 2))
         });
         let g = &mut self.g;
-        let q = g.add("Mul", &[&q, "query.scale"], &name("q.scaled"), vec![]);
+        let q = g.add("Mul", &[&q, &query_scale(self.config, i)], &name("q.scaled"), vec![]);
         let k = g.add("Transpose", &[&k], &name("k.transposed"), permuted(&[0, 1, 3, 2]));
         let scores = g.add("MatMul", &[&q, &k], &name("scores"), vec![]);
         let masked = g.add("Add", &[&scores, "mask"], &name("masked"), vec![]);
@@ -182,18 +199,34 @@ impl Gpt2<'_> {
         let y = g.add("MatMul", &[&weights, &v], &name("y"), vec![]);
         let y = g.add("Transpose", &[&y], &name("y.apart"), permuted(&[0, 2, 1, 3]));
         let y = g.add("Reshape", &[&y, "shape.merged"], &name("y.merged"), vec![]);
-        self.linear(&name("c_proj"), &y, true)
+        self.linear(&name("c_proj"), &y, self.config.bias)
     }
 
     fn mlp(&mut self, name: &str, x: &str) -> String {
-        let x = self.linear(&format!("{name}.c_fc"), x, true);
-        let x = self.gelu(&format!("{name}.gelu"), &x);
-        self.linear(&format!("{name}.c_proj"), &x, true)
+        let bias = self.config.bias;
+        let x = self.linear(&format!("{name}.c_fc"), x, bias);
+        let x = match self.config.activation {
+            Activation::GeluTanh => self.gelu_tanh(&format!("{name}.gelu"), &x),
+            Activation::Gelu => self.gelu(&format!("{name}.gelu"), &x),
+            Activation::Relu => self.g.add("Relu", &[&x], &format!("{name}.relu"), vec![]),
+        };
+        self.linear(&format!("{name}.c_proj"), &x, bias)
+    }
+
+    /// ½x·(1 + erf(x/√2)), which runtimes recognise and fuse too.
+    fn gelu(&mut self, at: &str, x: &str) -> String {
+        let name = |what: &str| format!("{at}.{what}");
+        let g = &mut self.g;
+        let scaled = g.add("Mul", &["gelu.scale", x], &name("scaled"), vec![]);
+        let erf = g.add("Erf", &[&scaled], &name("erf"), vec![]);
+        let gate = g.add("Add", &["float.1", &erf], &name("gate"), vec![]);
+        let half = g.add("Mul", &["float.half", x], &name("half"), vec![]);
+        g.add("Mul", &[&half, &gate], at, vec![])
     }
 
     /// ½x·(1 + tanh(√(2/π)·x·(1 + 0.044715·x²))), built from basic operators: the Gelu operator exists only since opset
     /// 20 (2023), and runtimes recognise and fuse this form.
-    fn gelu(&mut self, at: &str, x: &str) -> String {
+    fn gelu_tanh(&mut self, at: &str, x: &str) -> String {
         let name = |what: &str| format!("{at}.{what}");
         let g = &mut self.g;
         let cube = g.add("Mul", &["gelu.cube", x], &name("cube"), vec![]);

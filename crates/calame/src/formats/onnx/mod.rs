@@ -61,7 +61,8 @@ pub fn write_onnx(folder: &Path, model: &ModelFile) -> Result<(), CheckpointErro
     model.check_absent_biases()?;
     let (config, tokenizer) = (model.config().clone(), model.tokenizer().cloned());
     replace_folder(folder, |folder| {
-        hugging_face::write_settings(folder, &config, tokenizer.as_deref())?;
+        hugging_face::write_settings(folder, &config, tokenizer.as_deref(), model.bounds())?;
+
         weights::write(&folder.join(DATA), &weights::layout(&config), model)?;
         let graph = model_proto(&config, tokenizer.as_deref()).encode_to_vec();
         Ok(write_new_file(&folder.join(GRAPH), &graph)?)
@@ -123,7 +124,7 @@ fn metadata(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>) -> Vec<Stri
     };
     let mut entries = vec![
         ("calame.n_head", config.n_head.to_string()),
-        ("calame.qkv_bias", config.qkv_bias.to_string()),
+        ("calame.qkv_bias", config.has_qkv_bias().to_string()),
         ("calame.tied_head", config.tied_head.to_string()),
         ("calame.dropout", config.dropout.to_string()),
         ("calame.init", init.to_owned()),

@@ -1,10 +1,10 @@
 //! The weights of an exported model: one file next to the graph, which records the offset of each weight.
 
-use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::proto::{EXTERNAL, FLOAT, StringStringEntryProto, TensorProto};
+use crate::files::create_new_file;
 use crate::formats::CheckpointError;
 use crate::formats::model_file::ModelFile;
 use crate::formats::transpose::transpose;
@@ -83,7 +83,7 @@ impl Weight {
 
 /// Writes all weights, one at a time.
 pub(super) fn write(path: &Path, weights: &[Weight], model: &ModelFile) -> Result<(), CheckpointError> {
-    let mut file = File::create(path).map_err(CheckpointError::io("create", path))?;
+    let mut file = create_new_file(path)?;
     for weight in weights {
         let tensor = weight.read(model)?;
         file.seek(SeekFrom::Start(weight.offset))

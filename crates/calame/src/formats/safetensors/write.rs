@@ -9,9 +9,11 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::device::Device;
-use crate::files::{FileError, replace_file};
+use crate::files::{FileError, create_new_file, replace_file};
 use crate::formats::CheckpointError;
+use crate::formats::narrow::write_elements;
 use crate::formats::transpose::transpose;
+use crate::quant::NumberFormat;
 use crate::tensor::Tensor;
 
 // Elements are written without conversion.
@@ -25,11 +27,12 @@ const ALIGNMENT: usize = 8;
 /// Produces the elements of a tensor when it is written.
 type Elements<'a> = Box<dyn Fn() -> Result<Cow<'a, [f32]>, CheckpointError> + 'a>;
 
-/// A tensor to be written as f32.
+/// A tensor to be written.
 pub(crate) struct Entry<'a> {
     key: String,
     /// Dimensions in the file.
     shape: Vec<usize>,
+    format: NumberFormat,
     elements: Elements<'a>,
 }
 
@@ -41,18 +44,19 @@ impl<'a> Entry<'a> {
             let elements = tensor.host();
             Ok(if transposed { transposed_elements(elements, tensor.row_len()) } else { Cow::Borrowed(elements) })
         };
-        Entry { key, shape, elements: Box::new(elements) }
+        Entry { key, shape, format: NumberFormat::F32, elements: Box::new(elements) }
     }
 
     /// A tensor on a device; its elements are copied to the host when it is written.
     pub fn on(dev: &'a Device, key: String, tensor: &'a Tensor) -> Entry<'a> {
         let elements = move || Ok(dev.host_elements(tensor));
-        Entry { key, shape: tensor.dims().to_vec(), elements: Box::new(elements) }
+        Entry { key, shape: tensor.dims().to_vec(), format: NumberFormat::F32, elements: Box::new(elements) }
     }
 
     /// A vector of zeros.
     pub fn zeros(key: String, len: usize) -> Entry<'a> {
-        Entry { key, shape: vec![len], elements: Box::new(move || Ok(Cow::Owned(vec![0.0; len]))) }
+        let elements = move || Ok(Cow::Owned(vec![0.0; len]));
+        Entry { key, shape: vec![len], format: NumberFormat::F32, elements: Box::new(elements) }
     }
 
     /// A tensor of this shape that `read` produces when it is written, or the transpose of a matrix if `transposed`.
@@ -68,11 +72,16 @@ impl<'a> Entry<'a> {
             let written = if transposed { transposed_elements(elements, tensor.row_len()) } else { elements.into() };
             Ok(Cow::Owned(written.into_owned()))
         };
-        Entry { key, shape: file_shape(shape, transposed), elements: Box::new(elements) }
+        Entry { key, shape: file_shape(shape, transposed), format: NumberFormat::F32, elements: Box::new(elements) }
+    }
+
+    /// The same tensor, rounded to a format when it is written: f32, f16 or bf16.
+    pub fn stored_as(self, format: NumberFormat) -> Entry<'a> {
+        Entry { format, ..self }
     }
 
     fn file_bytes(&self) -> usize {
-        4 * self.shape.iter().product::<usize>()
+        self.format.block_bytes() * self.shape.iter().product::<usize>()
     }
 }
 
@@ -91,14 +100,13 @@ fn transposed_elements(elements: &[f32], row_len: usize) -> Cow<'static, [f32]> 
     Cow::Owned(transposed)
 }
 
-/// Writes a file of tensors in key order, at its final path. The file is complete but not synced.
+/// Writes a new file of tensors in key order, at its final path. The file is complete but not synced.
 pub(crate) fn write_tensors<'a>(
     path: &Path,
     entries: impl Iterator<Item = Entry<'a>>,
     metadata: &[(&str, &str)],
 ) -> Result<(), CheckpointError> {
-    let file = File::create(path).map_err(FileError::new("create", path))?;
-    let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let mut file = BufWriter::with_capacity(BUFFER_BYTES, create_new_file(path)?);
     write_to(&mut file, path, entries, metadata)?;
     Ok(file.flush().map_err(FileError::new("write", path))?)
 }
@@ -111,14 +119,25 @@ fn write_to<'a>(
 ) -> Result<(), CheckpointError> {
     let mut entries: Vec<Entry<'_>> = entries.collect();
     entries.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(FileError::new("write", path));
-    write(&header(&entries, metadata).map_err(FileError::new("write", path))?)?;
+    let header = header(&entries, metadata).map_err(FileError::new("write", path))?;
+    file.write_all(&header).map_err(FileError::new("write", path))?;
     for entry in &entries {
         let elements = (entry.elements)()?;
-        assert_eq!(4 * elements.len(), entry.file_bytes(), "write: {} is {:?}", entry.key, entry.shape);
-        write(bytemuck::cast_slice(&elements))?;
+        let n_bytes = entry.format.block_bytes() * elements.len();
+        assert_eq!(n_bytes, entry.file_bytes(), "write: {} is {:?}", entry.key, entry.shape);
+        write_elements(file, &elements, entry.format).map_err(FileError::new("write", path))?;
     }
     Ok(())
+}
+
+/// The name of a format in a header.
+fn dtype(format: NumberFormat) -> Dtype {
+    match format {
+        NumberFormat::F32 => Dtype::F32,
+        NumberFormat::F16 => Dtype::F16,
+        NumberFormat::Bf16 => Dtype::BF16,
+        other => panic!("write: {other:?} is a format of blocks"),
+    }
 }
 
 /// The header's length in 8 bytes, followed by the header, padded with spaces.
@@ -129,7 +148,8 @@ fn header(entries: &[Entry<'_>], metadata: &[(&str, &str)]) -> io::Result<Vec<u8
     let info = |entry: &Entry<'_>| {
         let start = end;
         end += entry.file_bytes();
-        (entry.key.clone(), TensorInfo { dtype: Dtype::F32, shape: entry.shape.clone(), data_offsets: (start, end) })
+        let info = TensorInfo { dtype: dtype(entry.format), shape: entry.shape.clone(), data_offsets: (start, end) };
+        (entry.key.clone(), info)
     };
     let infos = entries.iter().map(info).collect();
     let header = Metadata::new(Some(metadata), infos).map_err(io::Error::other)?;

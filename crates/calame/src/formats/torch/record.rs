@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::CheckpointError;
 use crate::model::ModelConfig;
+use crate::tokenizer::{TextBounds, Tokenizer};
 
 /// Name of the entry in the archive's folder.
 pub(super) const ENTRY: &str = "calame.json";
@@ -18,11 +19,20 @@ pub(in crate::formats) struct Record {
     pub config: ModelConfig,
     /// Hash of the model's tokenizer, if it has one; see [`Tokenizer::hash`](crate::tokenizer::Tokenizer::hash).
     pub tokenizer_sha256: Option<String>,
+    /// The ids with which texts begin and end, if they are not those of the tokenizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<TextBounds>,
 }
 
 impl Record {
-    pub fn new(config: &ModelConfig, tokenizer_sha256: Option<String>) -> Record {
-        Record { version: env!("CARGO_PKG_VERSION").to_owned(), config: config.clone(), tokenizer_sha256 }
+    pub fn new(config: &ModelConfig, tokenizer: Option<&dyn Tokenizer>, bounds: &TextBounds) -> Record {
+        let is_own = *bounds != tokenizer.map(TextBounds::of).unwrap_or_default();
+        Record {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config: config.clone(),
+            tokenizer_sha256: tokenizer.map(Tokenizer::hash),
+            bounds: is_own.then(|| bounds.clone()),
+        }
     }
 
     pub fn to_json(&self) -> Vec<u8> {

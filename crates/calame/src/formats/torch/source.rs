@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use super::read::{PlainValue, TorchDtype, TorchFile, TorchTensor};
+use super::read::{CONFIG_KEYS, PlainValue, TorchDtype, TorchFile, TorchTensor};
 use super::record::Record;
 use crate::formats::CheckpointError;
 use crate::formats::source::{StoredTensor, TensorSource};
 use crate::quant::NumberFormat;
+
+/// Keys of a configuration under which scripts keep the model's part of it.
+const MODEL_SETTINGS: [&str; 4] = ["model", "gpt", "model_config", "gpt_config"];
 
 /// The float tensors of a PyTorch file. Masks and counters of integers or booleans are not part of the model and are
 /// left out.
@@ -30,43 +33,46 @@ impl TorchSource {
         Ok(TorchSource { file, tensors })
     }
 
-    /// Whether the two tensors share a storage, as a tied head and the token embedding do.
-    pub fn shares(&self, a: usize, b: usize) -> bool {
-        let place = |i: usize| {
-            let t = &self.file.tensors()[i];
-            (t.storage, t.storage_offset)
-        };
-        place(a) == place(b)
-    }
-
-    /// The record that calame stores with the tensors, after checking that its tied head agrees with them.
+    /// The record that calame stores with the tensors.
     pub fn record(&self, path: &Path) -> Result<Option<Record>, CheckpointError> {
-        let Some(json) = self.file.record() else { return Ok(None) };
-        let record = Record::read(path, json)?;
-        let find = |key: &str| self.tensors.iter().position(|tensor| tensor.name == key);
-        let shared = find("tok_emb.weight").zip(find("out_head.weight")).is_some_and(|(a, b)| self.shares(a, b));
-        if record.config.tied_head && !shared {
-            return Err(CheckpointError::Config {
-                path: path.to_owned(),
-                key: "tied_head in calame.json",
-                found: "true, but out_head.weight is not tok_emb.weight".to_owned(),
-                expected: "the value that the tensors have: save them with torch.save, which drops calame.json"
-                    .to_owned(),
-            });
-        }
-        Ok(Some(record))
+        self.file.record().map(|json| Record::read(path, json)).transpose()
     }
 
-    /// The model settings of nanoGPT or similar ones stored with the weights.
-    pub fn model_args(&self) -> Option<&PlainValue> {
-        let value = |key: &str| self.file.values().iter().find(|(k, _)| k == key).map(|(_, value)| value);
-        value("model_args").or_else(|| value("config"))
+    /// The model settings stored with the weights, as one dict: nanoGPT's `model_args`, a script's `config`, Lightning's
+    /// `hyper_parameters`, and what these contain, such as `config.model`. If several have a key, the first one counts.
+    pub fn model_args(&self) -> Option<PlainValue> {
+        let of_key = |key: &str| self.file.values().iter().find(|(k, _)| k == key).map(|(_, value)| value);
+        let outer: Vec<&PlainValue> = CONFIG_KEYS.iter().filter_map(|key| of_key(key)).map(unwrapped).collect();
+        let keys = || CONFIG_KEYS.iter().chain(&MODEL_SETTINGS);
+        let inner = outer.iter().flat_map(|settings| keys().filter_map(|key| settings.get(key)).map(unwrapped));
+        let all: Vec<&PlainValue> = outer.iter().copied().chain(inner).collect();
+        // In a dict, the entry set last is valid.
+        let entries = all.iter().rev().flat_map(|settings| settings.entries());
+        let entries: Vec<_> = entries.map(|(key, value)| (key, unwrapped(value))).filter(is_setting).collect();
+        let entries = entries.into_iter().map(|(key, value)| (key.clone(), value.clone()));
+        (!outer.is_empty()).then(|| PlainValue::Dict(entries.collect()))
+    }
+
+    /// A sentence on the objects that were not created, if there are any.
+    pub fn note(&self) -> Option<String> {
+        let classes = self.file.classes();
+        (!classes.is_empty()).then(|| {
+            format!("the file has objects of {}, which were read as data: nothing in it was called", classes.join(", "))
+        })
     }
 }
 
 impl TensorSource for TorchSource {
     fn tensors(&self) -> &[StoredTensor] {
         &self.tensors
+    }
+
+    fn shares(&self, a: usize, b: usize) -> bool {
+        let place = |i: usize| {
+            let t = &self.file.tensors()[i];
+            (t.storage, t.storage_offset)
+        };
+        place(a) == place(b)
     }
 
     fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
@@ -84,5 +90,20 @@ fn format_of(dtype: TorchDtype) -> Option<NumberFormat> {
         TorchDtype::F16 => Some(NumberFormat::F16),
         TorchDtype::Bf16 => Some(NumberFormat::Bf16),
         _ => None,
+    }
+}
+
+/// Whether an entry is a setting: a name with a number, a text or a choice.
+fn is_setting((key, value): &(&PlainValue, &PlainValue)) -> bool {
+    let is_plain =
+        matches!(value, PlainValue::Bool(_) | PlainValue::Int(_) | PlainValue::Float(_) | PlainValue::Str(_));
+    matches!(key, PlainValue::Str(_)) && is_plain
+}
+
+/// The value inside a node of OmegaConf, or the value itself.
+fn unwrapped(value: &PlainValue) -> &PlainValue {
+    match value {
+        PlainValue::Object { .. } => value.get("_content").or_else(|| value.get("_val")).unwrap_or(value),
+        _ => value,
     }
 }

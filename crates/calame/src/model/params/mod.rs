@@ -9,7 +9,7 @@ mod table;
 mod visit;
 
 pub use name::{Factor, ParamName};
-pub use spec::{Initial, ParamSpec, shapes, specs};
+pub use spec::{Initial, ParamSpec, absent_biases, shapes, specs};
 pub(super) use table::*;
 pub use table::{Kind, Param};
 pub use visit::{Tensors, TensorsMut};

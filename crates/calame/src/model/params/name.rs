@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::table::{C_ATTN_BIAS, Kind, Param};
+use super::table::{Kind, Param};
+use crate::model::ModelConfig;
 
 /// The name of a parameter: field path, checkpoint key and log entry in one. Printing it gives `h.3.attn.c_attn.weight`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,14 +26,19 @@ pub enum Factor {
 }
 
 impl ParamName {
-    /// The bias of queries, keys and values in block `block`, which models without one are sometimes written with.
-    pub fn qkv_bias(block: usize) -> ParamName {
-        ParamName { block: Some(block), param: &C_ATTN_BIAS, adapter: None }
-    }
-
     /// The path below the model or the block: that of the layer's weight for an adapter.
     pub fn path(&self) -> &'static str {
         self.param.path
+    }
+
+    /// Whether a model of this shape has it.
+    pub fn is_in(&self, config: &ModelConfig) -> bool {
+        self.param.is_in(config)
+    }
+
+    /// Whether it is a bias, of a linear layer or of a normalisation.
+    pub fn is_bias(&self) -> bool {
+        matches!(self.kind(), Kind::Bias | Kind::Shift)
     }
 
     /// Whether it is the weight of a linear layer inside a block, which Hugging Face stores as [in, out].

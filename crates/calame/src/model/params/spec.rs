@@ -79,6 +79,13 @@ pub fn shapes(config: &ModelConfig) -> Vec<(ParamName, Vec<usize>)> {
     specs(config).map(|spec| (spec.name, spec.shape)).collect()
 }
 
+/// Names and sizes of the biases that a model lacks; formats that require them hold zeros.
+pub fn absent_biases(config: &ModelConfig) -> Vec<(ParamName, Vec<usize>)> {
+    let mut all = shapes(&config.with_biases());
+    all.retain(|(name, _)| !name.is_in(config));
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -94,6 +101,7 @@ mod tests {
         for config in [
             ModelConfig { n_layer: 3, ..Preset::Tiny.config() },
             ModelConfig { tied_head: false, qkv_bias: false, ..Preset::Tiny.config() },
+            ModelConfig { bias: false, n_inner: Some(100), ..Preset::Tiny.config() },
         ] {
             let mut gpt = Gpt::zeros(&config, &mut Alloc::on(&dev));
             let total: usize = gpt.tensors().map(|(_, t)| t.len()).sum();
@@ -112,6 +120,8 @@ mod tests {
             let present: Vec<(ParamName, Vec<usize>)> =
                 gpt.tensors().filter(|(_, t)| !t.is_empty()).map(|(n, t)| (n, t.dims().to_vec())).collect();
             assert_eq!(specs(&config).map(|spec| (spec.name, spec.shape)).collect::<Vec<_>>(), present);
+            let n_absent: usize = absent_biases(&config).iter().map(|(_, shape)| shape[0]).sum();
+            assert_eq!(config.n_parameters() + n_absent, config.with_biases().n_parameters());
         }
     }
 

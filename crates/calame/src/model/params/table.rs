@@ -55,6 +55,8 @@ pub enum Size {
     Positions,
     /// A multiple of C.
     Channels(usize),
+    /// Width of the MLP.
+    Inner,
 }
 
 impl Size {
@@ -64,6 +66,7 @@ impl Size {
             Size::Vocabulary => config.vocab_size,
             Size::Positions => config.n_positions,
             Size::Channels(n) => n.saturating_mul(config.n_embd),
+            Size::Inner => config.inner_size(),
         }
     }
 }
@@ -81,15 +84,23 @@ impl Param {
         std::ptr::eq(self, &WTE)
     }
 
+    /// Whether it is the position embedding.
+    pub fn is_position_table(&'static self) -> bool {
+        std::ptr::eq(self, &WPE)
+    }
+
     /// Whether a model of this shape has it.
     pub fn is_in(&'static self, config: &ModelConfig) -> bool {
-        (config.qkv_bias || !std::ptr::eq(self, &C_ATTN_BIAS)) && (!config.tied_head || !std::ptr::eq(self, &LM_HEAD))
+        match self.kind {
+            Kind::Bias if std::ptr::eq(self, &C_ATTN_BIAS) => config.has_qkv_bias(),
+            Kind::Bias | Kind::Shift => config.bias,
+            _ => !config.tied_head || !std::ptr::eq(self, &LM_HEAD),
+        }
     }
 }
 
 const C: Size = Size::Channels(1);
 const C3: Size = Size::Channels(3);
-const C4: Size = Size::Channels(4);
 
 const fn param(path: &'static str, kind: Kind, shape: &'static [Size], n_inputs: Size) -> Param {
     Param { path, kind, shape, n_inputs }
@@ -103,10 +114,10 @@ pub static C_ATTN_BIAS: Param = param("attn.c_attn.bias", Kind::Bias, &[C3], C);
 pub static ATTN_C_PROJ: Param = param("attn.c_proj.weight", Kind::ResidualMatrix, &[C, C], C);
 pub static ATTN_C_PROJ_BIAS: Param = param("attn.c_proj.bias", Kind::Bias, &[C], C);
 pub static LN_2: [Param; 2] = [param("ln_2.weight", Kind::Gain, &[C], C), param("ln_2.bias", Kind::Shift, &[C], C)];
-pub static C_FC: Param = param("mlp.c_fc.weight", Kind::Matrix, &[C4, C], C);
-pub static C_FC_BIAS: Param = param("mlp.c_fc.bias", Kind::Bias, &[C4], C);
-pub static MLP_C_PROJ: Param = param("mlp.c_proj.weight", Kind::ResidualMatrix, &[C, C4], C4);
-pub static MLP_C_PROJ_BIAS: Param = param("mlp.c_proj.bias", Kind::Bias, &[C], C4);
+pub static C_FC: Param = param("mlp.c_fc.weight", Kind::Matrix, &[Size::Inner, C], C);
+pub static C_FC_BIAS: Param = param("mlp.c_fc.bias", Kind::Bias, &[Size::Inner], C);
+pub static MLP_C_PROJ: Param = param("mlp.c_proj.weight", Kind::ResidualMatrix, &[C, Size::Inner], Size::Inner);
+pub static MLP_C_PROJ_BIAS: Param = param("mlp.c_proj.bias", Kind::Bias, &[C], Size::Inner);
 pub static LN_F: [Param; 2] = [param("ln_f.weight", Kind::Gain, &[C], C), param("ln_f.bias", Kind::Shift, &[C], C)];
 pub static LM_HEAD: Param = param("lm_head.weight", Kind::Matrix, &[Size::Vocabulary, C], C);
 /// A head that an objective owns has as many rows as the objective says: [classes, C].

@@ -1,12 +1,11 @@
 //! Reads a metrics file line by line.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::error::{MAX_LINE_BYTES, MetricsError};
 use super::record::Record;
-use crate::files::FileError;
+use crate::files::{FileError, open_file};
 
 /// Reads all records of a metrics file, in the order in which they were written.
 ///
@@ -23,8 +22,7 @@ pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
 
 /// Calls `visit` with each record and the bytes of its line, without the line break.
 pub(super) fn for_each_line(path: &Path, mut visit: impl FnMut(Record, &[u8])) -> Result<(), MetricsError> {
-    let file = File::open(path).map_err(FileError::new("open", path))?;
-    let mut reader = BufReader::new(file);
+    let mut reader = BufReader::new(open_file(path)?);
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();

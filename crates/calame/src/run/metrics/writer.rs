@@ -1,13 +1,13 @@
 //! Writes a run's metrics, including after a kill.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::MetricsError;
 use super::read::for_each_line;
 use super::record::Record;
-use crate::files::{FileError, replace_bytes};
+use crate::files::{FileError, create_log, open_log, replace_bytes};
 use crate::train::Progress;
 
 /// Appends records to a run's `metrics.jsonl`.
@@ -28,12 +28,12 @@ impl MetricsWriter {
     ///
     /// If the file already exists or cannot be created.
     pub fn create(path: &Path) -> Result<Self, MetricsError> {
-        match OpenOptions::new().append(true).create_new(true).open(path) {
+        match create_log(path) {
             Ok(file) => Ok(Self::over(path, file, 0)),
-            Err(source) if source.kind() == ErrorKind::AlreadyExists => {
+            Err(error) if error.source.kind() == ErrorKind::AlreadyExists => {
                 Err(MetricsError::Exists { path: path.to_path_buf() })
             }
-            Err(source) => Err(FileError::new("create", path)(source).into()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -70,8 +70,7 @@ impl MetricsWriter {
         if file_bytes != old_bytes {
             replace_bytes(path, &kept)?;
         }
-        let file = OpenOptions::new().append(true).open(path).map_err(FileError::new("open", path))?;
-        Ok(Self::over(path, file, file_bytes))
+        Ok(Self::over(path, open_log(path)?, file_bytes))
     }
 
     fn over(path: &Path, file: File, file_bytes: u64) -> Self {

@@ -16,3 +16,4 @@ mod write;
 pub use compare::{ComparedRun, compare};
 pub use error::PlotError;
 pub use run::{FILE_NAMES, draw};
+pub use write::is_figure;

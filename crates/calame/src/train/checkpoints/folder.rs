@@ -23,7 +23,10 @@ use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Device;
-use crate::files::{crc32_of_file, move_folder, remove_folder_if_exists, replace_folder, write_new_file};
+use crate::files::{
+    crc32_of_file, create_folders, is_temporary_name, move_folder, remove_folder_if_exists, replace_folder,
+    write_new_file,
+};
 use crate::formats::json::read_json;
 use crate::formats::safetensors::{Entry, TensorFile, write_tensors};
 use crate::formats::{CheckpointError, save_model};
@@ -67,7 +70,7 @@ pub fn save_training(
     config: &str,
     n_kept: usize,
 ) -> Result<PathBuf, CheckpointError> {
-    fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
+    create_folders(checkpoints)?;
     loop {
         match write_state(checkpoints, state, config) {
             Err(error) if is_disk_full(&error) && free_checkpoint(checkpoints, state.progress.n_steps)? => {}
@@ -123,7 +126,7 @@ pub fn system_error(error: &(dyn Error + 'static)) -> Option<ErrorKind> {
 /// # Errors
 /// If the system refuses.
 pub fn free_checkpoint(checkpoints: &Path, n_steps: u64) -> Result<bool, CheckpointError> {
-    let mut all = list(checkpoints, "step-", "")?;
+    let mut all = list(checkpoints, "step-")?;
     all.sort_unstable_by_key(|(step, _)| (*step > n_steps, Reverse(*step)));
     let Some(((_, newest), older)) = all.split_first() else { return Ok(false) };
     let Some((_, oldest)) = older.last() else { return Ok(false) };
@@ -142,7 +145,7 @@ fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> Resul
 
 /// Removes all but the newest `n_kept` checkpoints, and leftovers of killed programs.
 fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), CheckpointError> {
-    let mut all = list(checkpoints, "step-", "")?;
+    let mut all = list(checkpoints, "step-")?;
     all.sort_unstable_by_key(|(step, _)| Reverse(*step));
     // A later step belongs to a course of training that was rolled back.
     let n_left = all.iter().take_while(|(step, _)| *step > newest.n_steps).count();
@@ -154,10 +157,10 @@ fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), Che
     best.extend(kept.filter_map(|progress| progress.best).map(|best| best.step));
     // A state that is written in the background does not know about best models written since.
     let is_past = |(step, _): &(u64, PathBuf)| *step < newest.n_steps;
-    let models = list(checkpoints, "best-", "")?.into_iter().filter(|(step, _)| !best.contains(step)).filter(is_past);
+    let models = list(checkpoints, "best-")?.into_iter().filter(|(step, _)| !best.contains(step)).filter(is_past);
     // A program killed while writing leaves a folder under a name that no later step uses.
-    let states = list(checkpoints, ".step-", ".partial")?.into_iter();
-    let partial = states.chain(list(checkpoints, ".best-", ".partial")?.into_iter().filter(is_past));
+    let states = unfinished(checkpoints, ".step-")?.into_iter();
+    let partial = states.chain(unfinished(checkpoints, ".best-")?.into_iter().filter(is_past));
     let removed = all[n_kept..].iter().cloned().chain(models).chain(partial);
     removed.into_iter().try_for_each(|(_, path)| Ok(remove_folder_if_exists(&path)?))
 }
@@ -168,7 +171,7 @@ fn prune(checkpoints: &Path, newest: &Progress, n_kept: usize) -> Result<(), Che
 /// # Errors
 /// Returns the system's error.
 pub fn clear_partial(checkpoints: &Path) -> Result<(), CheckpointError> {
-    let (states, models) = (list(checkpoints, ".step-", ".partial")?, list(checkpoints, ".best-", ".partial")?);
+    let (states, models) = (unfinished(checkpoints, ".step-")?, unfinished(checkpoints, ".best-")?);
     states.into_iter().chain(models).try_for_each(|(_, path)| Ok(remove_folder_if_exists(&path)?))
 }
 
@@ -204,7 +207,7 @@ pub fn verify_checkpoint(folder: &Path) -> Result<(), CheckpointError> {
 /// # Errors
 /// If the folder cannot be read.
 pub fn latest_checkpoint(checkpoints: &Path) -> Result<Option<PathBuf>, CheckpointError> {
-    Ok(list(checkpoints, "step-", "")?.into_iter().max().map(|(_, path)| path))
+    Ok(list(checkpoints, "step-")?.into_iter().max().map(|(_, path)| path))
 }
 
 /// The newest undamaged checkpoint, or `None`, and the errors of all newer ones.
@@ -212,7 +215,7 @@ pub fn latest_checkpoint(checkpoints: &Path) -> Result<Option<PathBuf>, Checkpoi
 /// # Errors
 /// If the folder cannot be read.
 pub fn sound_checkpoint(checkpoints: &Path) -> Result<(Option<PathBuf>, Vec<CheckpointError>), CheckpointError> {
-    let mut all = list(checkpoints, "step-", "")?;
+    let mut all = list(checkpoints, "step-")?;
     all.sort_unstable();
     let mut damaged = Vec::new();
     for (_, folder) in all.into_iter().rev() {
@@ -224,8 +227,19 @@ pub fn sound_checkpoint(checkpoints: &Path) -> Result<(Option<PathBuf>, Vec<Chec
     Ok((None, damaged))
 }
 
-/// The folders whose names consist of `start`, a step and `end`.
-fn list(checkpoints: &Path, start: &str, end: &str) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+/// The folders whose names consist of `start` and a step.
+fn list(checkpoints: &Path, start: &str) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    folders(checkpoints, |name| name.strip_prefix(start)?.parse().ok())
+}
+
+/// The folders under the temporary names of those that [`list`] finds.
+fn unfinished(checkpoints: &Path, start: &str) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let step = |name: &str| name.strip_prefix(start)?.split('.').next()?.parse().ok();
+    folders(checkpoints, |name| step(name).filter(|_| is_temporary_name(name)))
+}
+
+/// The folders whose names contain a step, and the step.
+fn folders(checkpoints: &Path, step: impl Fn(&str) -> Option<u64>) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     let entries = match fs::read_dir(checkpoints) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(CheckpointError::io("read", checkpoints))?,
@@ -233,7 +247,7 @@ fn list(checkpoints: &Path, start: &str, end: &str) -> Result<Vec<(u64, PathBuf)
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(CheckpointError::io("read", checkpoints))?.path();
-        let step = path.file_name().and_then(|n| n.to_str()?.strip_prefix(start)?.strip_suffix(end)?.parse().ok());
+        let step = path.file_name().and_then(|name| step(name.to_str()?));
         found.extend(step.filter(|_| path.is_dir()).map(|step| (step, path)));
     }
     Ok(found)
@@ -250,7 +264,7 @@ fn best_folder(checkpoints: &Path, step: u64) -> PathBuf {
 /// # Errors
 /// Returns the system's error with the file's name.
 pub fn save_best(checkpoints: &Path, gpt: &Gpt, tokenizer: &dyn Tokenizer, step: u64) -> Result<(), CheckpointError> {
-    fs::create_dir_all(checkpoints).map_err(CheckpointError::io("create", checkpoints))?;
+    create_folders(checkpoints)?;
     let folder = best_folder(checkpoints, step);
     loop {
         match save_model(&folder, gpt, Some(tokenizer)) {
@@ -265,13 +279,13 @@ pub fn save_best(checkpoints: &Path, gpt: &Gpt, tokenizer: &dyn Tokenizer, step:
 
 fn prune_best(checkpoints: &Path, step: u64) -> Result<(), CheckpointError> {
     // A state that is being written may refer to any of them.
-    if !list(checkpoints, ".step-", ".partial")?.is_empty() {
+    if !unfinished(checkpoints, ".step-")?.is_empty() {
         return Ok(());
     }
-    let states = list(checkpoints, "step-", "")?;
+    let states = list(checkpoints, "step-")?;
     let referenced = states.iter().filter_map(|(_, path)| checkpoint_progress(path).ok()?.best).map(|best| best.step);
     let referenced: BTreeSet<u64> = referenced.collect();
-    let mut earlier = list(checkpoints, "best-", "")?;
+    let mut earlier = list(checkpoints, "best-")?;
     earlier.retain(|(of, _)| *of < step);
     earlier.sort_unstable();
     earlier.pop();

@@ -8,7 +8,7 @@ use calame::device::{Affine, Backend, Device, Epilogue, Init, KvRows, RowSet};
 use calame::ops::{AdamWStep, AttentionShape, DropMask, Isa, Precision};
 use calame::rng::Key;
 use calame::tensor::{DeviceBuffer, Dims, ElementFormat, NumberFormat, Storage, Tensor, View, ViewMut};
-use calame_kernels::{EPS, KvPages, Pool, fill_normal, fill_uniform, reference};
+use calame_kernels::{KvPages, Pool, fill_normal, fill_uniform, reference};
 
 /// Calls, and the elements that they carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -267,13 +267,13 @@ impl Backend for Mock {
 
     fn layer_norm_forward(&self, x: &Tensor, layer: Affine<'_>, y: &mut Tensor, mean: &mut Tensor, rstd: &mut Tensor) {
         let (weight, bias) = (numbers(layer.weight), numbers(layer.bias));
-        reference::layer_norm_forward(numbers(x), weight, bias, numbers_mut(y));
+        reference::layer_norm_forward(numbers(x), weight, bias, layer.eps, numbers_mut(y));
         let rows = numbers(x).chunks_exact(weight.len());
         for ((x, mean), rstd) in rows.zip(numbers_mut(mean)).zip(numbers_mut(rstd)) {
             let n = x.len() as f32;
             *mean = x.iter().sum::<f32>() / n;
             let variance = x.iter().map(|x| (x - *mean) * (x - *mean)).sum::<f32>() / n;
-            *rstd = 1.0 / (variance + EPS).sqrt();
+            *rstd = 1.0 / (variance + layer.eps).sqrt();
         }
     }
 
@@ -281,7 +281,7 @@ impl Backend for Mock {
         let (weight, bias, c) = (numbers(layer.weight), numbers(layer.bias), layer.weight.len());
         let (x, mean, rstd) = (numbers(x), numbers(mean), numbers(rstd));
         for (i, y) in numbers_mut(y).iter_mut().enumerate() {
-            *y = (x[i] - mean[i / c]) * rstd[i / c] * weight[i % c] + bias[i % c];
+            *y = (x[i] - mean[i / c]) * rstd[i / c] * weight[i % c] + bias.get(i % c).unwrap_or(&0.0);
         }
     }
 
@@ -289,13 +289,14 @@ impl Backend for Mock {
         &self,
         dy: &Tensor,
         x: &Tensor,
-        weight: &Tensor,
+        layer: Affine<'_>,
         _: &Tensor,
         _: &Tensor,
         dx: &mut Tensor,
         dweight: &mut Tensor,
         dbias: &mut Tensor,
     ) {
+        let weight = layer.weight;
         let (mut frozen_weight, mut frozen_bias) = (vec![0.0; weight.len()], vec![0.0; weight.len()]);
         let (dweight, dbias) = if dweight.is_empty() {
             (&mut frozen_weight[..], &mut frozen_bias[..])
@@ -303,7 +304,7 @@ impl Backend for Mock {
             (numbers_mut(dweight), numbers_mut(dbias))
         };
         let (dy, x, weight) = (numbers(dy), numbers(x), numbers(weight));
-        reference::layer_norm_backward_add(dy, x, weight, numbers_mut(dx), dweight, dbias);
+        reference::layer_norm_backward_add(dy, x, weight, layer.eps, numbers_mut(dx), dweight, dbias);
     }
 
     fn product(&self, a: View<'_>, b: View<'_>, c: ViewMut<'_>, init: Init<'_>, epilogue: Epilogue<'_>) {
@@ -320,11 +321,13 @@ impl Backend for Mock {
         }
         match epilogue {
             Epilogue::None => {}
-            Epilogue::Gelu { y } => reference::gelu_forward(&result, numbers_mut(y)),
-            Epilogue::GeluBackward { x, y } => {
+            Epilogue::Activation { activation, y } => {
+                reference::activation_forward(activation, &result, numbers_mut(y));
+            }
+            Epilogue::ActivationBackward { activation, x, y } => {
                 let dy = result.clone();
-                reference::gelu_backward(&dy, numbers(x), &mut result);
-                reference::gelu_forward(numbers(x), numbers_mut(y));
+                reference::activation_backward(activation, &dy, numbers(x), &mut result);
+                reference::activation_forward(activation, numbers(x), numbers_mut(y));
             }
             Epilogue::Residual { x, mask, rows_per_sequence } => {
                 let branch = result.clone();
@@ -350,6 +353,7 @@ impl Backend for Mock {
     fn attention_forward(
         &self,
         shape: AttentionShape,
+        scale: f32,
         qkv: &Tensor,
         starts: Option<&Tensor>,
         mask: Option<&DropMask<'_>>,
@@ -358,12 +362,13 @@ impl Backend for Mock {
     ) {
         // The reference's backward computes the weights again from the scores: no log-sum-exp is saved.
         let (starts, keep) = (starts.map(ids), weight_factor(mask));
-        reference::attention_forward(sizes(shape), numbers(qkv), starts, &keep, numbers_mut(y));
+        reference::attention_forward(sizes(shape), scale, numbers(qkv), starts, &keep, numbers_mut(y));
     }
 
     fn attention_backward(
         &self,
         shape: AttentionShape,
+        scale: f32,
         dy: &Tensor,
         qkv: &Tensor,
         starts: Option<&Tensor>,
@@ -373,7 +378,8 @@ impl Backend for Mock {
         dqkv: &mut Tensor,
     ) {
         let (starts, keep) = (starts.map(ids), weight_factor(mask));
-        reference::attention_backward(sizes(shape), numbers(dy), numbers(qkv), starts, &keep, numbers_mut(dqkv));
+        let (shape, dy, qkv) = (sizes(shape), numbers(dy), numbers(qkv));
+        reference::attention_backward(shape, scale, dy, qkv, starts, &keep, numbers_mut(dqkv));
     }
 
     fn store_kv(&self, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
@@ -386,6 +392,7 @@ impl Backend for Mock {
         &self,
         qkv: &Tensor,
         n_head: usize,
+        scale: f32,
         rows: KvRows<'_>,
         keys: &Tensor,
         values: &Tensor,
@@ -393,7 +400,8 @@ impl Backend for Mock {
     ) {
         let (heads, sequences, positions) = ((n_head, y.row_len() / n_head), ids(rows.sequences), ids(rows.positions));
         let (qkv, keys, values) = (numbers(qkv), numbers(keys), numbers(values));
-        reference::attention_extend(qkv, heads, sequences, positions, pages(&rows), keys, values, numbers_mut(y));
+        let y = numbers_mut(y);
+        reference::attention_extend(qkv, heads, scale, sequences, positions, pages(&rows), keys, values, y);
     }
 
     fn embedding_forward(&self, tokens: &Tensor, positions: &Tensor, wte: &Tensor, wpe: &Tensor, y: &mut Tensor) {

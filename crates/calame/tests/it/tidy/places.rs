@@ -128,6 +128,51 @@ pub fn file_opening(sources: &[Source]) -> Vec<Breach> {
     breaches
 }
 
+/// Where files are opened and written: the one implementation of each way to do it.
+const MAY_TOUCH_FILES: [&str; 1] = ["crates/calame/src/files"];
+
+/// Where the system's own files, in /proc and /sys, are read.
+const MAY_READ_SYSTEM: [&str; 1] = ["crates/calame-cli/src/training/memory"];
+
+/// Functions of the standard library that write files in a way of their own: a kill, a full disk or another program can
+/// spoil what was there.
+const WRITING: [[&str; 2]; 7] = [
+    ["File", "create"],
+    ["File", "create_new"],
+    ["File", "options"],
+    ["fs", "write"],
+    ["fs", "rename"],
+    ["fs", "copy"],
+    ["fs", "hard_link"],
+];
+
+/// Functions that read files without refusing FIFOs and devices, or without a limit.
+const READING: [[&str; 2]; 3] = [["File", "open"], ["fs", "read"], ["fs", "read_to_string"]];
+
+/// Files of the library and the program that write or open files by other functions than those of `files/`.
+pub fn file_access(sources: &[Source]) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for source in sources.iter().filter(|source| !source.is_in(&MAY_TOUCH_FILES)) {
+        // Tests in files of their own are behind an attribute of their parent.
+        if source.module().is_none_or(|module| module.last().is_some_and(|name| name == "tests")) {
+            continue;
+        }
+        for path in source.paths().iter().filter(|path| !path.is_member) {
+            let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
+            let has = |list: &[[&str; 2]]| segments.windows(2).any(|pair| list.iter().any(|listed| pair == listed));
+            let rule = if has(&WRITING) || segments.contains(&"OpenOptions") {
+                "files are written by the functions of files/, which replace them atomically (ARCHITECTURE.md, rule 8)"
+            } else if has(&READING) && !source.is_in(&MAY_READ_SYSTEM) {
+                "files are opened by the functions of files/, which refuse FIFOs and devices (ARCHITECTURE.md, rule 8)"
+            } else {
+                continue;
+            };
+            breaches.push(source.breach(path.line, format!("`{}`: {rule}", path.segments.join("::"))));
+        }
+    }
+    breaches
+}
+
 /// Uses of `Storage` outside [`MAY_MATCH_STORAGE`]: its variants, and outside [`MAY_NAME_STORAGE`] also the type by its path
 /// or import.
 pub fn storage_variants(sources: &[Source]) -> Vec<Breach> {
@@ -246,6 +291,46 @@ fn opening_files_elsewhere_is_found() {
         }
         assert!(lines(file_opening, "crates/calame-cli/src/main.rs", text).is_empty());
     }
+}
+
+#[test]
+fn files_written_or_opened_in_another_way_are_found() {
+    let program = |text: &str| lines(file_access, "crates/calame-cli/src/verbs/plot.rs", text);
+    let library = |text: &str| lines(file_access, "crates/calame/src/formats/gguf/file.rs", text);
+    for text in [
+        "fn f() { File::create(p); }",
+        "fn f() { std::fs::File::create_new(p); }",
+        "fn f() { File::options().append(true).open(p); }",
+        "use std::fs::OpenOptions;",
+        "fn f() { OpenOptions::new().write(true).open(p); }",
+        "fn f() { fs::write(p, b); }",
+        "use std::fs::{self, rename};",
+        "fn f() { std::fs::rename(a, b); }",
+        "fn f() { fs::copy(a, b); fn g() {} }",
+        "fn f() { xs.map(fs::read); }",
+        "fn f() { File::open(p); }",
+        "fn f() { let text = format!(\"{}\", std::fs::read_to_string(p)); }",
+    ] {
+        assert_eq!(program(text), [1], "{text}");
+        assert_eq!(library(text), [1], "{text}");
+        for elsewhere in
+            ["crates/calame/src/files/open.rs", "crates/calame/tests/it/a.rs", "crates/calame-cli/src/net/hub/tests.rs"]
+        {
+            assert!(lines(file_access, elsewhere, text).is_empty(), "{elsewhere}: {text}");
+        }
+    }
+    for text in [
+        "fn f() { files::open_file(p); replace_bytes(p, b); PositionedFile::open(p); }",
+        "fn f() { fs::read_dir(p); fs::create_dir_all(p); fs::metadata(p); file.read(b); file.write(b); }",
+        "// fs::write\nconst A: &str = \"File::create\";",
+        "#[cfg(test)]\nmod tests { fn f() { fs::write(p, b); } }",
+        "use std::fs::File; struct A { file: File }",
+    ] {
+        assert!(program(text).is_empty() && library(text).is_empty(), "{text}");
+    }
+    let memory = |text: &str| lines(file_access, "crates/calame-cli/src/training/memory.rs", text);
+    assert!(memory("fn f() { fs::read_to_string(p); }").is_empty());
+    assert_eq!(memory("fn f() { fs::write(p, b); }"), [1]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::cycles::{AllowedUse, Graph, import_cycles};
 use super::dependencies::{Table, crate_dependencies, module_dependencies, stale_names};
 use super::language::{replaced_identifiers, short_docs};
 use super::pages::{commands_of_ci_only, file_tree, page_length, tree_entries};
-use super::places::{configuration, element_access, file_opening, forbidden, storage_variants, unsafety};
+use super::places::{configuration, element_access, file_access, file_opening, forbidden, storage_variants, unsafety};
 use super::sizes::sizes;
 use super::{Breach, Source};
 
@@ -148,6 +148,11 @@ fn files_are_opened_where_they_may_be() {
 }
 
 #[test]
+fn files_are_written_and_opened_in_one_way() {
+    assert_tidy(&file_access(&sources()));
+}
+
+#[test]
 fn storage_is_named_in_ops_and_tensor_only() {
     assert_tidy(&storage_variants(&sources()));
 }
@@ -213,4 +218,16 @@ fn crates_and_modules() -> Vec<String> {
 #[test]
 fn the_justfile_and_ci_run_the_same_lines() {
     assert_tidy(&commands_of_ci_only(&read(".ci/run"), &read("justfile")));
+}
+
+/// The last test binary lists the tests that `skip` has recorded; a message alone is captured and never seen.
+#[test]
+fn skipped_tests_are_recorded() {
+    let message = concat!("println!(\"", "skip");
+    let is_silent = |source: &&Source| source.text.contains(message) && !source.path.ends_with("skipped/record.rs");
+    let breach = |source: &Source| {
+        let line = source.text.lines().position(|line| line.contains(message)).unwrap_or(0) + 1;
+        source.breach(line, "a test that is skipped calls `skipped::skip`, which records it")
+    };
+    assert_tidy(&sources().iter().filter(is_silent).map(breach).collect::<Vec<_>>());
 }

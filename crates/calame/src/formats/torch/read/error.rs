@@ -20,8 +20,8 @@ pub enum TorchFileError {
         /// A description of the file's first bytes.
         found: String,
     },
-    /// The file requires Python to call a function.
-    #[error("{}: it calls {name}, which is refused (nothing was executed); expected only tensors, numbers, strings, lists and dicts: save only the weights, torch.save(model.state_dict(), …)", .path.display())]
+    /// The file would make Python call a function that only an attack needs.
+    #[error("{}: it calls {name}, which is refused (nothing was executed); get the file from a source that you trust, or save only the weights: torch.save(model.state_dict(), …)", .path.display())]
     Refused {
         /// Path of the file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum TorchFileError {
         reason: String,
     },
     /// The saved object contains no model.
-    #[error("{}: no model in it: expected a dict of tensors, by itself or under model_state_dict, model or state_dict, found {found}", .path.display())]
+    #[error("{}: no model in it: expected a dict of tensors, by itself or under model_state_dict, model, state_dict or module, found {found}", .path.display())]
     NoModel {
         /// Path of the file.
         path: PathBuf,
@@ -81,10 +81,20 @@ impl TorchFileError {
 /// A name from the file, escaped and truncated for a message.
 pub(super) fn shown(name: &str) -> String {
     const SHOWN: usize = 100;
-    let plain = |c: char| if matches!(c, '\'' | '"') { c.to_string() } else { c.escape_debug().to_string() };
-    let mut text: String = name.chars().take(SHOWN).map(plain).collect();
+    let mut text = String::with_capacity(name.len().min(SHOWN));
+    for c in name.chars().take(SHOWN) {
+        match c {
+            '\'' | '"' => text.push(c),
+            c => text.extend(c.escape_debug()),
+        }
+    }
     if name.chars().nth(SHOWN).is_some() {
         text.push('…');
     }
     text
+}
+
+/// Module and name of a class, escaped and truncated for a message. The time does not grow with their lengths.
+pub(super) fn class_name((module, name): (&str, &str)) -> String {
+    format!("{}.{}", shown(module), shown(name))
 }

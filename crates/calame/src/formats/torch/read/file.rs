@@ -57,6 +57,7 @@ pub struct TorchFile {
     source: Source,
     tensors: Vec<TorchTensor>,
     values: Vec<(String, PlainValue)>,
+    classes: Vec<String>,
     /// Byte range of each storage in the file.
     storages: Vec<Range<u64>>,
     /// The record that calame stores with the tensors.
@@ -65,10 +66,10 @@ pub struct TorchFile {
 
 impl TorchFile {
     /// Opens a file and finds the model's state_dict: the saved dict itself, or the one that it contains under
-    /// `model_state_dict`, `model` or `state_dict`.
+    /// `model_state_dict`, `model`, `state_dict` or a similar key.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it. A file that requires Python to call a function is refused.
+    /// Names the file and what is wrong with it. A file that refers to a function that only an attack needs is refused.
     pub fn open(path: &Path) -> Result<TorchFile, TorchFileError> {
         let source = Source::open(path)?;
         let start = source.read_start(4)?;
@@ -83,6 +84,12 @@ impl TorchFile {
     /// The values stored next to the model's tensors, by their key in the saved dict.
     pub fn values(&self) -> &[(String, PlainValue)] {
         &self.values
+    }
+
+    /// The classes and functions of which the file has objects. They were not called: the objects are read as data.
+    /// If there are many, the last item counts those left out.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
     }
 
     /// The entry `calame.json` of an archive written by calame.
@@ -217,7 +224,7 @@ fn open_archive(source: Source) -> Result<TorchFile, TorchFileError> {
     let place = |key: &str| entries.get(&format!("{folder}/data/{key}")).cloned();
     let (tensors, storages) = settle(&source, &found.tensors, place)?;
     let record = read_record(&source, entries.get(&format!("{folder}/{ENTRY}")))?;
-    Ok(TorchFile { source, tensors, values: found.values, storages, record })
+    Ok(TorchFile { source, tensors, values: found.values, classes: found.classes, storages, record })
 }
 
 fn read_record(source: &Source, place: Option<&Range<u64>>) -> Result<Option<Vec<u8>>, TorchFileError> {
@@ -232,9 +239,9 @@ fn read_record(source: &Source, place: Option<&Range<u64>>) -> Result<Option<Vec
 fn open_legacy(source: Source) -> Result<TorchFile, TorchFileError> {
     let start = legacy::read_start(&source)?;
     let (pickle, places) = legacy::open(&source, &start)?;
-    let Found { tensors, values } = objects::find(source.path(), &pickle)?;
+    let Found { tensors, values, classes } = objects::find(source.path(), &pickle)?;
     let (tensors, storages) = settle(&source, &tensors, |key| places.get(key).cloned())?;
-    Ok(TorchFile { source, tensors, values, storages, record: None })
+    Ok(TorchFile { source, tensors, values, classes, storages, record: None })
 }
 
 /// Checks the pickle's description of each tensor against the positions of the storages.

@@ -7,6 +7,7 @@
 //! Source: PyTorch's `torch/serialization.py` and `torch/_utils.py`.
 
 mod archive;
+mod beside;
 mod bytes;
 mod dtype;
 mod error;
@@ -16,6 +17,7 @@ mod objects;
 mod plain;
 mod strided;
 
+pub(super) use beside::CONFIG_KEYS;
 pub use dtype::TorchDtype;
 pub use error::TorchFileError;
 pub use file::{TorchFile, TorchTensor};

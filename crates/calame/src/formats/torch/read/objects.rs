@@ -1,10 +1,11 @@
 //! Interprets a saved object: which of its dicts is the model's, its tensors, and the other values.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
+use super::beside::copy_all;
 use super::dtype::TorchDtype;
-use super::error::{TorchFileError, shown};
+use super::error::{TorchFileError, class_name, shown};
 use super::plain::PlainValue;
 use crate::formats::torch::pickle::{Known, Pickle, Value};
 
@@ -12,12 +13,11 @@ use crate::formats::torch::pickle::{Known, Pickle, Value};
 /// cost a hundred times its size in memory.
 pub(super) const MAX_PICKLE_BYTES: u64 = 4 << 20;
 /// Keys under which training programs store the model's state_dict, the most likely first.
-const MODEL_KEYS: [&str; 3] = ["model_state_dict", "model", "state_dict"];
+const MODEL_KEYS: [&str; 6] = ["model_state_dict", "model", "state_dict", "module", "model_state", "weights"];
 /// Maximum number of dimensions; tensors of a GPT have at most four.
 const MAX_DIMS: usize = 8;
-const MAX_DEPTH: usize = 32;
-/// Memory that plain values may cost per byte of the pickle: the smallest value, None, takes one byte there.
-const BYTES_PER_BYTE: usize = 2 * size_of::<PlainValue>();
+/// Maximum number of classes that a note lists.
+const MAX_CLASSES: usize = 5;
 
 /// A tensor as the pickle describes it, not yet checked against the file.
 #[derive(Debug)]
@@ -42,21 +42,23 @@ pub(super) struct StorageClaim<'a> {
 pub(super) struct Found<'a> {
     pub tensors: Vec<TensorClaim<'a>>,
     pub values: Vec<(String, PlainValue)>,
+    /// Classes and functions without a meaning here, of which the file has objects.
+    pub classes: Vec<String>,
 }
 
 /// Finds the model in a saved object.
 pub(super) fn find<'a>(path: &Path, pickle: &Pickle<'a>) -> Result<Found<'a>, TorchFileError> {
     let no_model = |found: String| TorchFileError::NoModel { path: path.to_owned(), found };
-    let Value::Dict(root) = pickle.root else { return Err(no_model(kind(&pickle.root).to_owned())) };
+    let Some(root) = dict_of(pickle, &pickle.root) else { return Err(no_model(whole(pickle))) };
     let root = named(path, pickle, root)?;
     let wrapped = |key: &&str| root.iter().find(|(name, value)| name == key && holds_tensors(pickle, value));
     let model = MODEL_KEYS.iter().find_map(wrapped);
-    let entries = match model {
-        Some((_, Value::Dict(dict))) => &named(path, pickle, *dict)?,
-        _ => &root,
+    let entries = match model.and_then(|(_, value)| dict_of(pickle, value)) {
+        Some(dict) => &named(path, pickle, dict)?,
+        None => &root,
     };
     let mut tensors = Vec::new();
-    let mut values = Plain { pickle, left: BYTES_PER_BYTE * pickle.n_bytes, values: Vec::new() };
+    let mut values = Vec::new();
     for (name, value) in entries {
         match value {
             Value::Call(..) => {
@@ -65,20 +67,57 @@ pub(super) fn find<'a>(path: &Path, pickle: &Pickle<'a>) -> Result<Found<'a>, To
                     claim.map_err(|reason| TorchFileError::damaged(path, format!("tensor {}", shown(name)), reason))?,
                 );
             }
-            _ => values.add(path, name, value)?,
+            _ => values.push((*name, *value)),
         }
     }
     if tensors.is_empty() {
-        let keys: Vec<String> =
-            root.iter().take(10).map(|(name, value)| format!("{} ({})", shown(name), kind(value))).collect();
+        let keys: Vec<String> = root
+            .iter()
+            .take(10)
+            .map(|(name, value)| format!("{} ({})", shown(name), described(pickle, value)))
+            .collect();
         return Err(no_model(format!("a dict of {} keys: {}", root.len(), keys.join(", "))));
     }
     if let Some((model, _)) = model {
-        for (name, value) in root.iter().filter(|(name, _)| name != model) {
-            values.add(path, name, value)?;
-        }
+        values.extend(root.iter().filter(|(name, _)| name != model));
     }
-    Ok(Found { tensors, values: values.values })
+    Ok(Found { tensors, values: copy_all(pickle, &values), classes: classes(pickle) })
+}
+
+/// What the saved object is, if it is no dict.
+fn whole(pickle: &Pickle<'_>) -> String {
+    let remedy = match pickle.root {
+        Value::Object(_) => "; save only its weights: torch.save(model.state_dict(), …)",
+        _ => "",
+    };
+    format!("{}{remedy}", described(pickle, &pickle.root))
+}
+
+fn described(pickle: &Pickle<'_>, value: &Value<'_>) -> String {
+    match *value {
+        Value::Object(object) => format!("an object of {}", class_name(pickle.class(object))),
+        ref other => other.kind().to_owned(),
+    }
+}
+
+/// The classes and functions of which the pickle has objects, in alphabetical order; the last item counts those left out.
+fn classes(pickle: &Pickle<'_>) -> Vec<String> {
+    let all: BTreeSet<String> = pickle.classes().map(class_name).collect();
+    let n_more = all.len().saturating_sub(MAX_CLASSES);
+    let mut classes: Vec<String> = all.into_iter().take(MAX_CLASSES).collect();
+    if n_more > 0 {
+        classes.push(format!("{n_more} more"));
+    }
+    classes
+}
+
+/// The entries of a dict, or of an object that is a kind of dict.
+fn dict_of(pickle: &Pickle<'_>, value: &Value<'_>) -> Option<usize> {
+    match *value {
+        Value::Dict(dict) => Some(dict),
+        Value::Object(object) => pickle.object(object).entries,
+        _ => None,
+    }
 }
 
 /// All storages that the object refers to, including the optimizer's.
@@ -109,26 +148,8 @@ fn named<'a>(path: &Path, pickle: &Pickle<'a>, dict: usize) -> Result<Vec<(&'a s
 }
 
 fn holds_tensors(pickle: &Pickle<'_>, value: &Value<'_>) -> bool {
-    match value {
-        Value::Dict(dict) => pickle.entries(*dict).iter().any(|(_, value)| matches!(value, Value::Call(..))),
-        _ => false,
-    }
-}
-
-fn kind(value: &Value<'_>) -> &'static str {
-    match value {
-        Value::None => "None",
-        Value::Bool(_) => "a bool",
-        Value::Int(_) | Value::Long(_) | Value::Float(_) => "a number",
-        Value::Str(_) => "a string",
-        Value::Bytes => "bytes",
-        Value::List(_) => "a list",
-        Value::Tuple(_) => "a tuple",
-        Value::Dict(_) => "a dict",
-        Value::Known(_) => "a type",
-        Value::Call(..) => "a tensor",
-        Value::Persistent(_) => "a storage",
-    }
+    dict_of(pickle, value)
+        .is_some_and(|dict| pickle.entries(dict).iter().any(|(_, value)| matches!(value, Value::Call(..))))
 }
 
 fn tensor<'a>(pickle: &Pickle<'a>, name: &'a str, value: &Value<'a>) -> Result<TensorClaim<'a>, String> {
@@ -139,11 +160,16 @@ fn tensor<'a>(pickle: &Pickle<'a>, name: &'a str, value: &Value<'a>) -> Result<T
             [Value::Call(Known::Tensor, arguments), ..] => pickle.items(*arguments),
             _ => return Err("a parameter that is made from no tensor".to_owned()),
         },
-        ref other => return Err(format!("{}, expected a tensor", kind(other))),
+        // A function, the class, its arguments and the attributes, which a weight has no use for.
+        Value::Call(Known::TensorOfClass, arguments) => match pickle.items(arguments) {
+            [Value::Known(Known::Tensor), _, Value::Tuple(arguments), ..] => pickle.items(*arguments),
+            _ => return Err("an object of a class of tensors that is made from no tensor".to_owned()),
+        },
+        ref other => return Err(format!("{}, expected a tensor", other.kind())),
     };
     let [Value::Persistent(identity), Value::Int(offset), Value::Tuple(shape), Value::Tuple(strides), ..] = *arguments
     else {
-        let kinds: Vec<&str> = arguments.iter().take(MAX_DIMS).map(kind).collect();
+        let kinds: Vec<&str> = arguments.iter().take(MAX_DIMS).map(Value::kind).collect();
         return Err(format!("made from {}; expected a storage, a number and two tuples", kinds.join(", ")));
     };
     Ok(TensorClaim {
@@ -161,7 +187,7 @@ fn sizes(items: &[Value<'_>], what: &str) -> Result<Vec<usize>, String> {
     }
     let size = |item: &Value<'_>| match *item {
         Value::Int(n) => usize::try_from(n).map_err(|_| format!("{what}: {n}, expected at least 0")),
-        ref other => Err(format!("{what}: {}, expected whole numbers", kind(other))),
+        ref other => Err(format!("{what}: {}, expected whole numbers", other.kind())),
     };
     items.iter().map(size).collect()
 }
@@ -185,50 +211,5 @@ fn storage<'a>(pickle: &Pickle<'a>, identity: usize) -> Result<StorageClaim<'a>,
         ref other => {
             Err(format!("identified by {} values, expected a storage's type, key, device and size", other.len()))
         }
-    }
-}
-
-/// Copies the values next to the model's tensors out of the pickle.
-///
-/// A pickle may refer to a container from many places, even from within itself, so the copied bytes are limited.
-struct Plain<'p, 'a> {
-    pickle: &'p Pickle<'a>,
-    /// Bytes of memory that may still be used.
-    left: usize,
-    values: Vec<(String, PlainValue)>,
-}
-
-impl<'a> Plain<'_, 'a> {
-    fn add(&mut self, path: &Path, name: &str, value: &Value<'a>) -> Result<(), TorchFileError> {
-        let plain = self.copy(value, 0);
-        let plain = plain.map_err(|reason| TorchFileError::damaged(path, format!("value {}", shown(name)), reason))?;
-        self.values.push((name.to_owned(), plain));
-        Ok(())
-    }
-
-    fn copy(&mut self, value: &Value<'a>, depth: usize) -> Result<PlainValue, &'static str> {
-        if depth > MAX_DEPTH {
-            return Err("its containers are nested too deeply, or in themselves");
-        }
-        let cost = size_of::<PlainValue>() + if let Value::Str(text) = value { text.len() } else { 0 };
-        self.left = self.left.checked_sub(cost).ok_or("it repeats more than the file has bytes for")?;
-        let pickle = self.pickle;
-        Ok(match *value {
-            Value::None => PlainValue::None,
-            Value::Bool(value) => PlainValue::Bool(value),
-            Value::Int(value) => PlainValue::Int(value),
-            Value::Float(value) => PlainValue::Float(value),
-            Value::Str(text) => PlainValue::Str(text.to_owned()),
-            Value::List(items) | Value::Tuple(items) => PlainValue::List(
-                pickle.items(items).iter().map(|item| self.copy(item, depth + 1)).collect::<Result<_, _>>()?,
-            ),
-            Value::Dict(dict) => {
-                let entry = |(key, value): &(Value<'a>, Value<'a>)| {
-                    Ok::<_, &'static str>((self.copy(key, depth + 1)?, self.copy(value, depth + 1)?))
-                };
-                PlainValue::Dict(pickle.entries(dict).iter().map(entry).collect::<Result<_, _>>()?)
-            }
-            ref other => PlainValue::Other(kind(other)),
-        })
     }
 }

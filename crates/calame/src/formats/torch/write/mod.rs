@@ -2,8 +2,8 @@
 //!
 //! `torch.load(path, weights_only=True)` and the book's `GPTModel.load_state_dict` accept it in strict mode. That class
 //! has causal masks as buffers, so they are written too, with one storage for all blocks. It always has a head of its
-//! own: a tied head is written as a second view of the token embedding's storage. Other properties are stored in
-//! [`Record`].
+//! own: a tied head is written as a second view of the token embedding's storage. It always has biases, except those of
+//! queries, keys and values: zeros are written for those that the model lacks. Other properties are stored in [`Record`].
 
 mod archive;
 mod pickle;
@@ -20,8 +20,8 @@ use crate::files::{create_parent_folder, replace_file};
 use crate::formats::CheckpointError;
 use crate::formats::model_file::ModelFile;
 use crate::formats::names::Naming;
-use crate::model::ModelConfig;
 use crate::model::params::{ParamName, shapes};
+use crate::model::{ModelConfig, Preset};
 use crate::tensor::Alloc;
 
 /// The folder that contains everything in the archive; PyTorch uses the file's name or this.
@@ -46,15 +46,16 @@ struct Plan {
 }
 
 /// Writes a model as a PyTorch file, tensor by tensor. An existing file at `path` stays intact until the new one is
-/// complete.
+/// complete. Returns one sentence for each property that the book's class does not have.
 ///
 /// # Errors
 /// Returns an error of reading a tensor, or the system's error with the file's name.
-pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError> {
+pub fn write_torch(path: &Path, model: &ModelFile) -> Result<Vec<String>, CheckpointError> {
     model.check_absent_biases()?;
     let config = model.config().clone();
     let plan = Plan::of(&config);
-    let record = Record::new(&config, model.tokenizer().map(|tokenizer| tokenizer.hash()));
+    let record = Record::new(&config, model.tokenizer().map(AsRef::as_ref), model.bounds());
+
     create_parent_folder(path)?;
     replace_file(path, |file| {
         let write = || CheckpointError::io("write", path);
@@ -64,7 +65,9 @@ pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError
         for Stored { name, shape, storages } in &plan.stored {
             // The rows are those of queries, keys and values, in this order.
             let mut tensor = Alloc::on_host().zeros([shape[0], shape[1..].iter().product()]);
-            model.read(*name, &mut tensor)?;
+            if name.is_in(&config) {
+                model.read(*name, &mut tensor)?;
+            }
             let thirds = tensor.host().chunks_exact(tensor.len() / storages.len());
             for (storage, third) in storages.clone().zip(thirds) {
                 archive.add(&entry(storage), bytemuck::cast_slice(third)).map_err(write())?;
@@ -73,14 +76,49 @@ pub fn write_torch(path: &Path, model: &ModelFile) -> Result<(), CheckpointError
         // Version of the archive format, by which a reader recognises files that are too new.
         archive.add(&in_folder("version"), b"3\n").map_err(write())?;
         archive.finish().map_err(write())
-    })
+    })?;
+    Ok(notes(&config))
+}
+
+/// What the book's class does in another way, without noticing it in a file.
+fn notes(config: &ModelConfig) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !config.bias {
+        notes.push("the model has no biases, the book's GPTModel has: zeros are written".to_owned());
+    }
+    let usual = Preset::Book.config();
+    let mut settings = Vec::new();
+    if config.n_inner.is_some() {
+        settings.push(format!("n_inner = {}", config.inner_size()));
+    }
+    if config.activation != usual.activation {
+        settings.push(format!("activation = {}", config.activation));
+    }
+    if config.layer_norm_epsilon != usual.layer_norm_epsilon {
+        settings.push(format!("layer_norm_epsilon = {}", config.layer_norm_epsilon));
+    }
+    if config.scale_attn_weights != usual.scale_attn_weights {
+        settings.push(format!("scale_attn_weights = {}", config.scale_attn_weights));
+    }
+    if config.scale_attn_by_inverse_layer_idx != usual.scale_attn_by_inverse_layer_idx {
+        settings.push(format!("scale_attn_by_inverse_layer_idx = {}", config.scale_attn_by_inverse_layer_idx));
+    }
+    if !settings.is_empty() {
+        let settings = settings.join(", ");
+        notes.push(format!(
+            "the book's GPTModel computes something else: the model has {settings}, which only calame reads from this file; \
+             export to safetensors for transformers"
+        ));
+    }
+    notes
 }
 
 impl Plan {
     fn of(config: &ModelConfig) -> Plan {
         let mask = [config.n_positions, config.n_positions];
         let mut plan = Plan { views: Vec::new(), stored: Vec::new(), storages: vec![mask.iter().product()] };
-        for (name, shape) in shapes(config) {
+        let with_biases = ModelConfig { bias: true, qkv_bias: config.has_qkv_bias(), ..config.clone() };
+        for (name, shape) in shapes(&with_biases) {
             if let (Some(i), "attn.c_attn.weight") = (name.block, name.path()) {
                 plan.views.push(View { key: format!("trf_blocks.{i}.att.mask"), shape: mask.to_vec(), storage: MASK });
             }

@@ -1,88 +1,14 @@
-//! Reads pickles as data: numbers, strings, containers, and the few names with which PyTorch describes tensors.
-//!
-//! A pickle is a program for a small stack machine that may call any Python function. This machine has no functions:
-//! the names below are stored together with their arguments, any other name is an error, and nothing is ever executed.
-//! Memory is proportional to the size of the pickle, because an instruction creates at most one value and containers
-//! are referenced, not copied.
-//! Source of the instructions: CPython's `Lib/pickletools.py`, protocols 2 to 5.
+//! Runs a pickle's instructions on a stack of values.
 
 use std::collections::HashMap;
 
-use super::read::TorchDtype;
-
-/// The names that a pickle may refer to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Known {
-    /// `collections.OrderedDict`; a call creates an empty dict.
-    OrderedDict,
-    /// The function `torch._utils._rebuild_tensor_v2`, which creates a view of a storage.
-    Tensor,
-    /// The function `torch._utils._rebuild_parameter`, which wraps a tensor.
-    Parameter,
-    /// A storage type such as `torch.FloatStorage`.
-    Storage(TorchDtype),
-}
-
-impl Known {
-    fn of(module: &str, name: &str) -> Option<Known> {
-        match (module, name) {
-            ("collections", "OrderedDict") => Some(Known::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2") => Some(Known::Tensor),
-            ("torch._utils", "_rebuild_parameter") => Some(Known::Parameter),
-            ("torch", name) => TorchDtype::of_storage(name).map(Known::Storage),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Known::OrderedDict => "collections.OrderedDict",
-            Known::Tensor => "torch._utils._rebuild_tensor_v2",
-            Known::Parameter => "torch._utils._rebuild_parameter",
-            Known::Storage(_) => "a storage's type",
-        }
-    }
-}
-
-/// A value; containers are indices into a `Pickle`.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'a> {
-    None,
-    Bool(bool),
-    Int(i64),
-    /// An integer beyond 64 bits: two's complement, least significant byte first.
-    Long(&'a [u8]),
-    Float(f64),
-    Str(&'a str),
-    Bytes,
-    /// A list or set.
-    List(usize),
-    Tuple(usize),
-    /// A dict or `OrderedDict`.
-    Dict(usize),
-    Known(Known),
-    /// A call that was not executed: the function's name and the tuple of its arguments.
-    Call(Known, usize),
-    /// A reference to something outside the pickle, such as a storage.
-    Persistent(usize),
-}
-
-/// The contents of a pickle.
-#[derive(Debug)]
-pub(super) struct Pickle<'a> {
-    pub root: Value<'a>,
-    /// Size of the pickle in bytes; more data may follow it.
-    pub n_bytes: usize,
-    /// Indices of the sequences that identify outside objects, in order.
-    pub persistent: Vec<usize>,
-    sequences: Vec<Vec<Value<'a>>>,
-    dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
-}
+use super::names::{Known, is_hostile};
+use super::value::{Object, Pickle, Value};
 
 /// Why a pickle was rejected.
 #[derive(Debug)]
-pub(super) enum PickleError {
-    /// It refers to a name that is not allowed.
+pub(in crate::formats::torch) enum PickleError {
+    /// It refers to a name that only an attack needs.
     Refused(String),
     /// It is truncated or not a pickle.
     Damaged { at: usize, reason: String },
@@ -92,20 +18,10 @@ impl<'a> Pickle<'a> {
     /// Reads the pickle at the start of `bytes`.
     pub fn read(bytes: &'a [u8]) -> Result<Pickle<'a>, PickleError> {
         let mut machine = Machine::new(bytes);
-        machine.run().map_err(|trouble| match trouble {
+        machine.run().map_err(|rejection| match rejection {
             Rejection::Name(name) => PickleError::Refused(name),
             Rejection::Reason(reason) => PickleError::Damaged { at: machine.instruction, reason },
         })
-    }
-
-    /// The items of a list or tuple, the arguments of a call, or the identity of an outside object.
-    pub fn items(&self, sequence: usize) -> &[Value<'a>] {
-        &self.sequences[sequence]
-    }
-
-    /// The entries of a dict in the order in which they were set. A key may occur twice; the later one is valid.
-    pub fn entries(&self, dict: usize) -> &[(Value<'a>, Value<'a>)] {
-        &self.dicts[dict]
     }
 }
 
@@ -132,6 +48,11 @@ struct Machine<'a> {
     sequences: Vec<Vec<Value<'a>>>,
     dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
     persistent: Vec<usize>,
+    objects: Vec<Object<'a>>,
+    /// Module and name of each class and function without a meaning here.
+    names: Vec<(&'a str, &'a str)>,
+    /// Index in `names` by the positions and lengths of module and name in the pickle.
+    name_indices: HashMap<[usize; 4], usize>,
 }
 
 impl<'a> Machine<'a> {
@@ -146,6 +67,9 @@ impl<'a> Machine<'a> {
             sequences: Vec::new(),
             dicts: Vec::new(),
             persistent: Vec::new(),
+            objects: Vec::new(),
+            names: Vec::new(),
+            name_indices: HashMap::new(),
         }
     }
 
@@ -172,6 +96,8 @@ impl<'a> Machine<'a> {
             persistent: std::mem::take(&mut self.persistent),
             sequences: std::mem::take(&mut self.sequences),
             dicts: std::mem::take(&mut self.dicts),
+            objects: std::mem::take(&mut self.objects),
+            names: std::mem::take(&mut self.names),
         })
     }
 
@@ -183,7 +109,7 @@ impl<'a> Machine<'a> {
             b')' | 0x85..=0x87 | b't' => self.tuple(code),
             b']' | 0x8f | b'l' | 0x91 | b'a' | b'e' | 0x90 => self.list(code),
             b'}' | b'd' | b's' | b'u' => self.dict(code),
-            b'c' | 0x93 | b'R' | 0x81 | b'b' | b'Q' => self.object(code),
+            b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'b' | b'Q' => self.object(code),
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.memory(code),
             b'(' => {
                 self.marks.push(self.stack.len());
@@ -353,6 +279,8 @@ impl<'a> Machine<'a> {
                 self.sequences[list].extend(items);
                 Ok(())
             }
+            // An object that is a kind of list; nothing here reads such a list.
+            Value::Object(_) => Ok(()),
             _ => wrong("it appends to what is no list"),
         }
     }
@@ -373,21 +301,20 @@ impl<'a> Machine<'a> {
             self.dicts.push(Vec::new());
             self.push(Value::Dict(self.dicts.len() - 1))?;
         }
-        match self.top()? {
-            Value::Dict(dict) => {
-                self.dicts[dict].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
-                Ok(())
-            }
-            _ => wrong("it sets a key of what is no dict"),
-        }
+        let dict = match self.top()? {
+            Value::Dict(dict) => dict,
+            Value::Object(object) => self.entries_of(object),
+            _ => return wrong("it sets a key of what is no dict"),
+        };
+        self.dicts[dict].extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+        Ok(())
     }
 
     fn object(&mut self, code: u8) -> Outcome {
         match code {
             b'c' | 0x93 => {
                 let (module, name) = if code == b'c' { (self.line()?, self.line()?) } else { self.two_strings()? };
-                let known = Known::of(module, name).ok_or_else(|| Rejection::Name(format!("{module}.{name}")))?;
-                self.push(Value::Known(known))
+                self.name(module, name)
             }
             b'Q' => match self.pop()? {
                 Value::Tuple(identity) => {
@@ -397,24 +324,35 @@ impl<'a> Machine<'a> {
                 _ => wrong("something outside the pickle that no tuple identifies"),
             },
             b'b' => {
-                self.pop()?;
-                // The state consists of attributes besides the entries, such as a state_dict's `_metadata`.
-                match self.top()? {
-                    Value::Dict(_) => Ok(()),
-                    Value::Known(known) | Value::Call(known, _) => {
-                        Err(Rejection::Name(format!("__setstate__ of {}", known.name())))
-                    }
-                    _ => wrong("it sets attributes of what has none"),
-                }
+                let state = self.pop()?;
+                self.set_state(state)
+            }
+            0x92 => {
+                // Named arguments, which only opaque objects have.
+                let (_, arguments, function) = (self.pop()?, self.pop()?, self.pop()?);
+                self.call(function, arguments)
             }
             _ => {
-                let arguments = self.pop()?;
-                match (self.pop()?, arguments) {
-                    (Value::Known(known), Value::Tuple(arguments)) => self.call(known, arguments),
-                    _ => wrong("it calls what is no name, or without a tuple of arguments"),
-                }
+                let (arguments, function) = (self.pop()?, self.pop()?);
+                self.call(function, arguments)
             }
         }
+    }
+
+    fn name(&mut self, module: &'a str, name: &'a str) -> Outcome {
+        if is_hostile(module, name) {
+            return Err(Rejection::Name(format!("{module}.{name}")));
+        }
+        if let Some(known) = Known::of(module, name) {
+            return self.push(Value::Known(known));
+        }
+        // A name of megabytes may be recalled many times, and is stored once.
+        let key = [module.as_ptr() as usize, module.len(), name.as_ptr() as usize, name.len()];
+        let index = *self.name_indices.entry(key).or_insert_with(|| {
+            self.names.push((module, name));
+            self.names.len() - 1
+        });
+        self.push(Value::Foreign(index))
     }
 
     fn two_strings(&mut self) -> Outcome<(&'a str, &'a str)> {
@@ -424,16 +362,61 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn call(&mut self, known: Known, arguments: usize) -> Outcome {
+    /// Sets the attributes of the value on top: those of a dict besides its entries, such as a state_dict's `_metadata`,
+    /// are of no use here.
+    fn set_state(&mut self, state: Value<'a>) -> Outcome {
+        match self.top()? {
+            Value::Dict(_) => Ok(()),
+            Value::Object(object) => {
+                self.objects[object].state = Some(state);
+                Ok(())
+            }
+            Value::Known(known) | Value::Call(known, _) => {
+                Err(Rejection::Name(format!("__setstate__ of {}", known.name())))
+            }
+            _ => wrong("it sets attributes of what has none"),
+        }
+    }
+
+    fn call(&mut self, function: Value<'a>, arguments: Value<'a>) -> Outcome {
+        match (function, arguments) {
+            (Value::Known(known), Value::Tuple(arguments)) => self.call_known(known, arguments),
+            (Value::Foreign(name), Value::Tuple(_)) => self.new_object(name),
+            // What a function returned is called, as for an object's method.
+            (Value::Object(object), Value::Tuple(_)) => self.new_object(self.objects[object].name),
+            _ => wrong("it calls what is no name, or without a tuple of arguments"),
+        }
+    }
+
+    fn call_known(&mut self, known: Known, arguments: usize) -> Outcome {
         match known {
             Known::OrderedDict if self.sequences[arguments].is_empty() => {
                 self.dicts.push(Vec::new());
                 self.push(Value::Dict(self.dicts.len() - 1))
             }
             // Copied arguments could exceed the pickle's size many times; PyTorch sets the entries one by one.
-            Known::OrderedDict => wrong("an OrderedDict made with arguments"),
-            Known::Tensor | Known::Parameter => self.push(Value::Call(known, arguments)),
+            Known::OrderedDict => {
+                self.names.push(("collections", "OrderedDict"));
+                self.new_object(self.names.len() - 1)
+            }
+            Known::Tensor | Known::Parameter | Known::TensorOfClass => self.push(Value::Call(known, arguments)),
             Known::Storage(_) => Err(Rejection::Name(known.name().to_owned())),
+        }
+    }
+
+    fn new_object(&mut self, name: usize) -> Outcome {
+        self.objects.push(Object { name, state: None, entries: None });
+        self.push(Value::Object(self.objects.len() - 1))
+    }
+
+    /// The index of the entries of the object on top, which is a kind of dict.
+    fn entries_of(&mut self, object: usize) -> usize {
+        match self.objects[object].entries {
+            Some(dict) => dict,
+            None => {
+                self.dicts.push(Vec::new());
+                *self.objects[object].entries.insert(self.dicts.len() - 1)
+            }
         }
     }
 
