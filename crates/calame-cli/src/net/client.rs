@@ -58,9 +58,9 @@ pub enum RequestError {
     Answer(String),
     /// The transfer ended too early; the rest can be requested.
     CutOff {
-        /// Bytes received.
+        /// Number of bytes that have arrived.
         n_bytes: u64,
-        /// Bytes expected.
+        /// Number of bytes that the answer announced.
         expected: u64,
     },
     /// What was received cannot be written.

@@ -45,7 +45,7 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const TORCH_WEIGHTS: &str = "pytorch_model.bin";
 
-/// The hub itself.
+/// The address of the hub, unless `HF_ENDPOINT` names a mirror.
 const ENDPOINT: &str = "https://huggingface.co";
 /// Headers of the hub: the revision of a file, and name and size of the one in a store that it redirects to.
 const COMMIT: &str = "x-repo-commit";

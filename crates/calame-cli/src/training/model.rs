@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use calame::formats::{CheckpointError, ModelFile, OpenOptions, SavedModel};
+use calame::formats::{CheckpointError, KnownSettings, ModelFile, SavedModel};
 use calame::model::ModelConfig;
 use calame::plan::loading_bytes;
 use calame::tokenizer::Tokenizer;
@@ -35,9 +35,9 @@ pub fn open(path: &Path, known: Args) -> Result<ModelFile> {
     let path = hub::resolve(path)?;
     verbosity::opened(&path);
     let _phase = verbosity::phase("reading the list of tensors");
-    let opened = match ModelFile::open_with(&path, OpenOptions { n_head: known.n_head }) {
+    let opened = match ModelFile::open_with(&path, KnownSettings { n_head: known.n_head }) {
         Err(CheckpointError::UnknownHeads { .. }) if known.unstated.is_some() => {
-            ModelFile::open_with(&path, OpenOptions { n_head: known.unstated })
+            ModelFile::open_with(&path, KnownSettings { n_head: known.unstated })
         }
         opened => opened,
     };

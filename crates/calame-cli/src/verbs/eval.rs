@@ -68,21 +68,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.model.is_none() && !args.json {
         note(&format!("model: {}", path.display()));
     }
-    let n_positions = saved.gpt.config.n_positions;
-    let window = args.window.unwrap_or(n_positions);
-    let stride = args.stride.unwrap_or(window);
-    if window == 0 || window > n_positions {
-        bail!(WithHint::usage(
-            format!("--window is {window}"),
-            format!("it may be 1 to {n_positions}, the model's context")
-        ));
-    }
-    if stride == 0 || stride > window {
-        bail!(WithHint::usage(
-            format!("--stride is {stride}"),
-            format!("it may be 1 to {window}, the window, so that no token is skipped")
-        ));
-    }
+    let (window, stride) = windows(&args, saved.gpt.config.n_positions)?;
     let tokens = corpus.encode_all(tokenizer.as_ref())?;
     model::check_ids(&tokens, saved.gpt.config.vocab_size, &saved.path)?;
     if tokens.len() < 2 {
@@ -117,4 +103,26 @@ pub fn run(args: Args) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// The window and the stride of the evaluation.
+///
+/// # Errors
+/// If the model has no such context, or the stride would skip tokens.
+fn windows(args: &Args, n_positions: usize) -> Result<(usize, usize)> {
+    let window = args.window.unwrap_or(n_positions);
+    let stride = args.stride.unwrap_or(window);
+    if window == 0 || window > n_positions {
+        bail!(WithHint::usage(
+            format!("--window is {window}"),
+            format!("it may be 1 to {n_positions}, the model's context")
+        ));
+    }
+    if stride == 0 || stride > window {
+        bail!(WithHint::usage(
+            format!("--stride is {stride}"),
+            format!("it may be 1 to {window}, the window, so that no token is skipped")
+        ));
+    }
+    Ok((window, stride))
 }

@@ -111,12 +111,7 @@ fn train(args: &TrainArgs) -> Result<()> {
     let comparison = compare(&sources, &options, share, trained.as_ref())?;
     bar.finish_and_clear();
     drop(phase);
-    let json = trained.to_json();
-    if args.overwrite {
-        replace_bytes(&file, json.as_bytes())?;
-    } else {
-        create_file(&file, |out| out.write_all(json.as_bytes()).map_err(FileError::new("write", &file)))?;
-    }
+    write(&file, &trained.to_json(), args.overwrite)?;
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
     let (own, gpt2) = (per_token(comparison.n_own), per_token(comparison.n_gpt2));
     if args.json {
@@ -144,6 +139,14 @@ fn train(args: &TrainArgs) -> Result<()> {
     ))
 }
 
+fn write(file: &Path, json: &str, overwrite: bool) -> Result<()> {
+    match overwrite {
+        true => replace_bytes(file, json.as_bytes())?,
+        false => create_file(file, |out| out.write_all(json.as_bytes()).map_err(FileError::new("write", file)))?,
+    }
+    Ok(())
+}
+
 /// Why a file is not a tokenizer that calame has written: from one of its own, the same file would be written again.
 fn foreign_tokenizer(path: &Path) -> Option<String> {
     let text = read_text_at_most(path, MAX_TOKENIZER_BYTES).unwrap_or_default();
@@ -158,7 +161,9 @@ fn measure(sources: &Sources, options: &ReadOptions) -> Result<(u64, ReadReport)
     while let Some(text) = texts.next_text()? {
         n_bytes += text.len() as u64;
     }
-    Ok((n_bytes, texts.report()))
+    let report = texts.report();
+    report.require_documents(sources.files.len())?;
+    Ok((n_bytes, report))
 }
 
 /// A sample of a text: pieces at even distances, from the first, up to a share of the whole.

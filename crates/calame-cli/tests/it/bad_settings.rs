@@ -170,7 +170,7 @@ fn batches_beyond_the_text() {
     let steps = place.text("run/metrics.jsonl").lines().filter(|line| line.contains(r#""event":"step""#)).count();
     assert_eq!(steps, 1);
     // If incomplete batches are dropped, there is none.
-    refused(&["--batch-size", "1000000000"], 1, &["the training part", "set --batch-size to at most", "drop_last"]);
+    refused(&["--batch-size", "1000000000"], 1, &["the training part", "use --batch-size", "drop_last"]);
 }
 
 #[test]

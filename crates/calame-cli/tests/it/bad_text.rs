@@ -61,11 +61,7 @@ fn texts_shorter_than_a_window() {
     refused(&place, &wide, &["the training part has", "one window of 4000 needs at least 4001", "use --window 36"]);
     // The training part is long enough, the validation part is not.
     let fraction = ["--set", "data.train_fraction=0.99"];
-    refused(
-        &place,
-        &fraction,
-        &["the validation part has", "one window of 8", "data.train_fraction", "give more text"],
-    );
+    refused(&place, &fraction, &["the validation part has", "one window of 8", "give more text, or use --window 3"]);
     refused(&place, &["--batch-size", "500"], &["the training part gives", "use --batch-size 34"]);
 }
 

@@ -139,7 +139,7 @@ fn runs_are_found_by_their_name() {
     place.succeeds(&["compare", "mine", "other"]);
     place.succeeds(&["tokenize", "--tokenizer", "mine", "the lamp"]);
     let resume = ["train", "--resume", "mine"];
-    place.fails(&resume, 1, &["runs/mine has no checkpoint to resume from"]);
+    place.fails(&resume, 1, &["runs/mine is finished", "--epochs 4"]);
     // What exists at the path itself comes first.
     place.write("mine", "a text");
     place.fails(&["inspect", "mine"], 1, &["mine holds no model"]);

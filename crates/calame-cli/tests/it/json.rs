@@ -180,7 +180,8 @@ fn errors_are_events() {
     for args in commands {
         assert_is_error_event(&place.fails(args, 1, &[]), 1);
     }
-    assert_is_error_event(&place.fails(&train(&["--epochs", "0", "--json"]), 2, &[]), 2);
+    let no_epochs = ["train", "--config", "tiny.toml", "--run", "new", "--epochs", "0", "--json"];
+    assert_is_error_event(&place.fails(&no_epochs, 2, &[]), 2);
     let outcome = place.succeeds(&["plot", "run"]);
     assert!(!outcome.stdout.contains('{'), "{outcome:?}");
     // Without the flag nothing but the error is printed.

@@ -105,7 +105,7 @@ fn a_model_that_does_not_fit_is_refused_before_it_is_read() {
     // 256 channels over 200 MB of positions: only the header says so, and the file has a hole.
     let args: [&[&str]; 2] = [
         &["train", "--config", "tiny.toml", "--run", "big", "--set", "model.n_positions=4000000", "--epochs", "1"],
-        &["train", "--preset", "gpt2-xl", "--data", "story.txt", "--window", "16", "--run", "big"],
+        &["train", "--preset", "gpt2-xl", "--data", "story.txt", "--window", "16", "--batch-size", "1", "--run", "big"],
     ];
     for args in args {
         let outcome = limited(&place, "-v", 400, args);

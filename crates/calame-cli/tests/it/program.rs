@@ -112,7 +112,10 @@ impl Place {
 
     /// Every file in the folder, by its path.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        files_below(self.folder.path())
+        let mut files = files_below(self.folder.path());
+        // A program that was killed leaves its lock file, and the next one removes it.
+        files.retain(|path, _| path.extension().is_none_or(|ending| ending != "lock"));
+        files
     }
 
     /// The program in this folder, independent of the settings of machine and user.

@@ -92,7 +92,8 @@ fn an_interrupted_training_resumes_to_the_same_bits() {
     assert_eq!(outcome.code, Some(130), "{outcome:?}");
     assert!(outcome.stdout.contains("the state is saved. To resume:\n  calame train --resume run\n"), "{outcome:?}");
     let expected = "stopping after this step, then saving 67.8 kB; press again to quit without saving\n";
-    assert_eq!(outcome.stderr, expected);
+    // The shortest trainings are saved before there is time for an announcement.
+    assert!(outcome.stderr.is_empty() || outcome.stderr == expected, "{outcome:?}");
     assert!(!place.exists("run/model"));
     // Stop once more in the middle of the resumed run.
     let blocked = Blocked::start(&place, &["train", "--resume", "run"], false);
@@ -223,10 +224,10 @@ fn lost_steps_are_not_listed() {
 #[test]
 fn a_signal_before_the_training() {
     let place = Place::new();
-    let fifo = place.path("slow.toml");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
-    // It waits for its settings, which nobody writes.
-    let mut child = place.command(&["train", "--config", "slow.toml", "--run", "run"]).spawn().unwrap();
+    // It encodes the text for seconds.
+    place.write("long.txt", "the lamp in the harbour house was lit ".repeat(2_000_000));
+    let args = ["train", "--config", "tiny.toml", "--data", "long.txt", "--run", "run"];
+    let mut child = place.command(&args).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(500));
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let start = std::time::Instant::now();

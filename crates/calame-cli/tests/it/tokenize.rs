@@ -56,7 +56,7 @@ fn counts() {
 #[test]
 fn special_tokens_must_be_allowed() {
     let place = Place::new();
-    let parts = ["\"<|endoftext|>\" at byte 24", "hint: --allow-special"];
+    let parts = ["\"<|endoftext|>\" at byte 24", "hint: --special-tokens ids"];
     place.fails(&["tokenize", TEA], 1, &parts);
     place.write("tea.txt", TEA);
     place.fails(&["tokenize", "--count", "--file", "tea.txt"], 1, &parts);
@@ -78,10 +78,10 @@ fn words_that_are_not_ids() {
 #[test]
 fn what_cannot_be_read() {
     let place = Place::new();
-    place.fails(&["tokenize", "--file", "missing.txt"], 1, &["cannot read missing.txt", "hint: check the path"]);
-    place.fails(&["tokenize", "--file", "."], 1, &["cannot read .", "hint: check the path: this is a folder"]);
+    place.fails(&["tokenize", "--file", "missing.txt"], 1, &["missing.txt: no such file or folder", "check the path"]);
+    place.fails(&["tokenize", "--file", "."], 1, &[".: expected files ending in .txt", "found none"]);
     place.write("latin.txt", b"caf\xe9");
-    place.fails(&["tokenize", "--file", "latin.txt"], 1, &["latin.txt is not UTF-8 (at byte 3)", "hint: convert it"]);
+    place.fails(&["tokenize", "--file", "latin.txt"], 1, &["latin.txt: expected UTF-8", "byte 3"]);
     with_input(&place, &["tokenize"], b"caf\xe9").is_error(1, &["standard input is not UTF-8", "hint: convert it"]);
     place.fails(&["tokenize", "--tokenizer", "gpt5", "a"], 1, &["no tokenizer at 'gpt5'", "hint: give gpt2"]);
     let parts = ["story.txt: expected a tokenizer.json", "hint: the file is damaged or not the expected one"];

@@ -100,9 +100,7 @@ impl Corpus {
             corpus.extend_ranges();
         }
         corpus.report = texts.report();
-        if corpus.documents.is_empty() {
-            return Err(no_document(&corpus.report, sources.files.len()).into());
-        }
+        corpus.report.require_documents(sources.files.len())?;
         for source in &mut corpus.sources {
             source.n_characters = corpus.text[source.range.clone()].chars().count();
         }
@@ -242,13 +240,6 @@ fn check_sizes(sources: &Sources) -> Result<(), CorpusError> {
         }
     }
     Ok(())
-}
-
-fn no_document(report: &ReadReport, n_files: usize) -> CorpusError {
-    match &report.dropped.first_bad {
-        Some(first) => CorpusError::AllBad { n_bad: report.dropped.bad, first: first.clone() },
-        None => CorpusError::NoText { n_files },
-    }
 }
 
 /// The named texts among `inputs` that [`Corpus::load`] will look up in the cache folder, in order, so that a

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::corpus_error::CorpusError;
 use super::documents::SpecialTokens;
 use super::skipped::SkippedFiles;
 use crate::tokenizer::END_OF_TEXT;
@@ -72,6 +73,18 @@ pub struct ReadReport {
 }
 
 impl ReadReport {
+    /// Checks that there is a document in the `n_files` files that were read.
+    ///
+    /// # Errors
+    /// If there is none: the first line or row that is not a document, if there are any.
+    pub fn require_documents(&self, n_files: usize) -> Result<(), CorpusError> {
+        match (self.n_documents, &self.dropped.first_bad) {
+            (0, Some(first)) => Err(CorpusError::AllBad { n_bad: self.dropped.bad, first: first.clone() }),
+            (0, None) => Err(CorpusError::NoText { n_files }),
+            _ => Ok(()),
+        }
+    }
+
     /// Everything worth knowing, a line for each; empty if there is nothing.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();

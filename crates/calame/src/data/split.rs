@@ -137,7 +137,8 @@ mod tests {
         let at = split_by_characters(&text, 0.9).0.len();
         for rule in [ValidationPart::Documents, ValidationPart::End] {
             let parts = split_documents(&text, &[0], rule, tenth);
-            assert_eq!((parts.train, parts.validation), (Vec::from([0..at]), Vec::from([at..text.len()])));
+            let expected = [0..at, at..text.len()];
+            assert_eq!([parts.train, parts.validation].concat(), expected);
         }
     }
 

@@ -341,10 +341,14 @@ mod tests {
     fn a_new_file_or_folder_replaces_nothing() {
         let parent = tempfile::tempdir().unwrap();
         let (file, folder) = (parent.path().join("file"), parent.path().join("folder"));
-        let error = create_file(&file, |_| Ok::<(), FileError>(fs::write(&file, "of another").unwrap())).unwrap_err();
+        let of_another = |_: &mut BufWriter<File>| -> Result<(), FileError> {
+            fs::write(&file, "of another").unwrap();
+            Ok(())
+        };
+        let error = create_file(&file, of_another).unwrap_err();
         assert_eq!((error.action, error.source.kind()), ("create", io::ErrorKind::AlreadyExists));
         fs::remove_file(&file).unwrap();
-        let error = replace_file(&file, |_| Ok::<(), FileError>(fs::write(&file, "of another").unwrap())).unwrap_err();
+        let error = replace_file(&file, of_another).unwrap_err();
         assert_eq!((error.action, error.source.kind()), ("create", io::ErrorKind::AlreadyExists));
         let fill = |_: &mut BufWriter<File>| -> Result<(), FileError> { panic!("it exists") };
         assert_eq!(create_file(&file, fill).unwrap_err().source.kind(), io::ErrorKind::AlreadyExists);

@@ -129,7 +129,7 @@ fn is_unique(numbers: &str) -> bool {
     numbers.split_once('-').is_some_and(|(process, number)| is_number(process) && is_number(number))
 }
 
-/// `.NAME.ending` beside `path`.
+/// The path of a hidden file `.NAME.ending` in the folder of `path`.
 pub(super) fn sibling(path: &Path, ending: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
     let mut hidden = OsString::from(".");

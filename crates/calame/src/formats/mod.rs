@@ -34,7 +34,7 @@ pub use hugging_face::{load_tokenizer, save_model, write_hugging_face, write_hug
 pub use model_file::{ModelFile, SavedModel};
 pub use narrow::verify_narrowed;
 pub use onnx::{OnnxCheck, OnnxFile, verify_onnx, write_onnx};
-pub use open::{OpenOptions, find_model, load_model};
+pub use open::{KnownSettings, find_model, load_model};
 
 pub use opened::Format;
 pub use own::{is_model_file_name, not_an_export, not_logits};

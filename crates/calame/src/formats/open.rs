@@ -19,7 +19,7 @@ use crate::tokenizer::{Bpe, Tokenizer};
 
 /// What a caller knows about a model that its files may not state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OpenOptions {
+pub struct KnownSettings {
     /// NH, the number of attention heads. A file of weights may lack it, and no tensor's shape shows it.
     pub n_head: Option<usize>,
 }
@@ -39,14 +39,14 @@ impl ModelFile {
     /// Names the file and what is wrong with it; missing, unexpected or misshapen tensors are listed together.
     /// [`CheckpointError::UnknownHeads`] if no file states the number of heads: see [`open_with`](Self::open_with).
     pub fn open(path: &Path) -> Result<ModelFile, CheckpointError> {
-        ModelFile::open_with(path, OpenOptions::default())
+        ModelFile::open_with(path, KnownSettings::default())
     }
 
     /// As [`open`](Self::open), with what the caller knows about the model.
     ///
     /// # Errors
     /// As [`open`](Self::open); also if the files state something else.
-    pub fn open_with(path: &Path, options: OpenOptions) -> Result<ModelFile, CheckpointError> {
+    pub fn open_with(path: &Path, options: KnownSettings) -> Result<ModelFile, CheckpointError> {
         let path = find_model(path)?;
         let opened = if path.is_dir() { open_folder(&path, options)? } else { open_file(&path, options)? };
         let found = opened.config.n_head;
@@ -98,7 +98,7 @@ fn not_a_model(path: &Path, remedy: String) -> CheckpointError {
 }
 
 /// Opens a folder in Hugging Face's layout, or nanoGPT's with its ckpt.pt.
-fn open_folder(folder: &Path, options: OpenOptions) -> Result<Opened, CheckpointError> {
+fn open_folder(folder: &Path, options: KnownSettings) -> Result<Opened, CheckpointError> {
     let config_path = folder.join(hugging_face::CONFIG);
     if !config_path.is_file() {
         return open_file(&file_inside(folder, NANOGPT, folder)?, options);
@@ -123,7 +123,7 @@ fn open_folder(folder: &Path, options: OpenOptions) -> Result<Opened, Checkpoint
 }
 
 /// Opens a file, recognising its format by its first bytes.
-fn open_file(path: &Path, options: OpenOptions) -> Result<Opened, CheckpointError> {
+fn open_file(path: &Path, options: KnownSettings) -> Result<Opened, CheckpointError> {
     let mut start = [0; 16];
     let file = PositionedFile::open(path)?;
     let start = &mut start[..file.n_bytes().min(16) as usize];
@@ -186,7 +186,7 @@ fn open_weights(
     format: Format,
     source: Box<dyn TensorSource>,
     args: Option<&PlainValue>,
-    options: OpenOptions,
+    options: KnownSettings,
 ) -> Result<Opened, CheckpointError> {
     let beside = path.with_file_name(hugging_face::CONFIG);
     let json = if beside.is_file() { Some(hugging_face::read_config(&beside)?) } else { None };

@@ -88,12 +88,11 @@ impl Opened {
 
     /// Assumes GPT-2's tokenizer for weights without a tokenizer whose vocabulary, padded or not, is GPT-2's.
     pub fn assume_gpt2_tokenizer(&mut self) {
-        let gpt2 = Bpe::gpt2();
-        let padded = gpt2.n_vocab().next_multiple_of(128);
+        let padded = Bpe::GPT2_TOKENS.next_multiple_of(128);
         let is_without = self.tokenizer.is_none() && self.tokenizer_error.is_none();
-        if is_without && (gpt2.n_vocab()..=padded).contains(&self.config.vocab_size) {
+        if is_without && (Bpe::GPT2_TOKENS..=padded).contains(&self.config.vocab_size) {
             self.notes.push("no tokenizer in the files: GPT-2's is used, whose vocabulary the model has".to_owned());
-            self.tokenizer = Some(gpt2);
+            self.tokenizer = Some(Bpe::gpt2());
         }
     }
 

@@ -108,6 +108,6 @@ mod tests {
             "state.json",
         ];
         let is_own = |path: &&str| is_own(&path.split('/').collect::<Vec<_>>(), false);
-        assert!(own.iter().all(is_own) && !others.iter().any(|path| is_own(&path)));
+        assert!(own.iter().all(is_own) && !others.iter().any(is_own));
     }
 }

@@ -72,10 +72,10 @@ pub trait Tokenizer: Send + Sync {
     }
 
     /// Where a text is cut that is to be cut at byte `at`, so that both parts have only words of the whole text: `at`
-    /// itself, unless a vocabulary of words would miss the halves of a divided word.
+    /// itself, unless a vocabulary of words would miss the halves of a divided word, or `at` divides or follows the text
+    /// of a special token, which then begins the second part.
     fn cut_at(&self, text: &str, at: usize) -> usize {
-        let _ = text;
-        at
+        before_special(&self.special_texts(), text, at)
     }
 
     /// Texts of the special tokens, in the order of their ids.
@@ -102,6 +102,15 @@ pub(super) enum Role {
     Special,
     /// Its text is found before the model runs.
     Added,
+}
+
+/// The start of the special token that begins before byte `at` of `text` and ends at or after it; otherwise `at`.
+pub(super) fn before_special(specials: &[&str], text: &str, at: usize) -> usize {
+    let starts = |special: &&str| {
+        let first = at.saturating_sub(special.len());
+        (first..at).find(|&start| text.as_bytes()[start..].starts_with(special.as_bytes()))
+    };
+    specials.iter().filter_map(starts).min().unwrap_or(at)
 }
 
 /// Hashes a vocabulary: its kind, then each token in id order with its role. In our byte-level BPE the order of the ids is

@@ -51,6 +51,9 @@ pub struct Bpe {
 }
 
 impl Bpe {
+    /// Number of tokens of GPT-2's tokenizer.
+    pub const GPT2_TOKENS: usize = N_GPT2 as usize;
+
     /// GPT-2's tokenizer, from the built-in vocabulary. Built on the first call; later calls share it.
     ///
     /// # Panics

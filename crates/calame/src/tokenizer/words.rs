@@ -11,7 +11,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::base::{END_OF_TEXT, Role, Special, Tokenizer, hash_vocabulary};
+use super::base::{END_OF_TEXT, Role, Special, Tokenizer, before_special, hash_vocabulary};
 
 use super::error::TokenizerError;
 use super::json::{File, shorten, shown};
@@ -190,6 +190,7 @@ impl Tokenizer for SimpleTokenizer {
 
     /// The start of the word that a cut at `at` would divide; at the start of the text its end.
     fn cut_at(&self, text: &str, at: usize) -> usize {
+        let at = before_special(&self.special_texts(), text, at);
         // A word begins after white space, or after a mark between that and `at`.
         let start = text[..at].char_indices().rev().find(|&(_, c)| is_space(c)).map_or(0, |(i, c)| i + c.len_utf8());
         let words = split(&text[start..]).map(|(i, word)| start + i..start + i + word.len());

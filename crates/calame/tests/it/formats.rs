@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::formats::{Format, ModelFile, OpenOptions, load_model, save_model, write_hugging_face};
+use calame::formats::{Format, KnownSettings, ModelFile, load_model, save_model, write_hugging_face};
 
 use calame::model::{Gpt, ModelConfig, Preset, logits_by_parts};
 use calame::ops::{Device, Isa, Precision};
@@ -71,7 +71,7 @@ fn the_book_with_masks_and_optimizer() {
     let path = models().join("book.pth");
     let error = ModelFile::open(&path).err().expect("nothing states the number of heads").to_string();
     assert!(error.contains("book.pth") && error.contains("number of attention heads is unknown"), "{error}");
-    let file = ModelFile::open_with(&path, OpenOptions { n_head: Some(2) }).unwrap();
+    let file = ModelFile::open_with(&path, KnownSettings { n_head: Some(2) }).unwrap();
     let config = file.config().clone();
     assert!(!config.tied_head && !config.qkv_bias);
     assert_eq!((config.n_head, file.notes().len()), (2, 0));

@@ -142,6 +142,7 @@ fn a_recorder_writes_the_runs_folder() {
     let saved = load_model(&run).unwrap();
     assert_eq!(crate::support::bits(&saved.gpt), crate::support::bits(trainer.gpt()));
 
+    drop(recorder);
     let again = Recorder::create(&run, &config, words(), false, still()).unwrap_err().to_string();
     assert!(again.contains("exists already"), "{again}");
 }

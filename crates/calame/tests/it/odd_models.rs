@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calame::formats::{CheckpointError, ModelFile, OpenOptions};
+use calame::formats::{CheckpointError, KnownSettings, ModelFile};
 use calame::ops::{Device, Isa, Precision};
 use serde_json::Value;
 
@@ -15,8 +15,8 @@ fn odd(name: &str) -> PathBuf {
     golden::folder().join("odd").join(name)
 }
 
-fn known(n_head: Option<usize>) -> OpenOptions {
-    OpenOptions { n_head }
+fn known(n_head: Option<usize>) -> KnownSettings {
+    KnownSettings { n_head }
 }
 
 /// The largest difference between a model's logits and PyTorch's.

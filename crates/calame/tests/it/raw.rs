@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use calame::formats::{CheckpointError, ModelFile, OpenOptions, TensorSource, TorchDtype, TorchFile, write_torch};
+use calame::formats::{CheckpointError, KnownSettings, ModelFile, TensorSource, TorchDtype, TorchFile, write_torch};
 use calame::quant::{NumberFormat, dequantize};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -49,7 +49,7 @@ pub fn assert_raw(source: &dyn TensorSource) -> BTreeSet<String> {
 fn assert_raw_of(path: &Path, formats: &[&str]) {
     // The book's file does not state its number of heads.
     let model = ModelFile::open(path).or_else(|error| match error {
-        CheckpointError::UnknownHeads { .. } => ModelFile::open_with(path, OpenOptions { n_head: Some(2) }),
+        CheckpointError::UnknownHeads { .. } => ModelFile::open_with(path, KnownSettings { n_head: Some(2) }),
         error => Err(error),
     });
     let met = assert_raw(model.unwrap().source());

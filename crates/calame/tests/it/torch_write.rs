@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use calame::files::FileError;
 use calame::formats::{
-    CheckpointError, Format, ModelFile, OpenOptions, TorchDtype, TorchFile, load_model, save_model, write_torch,
+    CheckpointError, Format, KnownSettings, ModelFile, TorchDtype, TorchFile, load_model, save_model, write_torch,
 };
 use calame::model::{Gpt, Init, ModelConfig};
 use calame::tokenizer::{Bpe, SimpleTokenizer, Tokenizer};
@@ -96,7 +96,7 @@ fn without_the_record_only_the_heads_are_unknown() {
         replace(&path, "calame.json", "calame.jsom", 2);
         let error = ModelFile::open(&path).err().expect("nothing states the number of heads").to_string();
         assert!(error.contains("number of attention heads is unknown"), "{error}");
-        let back = ModelFile::open_with(&path, OpenOptions { n_head: Some(config.n_head) }).unwrap();
+        let back = ModelFile::open_with(&path, KnownSettings { n_head: Some(config.n_head) }).unwrap();
         let guessed = ModelConfig { dropout: 0.1, ..config.clone() };
         assert_eq!(*back.config(), guessed);
         assert_eq!(bits(&back.load().unwrap().gpt), bits(&model(&config)));

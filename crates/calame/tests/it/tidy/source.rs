@@ -96,6 +96,10 @@ fn outside_tests(tokens: TokenStream) -> Vec<TokenTree> {
                     && group.delimiter() == Delimiter::Bracket
                     && is_for_tests(&group.stream().to_string()) =>
             {
+                // A doc comment before the attribute is part of the item.
+                while matches!(&kept[..], [.., TokenTree::Punct(hash), TokenTree::Group(_)] if hash.as_char() == '#') {
+                    kept.truncate(kept.len() - 2);
+                }
                 at = after_item(&tokens, at + 2);
             }
             (TokenTree::Group(group), _) => {
