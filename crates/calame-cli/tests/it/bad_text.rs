@@ -62,7 +62,7 @@ fn texts_shorter_than_a_window() {
     // The training part is long enough, the validation part is not.
     let fraction = ["--set", "data.train_fraction=0.99"];
     refused(&place, &fraction, &["the validation part has", "one window of 8", "give more text, or use --window 3"]);
-    refused(&place, &["--batch-size", "500"], &["the training part gives", "use --batch-size 34"]);
+    refused(&place, &["--batch-size", "500"], &["the training part gives", "use --batch-size 35"]);
 }
 
 /// What a hint proposes works at once; it does not lead to the next error.

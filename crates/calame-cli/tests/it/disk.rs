@@ -234,7 +234,7 @@ fn a_disk_that_fills_up_costs_no_result() {
     // An existing run has 17 files and folders without its state; a complete new one has as many.
     for n_files in (20..=38).step_by(3) {
         let options = format!("size=64m,nr_inodes={n_files}");
-        let before = "cp -r run disk/old && rm -r disk/old/checkpoints";
+        let before = "cp -r run copy; rm -r copy/checkpoints; cp -r copy disk/old; rm -r copy";
         let Some(outcome) = on_a_disk_that_is_full(&place, &options, before, more, &["--run", "disk/run"]) else {
             return;
         };
