@@ -46,13 +46,15 @@ fn lines_of_json(other: &str) -> String {
     parts.chunks(2).map(|part| format!("{{\"text\": {}{other}}}\n", Value::from(part.concat()))).collect()
 }
 
-/// One file's tokens: the ids in the shard of `data prepare`.
+/// One file's tokens: the ids in the shard of `data prepare`, without the end of text after the last document.
 fn prepared_ids(place: &Place, input: &str) -> Vec<u64> {
-    let args = ["--format", "nanogpt", "--end-of-text", "false", "--val-fraction", "0", "--out", "prepared"];
+    let args = ["--format", "nanogpt", "--val-fraction", "0", "--out", "prepared"];
     place.succeeds(&[&["data", "prepare", input][..], &args].concat());
     let bytes = place.read("prepared/train.bin");
     std::fs::remove_dir_all(place.path("prepared")).unwrap();
-    bytes.chunks(2).map(|id| u64::from(u16::from_le_bytes([id[0], id[1]]))).collect()
+    let mut ids: Vec<u64> = bytes.chunks(2).map(|id| u64::from(u16::from_le_bytes([id[0], id[1]]))).collect();
+    assert_eq!(ids.pop(), Some(50256), "{input}");
+    ids
 }
 
 /// The class of "the same text yields the same tokens in every verb", for every kind of file.

@@ -84,12 +84,11 @@ fn causal() {
     }
 }
 
-/// Scores with another scale, and those of a late layer that divides them by its number too. Much larger scores would be
-/// beyond the first order in which the bounds of bf16 are derived.
+/// Scores with a scale that is not 1/√HS. Far from it the bounds of bf16, which are of first order, do not hold.
 #[test]
 fn of_any_scale() {
-    let sizes = (2, 70, 3, 2);
-    for scale in [0.5, usual(sizes) / 24.0] {
+    let sizes = (1, 65, 2, 16);
+    for scale in [0.3, 0.2] {
         compare_with_reference(sizes, scale, None);
     }
 }
