@@ -19,9 +19,6 @@ use crate::training::{memory, runs};
 use crate::ui::output::{WithHint, grouped};
 use crate::ui::{progress, verbosity};
 
-/// Maximum size of a tokenizer in bytes; one of 250,000 words has about 20 MB.
-const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
-
 /// A text that is ready to train on.
 pub struct Prepared {
     pub tokenizer: Arc<dyn Tokenizer>,
@@ -238,7 +235,7 @@ pub fn open_tokenizer(name: &str) -> Result<Arc<dyn Tokenizer>> {
     let path = runs::find(Path::new(name));
     verbosity::opened(&path);
     if path.is_file() {
-        let text = read_text_at_most(&path, MAX_TOKENIZER_BYTES)?;
+        let text = read_text_at_most(&path, tokenizer::MAX_FILE_BYTES)?;
         return Ok(tokenizer::read_json(&text, &path)?);
     }
     for folder in [path.clone(), path.join("model")] {

@@ -21,9 +21,6 @@ use crate::ui::{invocation, progress, verbosity};
 use crate::verbs::data::DocumentArgs;
 use crate::verbs::outputs;
 
-/// Maximum size of a tokenizer in bytes.
-const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
-
 /// Train a tokenizer on your own texts.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -85,7 +82,7 @@ fn train(args: &TrainArgs) -> Result<()> {
     let started = Instant::now();
     let is_folder = args.out.is_dir() || args.out.extension().is_none();
     let file = if is_folder { args.out.join("tokenizer.json") } else { args.out.clone() };
-    // Held until the end: a second training of the same tokenizer is told about this one before it begins.
+    // Held until the end, so that a second training of the same tokenizer is refused before it begins.
     let _lock = PathLock::acquire(&file)?;
     outputs::check(&file, Some(("--overwrite", args.overwrite)), foreign_tokenizer)?;
     let sources = args.documents.sources()?;
@@ -149,7 +146,7 @@ fn write(file: &Path, json: &str, overwrite: bool) -> Result<()> {
 
 /// Why a file is not a tokenizer that calame has written: from one of its own, the same file would be written again.
 fn foreign_tokenizer(path: &Path) -> Option<String> {
-    let text = read_text_at_most(path, MAX_TOKENIZER_BYTES).unwrap_or_default();
+    let text = read_text_at_most(path, tokenizer::MAX_FILE_BYTES).unwrap_or_default();
     let is_own = tokenizer::read_json(&text, path).is_ok_and(|tokenizer| tokenizer.to_json() == text);
     (!is_own).then(|| "it is not a tokenizer that calame has written".to_owned())
 }

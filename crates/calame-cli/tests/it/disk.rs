@@ -278,7 +278,7 @@ fn a_disk_that_fills_up_late() {
     let metrics = |run: &str| crate::program::metrics_without_times(&place.text(&format!("{run}/metrics.jsonl")));
     assert_eq!(metrics("after/run"), metrics("run"));
     std::fs::remove_dir_all(place.path("after")).unwrap();
-    // Who does not want to wait gives up, and is told what that costs.
+    // A second signal ends the wait, with a message about what is lost.
     let give_up = "kill -TERM $pid; sleep 0.3; kill -TERM $pid";
     let Some(outcome) = on_a_disk_that_is_full(&place, "size=8m", "FILL=yes", give_up, &args) else { return };
     assert_eq!(outcome.code, Some(1), "{outcome:?}");

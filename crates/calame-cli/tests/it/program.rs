@@ -114,7 +114,10 @@ impl Place {
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = files_below(self.folder.path());
         // A program that was killed leaves its lock file, and the next one removes it.
-        files.retain(|path, _| path.extension().is_none_or(|ending| ending != "lock"));
+        files.retain(|path, _| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            !(name.starts_with('.') && name.ends_with(".lock"))
+        });
         files
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::program::{Outcome, Place};
 
-/// What stands in place of a file. Opening the FIFO blocks, and reading the devices never ends.
+/// What is at a path instead of a file. Opening the FIFO blocks, and reading the devices never ends.
 const SPECIAL: [&str; 5] = ["fifo", "socket", "/dev/zero", "/dev/urandom", "zero-link"];
 
 fn place() -> (Place, UnixListener) {

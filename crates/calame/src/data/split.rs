@@ -11,7 +11,7 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::files::sha256_hex;
+use crate::files::{Sha256, sha256_hex};
 
 /// Characters of a group of short documents: a tenth of them is about two windows of 256 tokens.
 const GROUP_CHARACTERS: usize = 20_000;
@@ -71,7 +71,11 @@ pub fn text_sha256(text: &str, starts: &[usize], rule: ValidationPart) -> String
         [_] => sha256_hex(text.as_bytes()),
         groups => {
             let starts: Vec<String> = groups.iter().map(|group| group.start.to_string()).collect();
-            sha256_hex(&[text.as_bytes(), &[0xff], starts.join(" ").as_bytes()].concat())
+            let mut sha256 = Sha256::new();
+            for bytes in [text.as_bytes(), &[0xff], starts.join(" ").as_bytes()] {
+                sha256.update(bytes);
+            }
+            sha256.finish()
         }
     }
 }

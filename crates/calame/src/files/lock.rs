@@ -90,7 +90,7 @@ impl PathLock {
             };
             match lock.try_lock() {
                 Ok(()) if is_at(&lock, &file) => {
-                    // Without it, others are told less; on a full disk the lock must work all the same.
+                    // Without it, the message of other programs says less; a lock must work on a full disk too.
                     let _ = lock.set_len(0).and_then(|()| lock.write_all(description().as_bytes()));
                     return Ok(PathLock { file, lock: Some(lock), created });
                 }
@@ -123,7 +123,7 @@ pub fn lock_folder(folder: &Path) -> Result<Option<File>, LockError> {
             Ok(()) if is_at(&file, &resolved) => return Ok(Some(file)),
             // It was replaced after it was opened.
             Ok(()) => {}
-            // Whoever looks whether it is locked holds the lock for microseconds.
+            // A program that only checks whether it is locked holds the lock for microseconds.
             Err(TryLockError::WouldBlock) => thread::sleep(PAUSE),
             Err(TryLockError::Error(_)) => return Ok(None),
         }
@@ -143,8 +143,8 @@ pub fn is_lock_name(name: &str) -> bool {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        // Removed while it is locked: whoever opened it before sees that it has no name any more. Where that cannot be
-        // seen, it stays.
+        // Removed while it is locked: a program that opened it before sees that it no longer has a name. Where that
+        // cannot be seen, the file stays.
         if cfg!(unix) || self.lock.is_none() {
             let _ = fs::remove_file(&self.file);
         }

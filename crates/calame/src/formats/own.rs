@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::gguf::is_written_by_calame as is_own_gguf;
 use super::json::read_json;
 use super::safetensors::TensorFile;
-use super::{TorchFile, hugging_face};
+use super::{TorchFile, hugging_face, onnx};
 use crate::files::{is_lock_name, is_temporary_name};
 
 /// The files of a model's folder: calame's own, and those that calame and other programs keep beside them.
@@ -17,14 +17,14 @@ const FOLDER_FILES: [&str; 11] = [
     hugging_face::CONFIG,
     hugging_face::WEIGHTS,
     hugging_face::TOKENIZER,
-    "generation_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "model.onnx",
-    "model.onnx.data",
+    hugging_face::GENERATION,
+    hugging_face::TOKENIZER_CONFIG,
+    hugging_face::SPECIAL_TOKENS,
+    hugging_face::ADDED_TOKENS,
+    hugging_face::VOCAB,
+    hugging_face::MERGES,
+    onnx::GRAPH,
+    onnx::DATA,
 ];
 
 /// Whether a file of this name in a model's folder is one of those that calame writes.

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::plot::FILE_NAMES;
 use crate::files::{is_lock_name, is_temporary_name, read_text_at_most};
 use crate::formats::is_model_file_name;
+use crate::train::is_checkpoint_file_name;
 
 pub(super) const CONFIG: &str = "config.toml";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -18,9 +19,6 @@ pub(super) const MODEL: &str = "model";
 
 /// Maximum size of settings in bytes.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
-/// Files of a checkpoint besides those of a model.
-const CHECKPOINT_FILES: [&str; 6] =
-    ["weights.safetensors", "m.safetensors", "v.safetensors", "state.json", CONFIG, "checksums.json"];
 
 /// Why a folder is not a run and nothing but a run: what it lacks, or a file in it that calame has not written.
 pub(super) fn foreign_file(folder: &Path) -> Option<String> {
@@ -75,7 +73,7 @@ fn is_own(parts: &[&str], is_folder: bool) -> bool {
         ([CHECKPOINTS, name, ..], _) if is_temporary_name(name) => true,
         ([CHECKPOINTS, name], true) => is_state(name),
         ([CHECKPOINTS, state, name], false) => {
-            is_state(state) && (CHECKPOINT_FILES.contains(name) || is_model_file_name(name))
+            is_state(state) && (is_checkpoint_file_name(name) || is_model_file_name(name))
         }
         _ => false,
     }

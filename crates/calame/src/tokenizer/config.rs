@@ -6,11 +6,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Bpe, SimpleTokenizer, Tokenizer, TokenizerError, read_json};
+use super::{Bpe, MAX_FILE_BYTES, SimpleTokenizer, Tokenizer, TokenizerError, read_json};
 use crate::files::read_text_at_most;
-
-/// Maximum size of a `tokenizer.json`; one with a million tokens has about 100 MB.
-const MAX_JSON_BYTES: u64 = 256 << 20;
 
 /// Which tokenizer a run uses: section `[tokenizer]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,7 +37,7 @@ impl TokenizerConfig {
             "simple-v2" => Arc::new(SimpleTokenizer::v2(text)?),
             path if Path::new(path).is_file() => {
                 let path = Path::new(path);
-                return read_json(&read_text_at_most(path, MAX_JSON_BYTES)?, path);
+                return read_json(&read_text_at_most(path, MAX_FILE_BYTES)?, path);
             }
             other => return Err(TokenizerError::UnknownKind { kind: other.to_owned() }),
         })

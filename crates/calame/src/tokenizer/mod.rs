@@ -34,7 +34,7 @@ pub use encoder::Encoder;
 pub use error::TokenizerError;
 pub use lists::BpeLists;
 pub use piece_cache::PieceCache;
-pub use read::read_json;
+pub use read::{MAX_FILE_BYTES, read_json};
 pub use stream::StreamDecoder;
 pub use train::{MAX_VOCAB, MIN_VOCAB, TrainError, train};
 pub use vocabulary_files::VocabularyFiles;

@@ -9,6 +9,9 @@ use super::error::TokenizerError;
 use super::json;
 use super::words::SimpleTokenizer;
 
+/// Maximum size in bytes of a tokenizer's file; one with a million tokens has about 100 MB.
+pub const MAX_FILE_BYTES: u64 = 256 << 20;
+
 /// Reads a `tokenizer.json` written by any [`Tokenizer`] of this crate, and any other byte-level BPE in Hugging
 /// Face's format that encodes like GPT-2's. `path` only names the file in errors.
 ///

@@ -17,6 +17,7 @@ use crate::model::{Gpt, Head, Trainable};
 use crate::ops::{self, Device, Isa, Precision};
 use crate::tensor::Alloc;
 
+pub(crate) use self::folder::is_checkpoint_file_name;
 pub use self::folder::{
     checkpoint_progress, clear_partial, free_checkpoint, is_disk_full, latest_checkpoint, load_training, save_best,
     save_training, sound_checkpoint, system_error, take_best, verify_checkpoint,

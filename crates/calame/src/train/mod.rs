@@ -32,6 +32,7 @@ mod validate;
 
 pub use changed_settings::ChangedSetting;
 pub use checkpoint_config::CheckpointConfig;
+pub(crate) use checkpoints::is_checkpoint_file_name;
 pub use checkpoints::{
     Checkpoints, Savable, checkpoint_progress, clear_partial, free_checkpoint, is_disk_full, latest_checkpoint,
     load_training, save_best, save_training, sound_checkpoint, system_error, take_best, verify_checkpoint,

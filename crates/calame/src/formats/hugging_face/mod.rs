@@ -11,7 +11,9 @@ mod stated;
 mod text;
 mod write;
 
-pub(super) use layout::{CONFIG, TOKENIZER, WEIGHTS};
+pub(super) use layout::{
+    ADDED_TOKENS, CONFIG, GENERATION, MERGES, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, VOCAB, WEIGHTS,
+};
 pub(super) use read::read_config;
 pub(super) use stated::Stated;
 pub use text::load_tokenizer;

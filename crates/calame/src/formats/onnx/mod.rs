@@ -27,7 +27,6 @@ use std::path::Path;
 use prost::Message;
 
 use self::proto::{IR_VERSION, ModelProto, OPSET, OperatorSetIdProto, StringStringEntryProto};
-use self::weights::DATA;
 use super::model_file::ModelFile;
 use super::{CheckpointError, hugging_face};
 use crate::files::{replace_folder, write_new_file};
@@ -35,8 +34,9 @@ use crate::model::{Init, ModelConfig};
 use crate::tokenizer::Tokenizer;
 
 pub use self::file::OnnxFile;
+pub(super) use self::weights::DATA;
 
-const GRAPH: &str = "model.onnx";
+pub(super) const GRAPH: &str = "model.onnx";
 /// Elements compared at a time: 4 MB per side.
 const PIECE: usize = 1 << 20;
 

@@ -13,7 +13,7 @@ use crate::model::params::{ParamName, shapes};
 use crate::tensor::{Alloc, Tensor};
 
 /// File name of the weights, referenced by the graph.
-pub(super) const DATA: &str = "model.onnx.data";
+pub(in crate::formats) const DATA: &str = "model.onnx.data";
 /// Weights of at least this many bytes are aligned for memory maps, which runtimes use to load them.
 const ALIGNED_FROM: u64 = 1 << 20;
 /// Memory maps can start at a multiple of this on every system.

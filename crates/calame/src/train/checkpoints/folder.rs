@@ -43,6 +43,11 @@ const CHECKSUMS: &str = "checksums.json";
 const TENSORS: [&str; 3] = ["weights.safetensors", "m.safetensors", "v.safetensors"];
 const STEP_KEY: &str = "calame.n_steps";
 
+/// Whether a checkpoint has a file of this name, besides those of a model.
+pub(crate) fn is_checkpoint_file_name(name: &str) -> bool {
+    TENSORS.contains(&name) || [STATE, CONFIG, CHECKSUMS].contains(&name)
+}
+
 /// The parameters of a tree that are present, followed by those of its own head.
 fn present<'a>(gpt: &'a Gpt, own_head: Option<&'a Head>) -> impl Iterator<Item = (ParamName, &'a Tensor)> {
     let all = gpt.tensors().chain(own_head.into_iter().flat_map(Head::tensors));
