@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use super::CheckpointError;
 use crate::files::read_text_at_most;
 
-/// Maximum size of a JSON file in bytes; a tokenizer of 250,000 words has about 20 MB.
-pub(super) const MAX_JSON_BYTES: u64 = 256 << 20;
+/// Maximum size of a configuration or another JSON file in bytes.
+const MAX_JSON_BYTES: u64 = 256 << 20;
 
 /// Reads a JSON file; `what` names its expected contents in errors.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T, CheckpointError> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::layout::{ADDED_TOKENS, GENERATION, MERGES, SPECIAL_TOKENS, TOKENIZER, TOKENIZER_CONFIG, VOCAB};
 use crate::files::read_text_at_most;
 use crate::formats::CheckpointError;
-use crate::formats::json::{MAX_JSON_BYTES, read_json};
+use crate::formats::json::read_json;
 use crate::formats::opened::Opened;
 use crate::tokenizer::{self, Bpe, TextBounds, Tokenizer, VocabularyFiles};
 
@@ -72,7 +72,7 @@ pub fn load_tokenizer(folder: &Path) -> Result<Option<Arc<dyn Tokenizer>>, Check
     if !vocab.is_file() || !merges.is_file() {
         return Ok(None);
     }
-    let read = |path: &Path| read_text_at_most(path, MAX_JSON_BYTES);
+    let read = |path: &Path| read_text_at_most(path, tokenizer::MAX_FILE_BYTES);
     let optional = |name: &str| {
         let path = folder.join(name);
         if path.is_file() { read(&path).map(Some) } else { Ok(None) }
@@ -89,5 +89,5 @@ pub fn load_tokenizer(folder: &Path) -> Result<Option<Arc<dyn Tokenizer>>, Check
 
 /// Reads a tokenizer.json of any kind.
 pub(in crate::formats) fn read_tokenizer_file(path: &Path) -> Result<Arc<dyn Tokenizer>, CheckpointError> {
-    Ok(tokenizer::read_json(&read_text_at_most(path, MAX_JSON_BYTES)?, path)?)
+    Ok(tokenizer::read_json(&read_text_at_most(path, tokenizer::MAX_FILE_BYTES)?, path)?)
 }
