@@ -123,9 +123,8 @@ fn answer(mut stream: TcpStream, request: &str, files: &BTreeMap<String, Vec<u8>
                 return;
             }
             Behaviour::RedirectsToItself if is_weights => {
-                let _ = stream.write_all(
-                    format!("HTTP/1.1 302 Found\r\nLocation: {path}\r\nContent-Length: 0\r\n\r\n").as_bytes(),
-                );
+                let head = format!("HTTP/1.1 302 Found\r\nLocation: {path}\r\nContent-Length: 0\r\n");
+                let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
                 return;
             }
             Behaviour::Endless if is_weights => head += "Transfer-Encoding: chunked\r\n\r\n",
