@@ -12,9 +12,9 @@ use std::str::FromStr;
 pub enum Isa {
     /// The instructions that every processor of the target has; the compiler vectorises what it can.
     Portable,
-    /// x86-64 with AVX2 and FMA (2013 and later).
+    /// x86-64 with AVX2, FMA and F16C (2013 and later).
     Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ and VL, in addition to AVX2 and FMA.
+    /// x86-64 with AVX-512 F, BW, DQ and VL, in addition to [`Isa::Avx2`].
     Avx512,
     /// [`Isa::Avx512`] with AVX-512 BF16, which multiplies pairs of bf16 (Zen 4, Cooper Lake, Sapphire Rapids).
     Avx512Bf16,
@@ -39,7 +39,9 @@ impl Isa {
         match self {
             Isa::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 Isa::Avx2.is_available()

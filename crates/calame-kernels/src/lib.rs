@@ -19,6 +19,7 @@ mod isa;
 mod layer_norm;
 mod math;
 mod memory;
+mod packed;
 mod philox;
 mod pool;
 mod precision;
@@ -46,6 +47,7 @@ pub use gemm::{Epilogue, Init, MatMut, MatRef, gemm, gemm_then, gemm_workspace_s
 pub use isa::Isa;
 pub use layer_norm::{layer_norm_again, layer_norm_backward_add, layer_norm_forward};
 pub use memory::{all_finite, copy, fill, zero_nonzero};
+pub use packed::{PackedMatrix, PackedShape, packed_embedding, packed_product};
 pub use philox::{Key, philox};
 pub use pool::Pool;
 pub use precision::Precision;

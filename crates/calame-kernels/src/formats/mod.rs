@@ -19,6 +19,8 @@ use std::fmt;
 
 use half::{bf16, f16};
 
+pub(crate) use small::IQ4_NL_VALUES;
+
 /// How the elements of a tensor are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NumberFormat {

@@ -17,7 +17,7 @@ pub const Q5_1: usize = 2 + 2 + 4 + 16;
 pub const IQ4_NL: usize = 2 + 16;
 
 /// The values that the 4 bits of IQ4_NL select (`kvalues_iq4nl` of ggml-common.h).
-pub(super) const IQ4_NL_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(crate) const IQ4_NL_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Q8_0: d 2, qs 32 × i8; xᵢ = d·qᵢ.
 pub fn q8_0(block: &[u8; Q8_0], out: &mut [f32; LEN]) {

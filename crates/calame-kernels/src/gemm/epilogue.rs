@@ -44,7 +44,7 @@ pub enum Epilogue<'a> {
 }
 
 impl<'a> Epilogue<'a> {
-    pub(super) fn check(&self, c: &MatMut<'_>) {
+    pub(crate) fn check(&self, c: &MatMut<'_>) {
         let has_size = |len: usize| has_dims(len, [c.rows, c.cols]);
         let (agrees, dense) = match self {
             Epilogue::None => (true, true),
@@ -59,7 +59,7 @@ impl<'a> Epilogue<'a> {
         assert!(agrees && dense, "gemm: {self:?} of C [{}, {}], rows {} apart", c.rows, c.cols, c.row_stride);
     }
 
-    pub(super) fn shared(self) -> SharedEpilogue<'a> {
+    pub(crate) fn shared(self) -> SharedEpilogue<'a> {
         match self {
             Epilogue::None => SharedEpilogue::None,
             Epilogue::Activation { activation, y } => SharedEpilogue::Activation { activation, y: DisjointMut::new(y) },
@@ -89,7 +89,7 @@ impl fmt::Debug for Epilogue<'_> {
 }
 
 /// An [`Epilogue`] as tasks share it.
-pub(super) enum SharedEpilogue<'a> {
+pub(crate) enum SharedEpilogue<'a> {
     None,
     Activation { activation: Activation, y: DisjointMut<f32> },
     ActivationBackward { activation: Activation, x: &'a [f32], y: DisjointMut<f32> },

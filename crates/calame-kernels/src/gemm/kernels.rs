@@ -70,7 +70,7 @@ pub(super) struct Packing {
 ///
 /// A unit is the four bytes that a panel holds for a lane: one term in f32, or two consecutive terms in bf16.
 #[derive(Clone, Copy)]
-pub(super) struct Kernels {
+pub(crate) struct Kernels {
     /// Rows (`mr`) and columns (`nr`) of the tile in registers.
     pub mr: usize,
     pub nr: usize,
@@ -79,8 +79,8 @@ pub(super) struct Kernels {
     /// Units of packed B per task. They stay in the second-level cache, which has 1 MB or more on most processors with
     /// AVX-512 and often only 512 kB on others.
     pub b_group_units: usize,
-    pub tile: Tile,
-    pub packing: Packing,
+    pub(super) tile: Tile,
+    pub(super) packing: Packing,
     /// The instruction set that rounds packed panels to bf16, where no kernel multiplies bf16; `None` if nothing is
     /// rounded.
     pub rounds: Option<Isa>,

@@ -24,19 +24,25 @@ mod init;
 mod kernels;
 mod plan;
 mod portable;
+mod right;
 mod select;
 pub(crate) mod serial;
 mod view;
 
 pub use epilogue::Epilogue;
+pub(crate) use epilogue::SharedEpilogue;
 pub use init::Init;
+pub(crate) use kernels::Kernels;
+pub(crate) use plan::Out;
+pub(crate) use select::kernels_of;
 pub use view::{MatMut, MatRef};
 
 use crate::isa::Isa;
+use crate::packed::PackedMatrix;
 use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::workspace_size::WorkspaceSize;
-use select::kernels_of;
+use right::Right;
 
 /// The work space that a product [m, k] · [k, n] needs.
 pub fn gemm_workspace_size(isa: Isa, precision: Precision, m: usize, k: usize, n: usize) -> WorkspaceSize {
@@ -81,5 +87,31 @@ pub fn gemm_then(
     if c.rows == 0 || c.cols == 0 {
         return;
     }
-    plan::run(pool, kernels_of(pool.isa(), precision), a, b, c, init, epilogue);
+    plan::run(pool, kernels_of(pool.isa(), precision), a, Right::Strided(b), c, init, epilogue);
+}
+
+/// As [`gemm_then`] with the transpose of a packed matrix; the caller has checked the sizes.
+pub(crate) fn packed(
+    pool: &Pool,
+    kernels: Kernels,
+    a: MatRef<'_>,
+    w: &PackedMatrix,
+    c: MatMut<'_>,
+    init: Init<'_>,
+    epilogue: Epilogue<'_>,
+) {
+    plan::run(pool, kernels, a, Right::Packed(w), c, init, epilogue);
+}
+
+/// Rounds a row to pairs of bf16, as the kernels for `isa` do.
+///
+/// # Panics
+/// If the instruction set does not multiply pairs of bf16.
+pub(crate) fn round_to_pairs(isa: Isa, x: &[f32], pairs: &mut [f32]) {
+    match isa {
+        // SAFETY: the instruction set is that of a pool, which has checked that the machine has it.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Bf16 => unsafe { avx512::round_to_pairs(x, pairs) },
+        _ => panic!("round_to_pairs: {isa} multiplies no pairs of bf16, {} elements, {}", x.len(), pairs.len()),
+    }
 }

@@ -3,6 +3,7 @@
 use super::epilogue::{Epilogue, SharedEpilogue};
 use super::init::Init;
 use super::kernels::{Kernels, Store};
+use super::right::Right;
 use super::view::{MatMut, MatRef};
 use crate::aligned::AlignedVec;
 use crate::disjoint_mut::DisjointMut;
@@ -28,7 +29,7 @@ pub(super) fn run(
     pool: &Pool,
     kernels: Kernels,
     a: MatRef<'_>,
-    b: MatRef<'_>,
+    b: Right<'_>,
     c: MatMut<'_>,
     init: Init<'_>,
     epilogue: Epilogue<'_>,
@@ -68,15 +69,15 @@ pub(super) fn workspace_size(kernels: &Kernels, m: usize, k: usize, n: usize) ->
 
 /// C as tasks share it.
 #[derive(Clone, Copy)]
-struct Out {
-    data: DisjointMut<f32>,
-    row_stride: usize,
+pub(crate) struct Out {
+    pub data: DisjointMut<f32>,
+    pub row_stride: usize,
     rows: usize,
-    cols: usize,
+    pub cols: usize,
 }
 
 impl Out {
-    fn new(c: MatMut<'_>) -> Out {
+    pub fn new(c: MatMut<'_>) -> Out {
         Out { data: DisjointMut::new(c.data), row_stride: c.row_stride, rows: c.rows, cols: c.cols }
     }
 }
@@ -86,7 +87,7 @@ struct Product<'a> {
     kernels: Kernels,
     kc: usize,
     a: MatRef<'a>,
-    b: MatRef<'a>,
+    b: Right<'a>,
     init: Init<'a>,
     c: Out,
     epilogue: SharedEpilogue<'a>,
@@ -122,7 +123,7 @@ impl Product<'_> {
     }
 
     fn workspace_size(&self) -> WorkspaceSize {
-        workspace_size(&self.kernels, self.a.rows, self.a.cols, self.b.cols)
+        workspace_size(&self.kernels, self.a.rows, self.a.cols, self.c.cols)
     }
 
     /// The schedule for few rows: A is packed as a whole; a task processes some panels of B over all of k.
@@ -139,16 +140,20 @@ impl Product<'_> {
             }
         }
         let packed_a = &*packed_a;
-        let (n_col_panels, group) = (self.b.cols.div_ceil(nr), self.block_len());
+        let (n_col_panels, group) = (self.c.cols.div_ceil(nr), self.block_len());
         phases.run(n_col_panels.div_ceil(group), &|task, scratch: &mut AlignedVec| {
             let packed_b = scratch.resize_uninit(size.per_thread);
             let columns = group_of(task, group, n_col_panels);
             for j in columns.clone() {
                 for (p, (pc, kc)) in self.k_blocks().enumerate() {
-                    self.kernels.pack_cols(packed_b, &self.b, j, pc, kc);
+                    let ready = self.b.panel(&self.kernels, j, pc, kc);
+                    let b = ready.unwrap_or_else(|| {
+                        self.b.pack(&self.kernels, packed_b, j, pc, kc);
+                        packed_b
+                    });
                     for i in 0..n_row_panels {
                         let at = (p * n_row_panels + i) * panel;
-                        self.tile(kc, &packed_a[at..at + panel], packed_b, i, j, pc);
+                        self.tile(kc, &packed_a[at..at + panel], b, i, j, pc);
                     }
                 }
             }
@@ -160,9 +165,9 @@ impl Product<'_> {
     /// multiply.
     fn run_wide(&self, workspace: &mut Workspace, mut phases: Phases<'_>) {
         let Kernels { mr, nr, .. } = self.kernels;
-        let (n_row_panels, n_col_panels) = (self.a.rows.div_ceil(mr), self.b.cols.div_ceil(nr));
+        let (n_row_panels, n_col_panels) = (self.a.rows.div_ceil(mr), self.c.cols.div_ceil(nr));
         let units = self.kernels.units(self.kc);
-        let (row_slab, col_slab) = slabs(&self.kernels, self.a.rows, self.b.cols);
+        let (row_slab, col_slab) = slabs(&self.kernels, self.a.rows, self.c.cols);
         let size = self.workspace_size();
         let packed = Packed {
             a: DisjointMut::new(workspace.packed_a.resize_uninit(size.packed_a)),
@@ -198,10 +203,11 @@ impl Product<'_> {
         // panels.
         let share = |task: usize, n: usize| task * n / n_tasks..(task + 1) * n / n_tasks;
         phases.run(n_tasks, &|task, _| {
-            for j in share(task, columns.len()) {
+            let n_columns = if self.b.is_ready() { 0 } else { columns.len() };
+            for j in share(task, n_columns) {
                 // SAFETY: only this task accesses panel j.
                 let panel = unsafe { packed.b.part(j * packed.b_panel, (j + 1) * packed.b_panel) };
-                self.kernels.pack_cols(panel, &self.b, columns.start + j, pc, kc);
+                self.b.pack(&self.kernels, panel, columns.start + j, pc, kc);
             }
             for i in share(task, rows.len()) {
                 // SAFETY: only this task accesses panel i.
@@ -231,8 +237,10 @@ impl Product<'_> {
                 // SAFETY: packed panels are not written in this phase, and the phase before has ended.
                 let a = unsafe { packed.a.read(i * packed.a_panel, (i + 1) * packed.a_panel) };
                 for j in js.clone() {
+                    let ready = self.b.panel(&self.kernels, columns.start + j, pc, kc);
                     // SAFETY: as above.
-                    let b = unsafe { packed.b.read(j * packed.b_panel, (j + 1) * packed.b_panel) };
+                    let b =
+                        ready.unwrap_or_else(|| unsafe { packed.b.read(j * packed.b_panel, (j + 1) * packed.b_panel) });
                     self.tile(kc, a, b, rows.start + i, columns.start + j, pc);
                 }
             }

@@ -8,7 +8,7 @@ use crate::precision::Precision;
 ///
 /// If the instruction set does not multiply bf16, operands are rounded to bf16 and multiplied as f32. This is no faster
 /// than f32, and sums may differ in their last bits from those of an instruction set that does.
-pub(super) fn kernels_of(isa: Isa, precision: Precision) -> Kernels {
+pub(crate) fn kernels_of(isa: Isa, precision: Precision) -> Kernels {
     let kernels = match (isa, precision) {
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512Bf16, Precision::Bf16) => return super::avx512::BF16,

@@ -45,6 +45,27 @@ impl<'a> MatRef<'a> {
         MatRef { data, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
     }
 
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Whether the elements of a row are adjacent.
+    pub(crate) fn has_dense_rows(&self) -> bool {
+        self.col_stride == 1 || self.cols <= 1
+    }
+
+    /// A row whose elements are adjacent.
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        assert!(row < self.rows && self.has_dense_rows(), "row {row} of {self:?}");
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
     pub(super) fn at(&self, row: usize, col: usize) -> *const f32 {
         self.data[row * self.row_stride + col * self.col_stride..].as_ptr()
     }
@@ -60,6 +81,16 @@ pub struct MatMut<'a> {
 }
 
 impl<'a> MatMut<'a> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
     /// A row-major matrix [rows, cols] whose rows are `row_stride` elements apart.
     ///
     /// # Panics

@@ -6,6 +6,7 @@ mod cross_entropy;
 mod gemm;
 mod gradients;
 mod memory;
+mod packed;
 mod parity;
 mod pool;
 mod random;

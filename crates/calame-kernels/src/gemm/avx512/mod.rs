@@ -7,6 +7,7 @@ use std::arch::x86_64::*;
 
 use super::kernels::{Kernels, Store};
 use packing::lanes_mask;
+pub(super) use packing::round_to_pairs;
 
 const MR: usize = 14;
 const NR: usize = 32;

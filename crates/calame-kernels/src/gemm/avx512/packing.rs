@@ -228,6 +228,25 @@ unsafe fn transpose_some_pairs(panel: *mut f32, panel_stride: usize, width: usiz
     }
 }
 
+/// Rounds a row to pairs of bf16; the last of an odd number of terms is paired with zero.
+///
+/// # Safety
+/// The processor has AVX-512 BF16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(in crate::gemm) unsafe fn round_to_pairs(x: &[f32], pairs: &mut [f32]) {
+    assert_eq!(pairs.len(), x.len().div_ceil(2), "round_to_pairs: lengths");
+    for (x, pairs) in x.chunks(32).zip(pairs.chunks_mut(16)) {
+        let mask = |from: usize| lanes_mask(x.len().saturating_sub(from).min(16));
+        // SAFETY: masked lanes are neither read nor written; both types are 64 bytes.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(mask(0), x.as_ptr());
+            let high = _mm512_maskz_loadu_ps(mask(16), x.as_ptr().wrapping_add(16));
+            let rounded = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_mask_storeu_ps(pairs.as_mut_ptr(), lanes_mask(pairs.len()), rounded);
+        }
+    }
+}
+
 /// As [`copy_pairs`] for any layout.
 unsafe fn gather_bf16(panel: *mut f32, panel_stride: usize, width: usize, source: PanelSource) {
     let PanelSource { at, lane_stride, k_stride, lanes, kc } = source;

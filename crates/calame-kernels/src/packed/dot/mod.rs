@@ -1,0 +1,91 @@
+//! Products of a decoded chunk with rows of x: sums[row, lane] += Σ over the chunk.
+//!
+//! Each group of 16 or 32 elements is a sum of integers, which is exact and therefore the same on every instruction
+//! set. It is multiplied by scale·d and added to the row's sum in f32, group after group: one order for any number of
+//! rows. On AVX2 and AVX-512 the addition is fused.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use super::activations::{Activations, BLOCK};
+use super::blocks::PANEL_ROWS;
+use super::chunk::UNIT;
+use super::codes::Groups;
+use crate::isa::Isa;
+
+/// A decoded chunk.
+#[derive(Clone, Copy)]
+pub(super) struct Chunk<'a> {
+    /// [unit, row, 4].
+    pub codes: &'a [[u8; UNIT]],
+    /// [group, row].
+    pub scales: &'a [[f32; PANEL_ROWS]],
+    /// [group, row]; empty if the format has no minima.
+    pub mins: &'a [[f32; PANEL_ROWS]],
+    /// Index of the chunk's first element in a row.
+    pub first: usize,
+}
+
+/// The parts of one row of x that belong to a chunk.
+#[derive(Clone, Copy)]
+struct RowPart {
+    codes: *const i8,
+    scales: *const f32,
+    offsets: *const i32,
+    sums: *const f32,
+}
+
+/// Whether codes exceed 127: the products of two such codes do not fit into 16 bits.
+const fn is_wide(groups: Groups) -> bool {
+    groups.offset == 128
+}
+
+/// The parts of row `row` that belong to a chunk: slices of the chunk's elements, blocks and groups.
+fn part(x: &Activations<'_>, groups: Groups, chunk: &Chunk<'_>, row: usize) -> RowPart {
+    let (n_elements, n_groups) = (4 * chunk.codes.len(), chunk.scales.len());
+    let (block, group) = (chunk.first / BLOCK, chunk.first / groups.len);
+    RowPart {
+        codes: x.codes[row * x.len + chunk.first..][..n_elements].as_ptr(),
+        scales: x.scales[row * (x.len / BLOCK) + block..][..n_elements / BLOCK].as_ptr(),
+        offsets: x.offsets[row * x.n_groups + group..][..n_groups].as_ptr(),
+        sums: x.sums[row * x.n_groups + group..][..n_groups].as_ptr(),
+    }
+}
+
+/// Adds the products of a chunk with rows `first..first + sums.len()` of x to their sums.
+///
+/// # Panics
+/// If x lacks these rows or the chunk's elements.
+pub(super) fn add(
+    isa: Isa,
+    groups: Groups,
+    chunk: &Chunk<'_>,
+    x: &Activations<'_>,
+    first: usize,
+    sums: &mut [[f32; PANEL_ROWS]],
+) {
+    let n_units = chunk.codes.len();
+    assert!(
+        n_units.is_multiple_of(8)
+            && chunk.scales.len() == 4 * n_units / groups.len
+            && (!groups.has_mins || chunk.mins.len() == chunk.scales.len()),
+        "dot: {n_units} units, {} and {} groups of {}",
+        chunk.scales.len(),
+        chunk.mins.len(),
+        groups.len
+    );
+    // SAFETY: an instruction set other than the portable one is that of a pool, which has checked that the machine has
+    // it; the chunk has the groups of its units.
+    unsafe {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 if avx512::is_available() => avx512::add(groups, chunk, x, first, sums),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => avx2::add(groups, chunk, x, first, sums),
+            _ => portable::add(groups, chunk, x, first, sums),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! By AVX-512: 32 columns in two registers a row.
+
+use std::arch::x86_64::*;
+
+use super::{Few, by_rows};
+use crate::formats::NumberFormat;
+
+/// Columns of the tile of AVX-512.
+const NR: usize = 32;
+
+pub(super) fn kernel(format: NumberFormat, n_rows: usize) -> Few {
+    match format {
+        NumberFormat::F32 => by_rows!(few_f32, n_rows),
+        NumberFormat::F16 => by_rows!(few_f16, n_rows),
+        NumberFormat::Bf16 => by_rows!(few_bf16, n_rows),
+        other => panic!("few: {other} has blocks"),
+    }
+}
+
+/// The kernel for pairs of bf16.
+pub(super) fn pairs(n_rows: usize) -> Few {
+    by_rows!(few_pairs, n_rows)
+}
+
+/// Defines a kernel whose `load(panel, unit)` returns the two vectors of a unit, and whose innermost operation is
+/// `multiply_add(x, vector, sum)`.
+macro_rules! few {
+    ($name:ident, $of:ident, $features:literal, $load:ident, $multiply_add:expr) => {
+        unsafe fn $name<const M: usize>(
+            units: usize,
+            x: *const f32,
+            x_stride: usize,
+            panel: *const f32,
+            sums: *mut f32,
+        ) {
+            // SAFETY: the caller's promises are passed on; a kernel is selected only if the machine has the instructions.
+            unsafe { $of::<M>(units, x, x_stride, panel, sums) }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $of<const M: usize>(units: usize, x: *const f32, x_stride: usize, panel: *const f32, sums: *mut f32) {
+            let mut total = [[_mm512_setzero_ps(); 2]; M];
+            // SAFETY: the rows have `units` units, the panel [units, NR], and the sums are [M, NR].
+            unsafe {
+                for k in 0..units {
+                    let term = $load(panel, k);
+                    for (r, total) in total.iter_mut().enumerate() {
+                        let x = _mm512_set1_ps(*x.add(r * x_stride + k));
+                        total[0] = $multiply_add(x, term[0], total[0]);
+                        total[1] = $multiply_add(x, term[1], total[1]);
+                    }
+                }
+                for (r, total) in total.iter().enumerate() {
+                    _mm512_storeu_ps(sums.add(r * NR), total[0]);
+                    _mm512_storeu_ps(sums.add(r * NR + 16), total[1]);
+                }
+            }
+        }
+    };
+}
+
+few!(few_f32, few_f32_of, "avx512f", load_f32, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_f16, few_f16_of, "avx512f", load_f16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_bf16, few_bf16_of, "avx512f", load_bf16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_pairs, few_pairs_of, "avx512f,avx512bf16", load_f32, |x, term, sum| {
+    _mm512_dpbf16_ps(sum, as_pairs(x), as_pairs(term))
+});
+
+/// Reinterprets sixteen lanes of four bytes as pairs of bf16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+fn as_pairs(x: __m512) -> __m512bh {
+    // SAFETY: both types are 64 bytes, and any bits are valid pairs of bf16.
+    unsafe { std::mem::transmute(x) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn load_f32(panel: *const f32, k: usize) -> [__m512; 2] {
+    // SAFETY: the caller's panel has the unit.
+    unsafe { [_mm512_loadu_ps(panel.add(k * NR)), _mm512_loadu_ps(panel.add(k * NR + 16))] }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn load_f16(panel: *const f32, k: usize) -> [__m512; 2] {
+    let at: *const __m256i = panel.cast();
+    // SAFETY: the caller's panel has the term.
+    unsafe { [0, 1].map(|half| _mm512_cvtph_ps(_mm256_loadu_si256(at.add(2 * k + half)))) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn load_bf16(panel: *const f32, k: usize) -> [__m512; 2] {
+    let at: *const __m256i = panel.cast();
+    // SAFETY: the caller's panel has the term.
+    let bits = unsafe { [0, 1].map(|half| _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.add(2 * k + half)))) };
+    bits.map(|bits| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
+}
