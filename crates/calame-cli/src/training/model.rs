@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use calame::device::Device;
 use calame::formats::{CheckpointError, KnownSettings, ModelFile, SavedModel};
 use calame::model::ModelConfig;
 use calame::plan::loading_bytes;
@@ -50,12 +51,34 @@ pub fn open(path: &Path, known: Args) -> Result<ModelFile> {
 /// # Errors
 /// As [`open`]; also if memory does not suffice for both.
 pub fn load(path: &Path, known: Args, more_bytes: impl FnOnce(&ModelConfig) -> u64) -> Result<SavedModel> {
+    load_by(path, known, more_bytes, ModelFile::load)
+}
+
+/// As [`load`], with weights as they are stored: for inference.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as_stored(
+    dev: &Device,
+    path: &Path,
+    known: Args,
+    more_bytes: impl FnOnce(&ModelConfig) -> u64,
+) -> Result<SavedModel> {
+    load_by(path, known, more_bytes, |file| file.load_as_stored(dev))
+}
+
+fn load_by(
+    path: &Path,
+    known: Args,
+    more_bytes: impl FnOnce(&ModelConfig) -> u64,
+    read: impl FnOnce(ModelFile) -> Result<SavedModel, CheckpointError>,
+) -> Result<SavedModel> {
     let file = open(path, known)?;
     let needed = loading_bytes(file.config()).saturating_add(more_bytes(file.config()));
     let what = format!("{} of {} parameters", path.display(), grouped(file.config().n_parameters() as u64));
     memory::require(&what, needed, "use a smaller model")?;
     let phase = verbosity::phase("reading the model");
-    let saved = file.load()?;
+    let saved = read(file)?;
     drop(phase);
     for found in &saved.notes {
         note(&format!("note   {}: {found}", saved.path.display()));
@@ -63,17 +86,18 @@ pub fn load(path: &Path, known: Args, more_bytes: impl FnOnce(&ModelConfig) -> u
     Ok(saved)
 }
 
-/// Reads a model and its tokenizer, which is needed to encode `input` (a text, a prompt).
+/// Reads a model for inference and its tokenizer, which is needed to encode `input` (a text, a prompt).
 ///
 /// # Errors
 /// As [`load`]; also if the model has no tokenizer that can be used.
 pub fn load_with_tokenizer(
+    dev: &Device,
     path: &Path,
     known: Args,
     input: &str,
     more_bytes: impl FnOnce(&ModelConfig) -> u64,
 ) -> Result<(SavedModel, Arc<dyn Tokenizer>)> {
-    let mut saved = load(path, known, more_bytes)?;
+    let mut saved = load_as_stored(dev, path, known, more_bytes)?;
     if let Some(error) = saved.tokenizer_error.take() {
         bail!(error);
     }

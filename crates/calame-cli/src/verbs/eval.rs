@@ -59,7 +59,7 @@ pub fn run(args: Args) -> Result<()> {
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let corpus = text::load(&args.data, &args.reading.options())?;
-    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "text", |config| {
+    let (saved, tokenizer) = model::load_with_tokenizer(&dev, &path, args.known, "text", |config| {
         let window = args.window.unwrap_or(config.n_positions).min(config.n_positions);
         // The ids, 4 bytes each: a token is rarely shorter than two bytes.
         let n_bytes = corpus.text().len() as u64;

@@ -87,7 +87,7 @@ pub fn run(args: Args) -> Result<()> {
     sampler.validate().map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let (saved, tokenizer) = model::load_with_tokenizer(&path, args.known, "prompt", |config| {
+    let (saved, tokenizer) = model::load_with_tokenizer(&dev, &path, args.known, "prompt", |config| {
         generation_bytes(config, 0, args.context.len().min(config.n_positions), args.tokens)
     })?;
     if args.model.is_none() && !args.json {

@@ -28,6 +28,7 @@ pub use product::packed_product;
 use std::ops::Range;
 
 use crate::aligned::AlignedVec;
+use crate::disjoint_mut::DisjointMut;
 use crate::formats::NumberFormat;
 use crate::gemm::MatRef;
 use crate::isa::Isa;
@@ -172,9 +173,15 @@ impl PackedMatrix {
         &self.shape
     }
 
-    /// The panels in order, to be written by [`PackedShape::write_panel`] or [`PackedShape::write_panel_raw`].
-    pub fn panels_mut(&mut self) -> impl Iterator<Item = &mut [f32]> + Send {
-        self.data.chunks_exact_mut(self.shape.panel_len().max(1))
+    /// Runs `write(j, panel)` for every panel, on all threads; see [`PackedShape::write_panel`] and
+    /// [`PackedShape::write_panel_raw`].
+    pub fn for_panels(&mut self, pool: &Pool, write: impl Fn(usize, &mut [f32]) + Sync) {
+        let len = self.shape.panel_len();
+        let data = DisjointMut::new(&mut self.data);
+        pool.run(self.shape.n_panels(), |j| {
+            // SAFETY: each task has a panel of its own.
+            write(j, unsafe { data.part(j * len, (j + 1) * len) });
+        });
     }
 
     /// The elements of a row, overwriting `out`: to the bit those of the format's definition.

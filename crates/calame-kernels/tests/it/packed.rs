@@ -45,10 +45,10 @@ fn stored(format: NumberFormat, rows: usize, cols: usize) -> Vec<u8> {
 fn packed(isa: Isa, format: NumberFormat, rows: usize, cols: usize, bytes: &[u8]) -> PackedMatrix {
     let shape = PackedShape::new(isa, format, rows, cols);
     let mut matrix = PackedMatrix::zeros(shape);
-    for (j, panel) in matrix.panels_mut().enumerate() {
+    matrix.for_panels(&Pool::new(2, isa), |j, panel| {
         let rows = shape.rows_of(j);
         shape.write_panel_raw(panel, &bytes[rows.start * shape.row_bytes()..rows.end * shape.row_bytes()]);
-    }
+    });
     matrix
 }
 

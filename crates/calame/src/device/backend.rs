@@ -1,10 +1,12 @@
 //! What a device must implement.
 
 use std::fmt;
+use std::ops::Range;
 
+use calame_kernels::formats::dequantize;
 use calame_kernels::{Activation, AdamW, AttentionShape, DropMask, Key, Precision};
 
-use crate::tensor::{Dims, ElementFormat, Tensor, View, ViewMut};
+use crate::tensor::{Dims, ElementFormat, NumberFormat, Tensor, View, ViewMut};
 
 /// Every operation of training and inference on the storage of one device.
 ///
@@ -24,6 +26,18 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn write_raw(&self, from: &[u8], to: &mut Tensor);
     /// Ids from this machine's memory.
     fn write_ids(&self, from: &[u32], to: &mut Tensor);
+    /// A matrix of weights [OC, C] that is only read: as the right operand of products, transposed, and by look-ups of
+    /// rows. `None` as soon as a function of `rows` fails.
+    ///
+    /// By default it is a tensor of f32.
+    fn weights(&self, dims: [usize; 2], format: NumberFormat, rows: &WeightRows<'_>) -> Option<Tensor> {
+        let mut elements = vec![0.0; dims[0] * dims[1]];
+        rows.read(dims, format, &mut elements).then(|| {
+            let mut tensor = self.zeros(dims.into(), ElementFormat::Number(NumberFormat::F32), false);
+            self.write(&elements, &mut tensor);
+            tensor
+        })
+    }
     /// f32 into this machine's memory, once all operations before it are done.
     fn read(&self, from: &Tensor, to: &mut [f32]);
     /// y = x, both f32 or both ids.
@@ -158,6 +172,41 @@ pub trait Backend: fmt::Debug + Send + Sync {
     fn all_finite(&self, x: &Tensor) -> bool;
     /// Adds at least the rows of x that hold anything but zeros.
     fn find_touched(&self, x: &Tensor, touched: &mut RowSet);
+}
+
+/// Fills some rows of a matrix of weights, on several threads at once; false if that failed.
+pub type FillRows<'a, T> = &'a (dyn Fn(Range<usize>, &mut [T]) -> bool + Sync);
+
+/// Where the rows of a matrix of weights [OC, C] come from.
+pub enum WeightRows<'a> {
+    /// The elements of some rows, which may need rounding to the matrix's number format: not one of blocks.
+    Elements(FillRows<'a, f32>),
+    /// The bytes of some rows in the matrix's number format, as a file stores them.
+    Stored(FillRows<'a, u8>),
+    /// The elements of the transposed matrix [C, OC]; as for `Elements`.
+    Transposed(&'a [f32]),
+}
+
+impl WeightRows<'_> {
+    /// Reads all elements of a matrix.
+    fn read(&self, [rows, columns]: [usize; 2], format: NumberFormat, out: &mut [f32]) -> bool {
+        match self {
+            WeightRows::Elements(fill) => fill(0..rows, out),
+            WeightRows::Stored(fill) => {
+                let mut bytes = vec![0; rows * (columns / format.block_len()) * format.block_bytes()];
+                fill(0..rows, &mut bytes) && {
+                    dequantize(format, &bytes, out);
+                    true
+                }
+            }
+            WeightRows::Transposed(x) => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = x[i % columns * rows + i / columns];
+                }
+                true
+            }
+        }
+    }
 }
 
 /// The scale, shift and ε of a layer normalisation.

@@ -10,7 +10,7 @@ mod profile;
 use std::fmt;
 use std::io;
 
-pub use backend::{Affine, Backend, Epilogue, Init, KvRows, RowSet};
+pub use backend::{Affine, Backend, Epilogue, FillRows, Init, KvRows, RowSet, WeightRows};
 pub use config::{DeviceConfig, DeviceConfigError, MAX_THREADS, Workload, default_threads};
 pub use profile::{Clock, Phase, PhaseTotal, Work};
 

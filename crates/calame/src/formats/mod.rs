@@ -6,6 +6,7 @@
 //! One folder per format: `hugging_face`, `safetensors`, `torch` (PyTorch), `gguf` (llama.cpp), `onnx`, `llmc` (llm.c). Each reader gives a [`TensorSource`]; `names` has the tables of other programs' parameter names, `matching` finds
 //! every parameter or lists what does not fit, and [`ModelFile`] reads parameters in calame's own layout.
 
+mod as_stored;
 mod error;
 mod gguf;
 mod head;

@@ -26,7 +26,7 @@ const N_READERS: usize = 4;
 
 /// A model in memory, with the tokenizer it was trained with.
 pub struct SavedModel {
-    /// The model with all weights, converted to f32.
+    /// The model with all weights: in f32, or as stored ([`ModelFile::load_as_stored`]).
     pub gpt: Gpt,
     /// The tokenizer, if the model has one that can be used.
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
@@ -135,7 +135,7 @@ impl ModelFile {
         name: ParamName,
         tensor: &mut Tensor,
     ) -> Result<(), CheckpointError> {
-        let ParameterLocation { tensors, transposed } = &self.places.of[&name];
+        let ParameterLocation { tensors, transposed } = self.location(name);
         let source = &self.opened.source;
         if *transposed {
             stored.resize(tensor.len(), 0.0);
@@ -148,9 +148,21 @@ impl ModelFile {
             }
         }
         if !tensor.is_finite() {
-            return Err(CheckpointError::NotFinite { path: self.opened.weights.clone(), name: name.to_string() });
+            return Err(self.not_finite(name));
         }
         Ok(())
+    }
+
+    pub(super) fn not_finite(&self, name: ParamName) -> CheckpointError {
+        CheckpointError::NotFinite { path: self.opened.weights.clone(), name: name.to_string() }
+    }
+
+    /// The tensors that contain a parameter.
+    ///
+    /// # Panics
+    /// If the model has no such parameter.
+    pub(super) fn location(&self, name: ParamName) -> &ParameterLocation {
+        &self.places.of[&name]
     }
 
     /// Reads all parameters into a new model.
@@ -161,8 +173,13 @@ impl ModelFile {
         self.check_absent_biases()?;
         let mut gpt = Gpt::zeros(self.config(), &mut Alloc::on_host());
         self.read_all(&mut gpt)?;
+        Ok(self.into_saved(gpt))
+    }
+
+    /// The model with its weights and everything else that is known of it.
+    pub(super) fn into_saved(self, gpt: Gpt) -> SavedModel {
         let Opened { tokenizer, tokenizer_error, bounds, notes, .. } = self.opened;
-        Ok(SavedModel { gpt, tokenizer, tokenizer_error, bounds, path: self.path, notes })
+        SavedModel { gpt, tokenizer, tokenizer_error, bounds, path: self.path, notes }
     }
 
     /// Reads all parameters, using several threads.

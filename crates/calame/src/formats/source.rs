@@ -26,6 +26,16 @@ impl StoredTensor {
         self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
     }
 
+    /// Asserts that the file stores `n` bytes of the tensor from `start` on.
+    ///
+    /// # Panics
+    /// If the tensor ends before.
+    pub(super) fn check_part(&self, start: u64, n: usize) {
+        let end = start.checked_add(n as u64);
+        let StoredTensor { name, file_bytes, .. } = self;
+        assert!(end.is_some_and(|end| end <= *file_bytes), "{n} bytes from {start} of {name}, which has {file_bytes}");
+    }
+
     /// Whether the tensor has no elements.
     pub fn is_empty(&self) -> bool {
         self.shape.contains(&0)
@@ -64,4 +74,18 @@ pub trait TensorSource: Send + Sync {
     /// # Panics
     /// If the tensor does not exist, or `out` does not have its [`file_bytes`](StoredTensor::file_bytes).
     fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError>;
+
+    /// Whether [`read_raw_at`](TensorSource::read_raw_at) reads parts of tensor `index`.
+    fn has_parts(&self, _index: usize) -> bool {
+        true
+    }
+
+    /// As [`read_raw`](TensorSource::read_raw) for the bytes of tensor `index` from `start` on.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    ///
+    /// # Panics
+    /// If the tensor does not exist or has no parts, or ends before `out` is full.
+    fn read_raw_at(&self, index: usize, start: u64, out: &mut [u8]) -> Result<(), CheckpointError>;
 }

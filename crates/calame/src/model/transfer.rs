@@ -1,10 +1,13 @@
 //! Models from one memory to another: files are read and written in this machine's.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::ops::Range;
 
-use super::Gpt;
-use crate::ops::{self, Device};
-use crate::tensor::Alloc;
+use super::params::specs;
+use super::{Block, Gpt};
+use crate::ops::{self, Device, WeightSource};
+use crate::tensor::{Alloc, NumberFormat};
 
 impl Gpt {
     /// The model in this machine's memory: itself where `dev` computes there, else a copy.
@@ -33,6 +36,40 @@ impl Gpt {
             ops::write_from_host(dev, from, to);
         }
         copy
+    }
+
+    /// A model in f32 as inference reads it: the matrices of its layers, the token embedding and the head are rounded to
+    /// `format` and laid out for `dev`. It can only compute forward.
+    ///
+    /// # Panics
+    /// If the format is one of blocks, or the model is not in this machine's memory.
+    #[must_use]
+    pub fn for_inference(mut self, dev: &Device, format: NumberFormat) -> Gpt {
+        let config = self.config.clone();
+        let mut present = specs(&config);
+        let mut next = present.next();
+        for (name, tensor) in self.tensors_mut() {
+            let Some(spec) = next.take_if(|spec| spec.name == name) else { continue };
+            if spec.is_read_by_products() {
+                let (host, columns) = (tensor.host(), tensor.row_len());
+                let read = |rows: Range<usize>, out: &mut [f32]| {
+                    out.copy_from_slice(&host[rows.start * columns..rows.end * columns]);
+                    Ok::<(), Infallible>(())
+                };
+                let dims = [tensor.n_rows(), columns];
+                let Ok(packed) = ops::weights(dev, dims, format, &WeightSource::Elements(&read));
+                *tensor = packed;
+            }
+            next = present.next();
+        }
+        self
+    }
+
+    /// Bytes of the matrices that a forward pass reads as a whole, whatever the number of rows: those of all layers and of
+    /// the head.
+    pub fn matrix_bytes(&self) -> u64 {
+        let linears = self.h.iter().flat_map(Block::linears).map(|linear| linear.weight.n_bytes());
+        linears.chain([self.head().n_bytes()]).sum()
     }
 
     /// Zeros of the same shape, adapters too.

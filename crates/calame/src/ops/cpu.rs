@@ -4,7 +4,8 @@ use calame_kernels::{self as kernels, AdamW, AttentionShape, DropMask, Key, KvPa
 
 use half::{bf16, f16};
 
-use crate::device::{Affine, Backend, Cpu, Epilogue, Init, KvRows, RowSet};
+use super::weights::packed_weights;
+use crate::device::{Affine, Backend, Cpu, Epilogue, Init, KvRows, RowSet, WeightRows};
 use crate::tensor::{Dims, ElementFormat, NumberFormat, Storage, Tensor, View, ViewMut};
 
 impl Backend for Cpu {
@@ -26,8 +27,14 @@ impl Backend for Cpu {
             Storage::F16(x) => x.iter_mut().zip(from.as_chunks().0).for_each(|(x, &b)| *x = f16::from_le_bytes(b)),
             Storage::Bf16(x) => x.iter_mut().zip(from.as_chunks().0).for_each(|(x, &b)| *x = bf16::from_le_bytes(b)),
             Storage::Blocks { bytes, .. } => bytes[..from.len()].copy_from_slice(from),
-            other @ (Storage::U32(_) | Storage::Gpu(_)) => panic!("write_raw: numbers into {other:?}"),
+            other @ (Storage::U32(_) | Storage::Packed(_) | Storage::Gpu(_)) => {
+                panic!("write_raw: numbers into {other:?}")
+            }
         }
+    }
+
+    fn weights(&self, dims: [usize; 2], format: NumberFormat, rows: &WeightRows<'_>) -> Option<Tensor> {
+        packed_weights(&self.pool, dims, format, rows)
     }
 
     fn write_ids(&self, from: &[u32], to: &mut Tensor) {
@@ -55,6 +62,10 @@ impl Backend for Cpu {
             Storage::Blocks { format, bytes } => {
                 let n_bytes = n / format.block_len() * format.block_bytes();
                 kernels::formats::dequantize(*format, &bytes[..n_bytes], y);
+            }
+            Storage::Packed(matrix) => {
+                let columns = matrix.shape().cols();
+                y.chunks_exact_mut(columns).enumerate().for_each(|(row, y)| matrix.row(row, y));
             }
             other @ (Storage::U32(_) | Storage::Gpu(_)) => panic!("dequantize: {x:?} is stored as {other:?}"),
         }
@@ -132,6 +143,11 @@ impl Backend for Cpu {
                 kernels::Epilogue::AddDropped { x: x.host(), keep: mask, rows_per_sequence }
             }
         };
+        if let Storage::Packed(weights) = b.tensor.storage() {
+            let is_whole = b.rows == (0..b.tensor.n_rows()) && b.columns == (0..b.tensor.row_len());
+            assert!(b.transposed && is_whole, "product: {b:?} is packed, expected its whole transpose");
+            return kernels::packed_product(&self.pool, matrix(&a), weights, matrix_mut(c), initial, last);
+        }
         kernels::gemm_then(&self.pool, self.precision, matrix(&a), matrix(&b), matrix_mut(c), initial, last);
     }
 
@@ -198,7 +214,11 @@ impl Backend for Cpu {
 
     fn embedding_forward(&self, tokens: &Tensor, positions: &Tensor, wte: &Tensor, wpe: &Tensor, y: &mut Tensor) {
         let (tokens, positions, c) = (tokens.host_ids(), positions.host_ids(), wte.row_len());
-        kernels::embedding_forward(&self.pool, tokens, positions, wte.host(), wpe.host(), c, y.host_mut());
+        let (wpe, y) = (wpe.host(), y.host_mut());
+        match wte.storage() {
+            Storage::Packed(table) => kernels::packed_embedding(&self.pool, tokens, positions, table, wpe, y),
+            _ => kernels::embedding_forward(&self.pool, tokens, positions, wte.host(), wpe, c, y),
+        }
     }
 
     fn embedding_backward(
@@ -280,7 +300,10 @@ impl Backend for Cpu {
     }
 
     fn all_finite(&self, x: &Tensor) -> bool {
-        x.is_finite()
+        match x.storage() {
+            Storage::Packed(matrix) => matrix.is_finite(),
+            _ => x.is_finite(),
+        }
     }
 
     fn find_touched(&self, x: &Tensor, touched: &mut RowSet) {

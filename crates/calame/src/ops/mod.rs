@@ -15,6 +15,7 @@ mod lm_head;
 mod memory;
 mod optimizer;
 mod roofline;
+mod weights;
 
 pub use attention::{attention_backward, attention_extend, attention_forward, store_kv};
 pub use calame_kernels::{
@@ -36,5 +37,6 @@ pub use memory::{
 };
 pub use optimizer::{adamw, all_finite, find_touched, sum_of_squares};
 pub use roofline::{multiply_in_registers, read_memory, update_memory};
+pub use weights::{WeightSource, weights};
 
 pub use crate::device::{Affine, Clock, Device, Epilogue, Init, KvRows, Phase, PhaseTotal, RowSet, Work};

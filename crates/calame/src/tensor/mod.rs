@@ -147,7 +147,17 @@ impl Tensor {
             Storage::F16(_) => Some(NumberFormat::F16),
             Storage::Bf16(_) => Some(NumberFormat::Bf16),
             Storage::Blocks { format, .. } => Some(*format),
+            Storage::Packed(matrix) => Some(matrix.shape().format()),
             Storage::U32(_) | Storage::Gpu(_) => None,
+        }
+    }
+
+    /// Memory of the elements in bytes: 0 on another device, which alone knows.
+    pub fn n_bytes(&self) -> u64 {
+        match &self.storage {
+            Storage::Packed(matrix) => matrix.shape().n_bytes(),
+            Storage::U32(_) => ElementFormat::Ids.n_bytes(self.len() as u64),
+            _ => self.format().map_or(0, |format| ElementFormat::Number(format).n_bytes(self.len() as u64)),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::fmt;
 
-use calame_kernels::AlignedVec;
 use calame_kernels::formats::NumberFormat;
+use calame_kernels::{AlignedVec, PackedMatrix};
 use half::{bf16, f16};
 
 /// A tensor's elements: only [`crate::tensor`] and [`crate::ops`] match on it, so that layers and the
@@ -26,6 +26,8 @@ pub enum Storage {
         /// Whole blocks, row by row.
         bytes: Vec<u8>,
     },
+    /// A matrix of weights in the order in which the processor's products read them: what inference reads.
+    Packed(PackedMatrix),
     /// Memory of a GPU, or of any other device with memory of its own.
     Gpu(Box<dyn DeviceBuffer>),
 }
@@ -75,6 +77,7 @@ impl Storage {
             Storage::Bf16(x) => x.len(),
             Storage::U32(x) => x.len(),
             Storage::Blocks { format, bytes } => bytes.len() / format.block_bytes() * format.block_len(),
+            Storage::Packed(matrix) => matrix.shape().rows() * matrix.shape().cols(),
             Storage::Gpu(buffer) => buffer.n_elements(),
         }
     }
@@ -114,6 +117,7 @@ impl fmt::Debug for Storage {
             Storage::Bf16(_) => "bf16",
             Storage::U32(_) => "u32",
             Storage::Blocks { format, .. } => format.name(),
+            Storage::Packed(matrix) => return write!(f, "{} × packed {}", self.n_elements(), matrix.shape().format()),
             Storage::Gpu(buffer) => return write!(f, "{buffer:?}"),
         };
         write!(f, "{} × {format}", self.n_elements())

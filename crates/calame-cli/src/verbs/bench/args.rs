@@ -1,5 +1,7 @@
 //! The flags of `calame bench` and its subcommands.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use calame::model::{ModelConfig, Preset};
 
@@ -8,6 +10,44 @@ use crate::ui::output::UsageError;
 
 #[derive(clap::Args, Debug)]
 pub struct MachineArgs {
+    #[command(flatten)]
+    pub device: device::Args,
+
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct InferenceArgs {
+    /// Shape of a model with random weights: gpt2, gpt2-medium, gpt2-large, gpt2-xl, book, small or tiny
+    #[arg(long, value_name = "NAME", default_value = "gpt2", conflicts_with = "model")]
+    pub preset: String,
+
+    /// A model to measure instead: a run, a folder, a file of weights, or a name on the model hub
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+
+    /// Number format of the preset's matrices: f32, f16 or bf16
+    #[arg(long, value_name = "FORMAT", default_value = "f32", conflicts_with = "model")]
+    pub r#type: String,
+
+    /// Tokens of the prompt [default: 32; 512 for prompt]
+    #[arg(long, value_name = "N")]
+    pub prompt: Option<usize>,
+
+    /// Tokens to generate for each sequence
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub tokens: usize,
+
+    /// Sequences that are generated at once, by batch
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub sequences: u32,
+
+    /// Number of timed rounds
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+
     #[command(flatten)]
     pub device: device::Args,
 

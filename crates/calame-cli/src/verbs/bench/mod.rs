@@ -1,6 +1,7 @@
-//! `calame bench`: measures the machine's peaks and the share of them that a training step reaches.
+//! `calame bench`: measures the machine's peaks and the share of them that training and inference reach.
 
 mod args;
+mod inference;
 mod machine;
 mod products;
 mod step;
@@ -8,9 +9,9 @@ mod step;
 use anyhow::Result;
 use clap::Subcommand;
 
-use args::{MachineArgs, StepArgs};
+use args::{InferenceArgs, MachineArgs, StepArgs};
 
-/// Measure this machine's peaks, and the share of them that training reaches.
+/// Measure this machine's peaks, and the share of them that training and inference reach.
 ///
 /// A peak is the rate of a loop that only multiplies in registers, or only streams through memory. It is measured in
 /// the same run as the figures compared with it, because on a shared machine it changes from minute to minute.
@@ -22,7 +23,11 @@ use args::{MachineArgs, StepArgs};
   calame bench train --preset gpt2 --window 1024 --dropout 0
   calame bench train --batch-size 2 --precision bf16 --json
   # the matrix products of a step, separately
-  calame bench products --precision f32")]
+  calame bench products --precision f32
+  # inference: one token after another, a prompt, sixteen sequences at once
+  calame bench decode --preset gpt2 --type bf16
+  calame bench prompt --model gpt2.gguf
+  calame bench batch --sequences 16")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -36,6 +41,12 @@ enum What {
     Train(StepArgs),
     /// Measure each matrix product of a training step separately
     Products(StepArgs),
+    /// Measure the generation of one token after another, and its share of the memory's bandwidth
+    Decode(InferenceArgs),
+    /// Measure the processing of a prompt, and its share of the processor's peak
+    Prompt(InferenceArgs),
+    /// Measure the generation of several sequences at once
+    Batch(InferenceArgs),
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -43,5 +54,8 @@ pub fn run(args: Args) -> Result<()> {
         What::Machine(args) => machine::run(&args),
         What::Train(args) => step::run(&args),
         What::Products(args) => products::run(&args),
+        What::Decode(args) => inference::decode(&args),
+        What::Prompt(args) => inference::prompt(&args),
+        What::Batch(args) => inference::batch(&args),
     }
 }

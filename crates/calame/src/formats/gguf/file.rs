@@ -69,4 +69,9 @@ impl TensorSource for GgufFile {
         assert_eq!(out.len() as u64, *n_bytes, "read_raw: {name} is {format} {shape:?}");
         Ok(self.file.read_exact(*start, out)?)
     }
+
+    fn read_raw_at(&self, index: usize, start: u64, out: &mut [u8]) -> Result<(), CheckpointError> {
+        self.tensors[index].check_part(start, out.len());
+        Ok(self.file.read_exact(self.infos[index].start + start, out)?)
+    }
 }

@@ -97,6 +97,11 @@ impl TensorSource for LlmcFile {
         assert_eq!(out.len() as u64, *file_bytes, "read_raw: {name} is {} {shape:?}", self.format);
         Ok(self.file.read_exact(self.starts[index], out)?)
     }
+
+    fn read_raw_at(&self, index: usize, start: u64, out: &mut [u8]) -> Result<(), CheckpointError> {
+        self.tensors[index].check_part(start, out.len());
+        Ok(self.file.read_exact(self.starts[index] + start, out)?)
+    }
 }
 
 /// Reads format, shape and padded vocabulary from a header with llm.c's magic number.

@@ -98,4 +98,11 @@ impl TensorFile {
         assert_eq!(out.len(), to - from, "read_raw: {key} is {:?} {:?}", info.dtype, info.shape);
         Ok(self.file.read_exact(self.start + from as u64, out)?)
     }
+
+    /// As [`read_raw`](Self::read_raw) for the bytes of the tensor from `start` on; the caller has checked that they exist.
+    pub fn read_raw_at(&self, key: &str, start: u64, out: &mut [u8]) -> Result<(), CheckpointError> {
+        let path = self.file.path();
+        let info = self.header.info(key).ok_or_else(|| CheckpointError::damaged(path, format!("no {key}")))?;
+        Ok(self.file.read_exact(self.start + info.data_offsets.0 as u64 + start, out)?)
+    }
 }

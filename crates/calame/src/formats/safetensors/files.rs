@@ -90,6 +90,11 @@ impl TensorSource for SafetensorsFiles {
     fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
         self.files[self.file_of[index]].read_raw(&self.tensors[index].name, out)
     }
+
+    fn read_raw_at(&self, index: usize, start: u64, out: &mut [u8]) -> Result<(), CheckpointError> {
+        self.tensors[index].check_part(start, out.len());
+        self.files[self.file_of[index]].read_raw_at(&self.tensors[index].name, start, out)
+    }
 }
 
 fn format_of(dtype: Dtype) -> Option<NumberFormat> {

@@ -82,6 +82,15 @@ impl TensorSource for TorchSource {
     fn read_raw(&self, index: usize, out: &mut [u8]) -> Result<(), CheckpointError> {
         Ok(self.file.read_raw(index, out)?)
     }
+
+    fn has_parts(&self, index: usize) -> bool {
+        self.file.is_contiguous(index)
+    }
+
+    fn read_raw_at(&self, index: usize, start: u64, out: &mut [u8]) -> Result<(), CheckpointError> {
+        self.tensors()[index].check_part(start, out.len());
+        Ok(self.file.read_raw_at(index, start, out)?)
+    }
 }
 
 fn format_of(dtype: TorchDtype) -> Option<NumberFormat> {

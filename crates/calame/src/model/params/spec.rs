@@ -1,7 +1,7 @@
 //! What is known of every parameter without its memory: shape, purpose, initialisation, decay.
 
 use super::name::ParamName;
-use super::table::{BLOCK, EMBEDDINGS, HEAD, Kind, Param};
+use super::table::{BLOCK, EMBEDDINGS, HEAD, Kind, Param, WTE};
 use crate::model::{Init, ModelConfig};
 
 /// How a fresh parameter is drawn.
@@ -48,6 +48,12 @@ impl ParamSpec {
             init: initial(param, config),
             decays: param.kind.is_matrix(),
         }
+    }
+
+    /// Whether it is a matrix that forward reads as the right operand of a product: the weight of a linear layer, or the
+    /// table of tokens, which may also be the head.
+    pub fn is_read_by_products(&self) -> bool {
+        self.kind.is_linear_weight() || *self.name.param == WTE
     }
 }
 

@@ -146,6 +146,24 @@ impl TorchFile {
         }
     }
 
+    /// Whether the elements of a tensor are adjacent in the file, in its order.
+    pub fn is_contiguous(&self, index: usize) -> bool {
+        let tensor = &self.tensors[index];
+        tensor.is_empty() || matches!(strided::walk(&tensor.shape, &tensor.strides)[..], [Axis { from: 1, .. }])
+    }
+
+    /// Reads the bytes of a contiguous tensor from `start` on, overwriting `out`.
+    ///
+    /// # Errors
+    /// As [`TorchFile::read_raw`].
+    ///
+    /// # Panics
+    /// If the tensor is not contiguous.
+    pub fn read_raw_at(&self, index: usize, start: u64, out: &mut [u8]) -> Result<(), TorchFileError> {
+        assert!(self.is_contiguous(index), "TorchFile::read_raw_at: {} is not contiguous", self.tensors[index].name);
+        self.source.read_into(self.start_of(&self.tensors[index]) + start, out)
+    }
+
     /// Byte offset of the tensor's first element.
     fn start_of(&self, tensor: &TorchTensor) -> u64 {
         self.storages[tensor.storage].start + (tensor.dtype.n_bytes() * tensor.storage_offset) as u64
