@@ -9,7 +9,7 @@ const MAX_K_UNITS: usize = 768;
 
 /// How the micro-kernel stores the sums of a tile.
 #[derive(Clone, Copy)]
-pub(super) enum Store {
+pub(crate) enum Store {
     Overwrite,
     Add,
     /// Stores bias + sum; the pointer is to the bias of the tile's first column.
@@ -114,6 +114,31 @@ impl Kernels {
             let source = PanelSource { at, lane_stride: b.col_stride, k_stride: b.row_stride, lanes, kc };
             self.pack(panel, self.nr, source);
         }
+    }
+
+    /// Computes the first `rows` × `cols` elements of a tile at `c` from panels of `units` units.
+    ///
+    /// # Safety
+    /// These elements of C, in rows `row_stride` apart, exist and are accessed by no one else.
+    pub unsafe fn multiply(
+        &self,
+        units: usize,
+        a: &[f32],
+        b: &[f32],
+        c: *mut f32,
+        row_stride: usize,
+        rows: usize,
+        cols: usize,
+        store: Store,
+    ) {
+        assert!(
+            a.len() >= units * self.mr && b.len() >= units * self.nr && rows <= self.mr && cols <= self.nr,
+            "a tile [{rows}, {cols}] of {units} units: panels of {} and {}",
+            a.len(),
+            b.len()
+        );
+        // SAFETY: the panels are long enough; the caller promises the tile.
+        unsafe { (self.tile)(units, a.as_ptr(), b.as_ptr(), c, row_stride, rows, cols, store) }
     }
 
     fn pack(&self, panel: &mut [f32], width: usize, source: PanelSource) {

@@ -32,7 +32,7 @@ mod view;
 pub use epilogue::Epilogue;
 pub(crate) use epilogue::SharedEpilogue;
 pub use init::Init;
-pub(crate) use kernels::Kernels;
+pub(crate) use kernels::{Kernels, Store};
 pub(crate) use plan::Out;
 pub(crate) use select::kernels_of;
 pub use view::{MatMut, MatRef};

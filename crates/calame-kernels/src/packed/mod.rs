@@ -18,7 +18,7 @@ mod blocks;
 mod chunk;
 mod codes;
 mod dot;
-mod few;
+pub(crate) mod few;
 mod floats;
 mod product;
 mod raw;

@@ -294,6 +294,65 @@ fn over_pages() {
     }
 }
 
+/// A long sequence and a short one: several segments, blocks of rows that see different numbers of pages, and few rows,
+/// whose segments are merged afterwards.
+#[test]
+fn over_many_pages() {
+    const LONG: usize = 600;
+    let (nh, hs, scale, page_len) = (2, 20, 0.25, 64);
+    let c = nh * hs;
+    let table: Vec<u32> = (0..14).map(|p| p * 5 % 14).collect();
+    let pages = KvPages { page_len, table: &table, starts: &[0, 10] };
+    let rows_of = |s: u32, n: usize| (0..n as u32).map(move |t| (s, t));
+    let (sequences, positions): (Vec<u32>, Vec<u32>) = rows_of(0, LONG).chain(rows_of(1, 70)).unzip();
+    let rows = positions.len();
+    let qkv = normals(1, rows * 3 * c, 1.0);
+    let (qkv64, store64) = (to_f64(&qkv), vec![7.0; 14 * page_len * c]);
+    let (mut keys64, mut values64, mut want) = (store64.clone(), store64, vec![f64::NAN; rows * c]);
+    reference::store_kv(&qkv64, c, &sequences, &positions, pages, &mut keys64, &mut values64);
+    let scale64 = f64::from(scale);
+    reference::attention_extend(
+        &qkv64,
+        (nh, hs),
+        scale64,
+        &sequences,
+        &positions,
+        pages,
+        &keys64,
+        &values64,
+        &mut want,
+    );
+    for_every_pool(|pool| {
+        let store = || vec![7.0; 14 * page_len * c];
+        let (mut keys, mut values) = (store(), store());
+        store_kv(pool, &qkv, c, &sequences, &positions, pages, &mut keys, &mut values);
+        let extend = |rows: &[usize]| {
+            let part = |r: &usize| qkv[r * 3 * c..(r + 1) * 3 * c].to_vec();
+            let qkv: Vec<f32> = rows.iter().flat_map(part).collect();
+            let of = |all: &[u32]| rows.iter().map(|&r| all[r]).collect::<Vec<u32>>();
+            let (sequences, positions, mut y) = (of(&sequences), of(&positions), nans(rows.len() * c));
+            attention_extend(pool, &qkv, nh, hs, scale, &sequences, &positions, pages, &keys, &values, &mut y);
+            y
+        };
+        let all = extend(&(0..rows).collect::<Vec<usize>>());
+        assert_close("y", &all, &want, |_| (LONG + 16 * hs) as f64 * EPSILON * 8.0);
+        // Any choice of rows gives each the same bits.
+        let choices: [&[usize]; 7] = [
+            &[599],
+            &[255, 256, 511, 512],
+            &[3, 640, 599],
+            &[10, 300, 301, 302, 598, 599],
+            &[669, 0],
+            &[250, 251, 252, 253, 254, 255, 256, 257, 258, 259, 260, 261, 262, 263, 264, 265],
+            &[600, 601, 602, 603, 604, 605, 0, 1, 2, 3, 4, 5],
+        ];
+        for chosen in choices {
+            let want: Vec<f32> = chosen.iter().flat_map(|r| all[r * c..(r + 1) * c].to_vec()).collect();
+            assert_eq!(extend(chosen), want, "{chosen:?} on {}", pool.isa());
+        }
+    });
+}
+
 /// There are enough rows and channels for several tasks, pages shared by two sequences, and rows with the same
 /// position.
 #[test]

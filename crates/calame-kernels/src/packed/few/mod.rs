@@ -15,17 +15,17 @@ use crate::formats::NumberFormat;
 use crate::isa::{Isa, multiversion};
 
 /// Most rows that are computed in this way.
-pub(super) const MAX_ROWS: usize = 4;
+pub(crate) const MAX_ROWS: usize = 4;
 
 /// `(units, x, x_stride, panel, sums)`: sums [M, nr], overwritten, of rows of x of `units` terms (or pairs of terms),
 /// `x_stride` floats apart, and of a panel [units, nr] as it is stored.
-pub(super) type Few = unsafe fn(usize, *const f32, usize, *const f32, *mut f32);
+pub(crate) type Few = unsafe fn(usize, *const f32, usize, *const f32, *mut f32);
 
 /// The kernel for `n_rows` rows, from 1 to [`MAX_ROWS`].
 ///
 /// # Panics
 /// If the format has blocks.
-pub(super) fn kernel(isa: Isa, format: NumberFormat, n_rows: usize) -> Few {
+pub(crate) fn kernel(isa: Isa, format: NumberFormat, n_rows: usize) -> Few {
     #[cfg(target_arch = "x86_64")]
     match isa {
         Isa::Avx512Bf16 if format == NumberFormat::Bf16 => return avx512::pairs(n_rows),

@@ -1,11 +1,20 @@
 //! Attention for inference: new rows of any sequences over their sequences' cached keys and values.
 //!
-//! Each row visits its pages in order, so its result depends only on its query and its sequence's keys and values: not
-//! on the other rows of the call, and not on how the prompt was split.
+//! A block of rows is processed at a time, over segments of [`SEGMENT`] positions: scores, their exponentials relative to
+//! the segment's largest, and the weighted sum of the values. The segments of a row are merged in order (M. Milakov and N.
+//! Gimelshein, "Online normalizer calculation for softmax", 2018). Few rows are too few tasks for many cores: their
+//! segments are computed by different tasks, and merged afterwards.
+//!
+//! A row's result depends only on its query and its sequence's keys and values, not on the other rows of the call, and not
+//! on how the prompt was split: the products are those of the micro-kernels, with one order of sums for any number of
+//! rows, and the boundaries of segments are those of positions.
 
+mod block;
+
+use block::{Extend, SEGMENT};
+
+use crate::aligned::AlignedVec;
 use crate::disjoint_mut::DisjointMut;
-use crate::isa::multiversion;
-use crate::math::{exp_and_sum, max_of, sum_of2};
 use crate::pool::Pool;
 use crate::sizes::{has_dims, product};
 use crate::split::{COLUMNS, TASK_ELEMENTS};
@@ -130,46 +139,48 @@ pub fn attention_extend(
             pages.check_page("attention_extend", s, i, keys.len() / c);
         }
     }
+    let extend = Extend::new(pool.isa(), n_head, head_size, scale, qkv, sequences, positions, pages, keys, values);
     let y = DisjointMut::new(y);
-    pool.run_with_scratch(rows * n_head, |task, scratch| {
-        let (r, h) = (task / n_head, task % n_head);
-        let (sequence, n_keys) = (sequences[r] as usize, positions[r] as usize + 1);
-        let query = &qkv[r * 3 * c + h * head_size..][..head_size];
-        // SAFETY: each task has a different head or row.
-        let y = unsafe { y.part(r * c + h * head_size, r * c + (h + 1) * head_size) };
-        let weights = scratch.resize_uninit(n_keys);
-        let place = |t: usize| pages.row(sequence, t) * c + h * head_size;
-        attend(pool.isa(), query, scale, &place, keys, values, weights, y);
+    let n_segments = positions.iter().map(|&t| (t as usize + 1).div_ceil(SEGMENT)).max().unwrap_or(0);
+    if rows <= FEW_ROWS && n_segments > 1 {
+        return split_segments(pool, &extend, n_segments, &y);
+    }
+    let block = extend.block_rows();
+    pool.run_with_scratch(rows.div_ceil(block) * n_head, |task, scratch| {
+        let (first, head) = (task / n_head * block, task % n_head);
+        for run in extend.runs(first..(first + block).min(rows)) {
+            // SAFETY: each task has a different head or rows.
+            unsafe { extend.attend(run, head, scratch, &y) };
+        }
     });
 }
 
-multiversion! {
-    fn attend(
-        query: &[f32], scale: f32, place: &dyn Fn(usize) -> usize, keys: &[f32], values: &[f32],
-        weights: &mut [f32], y: &mut [f32],
-    ) = attend_body;
-}
+/// Up to so many rows, the segments of a row are different tasks.
+const FEW_ROWS: usize = 4;
 
-#[inline(always)]
-fn attend_body(
-    query: &[f32],
-    scale: f32,
-    place: &dyn Fn(usize) -> usize,
-    keys: &[f32],
-    values: &[f32],
-    weights: &mut [f32],
-    y: &mut [f32],
-) {
-    for (t, weight) in weights.iter_mut().enumerate() {
-        *weight = sum_of2(query, &keys[place(t)..][..query.len()], |q, k| q * k);
-    }
-    let max = max_of(weights);
-    let sum = exp_and_sum(weights, max, scale);
-    y.fill(0.0);
-    for (t, &weight) in weights.iter().enumerate() {
-        let value = &values[place(t)..][..y.len()];
-        y.iter_mut().zip(value).for_each(|(y, &v)| *y += weight * v);
-    }
-    let inverse = 1.0 / sum;
-    y.iter_mut().for_each(|y| *y *= inverse);
+/// Computes the segments of a few rows in parallel, then merges those of each row.
+fn split_segments(pool: &Pool, extend: &Extend<'_>, n_segments: usize, y: &DisjointMut<f32>) {
+    let (rows, n_head, len) = (extend.n_rows(), extend.n_head(), extend.partial_len());
+    let mut guard = pool.lock();
+    let (workspace, mut phases) = guard.split();
+    let partials = DisjointMut::new(workspace.packed_a.resize_uninit(rows * n_head * n_segments * len));
+    let at = |row: usize, head: usize, segment: usize| ((row * n_head + head) * n_segments + segment) * len;
+    phases.run(n_head * n_segments, &|task, scratch: &mut AlignedVec| {
+        let (head, segment) = (task / n_segments, task % n_segments);
+        for run in extend.runs(0..rows) {
+            extend.for_segment(run, head, segment, scratch, |row, partial| {
+                let start = at(row, head, segment);
+                // SAFETY: each task has a different head or segment.
+                unsafe { partials.part(start, start + len) }.copy_from_slice(partial);
+            });
+        }
+    });
+    phases.run(rows * n_head, &|task, scratch: &mut AlignedVec| {
+        let (row, head) = (task / n_head, task % n_head);
+        // SAFETY: partials are not written in this phase; each task has a different row or head.
+        unsafe {
+            let of = |segment: usize| partials.read(at(row, head, segment), at(row, head, segment) + len);
+            extend.merge(row, head, (0..extend.n_segments(row)).map(of), scratch, y);
+        }
+    });
 }
