@@ -19,7 +19,7 @@ pub struct TokenLogProb {
 #[derive(Clone, Copy, Debug)]
 pub struct LogProbs<'a> {
     logits: &'a [f32],
-    /// ln Σ exp(logit).
+    /// ln Σ exp(logit), the normaliser of all log-probabilities.
     log_sum: f64,
 }
 

@@ -14,7 +14,7 @@ pub struct History<'a> {
 /// Work space for changed logits; the memory is reused.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Penalties {
-    /// Changed logits `[V]`.
+    /// Copy of the logits `[V]` that the settings change.
     scores: Vec<f32>,
     /// Occurrences of each token `[V]`; all 0 between uses.
     counts: Vec<u32>,
