@@ -82,8 +82,13 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let sampler =
-        SamplerConfig { temperature: temperature(&args), top_k: args.top_k, top_p: args.top_p, seed: args.seed };
+    let sampler = SamplerConfig {
+        temperature: temperature(&args),
+        top_k: args.top_k,
+        top_p: args.top_p,
+        seed: args.seed,
+        ..SamplerConfig::default()
+    };
     sampler.validate().map_err(UsageError::from)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;

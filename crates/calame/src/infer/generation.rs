@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use super::{Sampler, SamplerError};
+use super::{History, Sampler, SamplerError, SamplerScratch};
 use crate::model::{ExtendScratch, Gpt, KvError, KvPool, ModelConfig, PageTable, Rows, n_pages};
 use crate::ops::{self, Device};
 use crate::tensor::{Alloc, Tensor};
@@ -67,6 +67,7 @@ pub struct Generation<D, G> {
     /// the model yet.
     n_fed: usize,
     buffers: Buffers,
+    sampler_scratch: SamplerScratch,
 }
 
 /// All memory that a generation allocates.
@@ -110,7 +111,8 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
     /// Starts a generation that continues `prompt`.
     ///
     /// # Errors
-    /// If the prompt is empty, exceeds the model's context, or contains ids outside the model's vocabulary.
+    /// If the prompt is empty, exceeds the model's context, or contains ids outside the model's vocabulary; if the
+    /// sampler's rules name such an id.
     pub fn new(
         dev: D,
         gpt: G,
@@ -129,13 +131,15 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
         if let Some(&id) = prompt.iter().find(|&&id| id as usize >= config.vocab_size) {
             return Err(GenerateError::UnknownToken { id, vocab_size: config.vocab_size });
         }
+        sampler.check(config.vocab_size)?;
         let limits = GenerationLimits { slide: limits.slide.clamp(1, config.n_positions), ..limits };
         let mut alloc = Alloc::on(&dev);
         let buffers = Buffers::new(config, gpt.rank(), prompt.len(), limits.max_tokens, &mut alloc);
         let n_prompt = prompt.len();
         let mut tokens = Vec::with_capacity(n_prompt + limits.max_tokens.min(MAX_RESERVED));
         tokens.extend_from_slice(prompt);
-        Ok(Generation { dev, gpt, sampler, limits, tokens, n_prompt, n_fed: 0, buffers })
+        let sampler_scratch = SamplerScratch::default();
+        Ok(Generation { dev, gpt, sampler, limits, tokens, n_prompt, n_fed: 0, buffers, sampler_scratch })
     }
 
     /// The prompt followed by the generated tokens.
@@ -146,7 +150,7 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
     /// Draws the next token and appends it; returns `None` after `max_tokens`.
     ///
     /// # Errors
-    /// If the logits are not finite.
+    /// If the logits are not finite, or the sampler's rules forbid every token.
     pub fn next_token(&mut self) -> Result<Option<u32>, GenerateError> {
         if self.tokens.len() - self.n_prompt >= self.limits.max_tokens {
             return Ok(None);
@@ -154,7 +158,8 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
         self.feed()?;
         let Buffers { logits, host_logits, .. } = &mut self.buffers;
         ops::read_into(&self.dev, logits, host_logits);
-        let token = self.sampler.sample(host_logits)?;
+        let (prompt, generated) = self.tokens.split_at(self.n_prompt);
+        let token = self.sampler.sample(host_logits, History { prompt, generated }, &mut self.sampler_scratch)?;
         self.tokens.push(token);
         Ok(Some(token))
     }

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use calame::data::{Loader, Windows};
 use calame::formats::{load_model, save_model};
-use calame::infer::{Generation, GenerationLimits, Sampler, SamplerConfig, generation_bytes};
+use calame::infer::{
+    Generation, GenerationLimits, History, LogProbs, LogitRules, Sampler, SamplerConfig, SamplerScratch,
+    generation_bytes,
+};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{Device, Isa, Precision};
 use calame::plan::{Machine, MemoryKind, Plan, TextSize};
@@ -214,7 +217,8 @@ fn decoding_allocates_nothing_after_the_first_token() {
                     } else {
                         1
                     };
-                    let sampler = SamplerConfig { temperature, top_k: 20, top_p: 0.9, seed: 1 };
+                    let sampler =
+                        SamplerConfig { temperature, top_k: 20, top_p: 0.9, seed: 1, ..SamplerConfig::default() };
                     let what = format!("{n_prompt} + {max_tokens} tokens, {n_threads} threads, {isa}");
                     generation_allocates_nothing(&dev, &gpt, n_prompt, max_tokens, &sampler, n_first, &what);
                 }
@@ -246,6 +250,41 @@ fn generation_allocates_nothing(
         let (token, seen) = counted(|| generation.next_token().unwrap());
         assert!(token.is_some());
         assert!(i < n_first || seen == NOTHING, "{what}: token {i}: {seen:?}");
+    }
+}
+
+fn samplers_allocate_nothing_after_the_first_draw() {
+    let n_vocab = 50_257;
+    let wave = |i: u32| (i as f32 * 0.37).sin() * 6.0;
+    let sets: [Vec<f32>; 3] = [(0..n_vocab).map(wave).collect(), vec![1.0; n_vocab as usize], {
+        // Each logit is greater than all before it: a bounded list of the best is filled again and again.
+        (0..n_vocab).map(|i| i as f32 / 1000.0).collect()
+    }];
+    let base = SamplerConfig { temperature: 1.0, ..SamplerConfig::default() };
+    let rules = LogitRules { bias: [(7, 2.0)].into(), min_tokens: 3, ends: vec![0] };
+    let cases = [
+        (SamplerConfig::default(), LogitRules::default()),
+        (base.clone(), LogitRules::default()),
+        (SamplerConfig { top_k: 40, ..base.clone() }, LogitRules::default()),
+        (SamplerConfig { repetition_penalty: 1.2, frequency_penalty: 0.5, top_k: 500, ..base.clone() }, rules.clone()),
+        (SamplerConfig { top_p: 0.9, min_p: 0.01, typical_p: 0.9, ..base }, rules),
+    ];
+    for (config, rules) in cases {
+        let what = format!("{config:?}, {rules:?}");
+        let mut sampler = Sampler::new(&config, 0).unwrap().with_rules(rules).unwrap();
+        let mut scratch = SamplerScratch::default();
+        let mut best = Vec::with_capacity(40);
+        let mut generated = Vec::with_capacity(10);
+        for i in 0..9 {
+            let logits = &sets[i % 3];
+            let (token, seen) = counted(|| {
+                LogProbs::of(logits).unwrap().best(20, &mut best);
+                sampler.sample(logits, History { prompt: &[5, 70_000], generated: &generated }, &mut scratch).unwrap()
+            });
+            assert!(i == 0 || seen == NOTHING, "{what}: draw {i}: {seen:?}");
+            assert!(i > 0 || config != SamplerConfig::default() || seen == NOTHING, "{what}: {seen:?}");
+            generated.push(token);
+        }
     }
 }
 
@@ -293,6 +332,7 @@ fn main() {
     neither_evaluation_nor_save_costs_a_step_anything();
     a_plan_counts_what_a_training_takes();
     decoding_allocates_nothing_after_the_first_token();
+    samplers_allocate_nothing_after_the_first_draw();
     files_with_false_sizes_cost_no_memory();
     println!(
         "allocations: neither training nor decoding allocates after the first step, files that lie cost no memory"

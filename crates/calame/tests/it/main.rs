@@ -22,6 +22,7 @@ mod plot;
 mod prepare;
 mod profiling;
 mod raw;
+mod samplers;
 mod second_device;
 mod shards;
 #[path = "../../../calame-kernels/tests/skipped/record.rs"]
