@@ -1,10 +1,18 @@
-//! Inference: generates text from a prompt.
+//! Inference: generates texts from prompts.
+//!
+//! [`Engine`] is the one implementation, for any number of sequences; [`Generation`] is an iterator over the tokens of one,
+//! [`TextGeneration`] over its text. [`Sampler`] chooses tokens, [`StopStrings`] find where a text ends.
 
+mod draft;
+mod engine;
 mod generation;
 mod sampler;
 mod stop;
 mod text;
 
+pub use engine::{
+    Engine, EngineLimits, EngineState, Event, FinishReason, Request, SequenceId, TokenLogProbs, engine_bytes,
+};
 pub use generation::{GenerateError, Generation, GenerationLimits, generation_bytes};
 pub use sampler::{History, LogProbs, LogitRules, Sampler, SamplerConfig, SamplerError, SamplerScratch, TokenLogProb};
 pub use stop::{StopError, StopMatcher, StopStrings};

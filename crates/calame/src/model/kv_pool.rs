@@ -75,6 +75,12 @@ impl PageTable {
     }
 }
 
+/// Memory of a page in bytes: keys and values of all layers.
+pub fn kv_page_bytes(config: &ModelConfig) -> u64 {
+    let elements = (PAGE_LEN as u64).saturating_mul(config.n_embd as u64).saturating_mul(2 * config.n_layer as u64);
+    elements.saturating_mul(4)
+}
+
 /// Pages that a sequence of `n_positions` tokens takes.
 pub fn n_pages(n_positions: usize) -> usize {
     n_positions.div_ceil(PAGE_LEN)
@@ -99,6 +105,19 @@ impl KvPool {
     /// Pages that no sequence has.
     pub fn n_free(&self) -> usize {
         self.free.len()
+    }
+
+    /// Positions that a sequence may have at most: the model's context.
+    pub fn n_positions(&self) -> usize {
+        self.n_positions
+    }
+
+    /// Pages that no other sequence has.
+    ///
+    /// # Panics
+    /// If the table is of a larger pool.
+    pub fn n_exclusive(&self, table: &PageTable) -> usize {
+        table.pages.iter().filter(|&&page| self.n_references[page as usize] == 1).count()
     }
 
     /// Pages that `n_new` more positions take from the pool at most: new ones, and a copy of a last page that is shared

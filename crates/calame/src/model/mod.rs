@@ -41,7 +41,7 @@ pub use extend::{ExtendScratch, Rows};
 pub use gpt::{Gpt, Saved, Scratch};
 pub use gradients::{EmbeddingGradient, GradientSink, Gradients, HeadGradient, PartGradient, ReturnAll, Weights};
 pub use head::Head;
-pub use kv_pool::{KvError, KvPool, PAGE_LEN, PageTable, n_pages};
+pub use kv_pool::{KvError, KvPool, PAGE_LEN, PageTable, kv_page_bytes, n_pages};
 pub use layer_norm::{LayerNorm, LayerNormSaved};
 pub use linear::Linear;
 pub use memory::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_moment_bytes, logits_bytes};

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod checkpoints;
 mod data;
+mod engine;
 mod family;
 mod foreign;
 mod formats;

@@ -69,7 +69,7 @@ fn zeros_of_every_format_take_its_bytes_and_are_zero() {
             Storage::F16(_) => format == NumberFormat::F16,
             Storage::Bf16(_) => format == NumberFormat::Bf16,
             Storage::Blocks { format: found, bytes } => *found == format && bytes.len() == n_bytes,
-            Storage::U32(_) | Storage::Gpu(_) => false,
+            Storage::U32(_) | Storage::Packed(_) | Storage::Gpu(_) => false,
         };
         assert!(fits, "{format} is stored as {:?}", x.storage());
         assert!(dequantized(&dev, &x).into_iter().all(|bits| f32::from_bits(bits) == 0.0), "{format}");

@@ -106,7 +106,7 @@ impl LogitRules {
 }
 
 /// A setting out of range, or logits that cannot be sampled.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum SamplerError {
     /// A setting is out of range.
     #[error("{key} is {value}: expected {expected}")]

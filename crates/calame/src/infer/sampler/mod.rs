@@ -99,6 +99,11 @@ impl Sampler {
         self
     }
 
+    /// Number of ids that may be drawn, if the model has that many.
+    pub fn n_vocab(&self) -> usize {
+        self.n_vocab
+    }
+
     /// Applies the rules of a request to every draw.
     ///
     /// # Errors

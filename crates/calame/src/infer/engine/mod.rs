@@ -1,0 +1,467 @@
+//! Generates many sequences at once.
+//!
+//! The caller adds requests and calls [`Engine::step`], which runs one batch through the model and reports what happened;
+//! the engine owns no thread and no clock. A batch has a row for each sequence that has a token to continue from, and
+//! chunks of prompts as far as the budget of rows allows, so that a long prompt does not stop the others.
+//!
+//! Keys and values live in the pages of one pool, whose size is the memory budget. A sequence whose beginning equals that of
+//! another one shares its pages; those of ended sequences are kept until pages are needed. If the pool is exhausted, the
+//! youngest sequence is preempted: it loses its pages, waits, and is computed again.
+//!
+//! None of this changes a token: a row's logits depend neither on the other rows nor on how a prompt was split, and every
+//! sequence has its own sampler.
+
+mod batch;
+mod prefixes;
+mod sequence;
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+
+use super::{History, LogProbs, SamplerScratch, TokenLogProb};
+use crate::infer::GenerateError;
+use crate::model::{Gpt, ModelConfig, PAGE_LEN, PageTable, kv_page_bytes, n_pages};
+use crate::ops::Device;
+use crate::tensor::Alloc;
+use batch::Batch;
+use prefixes::{Prefixes, common_len};
+use sequence::Sequence;
+pub use sequence::{FinishReason, Request, SequenceId};
+
+/// The sizes of an engine, which determine its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineLimits {
+    /// Rows of a batch at most. More rows make prompts faster, fewer keep the steps of running sequences short.
+    pub max_rows: usize,
+    /// Sequences that run at the same time at most; further ones wait.
+    pub max_sequences: usize,
+    /// Drafted tokens of a batch at most, each of which takes a row and its logits.
+    pub max_drafts: usize,
+    /// Memory for keys and values in bytes, which is never exceeded.
+    pub kv_bytes: u64,
+}
+
+/// What happened to a sequence in a step.
+#[derive(Debug, PartialEq)]
+pub enum Event {
+    /// A new token.
+    Token {
+        /// The sequence that it belongs to.
+        sequence: SequenceId,
+        /// Its id; that of a token which ends the text is included.
+        token: u32,
+        /// Its log-probability and the most likely alternatives, if the request asked for them.
+        log_probs: Option<TokenLogProbs>,
+    },
+    /// The sequence has ended; it is forgotten.
+    Finished {
+        /// The sequence.
+        sequence: SequenceId,
+        /// Why it ended.
+        reason: FinishReason,
+    },
+    /// The sequence cannot be continued; it is forgotten.
+    Failed {
+        /// The sequence.
+        sequence: SequenceId,
+        /// Why.
+        error: GenerateError,
+    },
+}
+
+/// Log-probabilities at one position, under the model's own distribution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenLogProbs {
+    /// That of the token that was drawn.
+    pub chosen: f64,
+    /// Those of the most likely tokens, in descending order.
+    pub best: Vec<TokenLogProb>,
+}
+
+/// Numbers of an engine's sequences and pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineState {
+    /// Sequences that have pages.
+    pub n_running: usize,
+    /// Sequences that wait for their turn.
+    pub n_waiting: usize,
+    /// Pages of the pool.
+    pub n_pages: usize,
+    /// Pages that no sequence has, apart from ended ones that are kept.
+    pub n_free_pages: usize,
+    /// Preemptions so far.
+    pub n_preempted: u64,
+    /// Drafted tokens that were tried, and those that were right.
+    pub n_drafted: u64,
+    /// Drafted tokens that the model confirmed.
+    pub n_accepted: u64,
+}
+
+/// Many sequences of one model.
+///
+/// Borrows the device and the model (`&Device`, `&Gpt`) or shares their ownership (`Arc<Device>`, `Arc<Gpt>`).
+pub struct Engine<D, G> {
+    dev: D,
+    gpt: G,
+    limits: EngineLimits,
+    n_pages: usize,
+    /// Those that have pages, in the order in which they were admitted.
+    running: Vec<Sequence>,
+    /// Their page tables.
+    tables: Vec<PageTable>,
+    waiting: VecDeque<Sequence>,
+    prefixes: Prefixes,
+    batch: Batch,
+    sampler_scratch: SamplerScratch,
+    events: Vec<Event>,
+    next_id: u64,
+    n_preempted: u64,
+    n_drafted: u64,
+    n_accepted: u64,
+}
+
+impl EngineLimits {
+    /// Limits for a model: a memory for keys and values of `kv_bytes`, and as many rows and sequences as suit it.
+    pub fn of(kv_bytes: u64) -> EngineLimits {
+        EngineLimits { max_rows: 256, max_sequences: 64, max_drafts: 16, kv_bytes }
+    }
+
+    /// Number of pages.
+    fn n_pages(&self, config: &ModelConfig) -> usize {
+        usize::try_from(self.kv_bytes / kv_page_bytes(config)).unwrap_or(usize::MAX)
+    }
+
+    /// The limits with at least one sequence, and a row for each.
+    fn settled(self) -> EngineLimits {
+        let max_sequences = self.max_sequences.max(1);
+        let max_rows = self.max_rows.max(max_sequences);
+        EngineLimits { max_sequences, max_rows, max_drafts: self.max_drafts.min(max_rows - 1), ..self }
+    }
+}
+
+/// Memory in bytes that [`Engine::new`] allocates for a model with adapters of up to `rank`.
+pub fn engine_bytes(config: &ModelConfig, rank: usize, limits: EngineLimits) -> u64 {
+    let mut alloc = Alloc::counting();
+    Batch::new(config, rank, limits.n_pages(config), limits.settled(), &mut alloc);
+    alloc.bytes()
+}
+
+impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
+    /// An engine without sequences.
+    ///
+    /// # Errors
+    /// If the memory for keys and values does not suffice for one page.
+    pub fn new(dev: D, gpt: G, limits: EngineLimits) -> Result<Engine<D, G>, GenerateError> {
+        let limits = limits.settled();
+        let n_pages = limits.n_pages(&gpt.config);
+        if n_pages == 0 {
+            let (needed, kv_bytes) = (kv_page_bytes(&gpt.config), limits.kv_bytes);
+            return Err(GenerateError::BudgetTooSmall { n_tokens: 1, needed, kv_bytes });
+        }
+        let alloc = &mut Alloc::on(&dev);
+        let batch = Batch::new(&gpt.config, gpt.rank(), n_pages, limits, alloc);
+        let n = limits.max_sequences;
+        Ok(Engine {
+            dev,
+            gpt,
+            limits,
+            n_pages,
+            running: Vec::with_capacity(n),
+            tables: Vec::with_capacity(n),
+            waiting: VecDeque::new(),
+            prefixes: Prefixes::default(),
+            batch,
+            sampler_scratch: SamplerScratch::default(),
+            events: Vec::with_capacity(2 * n),
+            next_id: 0,
+            n_preempted: 0,
+            n_drafted: 0,
+            n_accepted: 0,
+        })
+    }
+
+    /// Adds a sequence; it runs as soon as its turn comes.
+    ///
+    /// # Errors
+    /// If the prompt is empty, exceeds the model's context, or contains unknown ids; if the sampler's rules name one; if
+    /// the memory for keys and values is too small for this sequence alone.
+    pub fn add(&mut self, request: Request) -> Result<SequenceId, GenerateError> {
+        let config = &self.gpt.config;
+        let n_prompt = request.prompt.len();
+        if n_prompt == 0 {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        if n_prompt > config.n_positions {
+            return Err(GenerateError::PromptTooLong { n_tokens: n_prompt, n_positions: config.n_positions });
+        }
+        if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= config.vocab_size) {
+            return Err(GenerateError::UnknownToken { id, vocab_size: config.vocab_size });
+        }
+        request.sampler.check(config.vocab_size)?;
+        // The last token is not passed through the model.
+        let n_seen = n_prompt.saturating_add(request.max_tokens.saturating_sub(1)).min(config.n_positions);
+        if n_pages(n_seen) > self.n_pages {
+            let needed = n_pages(n_seen) as u64 * kv_page_bytes(config);
+            return Err(GenerateError::BudgetTooSmall { n_tokens: n_seen, needed, kv_bytes: self.limits.kv_bytes });
+        }
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        self.waiting.push_back(Sequence::new(id, request, config.n_positions));
+        Ok(id)
+    }
+
+    /// Forgets a sequence, whatever it is doing; there is no event. Returns whether there was one.
+    pub fn cancel(&mut self, id: SequenceId) -> bool {
+        if let Some(i) = self.running.iter().position(|sequence| sequence.id == id) {
+            self.end(i);
+            return true;
+        }
+        let waiting = self.waiting.iter().position(|sequence| sequence.id == id);
+        waiting.is_some_and(|i| self.waiting.remove(i).is_some())
+    }
+
+    /// Whether no sequence is running or waiting.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// The prompt of a sequence followed by its new tokens; `None` once it has ended.
+    pub fn tokens(&self, id: SequenceId) -> Option<&[u32]> {
+        let mut all = self.running.iter().chain(&self.waiting);
+        all.find(|sequence| sequence.id == id).map(|sequence| &sequence.tokens[..])
+    }
+
+    /// Numbers of sequences and pages.
+    pub fn state(&self) -> EngineState {
+        EngineState {
+            n_running: self.running.len(),
+            n_waiting: self.waiting.len(),
+            n_pages: self.n_pages,
+            n_free_pages: self.batch.pool.n_free(),
+            n_preempted: self.n_preempted,
+            n_drafted: self.n_drafted,
+            n_accepted: self.n_accepted,
+        }
+    }
+
+    /// Gives back the pages of ended sequences that are kept for sequences with the same beginning.
+    pub fn forget_prefixes(&mut self) {
+        self.prefixes.clear(&mut self.batch.pool);
+    }
+
+    /// Runs one batch, and returns what happened. Without sequences nothing does.
+    pub fn step(&mut self) -> &[Event] {
+        self.events.clear();
+        self.skip_empty();
+        self.slide();
+        self.admit();
+        self.plan();
+        if !self.batch.is_empty() {
+            let Engine { dev, gpt, batch, tables, .. } = self;
+            batch.run(dev, gpt, tables);
+            self.draw();
+        }
+        &self.events
+    }
+
+    /// Ends waiting sequences of which no token was requested.
+    fn skip_empty(&mut self) {
+        let events = &mut self.events;
+        self.waiting.retain(|sequence| {
+            if sequence.is_complete() {
+                events.push(Event::Finished { sequence: sequence.id, reason: FinishReason::MaxTokens });
+            }
+            !sequence.is_complete()
+        });
+    }
+
+    /// Restarts the windows of sequences that have filled the model's context, or ends them.
+    fn slide(&mut self) {
+        let n_positions = self.gpt.config.n_positions;
+        for i in (0..self.running.len()).rev() {
+            if self.tables[i].len() + self.running[i].n_pending(&self.tables[i]) <= n_positions {
+                continue;
+            }
+            let sequence = &mut self.running[i];
+            match sequence.slide {
+                Some(n_dropped) => {
+                    sequence.start = sequence.tokens.len() - (n_positions + 1 - n_dropped.clamp(1, n_positions));
+                    self.batch.pool.release(&mut self.tables[i]);
+                }
+                None => {
+                    let event = Event::Finished { sequence: sequence.id, reason: FinishReason::Context };
+                    self.events.push(event);
+                    self.end(i);
+                }
+            }
+        }
+    }
+
+    /// Moves waiting sequences to the running ones, in their order, as long as pages suffice for all that they have to
+    /// compute.
+    fn admit(&mut self) {
+        while self.running.len() < self.limits.max_sequences
+            && let Some(sequence) = self.waiting.front()
+        {
+            let (shared, source) = self.longest_prefix(sequence);
+            if self.is_being_computed(sequence, shared) {
+                return;
+            }
+            let n_pages = n_pages(sequence.window().len() + 1) - shared / PAGE_LEN;
+            let needed: usize = self.reserved_pages() + n_pages;
+            let n_free = self.batch.pool.n_free() + self.prefixes.n_pages(&self.batch.pool);
+            if needed > n_free && !self.running.is_empty() {
+                return;
+            }
+            let pool = &mut self.batch.pool;
+            let mut table = match source {
+                None => pool.new_table(),
+                Some(Source::Running(i)) => pool.fork(&self.tables[i]),
+                Some(Source::Kept(i)) => pool.fork(self.prefixes.use_table(i)),
+            };
+            pool.truncate(&mut table, shared);
+            self.tables.push(table);
+            self.running.extend(self.waiting.pop_front());
+        }
+    }
+
+    /// Pages that running sequences will need for the tokens that they have.
+    fn reserved_pages(&self) -> usize {
+        let needed = |(sequence, table): (&Sequence, &PageTable)| {
+            n_pages(sequence.window().len() + 1).saturating_sub(n_pages(table.len()))
+        };
+        self.running.iter().zip(&self.tables).map(needed).sum()
+    }
+
+    /// The longest beginning of a sequence whose keys and values exist. At least its last token remains, for its logits.
+    fn longest_prefix(&self, sequence: &Sequence) -> (usize, Option<Source>) {
+        let window = sequence.window();
+        let most = window.len() - 1;
+        let running = self.running.iter().zip(&self.tables).enumerate();
+        let of_running = running.filter(|(_, (other, _))| other.start == 0).map(|(i, (other, table))| {
+            let n = common_len(&other.tokens, window).min(table.len()).min(most);
+            (n, Some(Source::Running(i)))
+        });
+        let of_kept = self.prefixes.lens(window).map(|(i, n)| (n.min(most), Some(Source::Kept(i))));
+        let all = of_running.chain(of_kept).filter(|(n, _)| *n > 0 && sequence.start == 0);
+        all.max_by_key(|(n, _)| *n).unwrap_or((0, None))
+    }
+
+    /// Whether a running sequence is computing a longer common beginning: it is worth waiting for.
+    fn is_being_computed(&self, sequence: &Sequence, shared: usize) -> bool {
+        let window = sequence.window();
+        self.running.iter().zip(&self.tables).any(|(other, table)| {
+            other.start == 0
+                && sequence.start == 0
+                && other.n_pending(table) > 1
+                && common_len(&other.tokens, window).min(window.len() - 1) >= shared + PAGE_LEN
+                && common_len(&other.tokens, window) > table.len()
+        })
+    }
+
+    /// Chooses the rows of the next batch, and makes sure that the pool has pages for them.
+    fn plan(&mut self) {
+        let mut n_drafts = self.limits.max_drafts;
+        loop {
+            self.batch.plan(&mut self.running, &self.tables, self.limits.max_rows, n_drafts);
+            let needed = self.batch.n_pages(&self.tables);
+            if needed <= self.batch.pool.n_free() {
+                return;
+            }
+            if n_drafts > 0 {
+                n_drafts = 0;
+                continue;
+            }
+            if self.prefixes.drop_oldest(&mut self.batch.pool) {
+                continue;
+            }
+            // The oldest sequence fits alone: `add` has checked that.
+            let last = self.running.len() - 1;
+            self.batch.pool.release(&mut self.tables[last]);
+            self.tables.pop();
+            self.n_preempted += 1;
+            if let Some(sequence) = self.running.pop() {
+                self.waiting.push_front(sequence);
+            }
+        }
+    }
+
+    /// Draws the next token of every sequence whose logits the batch has computed.
+    fn draw(&mut self) {
+        let mut ended = Vec::new();
+        for k in 0..self.batch.n_drawing() {
+            let (i, first, n_rows) = self.batch.drawing(k);
+            if let Some(outcome) = self.draw_for(i, first, n_rows) {
+                self.events.push(outcome);
+                ended.push(i);
+            }
+        }
+        // Each removal moves those behind it.
+        ended.into_iter().rev().for_each(|i| self.end(i));
+    }
+
+    /// Draws tokens of sequence `i` from `n_rows` rows of logits: one, and one more for each drafted token that was right.
+    /// Returns how the sequence has ended, if it has.
+    fn draw_for(&mut self, i: usize, first: usize, n_rows: usize) -> Option<Event> {
+        let vocab_size = self.gpt.config.vocab_size;
+        let sequence = &mut self.running[i];
+        let all_logits = self.batch.logits(&self.dev);
+        self.n_drafted += n_rows as u64 - 1;
+        let mut outcome = None;
+        for row in 0..n_rows {
+            let logits = &all_logits[(first + row) * vocab_size..][..vocab_size];
+            let (prompt, generated) = sequence.tokens.split_at(sequence.n_prompt);
+            let drawn = sequence.sampler.sample(logits, History { prompt, generated }, &mut self.sampler_scratch);
+            let token = match drawn {
+                Ok(token) => token,
+                Err(error) => {
+                    outcome = Some(Event::Failed { sequence: sequence.id, error: error.into() });
+                    break;
+                }
+            };
+            let log_probs = sequence.n_log_probs.and_then(|n| log_probs(logits, sequence.sampler.n_vocab(), token, n));
+            sequence.tokens.push(token);
+            self.events.push(Event::Token { sequence: sequence.id, token, log_probs });
+            if let Some(reason) = sequence.finished_by(token) {
+                outcome = Some(Event::Finished { sequence: sequence.id, reason });
+                break;
+            }
+            // The next row's logits are those after the drafted token.
+            if row + 1 < n_rows && sequence.drafts[row] != token {
+                break;
+            }
+            self.n_accepted += u64::from(row + 1 < n_rows);
+        }
+        // Keys and values of wrong drafts are forgotten; the last new token has none yet.
+        let n_seen = sequence.tokens.len() - 1 - sequence.start;
+        self.batch.pool.truncate(&mut self.tables[i], n_seen);
+        sequence.drafts.clear();
+        outcome
+    }
+
+    /// Removes a running sequence; its pages are kept for sequences with the same beginning.
+    fn end(&mut self, i: usize) {
+        let (sequence, mut table) = (self.running.remove(i), self.tables.remove(i));
+        if sequence.start == 0 && !table.is_empty() {
+            self.prefixes.keep(sequence.tokens, table, &mut self.batch.pool);
+        } else {
+            self.batch.pool.release(&mut table);
+        }
+    }
+}
+
+/// Where the keys and values of a common beginning are.
+#[derive(Clone, Copy)]
+enum Source {
+    Running(usize),
+    Kept(usize),
+}
+
+/// The log-probability of a token and the `n` most likely ones, among the first `n_vocab`.
+fn log_probs(logits: &[f32], n_vocab: usize, token: u32, n: usize) -> Option<TokenLogProbs> {
+    // Logits from which a token was drawn are finite.
+    let log_probs = LogProbs::of(&logits[..n_vocab.min(logits.len())]).ok()?;
+    let mut best = Vec::with_capacity(2 * n);
+    log_probs.best(n, &mut best);
+    Some(TokenLogProbs { chosen: log_probs.of_token(token), best })
+}
