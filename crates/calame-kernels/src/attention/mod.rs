@@ -14,13 +14,15 @@ mod backward;
 mod extend;
 mod forward;
 mod head;
+mod pages;
 
 pub use backward::attention_backward;
 use backward::backward_lengths;
-pub use extend::{KvPages, attention_extend, store_kv};
+pub use extend::{attention_extend, store_kv};
 pub use forward::attention_forward;
 use forward::forward_lengths;
 pub use head::AttentionShape;
+pub use pages::KvPages;
 
 use crate::gemm::serial::Serial;
 use crate::isa::Isa;

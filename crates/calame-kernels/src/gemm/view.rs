@@ -45,12 +45,12 @@ impl<'a> MatRef<'a> {
         MatRef { data, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
     }
 
-    /// Number of rows.
+    /// Rows of the view.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns.
+    /// Columns of the view.
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -81,12 +81,12 @@ pub struct MatMut<'a> {
 }
 
 impl<'a> MatMut<'a> {
-    /// Number of rows.
+    /// Rows of the view.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Number of columns.
+    /// Columns of the view.
     pub fn cols(&self) -> usize {
         self.cols
     }

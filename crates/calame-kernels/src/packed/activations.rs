@@ -9,7 +9,7 @@ use crate::isa::{Isa, multiversion};
 
 /// Number of elements of x that share a scale.
 pub(super) const BLOCK: usize = 32;
-/// The largest code.
+/// The largest magnitude of a code of x.
 const MAX: f32 = 127.0;
 /// 1.5·2²³: adding it leaves the nearest integer, ties to even, in the low bits of the sum.
 const ROUND: f32 = 12_582_912.0;
@@ -17,15 +17,15 @@ const ROUND: f32 = 12_582_912.0;
 /// Quantized rows of x [R, k], of which several tasks read.
 #[derive(Clone, Copy)]
 pub(super) struct Activations<'a> {
-    /// [R, k].
+    /// The codes p of all rows, [R, k].
     pub codes: &'a [i8],
-    /// d, [R, k/32].
+    /// The scale d of each block, [R, k/32].
     pub scales: &'a [f32],
     /// −offset·Σ p of each group, [R, groups].
     pub offsets: &'a [i32],
     /// d·Σ p of each group, [R, groups].
     pub sums: &'a [f32],
-    /// k.
+    /// Elements of a row, k.
     pub len: usize,
     /// Number of groups of a row.
     pub n_groups: usize,

@@ -5,8 +5,8 @@
 //! or 4 bytes (1 byte for the scales of some formats), and the units of the same place of all rows are adjacent: [block
 //! of the chunk, unit, row].
 
-use super::PackedShape;
 use super::raw::{cast, cast_mut};
+use super::shape::PackedShape;
 use crate::formats::{NumberFormat, dequantize};
 
 /// Rows of a panel: the lanes of a vector of 64 bytes, with four bytes each.
@@ -19,7 +19,7 @@ const Q8_BIAS: u8 = 0x80;
 /// A field of a block.
 #[derive(Clone, Copy)]
 pub(super) struct Field {
-    /// Size in bytes.
+    /// Its size in a block, in bytes.
     pub len: usize,
     /// Bytes of a row that stay together.
     pub unit: usize,

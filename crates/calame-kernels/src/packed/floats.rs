@@ -6,8 +6,8 @@
 
 use half::f16;
 
-use super::PackedShape;
 use super::raw::{cast, cast_mut};
+use super::shape::PackedShape;
 use crate::formats::NumberFormat;
 use crate::gemm::{Kernels, MatRef, kernels_of};
 use crate::isa::Isa;

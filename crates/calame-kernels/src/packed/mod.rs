@@ -22,8 +22,10 @@ pub(crate) mod few;
 mod floats;
 mod product;
 mod raw;
+mod shape;
 
 pub use product::packed_product;
+pub use shape::PackedShape;
 
 use std::ops::Range;
 
@@ -36,15 +38,6 @@ use crate::pool::Pool;
 use crate::rows::check_rows;
 use crate::sizes::has_dims;
 use crate::split::for_rows;
-
-/// Number format and size of a packed matrix, which determine its layout on an instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackedShape {
-    isa: Isa,
-    format: NumberFormat,
-    rows: usize,
-    cols: usize,
-}
 
 /// A matrix [OC, C] in the layout of an instruction set; read by [`packed_product`] and [`packed_embedding`].
 #[derive(Clone, Debug)]
@@ -67,21 +60,6 @@ impl PackedShape {
         shape
     }
 
-    /// The number format.
-    pub fn format(&self) -> NumberFormat {
-        self.format
-    }
-
-    /// OC, the number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// C, the number of elements of a row.
-    pub fn cols(&self) -> usize {
-        self.cols
-    }
-
     /// Memory of the matrix in bytes.
     pub fn n_bytes(&self) -> u64 {
         self.checked_len().map_or(u64::MAX, |n| 4 * n as u64)
@@ -92,7 +70,7 @@ impl PackedShape {
         if self.is_blocks() { blocks::PANEL_ROWS } else { floats::panel_rows(self) }
     }
 
-    /// Number of panels.
+    /// Panels of the matrix, the last of which may have fewer rows.
     pub fn n_panels(&self) -> usize {
         self.rows.div_ceil(self.panel_rows())
     }
@@ -101,10 +79,6 @@ impl PackedShape {
     pub fn rows_of(&self, j: usize) -> Range<usize> {
         let n = self.panel_rows();
         (j * n).min(self.rows)..(j * n).saturating_add(n).min(self.rows)
-    }
-
-    fn is_blocks(&self) -> bool {
-        self.format.block_len() > 1
     }
 
     /// Length of a panel in units of four bytes.
@@ -144,11 +118,6 @@ impl PackedShape {
         let mut elements = vec![0.0; n_rows * self.cols];
         crate::formats::dequantize(self.format, bytes, &mut elements);
         floats::write_panel(self, panel, MatRef::dense(&elements, n_rows, self.cols));
-    }
-
-    /// Size of a row in bytes, as a file stores it.
-    pub fn row_bytes(&self) -> usize {
-        self.cols / self.format.block_len() * self.format.block_bytes()
     }
 
     fn check_panel(&self, len: usize, rows: usize, cols: usize) {

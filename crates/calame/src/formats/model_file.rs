@@ -148,12 +148,12 @@ impl ModelFile {
             }
         }
         if !tensor.is_finite() {
-            return Err(self.not_finite(name));
+            return Err(self.not_finite_error(name));
         }
         Ok(())
     }
 
-    pub(super) fn not_finite(&self, name: ParamName) -> CheckpointError {
+    pub(super) fn not_finite_error(&self, name: ParamName) -> CheckpointError {
         CheckpointError::NotFinite { path: self.opened.weights.clone(), name: name.to_string() }
     }
 

@@ -5,6 +5,7 @@
 
 mod draft;
 mod engine;
+mod error;
 mod generation;
 mod sampler;
 mod stop;
@@ -13,7 +14,8 @@ mod text;
 pub use engine::{
     Engine, EngineLimits, EngineState, Event, FinishReason, Request, SequenceId, TokenLogProbs, engine_bytes,
 };
-pub use generation::{GenerateError, Generation, GenerationLimits, generation_bytes};
+pub use error::GenerateError;
+pub use generation::{Generation, GenerationLimits, generation_bytes};
 pub use sampler::{History, LogProbs, LogitRules, Sampler, SamplerConfig, SamplerError, SamplerScratch, TokenLogProb};
 pub use stop::{StopError, StopMatcher, StopStrings};
 pub use text::{TextError, TextGeneration, TextOptions, generate_text};

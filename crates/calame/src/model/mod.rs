@@ -26,6 +26,7 @@ mod memory;
 mod mlp;
 pub mod params;
 mod settings;
+mod stored;
 mod trainable;
 mod transfer;
 mod zeros;
@@ -46,6 +47,7 @@ pub use layer_norm::{LayerNorm, LayerNormSaved};
 pub use linear::Linear;
 pub use memory::{ParameterBytes, TrainingMemory, TrainingSizes, gradient_and_moment_bytes, logits_bytes};
 pub use mlp::{Mlp, MlpSaved};
+pub use stored::{StoredMatrix, StoredWeights};
 pub use trainable::{Part, Trainable};
 
 pub use crate::ops::Activation;

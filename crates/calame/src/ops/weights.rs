@@ -58,6 +58,14 @@ pub fn weights<E: Send>(
     }
 }
 
+/// Converts numbers of a file to f32 in this machine's memory; `out` is overwritten.
+///
+/// # Panics
+/// If the bytes are not those of as many elements.
+pub fn dequantize_to_host(format: NumberFormat, bytes: &[u8], out: &mut [f32]) {
+    calame_kernels::formats::dequantize(format, bytes, out);
+}
+
 /// The processor's matrix of weights: packed for its instruction set.
 pub(super) fn packed_weights(
     pool: &Pool,

@@ -22,7 +22,7 @@ use crate::ui::verbosity;
 /// Rows of a call while prompts are processed.
 const CHUNK: usize = 512;
 
-/// What is measured.
+/// The three measurements of inference.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Decode,
@@ -191,34 +191,34 @@ fn report(
             "operations_per_second": operations, "peak_operations_per_second": peak, "share_of_peak": operations / peak,
         }));
     }
-    let mut text = format!(
-        "speed      {tokens_per_second:.1} tokens/s (median of {} rounds of {} tokens)\n",
-        rounds.len(),
-        grouped(n_tokens as u64)
-    );
-    if kind != Kind::Prompt {
-        text += &format!(
+    let memory = (kind != Kind::Prompt).then(|| {
+        format!(
             "memory     {:.1} GB/s, {:.2} of the machine's {:.1} GB/s: {} of weights per pass\n",
             bandwidth / 1e9,
             bandwidth / read,
             read / 1e9,
             size(matrix_bytes)
-        );
-    }
-    text += &format!(
-        "arithmetic {:.0} GFLOP/s, {:.2} of the peak of {:.0} GFLOP/s in {precision}\n\n",
+        )
+    });
+    print(&format!(
+        "speed      {tokens_per_second:.1} tokens/s (median of {} rounds of {} tokens)\n{}\
+         arithmetic {:.0} GFLOP/s, {:.2} of the peak of {:.0} GFLOP/s in {precision}\n\n{}",
+        rounds.len(),
+        grouped(n_tokens as u64),
+        memory.unwrap_or_default(),
         operations / 1e9,
         operations / peak,
-        peak / 1e9
-    );
+        peak / 1e9,
+        phases(profile)
+    ))
+}
+
+/// The time of each phase of the last round.
+fn phases(profile: &[(Phase, PhaseTotal)]) -> String {
     let total: f64 = profile.iter().map(|(_, total)| total.seconds).sum();
-    for (phase, PhaseTotal { n_calls, seconds, .. }) in profile.iter().filter(|(_, total)| total.n_calls > 0) {
-        text += &format!(
-            "{:20} {:9.1} ms {:5.1} %  {n_calls} calls\n",
-            phase.name(),
-            1e3 * seconds,
-            100.0 * seconds / total
-        );
-    }
-    print(&text)
+    let line = |(phase, total_of): &(Phase, PhaseTotal)| {
+        let PhaseTotal { n_calls, seconds, .. } = total_of;
+        format!("{:20} {:9.1} ms {:5.1} %  {n_calls} calls\n", phase.name(), 1e3 * seconds, 100.0 * seconds / total)
+    };
+    profile.iter().filter(|(_, total)| total.n_calls > 0).map(line).collect()
 }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::KvPages;
 use crate::aligned::AlignedVec;
+use crate::attention::pages::KvPages;
 use crate::disjoint_mut::DisjointMut;
 use crate::formats::NumberFormat;
 use crate::gemm::{Kernels, MatRef, Store, kernels_of};
@@ -36,7 +36,7 @@ pub(super) struct Extend<'a> {
 struct Scratch<'a> {
     /// Packed keys or values of a page.
     page: &'a mut [f32],
-    /// Packed queries.
+    /// The queries of the run, packed as panels of rows.
     queries: &'a mut [f32],
     /// Packed weights of a panel of rows.
     weights: &'a mut [f32],

@@ -5,8 +5,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Activations, Chunk, Groups, RowPart, is_wide, part};
+use super::operands::{Chunk, RowPart, is_wide, part};
+use crate::packed::activations::Activations;
 use crate::packed::blocks::PANEL_ROWS;
+use crate::packed::codes::Groups;
 
 /// Most rows of x at a time.
 const MAX_ROWS: usize = 4;

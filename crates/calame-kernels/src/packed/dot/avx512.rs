@@ -2,8 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Activations, Chunk, Groups, RowPart, part};
+use super::operands::{Chunk, RowPart, part};
+use crate::packed::activations::Activations;
 use crate::packed::blocks::PANEL_ROWS;
+use crate::packed::codes::Groups;
 
 /// Most rows of x at a time: their sums and the codes of 32 elements stay in registers.
 const MAX_ROWS: usize = 8;

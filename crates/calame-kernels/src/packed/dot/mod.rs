@@ -8,52 +8,15 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod operands;
 mod portable;
 
-use super::activations::{Activations, BLOCK};
+pub(super) use operands::Chunk;
+
+use super::activations::Activations;
 use super::blocks::PANEL_ROWS;
-use super::chunk::UNIT;
 use super::codes::Groups;
 use crate::isa::Isa;
-
-/// A decoded chunk.
-#[derive(Clone, Copy)]
-pub(super) struct Chunk<'a> {
-    /// [unit, row, 4].
-    pub codes: &'a [[u8; UNIT]],
-    /// [group, row].
-    pub scales: &'a [[f32; PANEL_ROWS]],
-    /// [group, row]; empty if the format has no minima.
-    pub mins: &'a [[f32; PANEL_ROWS]],
-    /// Index of the chunk's first element in a row.
-    pub first: usize,
-}
-
-/// The parts of one row of x that belong to a chunk.
-#[derive(Clone, Copy)]
-struct RowPart {
-    codes: *const i8,
-    scales: *const f32,
-    offsets: *const i32,
-    sums: *const f32,
-}
-
-/// Whether codes exceed 127: the products of two such codes do not fit into 16 bits.
-const fn is_wide(groups: Groups) -> bool {
-    groups.offset == 128
-}
-
-/// The parts of row `row` that belong to a chunk: slices of the chunk's elements, blocks and groups.
-fn part(x: &Activations<'_>, groups: Groups, chunk: &Chunk<'_>, row: usize) -> RowPart {
-    let (n_elements, n_groups) = (4 * chunk.codes.len(), chunk.scales.len());
-    let (block, group) = (chunk.first / BLOCK, chunk.first / groups.len);
-    RowPart {
-        codes: x.codes[row * x.len + chunk.first..][..n_elements].as_ptr(),
-        scales: x.scales[row * (x.len / BLOCK) + block..][..n_elements / BLOCK].as_ptr(),
-        offsets: x.offsets[row * x.n_groups + group..][..n_groups].as_ptr(),
-        sums: x.sums[row * x.n_groups + group..][..n_groups].as_ptr(),
-    }
-}
 
 /// Adds the products of a chunk with rows `first..first + sums.len()` of x to their sums.
 ///

@@ -1,7 +1,9 @@
 //! Integer products in plain Rust.
 
-use super::{Activations, Chunk, Groups, RowPart, part};
+use super::operands::{Chunk, RowPart, part};
+use crate::packed::activations::Activations;
 use crate::packed::blocks::PANEL_ROWS;
+use crate::packed::codes::Groups;
 
 /// As [`super::add`].
 ///

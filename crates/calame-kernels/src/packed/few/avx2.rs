@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{Few, by_rows};
+use super::instance::{Few, by_rows};
 use crate::formats::NumberFormat;
 
 /// Columns of the tile of AVX2.

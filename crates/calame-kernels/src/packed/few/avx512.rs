@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Few, by_rows};
+use super::instance::{Few, by_rows};
 use crate::formats::NumberFormat;
 
 /// Columns of the tile of AVX-512.

@@ -7,19 +7,18 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod instance;
 mod portable;
 
 use half::f16;
+
+use instance::Few;
 
 use crate::formats::NumberFormat;
 use crate::isa::{Isa, multiversion};
 
 /// Most rows that are computed in this way.
 pub(crate) const MAX_ROWS: usize = 4;
-
-/// `(units, x, x_stride, panel, sums)`: sums [M, nr], overwritten, of rows of x of `units` terms (or pairs of terms),
-/// `x_stride` floats apart, and of a panel [units, nr] as it is stored.
-pub(crate) type Few = unsafe fn(usize, *const f32, usize, *const f32, *mut f32);
 
 /// The kernel for `n_rows` rows, from 1 to [`MAX_ROWS`].
 ///
@@ -35,19 +34,6 @@ pub(crate) fn kernel(isa: Isa, format: NumberFormat, n_rows: usize) -> Few {
     }
     portable::kernel(format, n_rows)
 }
-
-/// Selects the instance of a kernel for a number of rows.
-macro_rules! by_rows {
-    ($kernel:ident, $n_rows:expr $(, $argument:ty)*) => {
-        match $n_rows {
-            1 => $kernel::<1 $(, $argument)*>,
-            2 => $kernel::<2 $(, $argument)*>,
-            3 => $kernel::<3 $(, $argument)*>,
-            _ => $kernel::<4 $(, $argument)*>,
-        }
-    };
-}
-use by_rows;
 
 /// Converts f16 to f32.
 pub(super) fn widen_f16(isa: Isa, from: &[u16], to: &mut [f32]) {

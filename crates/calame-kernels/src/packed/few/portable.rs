@@ -1,8 +1,8 @@
-//! In plain Rust.
+//! Kernels of a few rows in plain Rust.
 
 use half::f16;
 
-use super::{Few, by_rows};
+use super::instance::{Few, by_rows};
 use crate::formats::NumberFormat;
 
 /// Columns of the portable tile.

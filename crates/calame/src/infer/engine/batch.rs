@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::EngineLimits;
+use super::limits::EngineLimits;
 use super::sequence::Sequence;
 use crate::model::{ExtendScratch, Gpt, KvPool, ModelConfig, PageTable, Rows};
 use crate::ops::Device;

@@ -12,39 +12,28 @@
 //! sequence has its own sampler.
 
 mod batch;
+mod limits;
 mod prefixes;
 mod sequence;
 
 use std::collections::VecDeque;
 use std::ops::Deref;
 
-use super::{History, LogProbs, SamplerScratch, TokenLogProb};
-use crate::infer::GenerateError;
+use super::error::GenerateError;
+use super::sampler::{History, LogProbs, SamplerScratch, TokenLogProb};
 use crate::model::{Gpt, ModelConfig, PAGE_LEN, PageTable, kv_page_bytes, n_pages};
 use crate::ops::Device;
 use crate::tensor::Alloc;
 use batch::Batch;
+pub use limits::EngineLimits;
 use prefixes::{Prefixes, common_len};
 use sequence::Sequence;
 pub use sequence::{FinishReason, Request, SequenceId};
 
-/// The sizes of an engine, which determine its memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EngineLimits {
-    /// Rows of a batch at most. More rows make prompts faster, fewer keep the steps of running sequences short.
-    pub max_rows: usize,
-    /// Sequences that run at the same time at most; further ones wait.
-    pub max_sequences: usize,
-    /// Drafted tokens of a batch at most, each of which takes a row and its logits.
-    pub max_drafts: usize,
-    /// Memory for keys and values in bytes, which is never exceeded.
-    pub kv_bytes: u64,
-}
-
 /// What happened to a sequence in a step.
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    /// A new token.
+    /// The sampler has drawn a new token.
     Token {
         /// The sequence that it belongs to.
         sequence: SequenceId,
@@ -55,16 +44,16 @@ pub enum Event {
     },
     /// The sequence has ended; it is forgotten.
     Finished {
-        /// The sequence.
+        /// Which sequence it was.
         sequence: SequenceId,
-        /// Why it ended.
+        /// What ended it.
         reason: FinishReason,
     },
     /// The sequence cannot be continued; it is forgotten.
     Failed {
-        /// The sequence.
+        /// Which sequence it was.
         sequence: SequenceId,
-        /// Why.
+        /// Why its next token cannot be drawn.
         error: GenerateError,
     },
 }
@@ -89,9 +78,9 @@ pub struct EngineState {
     pub n_pages: usize,
     /// Pages that no sequence has, apart from ended ones that are kept.
     pub n_free_pages: usize,
-    /// Preemptions so far.
+    /// How many times a sequence has lost its pages so far.
     pub n_preempted: u64,
-    /// Drafted tokens that were tried, and those that were right.
+    /// Drafted tokens that were tried.
     pub n_drafted: u64,
     /// Drafted tokens that the model confirmed.
     pub n_accepted: u64,
@@ -107,7 +96,7 @@ pub struct Engine<D, G> {
     n_pages: usize,
     /// Those that have pages, in the order in which they were admitted.
     running: Vec<Sequence>,
-    /// Their page tables.
+    /// The page table of each running sequence.
     tables: Vec<PageTable>,
     waiting: VecDeque<Sequence>,
     prefixes: Prefixes,
@@ -118,25 +107,6 @@ pub struct Engine<D, G> {
     n_preempted: u64,
     n_drafted: u64,
     n_accepted: u64,
-}
-
-impl EngineLimits {
-    /// Limits for a model: a memory for keys and values of `kv_bytes`, and as many rows and sequences as suit it.
-    pub fn of(kv_bytes: u64) -> EngineLimits {
-        EngineLimits { max_rows: 256, max_sequences: 64, max_drafts: 16, kv_bytes }
-    }
-
-    /// Number of pages.
-    fn n_pages(&self, config: &ModelConfig) -> usize {
-        usize::try_from(self.kv_bytes / kv_page_bytes(config)).unwrap_or(usize::MAX)
-    }
-
-    /// The limits with at least one sequence, and a row for each.
-    fn settled(self) -> EngineLimits {
-        let max_sequences = self.max_sequences.max(1);
-        let max_rows = self.max_rows.max(max_sequences);
-        EngineLimits { max_sequences, max_rows, max_drafts: self.max_drafts.min(max_rows - 1), ..self }
-    }
 }
 
 /// Memory in bytes that [`Engine::new`] allocates for a model with adapters of up to `rank`.
