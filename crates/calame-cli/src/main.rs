@@ -17,8 +17,8 @@ use training::memory;
 use ui::output::{is_closed_pipe, print_error_event, quoted, report};
 use ui::{help, invocation, verbosity};
 use verbs::{
-    bench, compare, completions, config, data, eval, export, generate, inspect, logits, man, plan, plot, reproduce,
-    runs, tokenize, tokenizer, train, version,
+    bench, chat, compare, completions, config, data, eval, export, generate, inspect, logits, man, plan, plot,
+    reproduce, runs, tokenize, tokenizer, train, version,
 };
 
 /// Train, evaluate and run GPT models of the GPT-2 family on this machine, without Python.
@@ -45,7 +45,8 @@ enum Verb {
     Plan(Box<plan::Args>),
     Runs(runs::Args),
     Compare(compare::Args),
-    Generate(generate::Args),
+    Generate(Box<generate::Args>),
+    Chat(chat::Args),
     Eval(eval::Args),
     Tokenize(tokenize::Args),
     Tokenizer(tokenizer::Args),
@@ -105,7 +106,8 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Plan(args) => done(plan::run(&args)),
         Verb::Runs(args) => done(runs::run(&args)),
         Verb::Compare(args) => done(compare::run(&args)),
-        Verb::Generate(args) => done(generate::run(args)),
+        Verb::Generate(args) => done(generate::run(*args)),
+        Verb::Chat(args) => done(chat::run(args)),
         Verb::Eval(args) => done(eval::run(args)),
         Verb::Tokenize(args) => done(tokenize::run(args)),
         Verb::Tokenizer(args) => tokenizer::run(args),

@@ -1,6 +1,7 @@
 //! The verbs of the program, one file or folder per verb.
 
 pub mod bench;
+pub mod chat;
 pub mod compare;
 pub mod completions;
 pub mod config;

@@ -10,6 +10,7 @@ mod generation;
 mod sampler;
 mod stop;
 mod text;
+mod text_stream;
 
 pub use engine::{
     Engine, EngineLimits, EngineState, Event, FinishReason, Request, SequenceId, TokenLogProbs, engine_bytes,
@@ -19,3 +20,4 @@ pub use generation::{Generation, GenerationLimits, generation_bytes};
 pub use sampler::{History, LogProbs, LogitRules, Sampler, SamplerConfig, SamplerError, SamplerScratch, TokenLogProb};
 pub use stop::{StopError, StopMatcher, StopStrings};
 pub use text::{TextError, TextGeneration, TextOptions, generate_text};
+pub use text_stream::TextStream;

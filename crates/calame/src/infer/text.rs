@@ -2,10 +2,14 @@
 
 use std::ops::Deref;
 
-use super::{GenerateError, Generation, GenerationLimits, Sampler, SamplerConfig};
+use super::error::GenerateError;
+use super::generation::{Generation, GenerationLimits};
+use super::sampler::{LogitRules, Sampler, SamplerConfig};
+use super::stop::{StopError, StopStrings};
+use super::text_stream::TextStream;
 use crate::model::Gpt;
 use crate::ops::Device;
-use crate::tokenizer::{Special, StreamDecoder, TextBounds, Tokenizer, TokenizerError};
+use crate::tokenizer::{Special, TextBounds, Tokenizer, TokenizerError};
 
 /// Settings of a text generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +22,10 @@ pub struct TextOptions {
     pub slide: usize,
     /// Whether an id that ends texts ends this one. It is not part of the text.
     pub stop_at_end: bool,
+    /// Strings of which any one ends the text; it is not part of the text.
+    pub stop: Vec<String>,
+    /// Bias and minimum length. The ids that end texts are those of `bounds`, whatever `rules.ends` says.
+    pub rules: LogitRules,
     /// The ids with which the model's texts begin and end; if `None`, the tokenizer's end-of-text token. Those of a saved
     /// model are its [`bounds`](crate::tokenizer::TextBounds).
     pub bounds: Option<TextBounds>,
@@ -26,7 +34,15 @@ pub struct TextOptions {
 impl Default for TextOptions {
     /// 100 tokens, greedy, stopping at the end-of-text token.
     fn default() -> TextOptions {
-        TextOptions { sampler: SamplerConfig::default(), max_tokens: 100, slide: 1, stop_at_end: true, bounds: None }
+        TextOptions {
+            sampler: SamplerConfig::default(),
+            max_tokens: 100,
+            slide: 1,
+            stop_at_end: true,
+            stop: Vec::new(),
+            rules: LogitRules::default(),
+            bounds: None,
+        }
     }
 }
 
@@ -39,6 +55,9 @@ pub enum TextError {
     /// The prompt cannot be encoded, or a token cannot be decoded.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A stop string cannot be used.
+    #[error(transparent)]
+    Stop(#[from] StopError),
 }
 
 /// A text generation in progress: an iterator over pieces of new text.
@@ -48,12 +67,9 @@ pub enum TextError {
 pub struct TextGeneration<D, G, T> {
     generation: Generation<D, G>,
     tokenizer: T,
-    decoder: StreamDecoder,
+    stream: TextStream,
     prompt_text: String,
     n_prompt: usize,
-    /// The ids that end the text.
-    ends: Vec<u32>,
-    met_end: bool,
     is_done: bool,
 }
 
@@ -82,25 +98,17 @@ where
     /// # Errors
     /// As [`new`](Self::new); also if the prompt is empty.
     pub fn of_tokens(dev: D, gpt: G, tokenizer: T, prompt: &[u32], options: &TextOptions) -> Result<Self, TextError> {
-        let sampler = Sampler::for_tokenizer(&options.sampler, 0, &*tokenizer).map_err(GenerateError::from)?;
+        let ends = bounds(options, &*tokenizer).ends;
+        let rules = LogitRules { ends: ends.clone(), ..options.rules.clone() };
+        let sampler = Sampler::for_tokenizer(&options.sampler, 0, &*tokenizer)
+            .and_then(|sampler| sampler.with_rules(rules))
+            .map_err(GenerateError::from)?;
         let limits = GenerationLimits { max_tokens: options.max_tokens, slide: options.slide };
         let generation = Generation::new(dev, gpt, prompt, sampler, limits)?;
-        let ends = if options.stop_at_end { bounds(options, &*tokenizer).ends } else { Vec::new() };
-        let mut decoder = StreamDecoder::new();
-        let mut prompt_text = String::new();
-        for &token in prompt {
-            prompt_text.push_str(&decoder.push(&*tokenizer, token)?);
-        }
-        Ok(TextGeneration {
-            generation,
-            tokenizer,
-            decoder,
-            prompt_text,
-            n_prompt: prompt.len(),
-            ends,
-            met_end: false,
-            is_done: false,
-        })
+        let ends = if options.stop_at_end { ends } else { Vec::new() };
+        let mut stream = TextStream::new(ends, &StopStrings::new(&options.stop)?);
+        let prompt_text = stream.prompt(&*tokenizer, prompt)?;
+        Ok(TextGeneration { generation, tokenizer, stream, prompt_text, n_prompt: prompt.len(), is_done: false })
     }
 
     /// The decoded prompt. A character left incomplete by its tokens is part of the first piece instead.
@@ -115,10 +123,16 @@ where
 
     /// Whether an id that ends texts ended the generation.
     pub fn met_end(&self) -> bool {
-        self.met_end
+        self.stream.met_end()
     }
 
-    /// Draws the next token and returns the text that it completes; empty while a character is incomplete.
+    /// The stop string that ended the generation, if one did.
+    pub fn met_stop(&self) -> Option<&str> {
+        self.stream.met_stop()
+    }
+
+    /// Draws the next token and returns the text that it completes; empty while a character is incomplete, or what is there
+    /// may become a stop string.
     /// `None` at the end.
     ///
     /// # Errors
@@ -128,13 +142,16 @@ where
             return Ok(None);
         }
         if let Some(token) = self.generation.next_token()? {
-            self.met_end = self.ends.contains(&token);
-            if !self.met_end {
-                return Ok(Some(self.decoder.push(&*self.tokenizer, token)?));
+            let piece = self.stream.push(&*self.tokenizer, token)?;
+            if !self.stream.has_ended() {
+                return Ok(Some(piece));
             }
+            self.is_done = true;
+            let rest = piece + &self.stream.finish();
+            return Ok((!rest.is_empty()).then_some(rest));
         }
         self.is_done = true;
-        let rest = self.decoder.finish();
+        let rest = self.stream.finish();
         Ok((!rest.is_empty()).then_some(rest))
     }
 }
