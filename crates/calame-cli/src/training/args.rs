@@ -58,7 +58,7 @@ pub struct TrainArgs {
     pub stride: Option<usize>,
 
     /// Learning rate [default: 4e-4; small: 1e-3; tiny: 3e-3]
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, alias = "learning-rate", value_name = "RATE")]
     pub lr: Option<f64>,
 
     /// Seed of the initial weights, the order of batches and dropout [default: 123]

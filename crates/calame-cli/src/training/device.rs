@@ -22,8 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 
-    /// Format in which matrices are multiplied: f32, bf16 or auto (for training, bf16 if the processor multiplies it
-    /// natively; otherwise f32)
+    /// Format in which matrices are multiplied: f32, bf16 or auto (for training the faster one; otherwise f32)
     #[arg(long, value_name = "FORMAT")]
     pub precision: Option<String>,
 
@@ -70,7 +69,7 @@ pub fn with_hint(error: DeviceConfigError) -> anyhow::Error {
                 .into()
         }
         E::UnknownPrecision { .. } => {
-            let hint = "use --precision f32, bf16 or auto; auto selects bf16 for training if the processor multiplies it natively";
+            let hint = "use --precision f32, bf16 or auto; auto selects the faster one for training";
             WithHint::usage(&error, hint).into()
         }
         E::TooManyThreads { .. } => {
@@ -107,7 +106,7 @@ pub fn describe(device: &DeviceConfig) -> String {
 /// How matrix products are computed in `precision`; empty for f32.
 pub fn describe_products(isa: Isa, precision: Precision) -> &'static str {
     match precision {
-        Precision::Bf16 if Precision::fastest(isa) != Precision::Bf16 => "rounded to bf16, multiplied as f32",
+        Precision::Bf16 if isa != Isa::Avx512Bf16 => "rounded to bf16, multiplied as f32",
         Precision::Bf16 => "multiplied natively",
         Precision::F32 => "",
     }

@@ -40,7 +40,7 @@ pub fn finish(
         follower.recorder.record(record).map_err(unwrapped)?;
     }
     // After the model is saved: if the metrics have an end, the run has a result.
-    follower.recorder.end(trainer.progress(), best, total_seconds).map_err(unwrapped)?;
+    follower.recorder.end(trainer, best, total_seconds).map_err(unwrapped)?;
     follower.recorder.keep_last_state(trainer).map_err(unwrapped)?;
     let drawn = follower.recorder.draw().map_err(unwrapped);
     drawn.context("the model is saved, but the plot could not be drawn")?;
@@ -64,13 +64,23 @@ pub fn finish(
     note_overfitting(follower, trainer)?;
     follower.result(&format!("plot   {}", run.join("loss-plot.pdf").display()));
     if ended == Outcome::Finished && follower.recorder.folder().checkpoints().exists() {
-        let more = trainer.config().train.epochs.saturating_mul(2);
-        follower.line(&format!("more   {} --epochs {more}", runs::resume_command(&run)));
+        follower.line(&format!("more   {} {}", runs::resume_command(&run), more(trainer)));
     }
     let (run, prompt) = (quoted(&run.display().to_string()), quoted(&follower.sample.prompt));
     let next = invocation::command(&format!("generate --model {run} --context {prompt}"));
     follower.line(&format!("next   {next}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The flags with which a finished run is trained further.
+fn more(trainer: &Trainer<'_>) -> String {
+    let train = &trainer.config().train;
+    let is_limited = train.max_steps.is_some_and(|n| n < trainer.steps_per_epoch().saturating_mul(train.epochs));
+    if is_limited {
+        "--set train.max_steps=off".to_owned()
+    } else {
+        format!("--epochs {}", train.epochs.saturating_mul(2))
+    }
 }
 
 /// Saves the state of a training that a signal has stopped, and prints the command that resumes it.
@@ -190,7 +200,7 @@ pub fn rescue(
     WithHint::new(message(&error), hint).into()
 }
 
-/// How much of a sample is copied from the training text, or none if the run writes no samples or a stop was requested.
+/// How much of a sample is copied from the training text, or none if the run has no sample or a stop was requested.
 /// The sample is the last one or, if the result is an earlier model, one by that model.
 fn memorised(
     follower: &Follower,
@@ -204,6 +214,7 @@ fn memorised(
         _ if sample.max_tokens == 0 || follower.recorder.listener().signals.stop_requested() => return Ok(None),
         _ if earlier => sample_tokens(dev, &load_model(&follower.recorder.folder().model())?.gpt, tokenizer, sample)?,
         Some(last) => last.clone(),
+        None if !follower.recorder.folder().has_samples() => return Ok(None),
         // An earlier program wrote the last sample: write it again.
         None => sample_tokens(dev, trainer.gpt(), tokenizer, sample)?,
     };

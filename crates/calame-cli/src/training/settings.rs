@@ -98,7 +98,7 @@ pub fn changed(config: &RunConfig, requested: &RequestedSettings) -> Result<RunC
     let base = Table::try_from(config).context("the run's settings")?;
     let mut merged = base.clone();
     for (source, layer) in flag_layers(requested)? {
-        check_keys(&source, "", &base, &layer)?;
+        check_keys(&source, &base, &layer)?;
         merge(&mut merged, layer);
         config_from(&merged).map_err(|e| UsageError(format!("{source}: {e}")))?;
     }
@@ -141,7 +141,7 @@ pub fn resolve(requested: &RequestedSettings) -> Result<Settings> {
     let base = Table::try_from(defaults).context("the preset's defaults")?;
     let (mut merged, mut explicit) = (base.clone(), Table::new());
     for (source, layer) in layers {
-        check_keys(&source, "", &base, &layer)?;
+        check_keys(&source, &base, &layer)?;
         merge(&mut explicit, layer.clone());
         merge(&mut merged, layer);
         // Checked after each layer, so that the error of a value of the wrong type names the value's source.
@@ -246,7 +246,12 @@ fn merge(into: &mut Table, from: Table) {
 ///
 /// # Errors
 /// If a key is unknown, with the known keys, or a section is set to a value.
-fn check_keys(source: &str, prefix: &str, base: &Table, layer: &Table) -> Result<()> {
+fn check_keys(source: &str, base: &Table, layer: &Table) -> Result<()> {
+    check_section(source, "", base, base, layer)
+}
+
+/// As [`check_keys`], for a section of all settings.
+fn check_section(source: &str, prefix: &str, all: &Table, base: &Table, layer: &Table) -> Result<()> {
     for (key, value) in layer {
         let path = format!("{prefix}{key}");
         match (base.get(key), value) {
@@ -257,9 +262,12 @@ fn check_keys(source: &str, prefix: &str, base: &Table, layer: &Table) -> Result
                 } else {
                     format!("[{}] has", prefix.trim_end_matches('.'))
                 };
-                bail!(UsageError(format!("{source}: unknown key {path}: {known_keys} {}", known.join(", "))));
+                let meant = nearest(&path, all).map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+                bail!(UsageError(format!("{source}: unknown key {path}: {known_keys} {}{meant}", known.join(", "))));
             }
-            (Some(Value::Table(base)), Value::Table(layer)) => check_keys(source, &format!("{path}."), base, layer)?,
+            (Some(Value::Table(base)), Value::Table(layer)) => {
+                check_section(source, &format!("{path}."), all, base, layer)?;
+            }
             (Some(Value::Table(_)), _) => {
                 bail!(UsageError(format!("{source}: {path} is a section: set one of its keys, as {path}.key=value")));
             }
@@ -269,9 +277,34 @@ fn check_keys(source: &str, prefix: &str, base: &Table, layer: &Table) -> Result
     Ok(())
 }
 
+/// The setting that an unknown key resembles most: the same name in another section, or one that differs in few letters.
+fn nearest(path: &str, all: &Table) -> Option<String> {
+    let of_section = |(section, value): (&String, &Value)| {
+        let keys = value.as_table().map(|table| table.keys().map(|key| format!("{section}.{key}")).collect());
+        keys.unwrap_or_else(|| vec![section.clone()])
+    };
+    let name = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let similarity = |known: &String| match name(known) == name(path) {
+        true => 1.0,
+        false => strsim::jaro_winkler(known, path).max(strsim::jaro_winkler(&name(known), &name(path)) - 0.02),
+    };
+    let known = all.iter().flat_map(|entry: (&String, &Value)| -> Vec<String> { of_section(entry) });
+    let best = known.map(|known| (similarity(&known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    best.filter(|(similarity, _)| *similarity > 0.85).map(|(_, known)| known)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_key_is_near_a_known_one() {
+        let error = |assignment: &str| set(&[assignment]).err().unwrap().to_string();
+        assert!(error("lr=1").ends_with("did you mean train.lr?"), "{}", error("lr=1"));
+        assert!(error("train.epoch=3").ends_with("did you mean train.epochs?"), "{}", error("train.epoch=3"));
+        assert!(error("train.window=3").ends_with("did you mean data.window?"), "{}", error("train.window=3"));
+        assert!(!error("train.zzz=3").contains("did you mean"), "{}", error("train.zzz=3"));
+    }
 
     fn set(assignments: &[&str]) -> Result<Settings> {
         resolve(&RequestedSettings {

@@ -248,7 +248,10 @@ fn report(args: &PrepareArgs, manifest: &Manifest, follower: Option<&Follower>) 
             invocation::command(&format!("train --data {}", quoted(&args.out.display().to_string())))
         ));
     } else if manifest.options.val_fraction > 0.0 {
-        note("warning: no document was drawn for validation; --split characters can split any text");
+        note(
+            "warning: no document was drawn for validation, and calame train needs some; prepare the text again into another \
+             folder with --split characters, which can split any text",
+        );
     } else {
         note("note: there is no validation part, which calame train needs");
     }

@@ -90,7 +90,7 @@ fn schedule_text(planned: &Planned, config: &RunConfig, timed: Option<&Timed>) -
         "steps       {} per epoch, {}{done}, {} tokens per step\n\
          tokens      {} per epoch, {} total\n\
          operations  {} per step, {} total\n\
-         disk        {} for the model, {} for checkpoints until the end, {} for records and plots\n",
+         disk        {} for the model, {} for checkpoints until the end{}, {} for records and plots\n",
         grouped(plan.steps_per_epoch),
         steps_over(plan.n_steps, plan.steps_per_epoch, epochs),
         grouped(plan.tokens_per_step),
@@ -100,6 +100,7 @@ fn schedule_text(planned: &Planned, config: &RunConfig, timed: Option<&Timed>) -
         operations(plan.step_operations * left as f64),
         size(plan.disk.model),
         size(plan.disk.checkpoints),
+        if plan.disk.last_state > 0 { format!(" ({} after it)", size(plan.disk.last_state)) } else { String::new() },
         size(plan.disk.records + plan.disk.plot),
     );
     if let Some(Timed { seconds, share_of_peak, rehearsal }) = timed {
@@ -122,7 +123,11 @@ fn schedule_text(planned: &Planned, config: &RunConfig, timed: Option<&Timed>) -
 }
 
 fn milliseconds(seconds: f64) -> String {
-    if seconds < 0.1 { format!("{:.1} ms", 1e3 * seconds) } else { format!("{:.0} ms", 1e3 * seconds) }
+    match seconds {
+        s if s < 0.1 => format!("{:.1} ms", 1e3 * s),
+        s if s < 10.0 => format!("{:.0} ms", 1e3 * s),
+        s => format!("{s:.1} s"),
+    }
 }
 
 fn operations(n: f64) -> String {
@@ -142,6 +147,6 @@ mod tests {
     fn figures_have_their_unit() {
         assert_eq!(operations(3.94e11), "394.0 GFLOP");
         assert_eq!(operations(2.5e13), "25.0 TFLOP");
-        assert_eq!(milliseconds(0.0123), "12.3 ms");
+        assert_eq!([0.0123, 0.5, 20.784].map(milliseconds), ["12.3 ms", "500 ms", "20.8 s"]);
     }
 }

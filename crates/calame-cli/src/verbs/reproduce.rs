@@ -96,14 +96,14 @@ pub fn run(args: Args) -> Result<()> {
     // The workload Inference means f32 unless another precision is given.
     let (dev, _) = device::open(&config.device, Workload::Inference)?;
     settings::check(&config)?;
-    let prepared = text::prepare(&config, None, None)?;
-    ensure!(
-        prepared.sha256 == report.text_sha256,
-        WithHint::new(
-            format!("{} is not the text of the report (its SHA-256 differs)", args.data),
-            "leave --data out to download the-verdict; or train on your text with `calame train --rng torch`"
-        )
-    );
+    let other_text = |problem: String| {
+        let hint = "leave --data out to download the-verdict; or train on your text with `calame train --rng torch`";
+        WithHint::new(format!("{} is not the text of the report: {problem}", args.data), hint)
+    };
+    // The hints on texts that do not fit name flags that this verb does not have.
+    let prepared = text::prepare(&config, None, None)
+        .map_err(|error| if error.is::<WithHint>() { other_text(error.to_string()).into() } else { error })?;
+    ensure!(prepared.sha256 == report.text_sha256, other_text("its SHA-256 differs".to_owned()));
     let mut trainer = Trainer::fresh(&dev, &config, prepared.splits);
     let mut comparison = Comparison::new(report, prepared.tokenizer, config.sample.clone(), args.json);
     comparison.print_header(&dev, trainer.n_steps_total())?;

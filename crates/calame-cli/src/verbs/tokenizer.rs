@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::training::memory;
 use crate::training::reading::print_report;
-use crate::ui::output::{duration, grouped, print, print_json, quoted, size};
+use crate::ui::output::{count, duration, grouped, note, print, print_json, quoted, size};
 use crate::ui::{invocation, progress, verbosity};
 use crate::verbs::data::DocumentArgs;
 use crate::verbs::outputs;
@@ -109,6 +109,14 @@ fn train(args: &TrainArgs) -> Result<()> {
     bar.finish_and_clear();
     drop(phase);
     write(&file, &trained.to_json(), args.overwrite)?;
+    if trained.n_vocab() < args.vocab_size {
+        note(&format!(
+            "note: {} tokens, not {}: no other pair occurs {} or more in the text; give more text, or --min-frequency 1",
+            grouped(trained.n_vocab() as u64),
+            grouped(args.vocab_size as u64),
+            count(args.min_frequency as usize, "time")
+        ));
+    }
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
     let (own, gpt2) = (per_token(comparison.n_own), per_token(comparison.n_gpt2));
     if args.json {

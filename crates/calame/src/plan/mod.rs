@@ -117,6 +117,8 @@ pub struct Disk {
     pub model: u64,
     /// Checkpoints with weights and both moments, at their largest number, including one being written.
     pub checkpoints: u64,
+    /// The last state, which stays so that more epochs can be trained; part of `checkpoints`.
+    pub last_state: u64,
     /// Metrics, event files and samples.
     pub records: u64,
     /// The loss plot in three formats.
@@ -226,6 +228,7 @@ impl Plan {
             disk: Disk {
                 model: parameters.all + TOKENIZER_BYTES,
                 checkpoints: parameters.all.saturating_mul(n_models),
+                last_state: if config.checkpoint.at_end { parameters.all.saturating_mul(3) } else { 0 },
                 records: n_steps
                     .saturating_mul(STEP_RECORD_BYTES)
                     .saturating_add(evaluations_of(n_steps).saturating_mul(EVALUATION_RECORD_BYTES))

@@ -54,7 +54,7 @@ impl<L: RunListener> Recorder<L> {
     pub fn finish(&mut self, trainer: &Trainer<'_>) -> Result<Option<Best>, RecorderError> {
         let total_seconds = self.seconds();
         let best = self.save_result(trainer)?;
-        self.end(trainer.progress(), best, total_seconds)?;
+        self.end(trainer, best, total_seconds)?;
         if is_plain(trainer) {
             self.keep_last_state(trainer)?;
         } else {
@@ -105,11 +105,12 @@ impl<L: RunListener> Recorder<L> {
     ///
     /// # Errors
     /// If the record cannot be written.
-    pub fn end(&mut self, progress: &Progress, best: Option<Best>, total_seconds: f64) -> Result<(), RecorderError> {
-        let Progress { n_steps, epoch, n_tokens_seen, .. } = *progress;
+    pub fn end(&mut self, trainer: &Trainer<'_>, best: Option<Best>, total_seconds: f64) -> Result<(), RecorderError> {
+        let Progress { n_steps, epoch, n_tokens_seen, .. } = *trainer.progress();
+        let n_epochs = Some(n_steps as f64 / trainer.steps_per_epoch().max(1) as f64);
         let (step, epoch) = (n_steps.saturating_sub(1), epoch + 1);
         let (best_step, best_val_loss) = (best.map(|best| best.step), best.map(|best| best.val_loss));
-        self.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss })
+        self.record(&Record::End { step, epoch, n_tokens_seen, total_seconds, best_step, best_val_loss, n_epochs })
     }
 
     /// Replaces the checkpoints of a training whose result is saved by its last state, from which more epochs can be

@@ -250,6 +250,7 @@ mod tests {
             total_seconds: 1.0,
             best_step: None,
             best_val_loss: None,
+            n_epochs: None,
         };
         writer.write(&end, Duration::ZERO).unwrap();
         let bytes = fs::read(writer.path()).unwrap();

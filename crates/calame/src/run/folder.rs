@@ -269,6 +269,11 @@ impl RunFolder {
         Ok(replace_bytes(&path, config_text(config, &path)?.as_bytes())?)
     }
 
+    /// Whether the run has written a sample.
+    pub fn has_samples(&self) -> bool {
+        self.path().join(SAMPLES).exists()
+    }
+
     /// Appends the sample of an epoch to `samples.txt`.
     ///
     /// # Errors

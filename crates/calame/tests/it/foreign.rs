@@ -415,7 +415,15 @@ fn metrics_seeds(folder: &Path) -> [(&'static str, Vec<u8>); 2] {
         step(2, f32::NAN),
         evaluation(2, 8.125),
         step(3, 7.5),
-        Record::End { step: 3, epoch: 2, n_tokens_seen: 256, total_seconds: 2.0, best_step: None, best_val_loss: None },
+        Record::End {
+            step: 3,
+            epoch: 2,
+            n_tokens_seen: 256,
+            total_seconds: 2.0,
+            best_step: None,
+            best_val_loss: None,
+            n_epochs: Some(2.0),
+        },
     ];
     records.iter().for_each(|record| writer.write(record).unwrap());
     let whole = fs::read(&path).unwrap();

@@ -43,6 +43,7 @@ fn end(step: u64) -> Record {
         total_seconds: 785.0,
         best_step: None,
         best_val_loss: None,
+        n_epochs: None,
     }
 }
 

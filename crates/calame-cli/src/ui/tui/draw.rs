@@ -179,8 +179,10 @@ fn log(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
 fn footer(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
     let line = if screen.is_stopping {
         let state = size(screen.about.state_bytes);
-        Line::raw(format!(" stopping after this step, then saving {state} · Ctrl-C quits without saving"))
-            .fg(Color::Yellow)
+        let long = format!(" stopping after this step, then saving {state} · Ctrl-C quits without saving");
+        let short = format!(" stopping, then saving {state} · Ctrl-C: quit unsaved");
+        let fits = long.chars().count() <= usize::from(area.width);
+        Line::raw(if fits { long } else { short }).fg(Color::Yellow)
     } else {
         Line::from(vec![Span::raw(" q ").bold(), Span::raw("stop and save").fg(Color::DarkGray)])
     };

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use calame::device::Workload;
-use calame::ops::Precision;
+use calame::ops::{Isa, Precision};
 
 use super::args::MachineArgs;
 use crate::training::device;
@@ -19,7 +19,7 @@ pub fn run(args: &MachineArgs) -> Result<()> {
         return print_json(&serde_json::json!({
             "threads": resolved.threads, "instruction_set": resolved.instruction_set,
             "f32_operations_per_second": peaks[0], "bf16_operations_per_second": peaks[1],
-            "bf16_is_native": Precision::fastest(dev.isa()) == Precision::Bf16,
+            "bf16_is_native": dev.isa() == Isa::Avx512Bf16,
             "read_bytes_per_second": memory.read, "update_bytes_per_second": memory.update,
         }));
     }

@@ -111,10 +111,20 @@ fn field_of(line: &[u8], field: &str) -> Result<String, String> {
     });
     match text {
         Ok(Some(text)) => Ok(text),
-        Ok(None) => Err(format!("no field {field:?}")),
+        Ok(None) => Err(format!("no field {field:?}{}", other_fields(line))),
         // The caller reports the line number; the parser always counts from line 1.
         Err(error) => Err(error.to_string().replace(" at line 1 column ", " at column ")),
     }
+}
+
+/// The fields that a line has instead, for an error: the first few.
+fn other_fields(line: &[u8]) -> String {
+    const MOST: usize = 6;
+    let names: Vec<String> = match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line) {
+        Ok(fields) => fields.keys().take(MOST).map(|name| format!("{name:?}")).collect(),
+        Err(_) => Vec::new(),
+    };
+    if names.is_empty() { String::new() } else { format!("; it has {} (see --field)", names.join(", ")) }
 }
 
 struct Field<'a>(&'a str);

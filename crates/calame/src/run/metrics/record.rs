@@ -93,6 +93,9 @@ pub enum Record {
         /// Validation loss of the best evaluation, in nats per token.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         best_val_loss: Option<f32>,
+        /// Number of epochs trained: a fraction if the run ended inside one. Older programs did not write it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        n_epochs: Option<f64>,
     },
     /// A failed step, stored as `"event": "trouble"`.
     #[serde(rename = "trouble")]

@@ -97,6 +97,7 @@ fn every_kind_of_record_survives() {
             total_seconds: 600.5,
             best_step: None,
             best_val_loss: None,
+            n_epochs: None,
         },
     ];
     let mut writer = MetricsWriter::create(&path).expect("a new file");

@@ -83,27 +83,34 @@ fn highest_from(points: &[(f64, f64)], left: f64) -> f64 {
 
 /// Number of tokens per epoch, which is equal for all epochs, if the records determine it.
 ///
-/// It is known from the end of a run, or from an epoch whose last step is followed by a step of the next epoch.
+/// It is known from an epoch whose last step is followed by a step of the next epoch, or from the end of a run. Ends that
+/// older programs wrote do not say whether the last epoch was complete; it is then assumed.
 fn tokens_per_epoch(records: &[Record]) -> Option<f64> {
-    let end = |record: &&Record| matches!(record, Record::End { .. });
-    if let Some(end) = records.iter().rfind(end) {
-        return share(end.n_tokens_seen()?, end.epoch());
-    }
-    let last = records.iter().map(Record::epoch).max()?;
+    complete_epoch(records).or_else(|| match *records.iter().rfind(|record| matches!(record, Record::End { .. }))? {
+        Record::End { n_tokens_seen, n_epochs: Some(n_epochs), .. } => share(n_tokens_seen, n_epochs),
+        Record::End { n_tokens_seen, epoch, .. } => share(n_tokens_seen, epoch as f64),
+        _ => None,
+    })
+}
+
+/// The tokens of an epoch that was followed by another one.
+fn complete_epoch(records: &[Record]) -> Option<f64> {
+    let is_step = |record: &&Record| matches!(record, Record::Step { .. });
+    let last = records.iter().filter(is_step).map(Record::epoch).max()?;
     let next_step = of_epoch(records, last).map(Record::step).min()?;
     let ended = last.checked_sub(1)?;
     let last_step = of_epoch(records, ended)
         .filter(|record| record.step().checked_add(1) == Some(next_step))
         .find_map(Record::n_tokens_seen)?;
-    share(last_step, ended)
+    share(last_step, ended as f64)
 }
 
 fn of_epoch(records: &[Record], epoch: u64) -> impl Iterator<Item = &Record> {
     records.iter().filter(move |record| record.epoch() == epoch)
 }
 
-fn share(n_tokens: u64, n_epochs: u64) -> Option<f64> {
-    (n_tokens > 0 && n_epochs > 0).then(|| n_tokens as f64 / n_epochs as f64)
+fn share(n_tokens: u64, n_epochs: f64) -> Option<f64> {
+    (n_tokens > 0 && n_epochs > 0.0).then(|| n_tokens as f64 / n_epochs)
 }
 
 #[cfg(test)]
@@ -142,10 +149,33 @@ mod tests {
             total_seconds: 6.0,
             best_step: None,
             best_val_loss: None,
+            n_epochs: None,
         });
         assert_eq!(tokens_per_epoch(&records[3..]), Some(300.0));
         // The run was extended by more epochs and is within one of them.
         records.push(step(9, 4));
         assert_eq!(tokens_per_epoch(&records), Some(300.0));
+    }
+
+    /// Early stopping and `train.max_steps` end runs inside an epoch.
+    #[test]
+    fn a_run_may_end_inside_an_epoch() {
+        let end = |n_steps: u64, n_epochs| Record::End {
+            step: n_steps - 1,
+            epoch: (n_steps - 1) / 4 + 1,
+            n_tokens_seen: n_steps * 100,
+            total_seconds: 6.0,
+            best_step: None,
+            best_val_loss: None,
+            n_epochs,
+        };
+        let run = |n_steps: u64, n_epochs| -> Vec<Record> {
+            (0..n_steps).map(|i| step(i, i / 4 + 1)).chain([end(n_steps, n_epochs)]).collect()
+        };
+        for n_steps in [1, 2, 3, 4, 5, 6, 9] {
+            assert_eq!(tokens_per_epoch(&run(n_steps, Some(n_steps as f64 / 4.0))), Some(400.0), "{n_steps} steps");
+        }
+        // Without the number of epochs, the steps tell as soon as a second epoch has begun.
+        assert_eq!(tokens_per_epoch(&run(6, None)), Some(400.0));
     }
 }
