@@ -1,7 +1,7 @@
 //! Number formats of weights: those of ggml, in which GGUF files store them.
 //!
 //! [`dequantize`] is the reference definition of every format. The value of an element is what it returns, to the bit;
-//! faster code is tested against it.
+//! faster code is tested against it. [`quantize`] chooses the bytes.
 //!
 //! A tensor is divided into blocks of consecutive elements, each with its own scale; a row is a whole number of blocks.
 //! Numbers of several bytes are little-endian, scales are f16. `small.rs` has the formats with blocks of 32 elements,
@@ -10,6 +10,7 @@
 //! Source of the layouts: `ggml-common.h` and `ggml-quants.c` of ggml-org/ggml. Values are computed in f32, in the
 //! order of its reference functions (`dequantize_row_…`) and without fused multiply-add.
 
+mod encode;
 mod fields;
 mod k;
 mod small;
@@ -19,6 +20,7 @@ use std::fmt;
 
 use half::{bf16, f16};
 
+pub use encode::quantize;
 pub(crate) use small::IQ4_NL_VALUES;
 
 /// How the elements of a tensor are stored.

@@ -3,6 +3,7 @@
 mod attention;
 mod bounds;
 mod cross_entropy;
+mod formats;
 mod gemm;
 mod gradients;
 mod memory;
