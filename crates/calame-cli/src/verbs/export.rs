@@ -20,7 +20,7 @@ use calame::tokenizer::{Bpe, Tokenizer};
 
 use crate::net::hub;
 use crate::training::{device, memory, model};
-use crate::ui::output::{WithHint, grouped, print, print_json, size};
+use crate::ui::output::{UsageError, WithHint, grouped, print, print_json, size};
 use crate::ui::verbosity;
 use crate::verbs::outputs;
 
@@ -55,9 +55,10 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "FORMAT", ignore_case = true)]
     to: To,
 
-    /// Format of the numbers: f32, or in half the bytes f16 or bf16, for safetensors and gguf
-    #[arg(long, value_enum, value_name = "TYPE", ignore_case = true, default_value = "f32", visible_alias = "dtype")]
-    outtype: OutType,
+    /// Format of the numbers: f32; f16 or bf16 for safetensors and gguf; for gguf also q8_0, q6_k, q5_k, q5_0, q5_1, q4_k,
+    /// q4_0, q4_1, q3_k, q2_k, iq4_nl, iq4_xs, tq2_0 or tq1_0
+    #[arg(long, value_parser = format_of, value_name = "TYPE", default_value = "f32", visible_alias = "dtype")]
+    outtype: NumberFormat,
 
     /// Output file, or output folder for safetensors and onnx [default: named after the model, in the current folder]
     #[arg(long, value_name = "PATH")]
@@ -114,40 +115,42 @@ impl To {
     }
 }
 
-/// The formats of numbers that weights are written in, by the names of llama.cpp's converter and of PyTorch.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum OutType {
-    #[value(aliases = ["fp32", "float32", "float"])]
-    F32,
-    #[value(aliases = ["fp16", "float16", "half"])]
-    F16,
-    #[value(aliases = ["bfloat16"])]
-    Bf16,
-}
+/// Other names of formats: PyTorch's and NumPy's.
+const OTHER_NAMES: [(&str, NumberFormat); 7] = [
+    ("fp32", NumberFormat::F32),
+    ("float32", NumberFormat::F32),
+    ("float", NumberFormat::F32),
+    ("fp16", NumberFormat::F16),
+    ("float16", NumberFormat::F16),
+    ("half", NumberFormat::F16),
+    ("bfloat16", NumberFormat::Bf16),
+];
 
-impl OutType {
-    fn name(self) -> &'static str {
-        match self {
-            OutType::F32 => "f32",
-            OutType::F16 => "f16",
-            OutType::Bf16 => "bf16",
-        }
-    }
-
-    fn format(self) -> NumberFormat {
-        match self {
-            OutType::F32 => NumberFormat::F32,
-            OutType::F16 => NumberFormat::F16,
-            OutType::Bf16 => NumberFormat::Bf16,
-        }
-    }
+/// The format of a name in any case, by the names of llama.cpp and of PyTorch.
+fn format_of(name: &str) -> Result<NumberFormat, String> {
+    let is_named = |format: &NumberFormat| format.name().eq_ignore_ascii_case(name);
+    let other = OTHER_NAMES.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+    NumberFormat::ALL.into_iter().find(is_named).or(other.map(|(_, format)| *format)).ok_or_else(|| {
+        let names = NumberFormat::ALL.map(|format| format.name().to_lowercase());
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    if args.outtype != OutType::F32 && matches!(args.to, To::Pt | To::Onnx) {
-        let message =
-            format!("--outtype {} was given, but --to {} writes f32 only", args.outtype.name(), args.to.name());
+    if args.outtype.block_len() > 1 && args.to != To::Gguf {
+        let message = format!(
+            "--outtype {} is a format of GGUF files: use it with --to gguf",
+            args.outtype.name().to_lowercase()
+        );
+        bail!(UsageError(message));
+    }
+    if args.outtype != NumberFormat::F32 && matches!(args.to, To::Pt | To::Onnx) {
+        let message = format!(
+            "--outtype {} was given, but --to {} writes f32 only",
+            args.outtype.name().to_lowercase(),
+            args.to.name()
+        );
         bail!(WithHint::usage(message, "leave it out, or export to safetensors or gguf"));
     }
     let path = hub::resolve(&args.model)?;
@@ -173,7 +176,7 @@ pub fn run(args: &Args) -> Result<()> {
     let bytes = size_on_disk(&out)?;
     if args.json {
         return print_json(&serde_json::json!({
-            "model": model.path(), "to": args.to.name(), "outtype": args.outtype.name(), "out": out, "bytes": bytes, "notes": notes,
+            "model": model.path(), "to": args.to.name(), "outtype": args.outtype.name().to_lowercase(), "out": out, "bytes": bytes, "notes": notes,
             "n_parameters": model.config().n_parameters(), "largest_difference": checked.difference(),
         }));
     }
@@ -181,7 +184,11 @@ pub fn run(args: &Args) -> Result<()> {
         "written  {} ({}{}, {} parameters, {})\n",
         out.display(),
         args.to.name(),
-        if args.outtype == OutType::F32 { String::new() } else { format!(" in {}", args.outtype.name()) },
+        if args.outtype == NumberFormat::F32 {
+            String::new()
+        } else {
+            format!(" in {}", args.outtype.name().to_lowercase())
+        },
         grouped(model.config().n_parameters() as u64),
         size(bytes)
     );
@@ -226,7 +233,7 @@ fn check(dev: &Device, model: &ModelFile, args: &Args, out: &Path) -> Result<Che
         // calame cannot run ONNX graphs; the scripts in golden/ run them.
         To::Onnx => Ok(Checked::Identical(verify_onnx(out, model)?)),
         _ => {
-            let difference = compare(dev, model, args.outtype.format(), out)?;
+            let difference = compare(dev, model, args.outtype, out)?;
             Ok(Checked::Logits(difference, prompt(model.config()).len()))
         }
     }
@@ -235,7 +242,7 @@ fn check(dev: &Device, model: &ModelFile, args: &Args, out: &Path) -> Result<Che
 /// Writes the file or folder. Returns notes on what the format cannot store.
 fn write(model: &ModelFile, args: &Args, out: &Path) -> Result<Vec<String>> {
     let _phase = verbosity::phase("writing the model");
-    let format = args.outtype.format();
+    let format = args.outtype;
     match args.to {
         To::Safetensors => write_hugging_face_as(out, model, format)?,
         To::Pt => {

@@ -179,11 +179,11 @@ pub type FillRows<'a, T> = &'a (dyn Fn(Range<usize>, &mut [T]) -> bool + Sync);
 
 /// Where the rows of a matrix of weights [OC, C] come from.
 pub enum WeightRows<'a> {
-    /// The elements of some rows, which may need rounding to the matrix's number format: not one of blocks.
+    /// The elements of some rows, which are converted to the matrix's number format.
     Elements(FillRows<'a, f32>),
     /// The bytes of some rows in the matrix's number format, as a file stores them.
     Stored(FillRows<'a, u8>),
-    /// The elements of the transposed matrix [C, OC]; as for `Elements`.
+    /// The elements of the transposed matrix [C, OC], which are converted too.
     Transposed(&'a [f32]),
 }
 

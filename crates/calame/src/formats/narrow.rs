@@ -1,14 +1,14 @@
-//! Writing weights in 16 bits, and checking what was written.
+//! Writing weights in other number formats than f32, and checking what was written.
 
 use std::io::{self, Write};
 
 use super::CheckpointError;
 use super::model_file::ModelFile;
 use crate::model::params::{ParamName, shapes};
-use crate::quant::{NumberFormat, is_in_range, narrow, rounded};
+use crate::quant::{NumberFormat, dequantize, is_in_range, quantize};
 use crate::tensor::{Alloc, Tensor};
 
-/// Elements that are converted and written at a time.
+/// Elements that are converted and written at a time: whole blocks of every format.
 const PIECE: usize = 1 << 16;
 
 /// Writes elements in a format, piece by piece.
@@ -16,13 +16,22 @@ pub(super) fn write_elements(to: &mut impl Write, elements: &[f32], format: Numb
     if format == NumberFormat::F32 {
         return to.write_all(bytemuck::cast_slice(elements));
     }
-    let mut bytes = Vec::with_capacity(2 * PIECE.min(elements.len()));
-    for piece in elements.chunks(PIECE) {
-        bytes.clear();
-        narrow(piece, format, &mut bytes);
-        to.write_all(&bytes)?;
-    }
-    Ok(())
+    elements.chunks(PIECE).try_for_each(|piece| to.write_all(&converted(piece, format)))
+}
+
+/// The bytes of elements in a format: those of an f32, f16 or bf16, or whole blocks.
+fn converted(elements: &[f32], format: NumberFormat) -> Vec<u8> {
+    let mut bytes = vec![0; elements.len() / format.block_len() * format.block_bytes()];
+    quantize(format, elements, &mut bytes);
+    bytes
+}
+
+/// What elements become when they are written in a format and read again.
+fn as_written(elements: &[f32], format: NumberFormat) -> Vec<f32> {
+    let mut back = vec![0.0; elements.len()];
+    let pieces = elements.chunks(PIECE).zip(back.chunks_mut(PIECE));
+    pieces.for_each(|(piece, back)| dequantize(format, &converted(piece, format), back));
+    back
 }
 
 /// Checks that every element is finite in the format too.
@@ -35,7 +44,9 @@ pub(super) fn check_range(
     tensor: &Tensor,
     format: NumberFormat,
 ) -> Result<(), CheckpointError> {
-    match tensor.host().iter().find(|&&x| !is_in_range(x, format)) {
+    // The scales of blocks are f16.
+    let limit = if format.block_len() > 1 { NumberFormat::F16 } else { format };
+    match tensor.host().iter().find(|&&x| !is_in_range(x, limit)) {
         None => Ok(()),
         Some(x) => Err(CheckpointError::Config {
             path: model.path().to_owned(),
@@ -44,7 +55,7 @@ pub(super) fn check_range(
             expected: format!(
                 "a number within the range of {}: write the model in {}",
                 format.name(),
-                if format == NumberFormat::F16 { "bf16 or f32" } else { "f32" }
+                if limit == NumberFormat::F16 { "bf16 or f32" } else { "f32" }
             ),
         }),
     }
@@ -58,8 +69,8 @@ fn zeros(shape: &[usize]) -> Tensor {
     }
 }
 
-/// Checks that every element of a written model is the original's, rounded to the format or not at all: some formats
-/// keep a few parameters in f32. Two tensors are in memory at a time. Returns the number of elements that were rounded.
+/// Checks that every element of a written model is the original's, rounded to the format, to f16 or not at all: a file
+/// keeps a few parameters in f32, and rows that are not whole blocks are in f16. Two tensors are in memory at a time. Returns the number of elements that were rounded.
 ///
 /// # Errors
 /// With the first parameter that differs; if one cannot be read.
@@ -74,7 +85,12 @@ pub fn verify_narrowed(written: &ModelFile, model: &ModelFile, format: NumberFor
         if is_kept {
             continue;
         }
-        if !pairs().all(|(&a, b)| rounded(a, format).to_bits() == b.to_bits()) {
+        let is_rounded = [format, NumberFormat::F16].into_iter().any(|format| {
+            let is_whole = shape[shape.len() - 1].is_multiple_of(format.block_len());
+            is_whole
+                && as_written(expected.host(), format).iter().zip(found.host()).all(|(a, b)| a.to_bits() == b.to_bits())
+        });
+        if !is_rounded {
             return Err(CheckpointError::damaged(
                 written.path(),
                 format!("{name} is not the model's, rounded to {}", format.name()),

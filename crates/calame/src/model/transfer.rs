@@ -38,11 +38,11 @@ impl Gpt {
         copy
     }
 
-    /// A model in f32 as inference reads it: the matrices of its layers, the token embedding and the head are rounded to
-    /// `format` and laid out for `dev`. It can only compute forward.
+    /// A model in f32 as inference reads it: the matrices of its layers, the token embedding and the head are converted to
+    /// `format` (f16 where rows are not whole blocks) and laid out for `dev`. It can only compute forward.
     ///
     /// # Panics
-    /// If the format is one of blocks, or the model is not in this machine's memory.
+    /// If the model is not in this machine's memory.
     #[must_use]
     pub fn for_inference(mut self, dev: &Device, format: NumberFormat) -> Gpt {
         let config = self.config.clone();
@@ -57,6 +57,8 @@ impl Gpt {
                     Ok::<(), Infallible>(())
                 };
                 let dims = [tensor.n_rows(), columns];
+                let is_whole = columns.is_multiple_of(format.block_len());
+                let format = if is_whole { format } else { NumberFormat::F16 };
                 let Ok(packed) = ops::weights(dev, dims, format, &WeightSource::Elements(&read));
                 *tensor = packed;
             }

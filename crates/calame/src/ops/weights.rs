@@ -12,11 +12,11 @@ use crate::tensor::{NumberFormat, Storage, Tensor};
 
 /// Where the rows of a matrix of weights [OC, C] come from. The functions are called on several threads at once.
 pub enum WeightSource<'a, E> {
-    /// The elements of a range of rows, which are rounded to the matrix's number format.
+    /// The elements of a range of rows, which are converted to the matrix's number format.
     Elements(&'a (dyn Fn(Range<usize>, &mut [f32]) -> Result<(), E> + Sync)),
     /// The bytes of a range of rows in the matrix's number format, as a file stores them.
     Stored(&'a (dyn Fn(Range<usize>, &mut [u8]) -> Result<(), E> + Sync)),
-    /// The elements of the transposed matrix [C, OC], which are rounded to the matrix's number format.
+    /// The elements of the transposed matrix [C, OC], which are converted to the matrix's number format.
     Transposed(&'a [f32]),
 }
 
@@ -27,7 +27,7 @@ pub enum WeightSource<'a, E> {
 /// The first error of the source.
 ///
 /// # Panics
-/// If a row is not whole blocks of the format, or elements are to be rounded to a format of blocks.
+/// If a row is not whole blocks of the format.
 pub fn weights<E: Send>(
     dev: &Device,
     dims: [usize; 2],
@@ -84,7 +84,7 @@ pub(super) fn packed_weights(
                 WeightRows::Elements(fill) => {
                     let mut elements = vec![0.0; n * columns];
                     let is_read = fill(rows_of, &mut elements);
-                    shape.write_panel(panel, MatRef::dense(&elements, n, columns));
+                    write_panel(&shape, panel, &elements);
                     is_read
                 }
                 WeightRows::Stored(fill) => {
@@ -94,7 +94,13 @@ pub(super) fn packed_weights(
                     is_read
                 }
                 WeightRows::Transposed(x) => {
-                    shape.write_panel(panel, MatRef::columns(x, columns, rows, rows_of).t());
+                    if format.block_len() == 1 {
+                        shape.write_panel(panel, MatRef::columns(x, columns, rows, rows_of).t());
+                        return;
+                    }
+                    let element = |i: usize| x[i % columns * rows + rows_of.start + i / columns];
+                    let elements: Vec<f32> = (0..n * columns).map(element).collect();
+                    write_panel(&shape, panel, &elements);
                     true
                 }
             };
@@ -103,4 +109,15 @@ pub(super) fn packed_weights(
         }
     });
     (!is_failed.into_inner()).then(|| Tensor::new(Storage::Packed(matrix), [rows, columns]))
+}
+
+/// Writes a panel from the elements of its rows.
+fn write_panel(shape: &PackedShape, panel: &mut [f32], elements: &[f32]) {
+    let n = elements.len() / shape.cols().max(1);
+    if shape.format().block_len() == 1 {
+        return shape.write_panel(panel, MatRef::dense(elements, n, shape.cols()));
+    }
+    let mut bytes = vec![0; n * shape.row_bytes()];
+    calame_kernels::formats::quantize(shape.format(), elements, &mut bytes);
+    shape.write_panel_raw(panel, &bytes);
 }

@@ -5,5 +5,5 @@
 
 mod narrow;
 
-pub use calame_kernels::formats::{NumberFormat, dequantize};
+pub use calame_kernels::formats::{NumberFormat, dequantize, quantize};
 pub use narrow::{is_in_range, narrow, rounded};

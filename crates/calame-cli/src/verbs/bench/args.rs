@@ -28,7 +28,7 @@ pub struct InferenceArgs {
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
 
-    /// Number format of the preset's matrices: f32, f16 or bf16
+    /// Number format of the preset's matrices: f32, f16, bf16, or one of GGUF's, such as q8_0 or q4_k
     #[arg(long, value_name = "FORMAT", default_value = "f32", conflicts_with = "model")]
     pub r#type: String,
 

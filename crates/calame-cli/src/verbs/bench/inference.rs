@@ -77,9 +77,10 @@ fn load(args: &InferenceArgs, dev: &Device) -> Result<Gpt> {
     }
     let preset: Preset = args.preset.parse().map_err(UsageError::from)?;
     let named = |format: &NumberFormat| format.name().eq_ignore_ascii_case(&args.r#type);
-    let format = NumberFormat::ALL.into_iter().filter(|format| format.block_len() == 1).find(named);
+    let format = NumberFormat::ALL.into_iter().find(named);
     let Some(format) = format else {
-        bail!(UsageError(format!("--type is {}: expected f32, f16 or bf16", args.r#type)));
+        let names = NumberFormat::ALL.map(NumberFormat::name).join(", ");
+        bail!(UsageError(format!("--type is {}: expected one of {names}", args.r#type)));
     };
     if !args.json {
         note(&format!("drawing the weights of {} …", args.preset));

@@ -316,13 +316,27 @@ impl Metadata {
     }
 }
 
-/// llama.cpp's number of a file whose matrices have this format (`llama_ftype`: ALL_F32, MOSTLY_F16, MOSTLY_BF16).
+/// llama.cpp's number of a file whose matrices have this format (`enum llama_ftype` of llama.h). Q3_K, Q4_K and Q5_K have
+/// the numbers of their pure mixtures, `…_S`.
 fn file_type(format: NumberFormat) -> usize {
     match format {
         NumberFormat::F32 => 0,
         NumberFormat::F16 => 1,
+        NumberFormat::Q4_0 => 2,
+        NumberFormat::Q4_1 => 3,
+        NumberFormat::Q8_0 => 7,
+        NumberFormat::Q5_0 => 8,
+        NumberFormat::Q5_1 => 9,
+        NumberFormat::Q2K => 10,
+        NumberFormat::Q3K => 11,
+        NumberFormat::Q4K => 14,
+        NumberFormat::Q5K => 16,
+        NumberFormat::Q6K => 18,
+        NumberFormat::Iq4Nl => 25,
+        NumberFormat::Iq4Xs => 30,
         NumberFormat::Bf16 => 32,
-        other => panic!("write_gguf: {other:?} is not written"),
+        NumberFormat::Tq1_0 => 36,
+        NumberFormat::Tq2_0 => 37,
     }
 }
 

@@ -41,8 +41,9 @@ pub fn write_gguf(path: &Path, model: &ModelFile) -> Result<Vec<String>, Checkpo
     write_gguf_as(path, model, NumberFormat::F32)
 }
 
-/// As [`write_gguf`], with matrices and the token embedding rounded to f32, f16 or bf16. Vectors and the position
-/// embedding stay f32, as in files of llama.cpp's converter (convert_hf_to_gguf.py, `--outtype`).
+/// As [`write_gguf`], with matrices and the token embedding in any number format: the nearest numbers of f32, f16 and
+/// bf16, blocks as llama.cpp quantizes them without an importance matrix. Vectors and the position embedding stay f32, as
+/// in files of llama.cpp. A matrix whose rows are not whole blocks is f16, with a note.
 ///
 /// # Errors
 /// As [`write_gguf`]; if a number is beyond the range of the format.
@@ -75,6 +76,14 @@ pub fn write_gguf_as(path: &Path, model: &ModelFile, format: NumberFormat) -> Re
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let entries = entries(&config, format);
+    let is_not_whole = |entry: &&Entry| entry.format == NumberFormat::F16 && format.block_len() > 1;
+    if let Some(first) = entries.iter().find(is_not_whole) {
+        notes.push(format!(
+            "{} matrices are written as F16, because their rows are not whole blocks of {format}; {} is the first",
+            entries.iter().filter(is_not_whole).count(),
+            first.name
+        ));
+    }
     let bounds = model.bounds();
     if bounds.ends.len() > 2 {
         notes.push(format!("GGUF holds two ids that end a text, the model has {:?}", bounds.ends));
@@ -126,7 +135,12 @@ fn entries(config: &ModelConfig, matrices: NumberFormat) -> Vec<Entry> {
     let mut end = 0u64;
     let place = |(name, shape): (ParamName, Vec<usize>)| {
         let is_kept = shape.len() == 1 || name.param.is_position_table();
-        let format = if is_kept { NumberFormat::F32 } else { matrices };
+        let is_whole = shape[shape.len() - 1].is_multiple_of(matrices.block_len());
+        let format = match (is_kept, is_whole) {
+            (true, _) => NumberFormat::F32,
+            (false, true) => matrices,
+            (false, false) => NumberFormat::F16,
+        };
         let offset = end.next_multiple_of(DEFAULT_ALIGNMENT);
         end = offset + n_bytes(format, shape.iter().product());
         Entry { name, shape, format, offset }
