@@ -73,7 +73,7 @@ mod tests {
     fn a_model_beyond_any_disk_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path().join("not/yet/there");
-        let disk = |model| Disk { model, checkpoints: 0, records: 0, plot: 0 };
+        let disk = |model| Disk { model, ..Disk::default() };
         check(&run, &disk(4)).unwrap();
         // Records alone refuse nothing: a training of very many epochs may end early.
         check(&run, &Disk { records: u64::MAX, ..disk(4) }).unwrap();
