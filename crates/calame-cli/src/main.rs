@@ -17,8 +17,8 @@ use training::memory;
 use ui::output::{is_closed_pipe, print_error_event, quoted, report};
 use ui::{help, invocation, verbosity};
 use verbs::{
-    bench, chat, compare, completions, config, data, eval, export, generate, inspect, logits, man, plan, plot,
-    reproduce, runs, tokenize, tokenizer, train, version,
+    bench, chat, compare, completions, config, data, eval, explain, export, generate, inspect, logits, man, plan, plot,
+    reproduce, runs, strategies, tokenize, tokenizer, train, version,
 };
 
 /// Train, evaluate and run GPT models of the GPT-2 family on this machine, without Python.
@@ -47,6 +47,8 @@ enum Verb {
     Compare(compare::Args),
     Generate(Box<generate::Args>),
     Chat(chat::Args),
+    Strategies(strategies::Args),
+    Explain(explain::Args),
     Eval(eval::Args),
     Tokenize(tokenize::Args),
     Tokenizer(tokenizer::Args),
@@ -108,6 +110,8 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Compare(args) => done(compare::run(&args)),
         Verb::Generate(args) => done(generate::run(*args)),
         Verb::Chat(args) => done(chat::run(args)),
+        Verb::Strategies(args) => done(strategies::run(args)),
+        Verb::Explain(args) => done(explain::run(args)),
         Verb::Eval(args) => done(eval::run(args)),
         Verb::Tokenize(args) => done(tokenize::run(args)),
         Verb::Tokenizer(args) => tokenizer::run(args),

@@ -45,9 +45,9 @@ mod tests {
         assert_eq!(drafted(&[1, 2, 3, 1, 2, 4, 1, 2], 1), [4]);
         // The longest match wins over a later, shorter one.
         assert_eq!(drafted(&[5, 1, 2, 3, 7, 1, 2, 4, 5, 1, 2], 2), [3, 7]);
-        assert_eq!(drafted(&[1, 2, 3, 4], 2), []);
+        assert!(drafted(&[1, 2, 3, 4], 2).is_empty());
         assert_eq!(drafted(&[1, 1, 1], 4), [1]);
-        assert_eq!(drafted(&[], 2), []);
-        assert_eq!(drafted(&[1, 2, 1, 2], 0), []);
+        assert!(drafted(&[], 2).is_empty());
+        assert!(drafted(&[1, 2, 1, 2], 0).is_empty());
     }
 }

@@ -72,6 +72,11 @@ impl ForwardScratch {
         }
     }
 
+    /// The work space of adapters.
+    pub(super) fn adapters(&mut self) -> &mut AdapterScratch {
+        &mut self.adapters
+    }
+
     /// For a smaller batch.
     ///
     /// # Panics

@@ -13,6 +13,7 @@ mod block;
 mod by_parts;
 pub mod config;
 mod dropout;
+mod explain;
 mod extend;
 mod gpt;
 mod gradients;

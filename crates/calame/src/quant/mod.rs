@@ -6,4 +6,4 @@
 mod narrow;
 
 pub use calame_kernels::formats::{NumberFormat, dequantize, quantize};
-pub use narrow::{is_in_range, narrow, rounded};
+pub use narrow::{is_in_range, rounded};

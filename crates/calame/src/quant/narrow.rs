@@ -22,19 +22,6 @@ pub fn is_in_range(x: f32, format: NumberFormat) -> bool {
     rounded(x, format).is_finite() || !x.is_finite()
 }
 
-/// Appends the elements to `bytes`, each [`rounded`], in little-endian order.
-///
-/// # Panics
-/// If the format is none of f32, f16 and bf16.
-pub fn narrow(elements: &[f32], format: NumberFormat, bytes: &mut Vec<u8>) {
-    match format {
-        NumberFormat::F32 => elements.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
-        NumberFormat::F16 => elements.iter().for_each(|&x| bytes.extend(f16::from_f32(x).to_le_bytes())),
-        NumberFormat::Bf16 => elements.iter().for_each(|&x| bytes.extend(bf16::from_f32(x).to_le_bytes())),
-        other => panic!("narrow: {other:?} is a format of blocks"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,16 +40,5 @@ mod tests {
         let bf16 = |x| rounded(x, NumberFormat::Bf16);
         assert_eq!([bf16(1.0 + 2f32.powi(-8)), bf16(1.0 + 3.0 * 2f32.powi(-8))], [1.0, 1.0 + 2f32.powi(-6)]);
         assert!(is_in_range(1e38, NumberFormat::Bf16) && is_in_range(f32::MAX, NumberFormat::F32));
-    }
-
-    #[test]
-    fn bytes_are_those_of_the_rounded_numbers() {
-        let elements = [0.1, -2.5, 1e-3, 3e4];
-        for format in [NumberFormat::F32, NumberFormat::F16, NumberFormat::Bf16] {
-            let (mut bytes, mut back) = (Vec::new(), [0.0; 4]);
-            narrow(&elements, format, &mut bytes);
-            super::super::dequantize(format, &bytes, &mut back);
-            assert_eq!(back, elements.map(|x| rounded(x, format)), "{format:?}");
-        }
     }
 }

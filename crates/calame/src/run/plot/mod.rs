@@ -9,11 +9,13 @@ mod canvas;
 mod compare;
 mod curves;
 mod error;
+mod explain;
 mod run;
 mod strokes;
 mod write;
 
 pub use compare::{ComparedRun, compare};
 pub use error::PlotError;
+pub use explain::{draw_attention, draw_distribution};
 pub use run::{FILE_NAMES, draw};
 pub use write::is_figure;
