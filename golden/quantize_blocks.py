@@ -24,6 +24,11 @@ TYPES = [1, 30, 8, 2, 3, 6, 7, 20, 10, 11, 12, 13, 14, 23, 34, 35]
 FLAGS = ["-O2", "-std=c11", "-ffp-contract=off", "-DNDEBUG", "-w"]
 # Unused functions, which need the rest of ggml, are left out.
 SECTIONS = ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
+# Seeds of weights whose blocks show whether the fifth pass of Q3_K was made, the last scale of Q4_K or Q5_K tried, one
+# scale too many tried in Q4_K, and whether Q4_K or Q5_K used fused multiply-add.
+WEIGHTS = [791, 248, 382, 170, 143, 2171]
+# Values of IQ4_NL.
+VALUES = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
 
 LEN = 256
 MAX = 3.4028234663852886e38
@@ -59,7 +64,7 @@ def with_outlier(x, at, value):
 def groups(rng):
     """Groups of 256 elements."""
     # Weights.
-    yield from (normals(rng, 0.02) for _ in range(6))
+    yield from (normals(random.Random(seed), 0.02) for seed in WEIGHTS)
     yield normals(rng, 1.0)
     yield [rng.uniform(-1, 1) for _ in range(LEN)]
     yield [rng.uniform(0.5, 1) for _ in range(LEN)]
@@ -78,6 +83,14 @@ def groups(rng):
     yield [(i % 16 - 8) / 8 for i in range(LEN)]
     yield [(i % 63 - 31) / 2 for i in range(LEN)]
     yield [rng.choice([-1, 0, 1]) * 0.37 for _ in range(LEN)]
+    yield with_outlier([rng.randrange(-126, 126) + 0.5 for _ in range(LEN)], range(0, LEN, 32), 127.0)
+    # The scale of IQ4_XS is 1 in each group of 32: the first has values only, each of the others one tie.
+    block = with_outlier([rng.choice(VALUES) for _ in range(LEN)], range(0, LEN, 32), -127.0)
+    for i, (low, high) in enumerate(zip(VALUES[8:], VALUES[9:])):
+        block[32 * (i + 1) + 9] = (low + high) / 2
+    yield block
+    zeros = [0.0, -0.0, 1.0, -1.0], [-0.0, 0.0, -1.0, 1.0], [0.0, -0.0, 1.0], [-0.0, 0.0, -1.0]
+    yield [zeros[i // 32 % 4][i % len(zeros[i // 32 % 4])] for i in range(LEN)]
     # Scales that are denormal or 0 in f16, or infinite.
     yield normals(rng, 1e-6)
     yield normals(rng, 1e-9)

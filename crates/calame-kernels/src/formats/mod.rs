@@ -1,7 +1,7 @@
 //! Number formats of weights: those of ggml, in which GGUF files store them.
 //!
 //! [`dequantize`] is the reference definition of every format. The value of an element is what it returns, to the bit;
-//! faster code is tested against it. [`quantize`] chooses the bytes.
+//! faster code is tested against it. [`quantize`] converts in the other direction; `encode/` has its algorithms.
 //!
 //! A tensor is divided into blocks of consecutive elements, each with its own scale; a row is a whole number of blocks.
 //! Numbers of several bytes are little-endian, scales are f16. `small.rs` has the formats with blocks of 32 elements,
@@ -63,7 +63,7 @@ pub enum NumberFormat {
 }
 
 impl NumberFormat {
-    /// Every format that can be read.
+    /// Every format, for reading and writing.
     pub const ALL: [NumberFormat; 17] = [
         NumberFormat::F32,
         NumberFormat::F16,

@@ -15,6 +15,17 @@
 
 use crate::formats::small::IQ4_NL_VALUES;
 
+/// The values of IQ4_NL in f32.
+const VALUES: [f32; 16] = {
+    let mut values = [0.0; 16];
+    let mut i = 0;
+    while i < 16 {
+        values[i] = IQ4_NL_VALUES[i] as f32;
+        i += 1;
+    }
+    values
+};
+
 /// Largest magnitude of a group that is stored as zeros (`GROUP_MAX_EPS`).
 pub const NEGLIGIBLE: f32 = 1e-15;
 
@@ -56,12 +67,10 @@ pub fn range(x: &[f32]) -> (f32, f32) {
     x.iter().fold((x[0], x[0]), |(min, max), &x| (if x < min { x } else { min }, if x > max { x } else { max }))
 }
 
-/// How well integers q fit elements x with weights w = x².
+/// How well integers q fit elements x with weights w = x²: `xq` is Σwxq, `qq` is Σwq².
 #[derive(Clone, Copy)]
 struct Fit {
-    /// Σwxq
     xq: f32,
-    /// Σwq²
     qq: f32,
 }
 
@@ -145,7 +154,7 @@ pub fn refined<const N: usize>(x: &[f32; N], n: i32) -> (f32, [u8; N]) {
 
 /// What [`affine`] tries and minimises.
 pub struct Affine {
-    /// The largest code.
+    /// The largest code; the smallest is 0.
     pub n: i32,
     /// The scales map the range of the elements to n + first, n + first + 0.1, and so on.
     pub first: f32,
@@ -229,10 +238,9 @@ pub fn affine<const N: usize>(x: &[f32; N], w: &[f32; N], search: &Affine) -> (f
 
 /// The index of the value of IQ4_NL that is closest to x, the larger one of two.
 pub fn nearest_value(x: f32) -> u8 {
-    let value = |i: usize| f32::from(IQ4_NL_VALUES[i]);
-    let n_above = IQ4_NL_VALUES.iter().filter(|&&value| x < f32::from(value)).count();
-    let above = (IQ4_NL_VALUES.len() - n_above).clamp(1, IQ4_NL_VALUES.len() - 1);
-    (if x - value(above - 1) < value(above) - x { above - 1 } else { above }) as u8
+    let n_above: usize = VALUES.iter().map(|&value| usize::from(x < value)).sum();
+    let above = (VALUES.len() - n_above).clamp(1, VALUES.len() - 1);
+    (if x - VALUES[above - 1] < VALUES[above] - x { above - 1 } else { above }) as u8
 }
 
 /// The scale of a group, x ≈ scale·values\[code\], with the values of IQ4_NL.
@@ -245,16 +253,15 @@ pub fn uneven(x: &[f32; 32]) -> f32 {
     }
     let fit = |inverse: f32| {
         x.iter().fold(Fit { xq: 0.0, qq: 0.0 }, |fit, &x| {
-            let (w, q) = (x * x, f32::from(IQ4_NL_VALUES[usize::from(nearest_value(inverse * x))]));
+            let (w, q) = (x * x, VALUES[usize::from(nearest_value(inverse * x))]);
             Fit { xq: fit.xq + w * q * x, qq: fit.qq + w * q * q }
         })
     };
-    let smallest_value = f32::from(IQ4_NL_VALUES[0]);
-    let first = fit(1.0 / (-largest / smallest_value));
+    let first = fit(1.0 / (-largest / VALUES[0]));
     let mut scale = if first.qq > 0.0 { first.xq / first.qq } else { 0.0 };
     let mut best = scale * first.xq;
     for k in -7..=7 {
-        let fit = fit((k as f32 + smallest_value) / largest);
+        let fit = fit((k as f32 + VALUES[0]) / largest);
         if fit.is_better_than(best) {
             scale = fit.xq / fit.qq;
             best = scale * fit.xq;

@@ -49,8 +49,8 @@ pub fn q5_1(x: &[f32; LEN], block: &mut [u8; Q5_1]) {
 
 /// IQ4_NL: d from a search.
 ///
-/// This is what `quantize_iq4_nl` computes, which writes model files. `quantize_row_iq4_nl_ref` differs: it tries one
-/// scale only, and leaves the codes of blocks of zeros undefined.
+/// This is what `quantize_iq4_nl` computes when llama.cpp writes a model file without an importance matrix.
+/// `quantize_row_iq4_nl_ref` differs: it tries one scale only, and leaves the codes of blocks of zeros undefined.
 pub fn iq4_nl(x: &[f32; LEN], block: &mut [u8; IQ4_NL]) {
     let [d, qs] = fields_mut(block, [2, 16]);
     let scale = uneven(x);
