@@ -11,6 +11,7 @@ mod eval;
 mod export;
 mod family;
 mod foreign_models;
+mod generation;
 mod hub;
 mod init_from;
 mod interface;

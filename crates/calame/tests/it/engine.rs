@@ -364,3 +364,60 @@ fn a_model_as_stored() {
         assert!(far < 0.05, "{}: {far}", path.display());
     }
 }
+
+/// Against transformers' weights of every head.
+#[test]
+fn attention_weights_are_those_of_transformers() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden");
+    let expected: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(golden.join("attention.json")).unwrap()).unwrap();
+    let ids: Vec<u32> = expected["tokens"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let (dev, t) = (device(2), ids.len());
+    let gpt = ModelFile::open(&golden.join("hf-tiny-gpt2")).unwrap().load().unwrap().gpt;
+    for layer in 0..gpt.config.n_layer {
+        for head in 0..gpt.config.n_head {
+            let found = gpt.attention_weights(&dev, &ids, layer, head);
+            for (i, weight) in found.iter().enumerate() {
+                let want = expected["weights"][layer][head][i / t][i % t].as_f64().unwrap();
+                assert!((weight - want).abs() < 1e-6, "layer {layer}, head {head}, {i}: {weight}, expected {want}");
+            }
+        }
+    }
+}
+
+/// Stop strings end a text inside tokens; nothing that may become one is shown before.
+#[test]
+fn stop_strings_end_a_text() {
+    use calame::infer::{TextGeneration, TextOptions};
+    use calame::tokenizer::Bpe;
+    let dev = device(1);
+    let bpe = Bpe::gpt2();
+    let config = ModelConfig { vocab_size: 50_257, n_embd: 12, n_head: 2, n_layer: 1, n_positions: 64, ..config() };
+    let mut gpt = Gpt::fresh(&dev, &config, 7);
+    scale(&mut gpt, 6.0);
+    let run = |stop: &[&str]| {
+        let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
+        let options = TextOptions { max_tokens: 20, stop, ..TextOptions::default() };
+        let mut generation = TextGeneration::new(&dev, &gpt, bpe.as_ref(), "A reed", &options).unwrap();
+        let mut pieces = Vec::new();
+        while let Some(piece) = generation.next_piece().unwrap() {
+            pieces.push(piece);
+        }
+        (pieces, generation.met_stop().map(str::to_owned), generation.new_tokens().len())
+    };
+    let (pieces, met, n_tokens) = run(&[]);
+    let whole = pieces.concat();
+    assert!(met.is_none() && n_tokens == 20 && whole.chars().count() > 25, "{whole:?}");
+    let chars: Vec<char> = whole.chars().collect();
+    let stop: String = chars[12..15].iter().collect();
+    let at = whole.find(&stop).unwrap();
+    let (pieces, met, n_tokens) = run(&["no such text", &stop]);
+    assert_eq!((pieces.concat().as_str(), met.as_deref()), (&whole[..at], Some(stop.as_str())));
+    assert!(n_tokens < 20, "generation ends with the token that completes it");
+    // At every moment what was shown is a beginning of the result.
+    let mut shown = String::new();
+    for piece in pieces {
+        shown += &piece;
+        assert!(whole[..at].starts_with(&shown));
+    }
+}
