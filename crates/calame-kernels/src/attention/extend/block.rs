@@ -259,8 +259,8 @@ impl<'a> Extend<'a> {
                     let few = few::kernel(self.isa, NumberFormat::F32, n_rows);
                     // SAFETY: the queries have `hs` elements each, the page is [hs, nr], and so many sums fit.
                     unsafe {
-                        few(hs, queries.row(0).as_ptr(), 3 * c, scratch.page.as_ptr(), scratch.sums.as_mut_ptr())
-                    };
+                        few(hs, queries.row(0).as_ptr(), 3 * c, scratch.page.as_ptr(), scratch.sums.as_mut_ptr());
+                    }
                     copy_columns(scratch.sums, nr, n, &mut scratch.scores[column..], SEGMENT, n_rows, false);
                     continue;
                 }

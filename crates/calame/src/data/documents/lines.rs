@@ -178,7 +178,11 @@ mod tests {
     fn the_field_is_taken_and_others_are_not() {
         let field = |line: &str| field_of(line.as_bytes(), "text");
         assert_eq!(field(r#"{"id": 7, "text": "a\né", "meta": {"text": "b"}}"#).unwrap(), "a\n\u{e9}");
-        assert_eq!(field(r#"{"body": "a"}"#).unwrap_err(), r#"no field "text""#);
+        assert_eq!(
+            field(r#"{"body": "a", "id": 1}"#).unwrap_err(),
+            r#"no field "text"; it has "body", "id" (see --field)"#
+        );
+        assert_eq!(field("{}").unwrap_err(), r#"no field "text""#);
         for (line, part) in [
             (r#"{"text": 7}"#, "invalid type"),
             (r#"{"text": null}"#, "invalid type"),
