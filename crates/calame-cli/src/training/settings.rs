@@ -284,9 +284,10 @@ fn nearest(path: &str, all: &Table) -> Option<String> {
         keys.unwrap_or_else(|| vec![section.clone()])
     };
     let name = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let similarity = |known: &String| match name(known) == name(path) {
-        true => 1.0,
-        false => strsim::jaro_winkler(known, path).max(strsim::jaro_winkler(&name(known), &name(path)) - 0.02),
+    let similarity = |known: &String| {
+        let is_of_section =
+            known.rsplit_once('.').map(|(section, _)| section) == path.rsplit_once('.').map(|(section, _)| section);
+        strsim::jaro_winkler(&name(known), &name(path)) + if is_of_section { 0.01 } else { 0.0 }
     };
     let known = all.iter().flat_map(|entry: (&String, &Value)| -> Vec<String> { of_section(entry) });
     let best = known.map(|known| (similarity(&known), known)).max_by(|a, b| a.0.total_cmp(&b.0));

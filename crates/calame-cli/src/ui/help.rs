@@ -14,7 +14,7 @@ const DAILY: [&str; 8] = ["data", "preset", "recipe", "epochs", "lr", "run", "re
 /// Groups of flags: the verbs that have them, or none for all verbs; the heading; whether `-h` shows them; the flags.
 type Group = (&'static [&'static str], &'static str, bool, &'static [&'static str]);
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 10] = [
     (
         &["train", "plan"],
         "Batches and steps",
@@ -29,10 +29,25 @@ const GROUPS: [Group; 8] = [
         &["field", "column", "read_as", "special_tokens", "strip_gutenberg", "normalise", "dedup"],
     ),
     (&["prepare"], "Shards", false, &["format", "shard_tokens", "end_of_text"]),
-    (&["generate"], "Sampling", true, &["temperature", "top_k", "top_p", "seed"]),
+    (&["generate", "chat"], "Sampling", true, &["temperature", "top_k", "top_p", "seed"]),
+    (
+        &["generate", "chat"],
+        "More about sampling",
+        false,
+        &[
+            "min_p",
+            "typical_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+            "logit_bias",
+            "min_tokens",
+        ],
+    ),
+    (&["generate"], "Long texts", false, &["crop", "slide", "ignore_end", "draft"]),
     (&[], "Device", false, &["device", "precision", "threads"]),
     (&[], "Model files", false, &["n_head"]),
-    (&[], OUTPUT, true, &["json", "tui"]),
+    (&[], OUTPUT, true, &["json", "tui", "echo", "logprobs"]),
 ];
 
 /// The definitions with their flags in groups, and other spellings of the names that they take.

@@ -206,6 +206,7 @@ impl Chat<'_> {
         let sampler = Sampler::for_tokenizer(&self.sampler, self.n_answers, self.tokenizer)?.with_rules(rules)?;
         self.n_answers += 1;
         let mut stream = TextStream::new(self.ends.clone(), &self.stop);
+        stream.prompt(self.tokenizer, &prompt)?;
         let id = self.engine.add(Request::new(prompt, sampler, max_tokens))?;
         let mut answer = String::new();
         while !self.engine.is_idle() {

@@ -25,7 +25,7 @@ const MAX_TOKENS: usize = 256;
   calame explain \"Every effort moves you\"
   calame explain \"I had always thought\" --layer 3 --head 5 --out attention.svg")]
 pub struct Args {
-    /// The text
+    /// The text to explain, token by token
     #[arg(value_name = "TEXT", default_value = "Every effort moves you")]
     text: String,
 

@@ -136,8 +136,8 @@ fn format_of(name: &str) -> Result<NumberFormat, String> {
     })
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
+/// Checks that the format can hold numbers of that kind.
+fn check_outtype(args: &Args) -> Result<()> {
     if args.outtype.block_len() > 1 && args.to != To::Gguf {
         let message = format!(
             "--outtype {} is a format of GGUF files: use it with --to gguf",
@@ -153,6 +153,12 @@ pub fn run(args: &Args) -> Result<()> {
         );
         bail!(WithHint::usage(message, "leave it out, or export to safetensors or gguf"));
     }
+    Ok(())
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
+    check_outtype(args)?;
     let path = hub::resolve(&args.model)?;
     let out = args.out.clone().map_or_else(|| Ok(default_out(&find_model(&path)?, args.to)), anyhow::Ok)?;
     // Held until the written file has been compared: no other program replaces it before.

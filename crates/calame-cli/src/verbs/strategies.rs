@@ -198,7 +198,9 @@ fn texts(
     for (name, config) in samplers {
         let sampler = Sampler::for_tokenizer(&config, 0, tokenizer)?;
         let request = Request { ends: bounds.ends.clone(), ..Request::new(prompt.to_vec(), sampler, args.tokens) };
-        texts.push((engine.add(request)?, TextStream::new(bounds.ends.clone(), &stop), name, String::new()));
+        let mut stream = TextStream::new(bounds.ends.clone(), &stop);
+        stream.prompt(tokenizer, prompt)?;
+        texts.push((engine.add(request)?, stream, name, String::new()));
     }
     while !engine.is_idle() {
         for event in engine.step() {

@@ -78,6 +78,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
     train(&args).map(|()| ExitCode::SUCCESS)
 }
 
+/// Says why a tokenizer has fewer tokens than were asked for.
+fn note_few_tokens(n_vocab: usize, args: &TrainArgs) {
+    if n_vocab < args.vocab_size {
+        note(&format!(
+            "note: {} tokens, not {}: no other pair occurs {} or more in the text; give more text, or --min-frequency 1",
+            grouped(n_vocab as u64),
+            grouped(args.vocab_size as u64),
+            count(args.min_frequency as usize, "time")
+        ));
+    }
+}
+
 fn train(args: &TrainArgs) -> Result<()> {
     let started = Instant::now();
     let is_folder = args.out.is_dir() || args.out.extension().is_none();
@@ -109,14 +121,7 @@ fn train(args: &TrainArgs) -> Result<()> {
     bar.finish_and_clear();
     drop(phase);
     write(&file, &trained.to_json(), args.overwrite)?;
-    if trained.n_vocab() < args.vocab_size {
-        note(&format!(
-            "note: {} tokens, not {}: no other pair occurs {} or more in the text; give more text, or --min-frequency 1",
-            grouped(trained.n_vocab() as u64),
-            grouped(args.vocab_size as u64),
-            count(args.min_frequency as usize, "time")
-        ));
-    }
+    note_few_tokens(trained.n_vocab(), args);
     let per_token = |n_tokens: u64| comparison.n_bytes as f64 / n_tokens.max(1) as f64;
     let (own, gpt2) = (per_token(comparison.n_own), per_token(comparison.n_gpt2));
     if args.json {

@@ -90,7 +90,8 @@ fn numbers_of_sixteen_bits_halve_the_file_and_are_the_models_rounded() {
         let args = ["export", "run", "--to", to, "--outtype", "bf16"];
         place.fails(&args, 2, &["--outtype bf16", "writes f32 only", "hint: ", "safetensors or gguf"]);
     }
-    place.fails(&["export", "run", "--to", "gguf", "--outtype", "q4_0"], 2, &["possible values", "f32, f16, bf16"]);
+    let args = ["export", "run", "--to", "gguf", "--outtype", "int4"];
+    place.fails(&args, 2, &["int4", "expected one of f32, f16, bf16, q8_0"]);
 }
 
 #[test]

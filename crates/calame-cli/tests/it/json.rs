@@ -52,7 +52,7 @@ fn a_training() {
             "evaluation" => &["train_loss", "val_loss", "val_bits_per_byte", "n_tokens_seen", "seconds"],
             "sample" => &["prompt", "text"],
             "memorisation" => &["n_tokens", "n_copied", "longest", "passage"],
-            "end" => &["n_tokens_seen", "total_seconds"],
+            "end" => &["n_tokens_seen", "total_seconds", "n_epochs"],
             "result" => {
                 assert_fields(value, &["event", "time", "run", "model"]);
                 assert_is_utc(&value["time"]);
@@ -88,7 +88,8 @@ fn assert_is_utc(time: &Value) {
 #[test]
 fn a_generated_text() {
     let place = Place::with_run();
-    let fields = ["model", "prompt", "text", "tokens", "end_of_text", "tokens_per_second"];
+    let fields =
+        ["model", "prompt", "sample", "text", "new_text", "tokens", "end_of_text", "stop", "tokens_per_second"];
     let args = ["generate", "--model", "run", "--context", "The lamp", "--tokens", "5", "--json"];
     let value = object(&place, &args, &fields);
     assert_eq!((&value["model"], &value["prompt"]), (&"run/model".into(), &"The lamp".into()));

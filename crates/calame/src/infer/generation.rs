@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use super::engine::{Engine, EngineLimits, Event, Request, engine_bytes};
+use super::engine::{Engine, EngineLimits, Event, MAX_RESERVED, Request, engine_bytes};
 use super::error::GenerateError;
 use super::sampler::Sampler;
 use crate::model::{Gpt, ModelConfig, kv_page_bytes, n_pages};
@@ -71,7 +71,9 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
         let request =
             Request { slide: Some(limits.slide), ..Request::new(prompt.to_vec(), sampler, limits.max_tokens) };
         engine.add(request)?;
-        Ok(Generation { engine, tokens: prompt.to_vec(), state: State::Running })
+        let mut tokens = Vec::with_capacity(prompt.len() + limits.max_tokens.min(MAX_RESERVED));
+        tokens.extend_from_slice(prompt);
+        Ok(Generation { engine, tokens, state: State::Running })
     }
 
     /// The prompt followed by the generated tokens.

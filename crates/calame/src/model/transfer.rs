@@ -1,12 +1,10 @@
 //! Models from one memory to another: files are read and written in this machine's.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
-use std::ops::Range;
 
 use super::params::specs;
 use super::{Block, Gpt};
-use crate::ops::{self, Device, WeightSource};
+use crate::ops::{self, Device};
 use crate::tensor::{Alloc, NumberFormat};
 
 impl Gpt {
@@ -51,16 +49,8 @@ impl Gpt {
         for (name, tensor) in self.tensors_mut() {
             let Some(spec) = next.take_if(|spec| spec.name == name) else { continue };
             if spec.is_read_by_products() {
-                let (host, columns) = (tensor.host(), tensor.row_len());
-                let read = |rows: Range<usize>, out: &mut [f32]| {
-                    out.copy_from_slice(&host[rows.start * columns..rows.end * columns]);
-                    Ok::<(), Infallible>(())
-                };
-                let dims = [tensor.n_rows(), columns];
-                let is_whole = columns.is_multiple_of(format.block_len());
-                let format = if is_whole { format } else { NumberFormat::F16 };
-                let Ok(packed) = ops::weights(dev, dims, format, &WeightSource::Elements(&read));
-                *tensor = packed;
+                let is_whole = tensor.row_len().is_multiple_of(format.block_len());
+                *tensor = ops::weights_of(dev, tensor, if is_whole { format } else { NumberFormat::F16 });
             }
             next = present.next();
         }

@@ -37,6 +37,6 @@ pub use memory::{
 };
 pub use optimizer::{adamw, all_finite, find_touched, sum_of_squares};
 pub use roofline::{multiply_in_registers, read_memory, update_memory};
-pub use weights::{WeightSource, dequantize_to_host, weights};
+pub use weights::{ReadRows, WeightSource, dequantize_to_host, weights, weights_of};
 
 pub use crate::device::{Affine, Clock, Device, Epilogue, Init, KvRows, Phase, PhaseTotal, RowSet, Work};

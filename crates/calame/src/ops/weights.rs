@@ -1,5 +1,6 @@
 //! Matrices of weights that are only read, in the layout and the number format that the device prefers.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +11,15 @@ use super::{Device, Phase, Work};
 use crate::device::WeightRows;
 use crate::tensor::{NumberFormat, Storage, Tensor};
 
+/// Fills a range of rows.
+pub type ReadRows<'a, T, E> = &'a (dyn Fn(Range<usize>, &mut [T]) -> Result<(), E> + Sync);
+
 /// Where the rows of a matrix of weights [OC, C] come from. The functions are called on several threads at once.
 pub enum WeightSource<'a, E> {
     /// The elements of a range of rows, which are converted to the matrix's number format.
-    Elements(&'a (dyn Fn(Range<usize>, &mut [f32]) -> Result<(), E> + Sync)),
+    Elements(ReadRows<'a, f32, E>),
     /// The bytes of a range of rows in the matrix's number format, as a file stores them.
-    Stored(&'a (dyn Fn(Range<usize>, &mut [u8]) -> Result<(), E> + Sync)),
+    Stored(ReadRows<'a, u8, E>),
     /// The elements of the transposed matrix [C, OC], which are converted to the matrix's number format.
     Transposed(&'a [f32]),
 }
@@ -56,6 +60,20 @@ pub fn weights<E: Send>(
         (_, Some(error)) => Err(error),
         (tensor, None) => Ok(tensor.expect("weights: the device fails only if the source does")),
     }
+}
+
+/// As [`weights`], from a matrix of f32 in this machine's memory.
+///
+/// # Panics
+/// As [`weights`]; if the matrix is not in this machine's memory.
+pub fn weights_of(dev: &Device, matrix: &Tensor, format: NumberFormat) -> Tensor {
+    let (elements, columns) = (matrix.host(), matrix.row_len());
+    let read = |rows: Range<usize>, out: &mut [f32]| {
+        out.copy_from_slice(&elements[rows.start * columns..rows.end * columns]);
+        Ok::<(), Infallible>(())
+    };
+    let Ok(packed) = weights(dev, [matrix.n_rows(), columns], format, &WeightSource::Elements(&read));
+    packed
 }
 
 /// Converts numbers of a file to f32 in this machine's memory; `out` is overwritten.
@@ -108,7 +126,7 @@ pub(super) fn packed_weights(
             is_failed.store(true, Ordering::Relaxed);
         }
     });
-    (!is_failed.into_inner()).then(|| Tensor::new(Storage::Packed(matrix), [rows, columns]))
+    (!is_failed.into_inner()).then(|| Tensor::new(Storage::Packed(Box::new(matrix)), [rows, columns]))
 }
 
 /// Writes a panel from the elements of its rows.

@@ -27,7 +27,7 @@ pub enum Storage {
         bytes: Vec<u8>,
     },
     /// A matrix of weights in the order in which the processor's products read them: what inference reads.
-    Packed(PackedMatrix),
+    Packed(Box<PackedMatrix>),
     /// Memory of a GPU, or of any other device with memory of its own.
     Gpu(Box<dyn DeviceBuffer>),
 }

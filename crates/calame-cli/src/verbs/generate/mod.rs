@@ -10,7 +10,8 @@ use std::time::Instant;
 use anyhow::Result;
 use calame::device::Workload;
 use calame::infer::{Engine, EngineLimits, Event, SequenceId, engine_bytes};
-use calame::model::{ModelConfig, kv_page_bytes, n_pages};
+use calame::model::{Gpt, ModelConfig, kv_page_bytes, n_pages};
+use calame::ops::Device;
 
 pub use args::Args;
 use report::Report;
@@ -56,6 +57,23 @@ pub fn run(args: Args) -> Result<()> {
             report.add(prompt, sample, requests.stream(&saved.bounds))?;
         }
     }
+    let n_tokens = generate(&mut engine, &mut report, &ids)?;
+    drop(phase);
+    let seconds = start.elapsed().as_secs_f64();
+    report.end(seconds)?;
+    if !args.json {
+        let speed = n_tokens as f64 / seconds;
+        note(&format!("{}, {speed:.0} tokens/s including the prompt", count(n_tokens, "token")));
+        let state = engine.state();
+        if state.n_drafted > 0 {
+            note(&format!("{} of {} drafted tokens were right", state.n_accepted, state.n_drafted));
+        }
+    }
+    Ok(())
+}
+
+/// Runs the engine until all texts have ended; returns the number of new tokens. `ids` are the sequences of the texts.
+fn generate(engine: &mut Engine<&Device, &Gpt>, report: &mut Report<'_>, ids: &[SequenceId]) -> Result<usize> {
     let place = |id: &SequenceId| ids.binary_search(id).expect("ids are in the order in which they were added");
     let mut n_tokens = 0;
     while !engine.is_idle() {
@@ -78,18 +96,7 @@ pub fn run(args: Args) -> Result<()> {
             report.finish(place(&id))?;
         }
     }
-    drop(phase);
-    let seconds = start.elapsed().as_secs_f64();
-    report.end(seconds)?;
-    if !args.json {
-        let speed = n_tokens as f64 / seconds;
-        note(&format!("{}, {speed:.0} tokens/s including the prompt", count(n_tokens, "token")));
-        let state = engine.state();
-        if state.n_drafted > 0 {
-            note(&format!("{} of {} drafted tokens were right", state.n_accepted, state.n_drafted));
-        }
-    }
-    Ok(())
+    Ok(n_tokens)
 }
 
 /// The sizes of the engine: pages for every sequence that runs at the same time.

@@ -15,7 +15,7 @@ use crate::ui::output::{print, print_json};
 struct Text {
     prompt: String,
     prompt_tokens: Vec<u32>,
-    /// The decoded prompt.
+    /// The prompt, as its tokens say it.
     echoed: String,
     sample: u32,
     stream: TextStream,

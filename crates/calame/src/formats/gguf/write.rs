@@ -76,14 +76,7 @@ pub fn write_gguf_as(path: &Path, model: &ModelFile, format: NumberFormat) -> Re
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let entries = entries(&config, format);
-    let is_not_whole = |entry: &&Entry| entry.format == NumberFormat::F16 && format.block_len() > 1;
-    if let Some(first) = entries.iter().find(is_not_whole) {
-        notes.push(format!(
-            "{} matrices are written as F16, because their rows are not whole blocks of {format}; {} is the first",
-            entries.iter().filter(is_not_whole).count(),
-            first.name
-        ));
-    }
+    notes.extend(note_on_rows(&entries, format));
     let bounds = model.bounds();
     if bounds.ends.len() > 2 {
         notes.push(format!("GGUF holds two ids that end a text, the model has {:?}", bounds.ends));
@@ -150,6 +143,18 @@ fn entries(config: &ModelConfig, matrices: NumberFormat) -> Vec<Entry> {
 
 fn n_bytes(format: NumberFormat, n_elements: usize) -> u64 {
     (n_elements / format.block_len() * format.block_bytes()) as u64
+}
+
+/// A note on matrices whose rows are not whole blocks of the format, if there are any.
+fn note_on_rows(entries: &[Entry], format: NumberFormat) -> Option<String> {
+    let is_other = |entry: &&Entry| entry.format == NumberFormat::F16 && format.block_len() > 1;
+    let n = entries.iter().filter(is_other).count();
+    entries.iter().find(is_other).map(|first| {
+        format!(
+            "{n} matrices are written as F16, because their rows are not whole blocks of {format}; {} is the first",
+            first.name
+        )
+    })
 }
 
 /// Everything before the tensor data, padded to its alignment.

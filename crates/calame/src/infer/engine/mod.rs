@@ -27,6 +27,7 @@ use crate::tensor::Alloc;
 use batch::Batch;
 pub use limits::EngineLimits;
 use prefixes::{Prefixes, common_len};
+pub(super) use sequence::MAX_RESERVED;
 use sequence::Sequence;
 pub use sequence::{FinishReason, Request, SequenceId};
 
@@ -46,7 +47,7 @@ pub enum Event {
     Finished {
         /// Which sequence it was.
         sequence: SequenceId,
-        /// What ended it.
+        /// A token, the requested length, or the context.
         reason: FinishReason,
     },
     /// The sequence cannot be continued; it is forgotten.
@@ -103,6 +104,10 @@ pub struct Engine<D, G> {
     batch: Batch,
     sampler_scratch: SamplerScratch,
     events: Vec<Event>,
+    /// Tables without pages, for sequences to come.
+    spare_tables: Vec<PageTable>,
+    /// Running sequences that the current step has ended.
+    ended: Vec<usize>,
     next_id: u64,
     n_preempted: u64,
     n_drafted: u64,
@@ -139,7 +144,9 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
             running: Vec::with_capacity(n),
             tables: Vec::with_capacity(n),
             waiting: VecDeque::new(),
-            prefixes: Prefixes::default(),
+            spare_tables: (0..n).map(|_| batch.pool.new_table()).collect(),
+            prefixes: Prefixes::with_capacity(n),
+            ended: Vec::with_capacity(n),
             batch,
             sampler_scratch: SamplerScratch::default(),
             events: Vec::with_capacity(2 * n),
@@ -285,7 +292,7 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
             }
             let pool = &mut self.batch.pool;
             let mut table = match source {
-                None => pool.new_table(),
+                None => self.spare_tables.pop().unwrap_or_else(|| pool.new_table()),
                 Some(Source::Running(i)) => pool.fork(&self.tables[i]),
                 Some(Source::Kept(i)) => pool.fork(self.prefixes.use_table(i)),
             };
@@ -348,7 +355,7 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
             // The oldest sequence fits alone: `add` has checked that.
             let last = self.running.len() - 1;
             self.batch.pool.release(&mut self.tables[last]);
-            self.tables.pop();
+            self.spare_tables.extend(self.tables.pop());
             self.n_preempted += 1;
             if let Some(sequence) = self.running.pop() {
                 self.waiting.push_front(sequence);
@@ -358,16 +365,17 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
 
     /// Draws the next token of every sequence whose logits the batch has computed.
     fn draw(&mut self) {
-        let mut ended = Vec::new();
         for k in 0..self.batch.n_drawing() {
             let (i, first, n_rows) = self.batch.drawing(k);
             if let Some(outcome) = self.draw_for(i, first, n_rows) {
                 self.events.push(outcome);
-                ended.push(i);
+                self.ended.push(i);
             }
         }
         // Each removal moves those behind it.
-        ended.into_iter().rev().for_each(|i| self.end(i));
+        while let Some(i) = self.ended.pop() {
+            self.end(i);
+        }
     }
 
     /// Draws tokens of sequence `i` from `n_rows` rows of logits: one, and one more for each drafted token that was right.
@@ -416,6 +424,7 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
             self.prefixes.keep(sequence.tokens, table, &mut self.batch.pool);
         } else {
             self.batch.pool.release(&mut table);
+            self.spare_tables.push(table);
         }
     }
 }

@@ -8,7 +8,6 @@ use crate::model::{KvPool, PageTable};
 const MAX_KEPT: usize = 64;
 
 /// The ended sequences, least recently used first.
-#[derive(Default)]
 pub(super) struct Prefixes {
     kept: VecDeque<Kept>,
 }
@@ -25,6 +24,11 @@ pub(super) fn common_len(a: &[u32], b: &[u32]) -> usize {
 }
 
 impl Prefixes {
+    /// None yet, with the capacity for as many as an engine of `n_sequences` ends at a time.
+    pub fn with_capacity(n_sequences: usize) -> Prefixes {
+        Prefixes { kept: VecDeque::with_capacity(n_sequences.min(MAX_KEPT)) }
+    }
+
     /// Keeps the pages of an ended sequence, unless another one that is kept begins with the same tokens.
     pub fn keep(&mut self, mut tokens: Vec<u32>, mut table: PageTable, pool: &mut KvPool) {
         tokens.truncate(table.len());
