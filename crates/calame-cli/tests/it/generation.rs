@@ -57,6 +57,9 @@ fn several_texts_of_several_prompts() {
     place.write("empty.txt", "\n \n");
     place.fails(&generate(&["--prompts", "empty.txt"]), 1, &["empty.txt has no lines", "a prompt in each line"]);
     place.fails(&generate(&["--prompts", "missing.txt"]), 1, &["missing.txt"]);
+    place.write("many.txt", "a\n".repeat(1000));
+    let args = generate(&["--prompts", "many.txt", "-n", "101"]);
+    place.fails(&args, 2, &["101,000 texts were asked for", "at most 100,000"]);
 }
 
 #[test]

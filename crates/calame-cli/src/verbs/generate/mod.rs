@@ -7,7 +7,7 @@ mod request;
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use calame::device::Workload;
 use calame::infer::{Engine, EngineLimits, Event, SequenceId, engine_bytes};
 use calame::model::{Gpt, ModelConfig, kv_page_bytes, n_pages};
@@ -18,9 +18,11 @@ use report::Report;
 use request::Requests;
 
 use crate::training::{device, model, runs};
-use crate::ui::output::{count, note};
+use crate::ui::output::{UsageError, count, grouped, note};
 use crate::ui::verbosity;
 
+/// Most texts of one command, all of which are kept until those before them are printed.
+const MAX_TEXTS: usize = 100_000;
 /// Sequences that are generated at the same time.
 const MAX_SEQUENCES: usize = 16;
 /// Rows of a batch.
@@ -30,10 +32,17 @@ const MAX_DRAFTS: usize = 15;
 
 pub fn run(args: Args) -> Result<()> {
     let prompts = prompts::read(&args)?;
+    let n_sequences = prompts.len().saturating_mul(args.samples as usize);
+    if n_sequences > MAX_TEXTS {
+        bail!(UsageError(format!(
+            "{} texts were asked for: expected at most {}",
+            grouped(n_sequences as u64),
+            grouped(MAX_TEXTS as u64)
+        )));
+    }
     let requests = Requests::new(&args)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
-    let n_sequences = prompts.len() * args.samples as usize;
     let longest = prompts.iter().map(String::len).max().unwrap_or(0);
     let (saved, tokenizer) = model::load_with_tokenizer(&dev, &path, args.known, "prompt", |config| {
         // A token is at least a byte.

@@ -5,7 +5,7 @@ use crate::infer::draft::draft;
 use crate::model::PageTable;
 
 /// New tokens that memory is reserved for; the list of a longer text grows.
-pub const MAX_RESERVED: usize = 1 << 20;
+pub const MAX_RESERVED: usize = 4096;
 
 /// Identifies a sequence of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
