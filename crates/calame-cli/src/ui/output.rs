@@ -12,7 +12,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-pub use super::quoting::quoted;
+pub use super::quoting::{quoted, visible};
 use super::verbosity::{shows_notes, shows_warnings};
 use super::{invocation, style};
 

@@ -10,9 +10,22 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
+/// A token's text as a table shows it: white space and control characters escaped, quotation marks as they are.
+pub fn visible(text: &str) -> String {
+    let escaped = |c: char| if matches!(c, '"' | '\'') { c.to_string() } else { c.escape_debug().to_string() };
+    text.chars().map(escaped).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_visible() {
+        assert_eq!(visible(",\""), ",\"");
+        assert_eq!(visible(" it's\n\t"), " it's\\n\\t");
+        assert_eq!(visible("é"), "é");
+    }
 
     #[test]
     fn words_are_quoted_for_the_shell() {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::outputs;
 use crate::training::{device, model, runs};
-use crate::ui::output::{UsageError, WithHint, note, print, print_json};
+use crate::ui::output::{UsageError, WithHint, note, print, print_json, visible};
 
 /// Longest text: the table has a line for each token, and the figure a row.
 const MAX_TOKENS: usize = 256;
@@ -120,8 +120,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// A token's text in a form that shows white space.
 fn shown(tokenizer: &dyn Tokenizer, id: u32) -> String {
-    let text = tokenizer.decode(&[id]).unwrap_or_default();
-    format!("{text:?}").trim_matches('"').to_owned()
+    visible(&tokenizer.decode(&[id]).unwrap_or_default())
 }
 
 fn explain(ids: &[u32], rows: &[&[f32]], tokenizer: &dyn Tokenizer, n: usize) -> Result<Vec<Explained>> {

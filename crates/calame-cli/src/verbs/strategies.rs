@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::outputs;
 use crate::training::{device, model, runs};
-use crate::ui::output::{UsageError, WithHint, note, print, print_json};
+use crate::ui::output::{UsageError, WithHint, note, print, print_json, visible};
 
 /// Show one prompt continued by several samplers, and the distribution of the next token at several temperatures.
 ///
@@ -158,8 +158,7 @@ impl Distribution {
         let last = &logits[(prompt.len() - 1) * vocab_size..][..vocab_size.min(tokenizer.n_vocab())];
         let mut best = Vec::new();
         LogProbs::of(last)?.best(args.top as usize, &mut best);
-        let shown =
-            |token: u32| tokenizer.decode(&[token]).map(|text| format!("{text:?}").trim_matches('"').to_owned());
+        let shown = |token: u32| tokenizer.decode(&[token]).map(|text| visible(&text));
         let tokens = best.iter().map(|best| shown(best.token)).collect::<Result<_, _>>()?;
         let series = args.temperatures.iter().map(|&temperature| {
             let scaled: Vec<f32> = last.iter().map(|logit| logit / temperature).collect();
