@@ -14,7 +14,7 @@ mod encode;
 mod fields;
 mod k;
 mod small;
-mod ternary;
+pub(crate) mod ternary;
 
 use std::fmt;
 

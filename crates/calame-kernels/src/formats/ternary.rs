@@ -10,7 +10,7 @@ pub const TQ1_0: usize = 48 + 4 + 2;
 pub const TQ2_0: usize = 64 + 2;
 
 /// Powers of three, which move a digit to the top of a byte.
-const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+pub const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
 
 /// TQ1_0: qs 48 (five digits of base 3 in each byte), qh 4 (four digits), d 2; x = d·(digit − 1).
 ///
@@ -30,7 +30,8 @@ pub fn tq1_0(block: &[u8; TQ1_0], out: &mut [f32; LEN]) {
 
 /// The digit that `power` moves to the top. A byte is a fraction of 256: its first digit is the integer part of three times
 /// that fraction.
-fn digit(byte: u8, power: u8) -> u8 {
+#[inline(always)]
+pub fn digit(byte: u8, power: u8) -> u8 {
     ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8
 }
 

@@ -6,6 +6,7 @@
 
 use super::blocks::PANEL_ROWS;
 use super::chunk::{Decoded, UNIT};
+use crate::formats::ternary::{POWERS, digit};
 use crate::formats::{IQ4_NL_VALUES, NumberFormat};
 use crate::isa::{Isa, multiversion};
 
@@ -351,18 +352,12 @@ fn iq4_xs_body(mut chunk: &[u8], to: &mut Decoded<'_>) {
     nibbles(take(&mut chunk, 32), to.codes, iq4);
 }
 
-/// The digit of base 3 that is at the top of a byte after `power` has moved it there.
-#[inline(always)]
-fn digit(byte: u8, power: u8) -> u8 {
-    ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8
-}
-
 #[inline(always)]
 fn tq1_0_body(mut chunk: &[u8], to: &mut Decoded<'_>) {
     let mut codes = to.codes.iter_mut();
     for (n_units, n_digits) in [(8, 5), (4, 5), (1, 4)] {
         let units: &[Unit] = take(&mut chunk, n_units);
-        for power in [1, 3, 9, 27, 81].into_iter().take(n_digits) {
+        for &power in &POWERS[..n_digits] {
             units.iter().zip(codes.by_ref().take(n_units)).for_each(|(from, to)| each(to, from, |b| digit(b, power)));
         }
     }

@@ -6,8 +6,7 @@ use super::activations::{self, Activations};
 use super::blocks::{self, CHUNK_LEN, PANEL_ROWS};
 use super::chunk::{Decoded, SCRATCH_LEN};
 use super::codes::{self, Groups};
-use super::dot::{self, Chunk};
-
+use super::dot::{self, Chunk, Operands};
 use super::raw::cast;
 use super::{PackedMatrix, few, floats};
 use crate::aligned::AlignedVec;
@@ -164,7 +163,7 @@ impl Product<'_> {
                 mins: &decoded.mins[..n_groups],
                 first: i * CHUNK_LEN,
             };
-            dot::add(self.isa, groups, &chunk, x, first_row, sums);
+            dot::add(self.isa, &Operands { groups, chunk, x, first_row }, sums);
         }
     }
 

@@ -5,10 +5,8 @@
 
 use std::arch::x86_64::*;
 
-use super::operands::{Chunk, RowPart, is_wide, part};
-use crate::packed::activations::Activations;
+use super::operands::{Operands, RowPart};
 use crate::packed::blocks::PANEL_ROWS;
-use crate::packed::codes::Groups;
 
 /// Most rows of x at a time.
 const MAX_ROWS: usize = 4;
@@ -17,57 +15,43 @@ const MAX_ROWS: usize = 4;
 ///
 /// # Safety
 /// The chunk has the groups of its units; the processor has AVX2 and FMA.
-pub(super) unsafe fn add(
-    groups: Groups,
-    chunk: &Chunk<'_>,
-    x: &Activations<'_>,
-    first: usize,
-    sums: &mut [[f32; PANEL_ROWS]],
-) {
+pub(super) unsafe fn add(operands: &Operands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
     for (i, sums) in sums.chunks_mut(MAX_ROWS).enumerate() {
-        let first = first + i * MAX_ROWS;
+        let operands = &operands.skip_rows(i * MAX_ROWS);
         // SAFETY: promised by the caller.
         unsafe {
-            match (groups.has_mins, is_wide(groups)) {
-                (true, _) => of_rows::<true, false>(groups, chunk, x, first, sums),
-                (false, true) => of_rows::<false, true>(groups, chunk, x, first, sums),
-                (false, false) => of_rows::<false, false>(groups, chunk, x, first, sums),
+            match (operands.groups.has_mins, operands.is_wide()) {
+                (true, _) => of_rows::<true, false>(operands, sums),
+                (false, true) => of_rows::<false, true>(operands, sums),
+                (false, false) => of_rows::<false, false>(operands, sums),
             }
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn of_rows<const MINS: bool, const WIDE: bool>(
-    groups: Groups,
-    chunk: &Chunk<'_>,
-    x: &Activations<'_>,
-    first: usize,
-    sums: &mut [[f32; PANEL_ROWS]],
-) {
+unsafe fn of_rows<const MINS: bool, const WIDE: bool>(operands: &Operands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
     // SAFETY: promised by the caller.
     unsafe {
         match sums.len() {
-            4 => of::<4, MINS, WIDE>(groups, chunk, x, first, sums),
-            3 => of::<3, MINS, WIDE>(groups, chunk, x, first, sums),
-            2 => of::<2, MINS, WIDE>(groups, chunk, x, first, sums),
-            _ => of::<1, MINS, WIDE>(groups, chunk, x, first, sums),
+            4 => of::<4, MINS, WIDE>(operands, sums),
+            3 => of::<3, MINS, WIDE>(operands, sums),
+            2 => of::<2, MINS, WIDE>(operands, sums),
+            _ => of::<1, MINS, WIDE>(operands, sums),
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn of<const M: usize, const MINS: bool, const WIDE: bool>(
-    groups: Groups,
-    chunk: &Chunk<'_>,
-    x: &Activations<'_>,
-    first: usize,
+    operands: &Operands<'_>,
     sums: &mut [[f32; PANEL_ROWS]],
 ) {
+    let Operands { groups, chunk, .. } = operands;
     let (units_per_group, bias) = (groups.len / 4, _mm256_set1_epi8(-128));
     // SAFETY: the rows exist and hold the chunk's elements; the chunk holds the groups' units; a vector has half a unit.
     unsafe {
-        let rows: [RowPart; M] = std::array::from_fn(|r| part(x, groups, chunk, first + r));
+        let rows: [RowPart; M] = std::array::from_fn(|r| operands.part(r));
         for group in 0..chunk.scales.len() {
             // The sign makes up for the offset of wide codes.
             let start = |r: usize| _mm256_set1_epi32(if WIDE { 0 } else { *rows[r].offsets.add(group) });

@@ -2,10 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::operands::{Chunk, RowPart, part};
-use crate::packed::activations::Activations;
+use super::operands::{Operands, RowPart};
 use crate::packed::blocks::PANEL_ROWS;
-use crate::packed::codes::Groups;
 
 /// Most rows of x at a time: their sums and the codes of 32 elements stay in registers.
 const MAX_ROWS: usize = 8;
@@ -20,22 +18,16 @@ pub(super) fn is_available() -> bool {
 ///
 /// # Safety
 /// The chunk has the groups of its units; the processor has AVX-512 F, BW and VNNI.
-pub(super) unsafe fn add(
-    groups: Groups,
-    chunk: &Chunk<'_>,
-    x: &Activations<'_>,
-    first: usize,
-    sums: &mut [[f32; PANEL_ROWS]],
-) {
+pub(super) unsafe fn add(operands: &Operands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
     for (i, sums) in sums.chunks_mut(MAX_ROWS).enumerate() {
-        let first = first + i * MAX_ROWS;
+        let operands = &operands.skip_rows(i * MAX_ROWS);
         // SAFETY: promised by the caller.
         unsafe {
-            match (groups.len, groups.has_mins) {
-                (32, false) => of_rows::<1, false>(groups, chunk, x, first, sums),
-                (32, true) => of_rows::<1, true>(groups, chunk, x, first, sums),
-                (_, false) => of_rows::<2, false>(groups, chunk, x, first, sums),
-                (_, true) => of_rows::<2, true>(groups, chunk, x, first, sums),
+            match (operands.groups.len, operands.groups.has_mins) {
+                (32, false) => of_rows::<1, false>(operands, sums),
+                (32, true) => of_rows::<1, true>(operands, sums),
+                (_, false) => of_rows::<2, false>(operands, sums),
+                (_, true) => of_rows::<2, true>(operands, sums),
             }
         }
     }
@@ -43,39 +35,31 @@ pub(super) unsafe fn add(
 
 /// For groups of 32 / PARTS elements.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn of_rows<const PARTS: usize, const MINS: bool>(
-    groups: Groups,
-    chunk: &Chunk<'_>,
-    x: &Activations<'_>,
-    first: usize,
-    sums: &mut [[f32; PANEL_ROWS]],
-) {
+unsafe fn of_rows<const PARTS: usize, const MINS: bool>(operands: &Operands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
     // SAFETY: promised by the caller.
     unsafe {
         match sums.len() {
-            8 => of::<8, PARTS, MINS>(groups, chunk, x, first, sums),
-            7 => of::<7, PARTS, MINS>(groups, chunk, x, first, sums),
-            6 => of::<6, PARTS, MINS>(groups, chunk, x, first, sums),
-            5 => of::<5, PARTS, MINS>(groups, chunk, x, first, sums),
-            4 => of::<4, PARTS, MINS>(groups, chunk, x, first, sums),
-            3 => of::<3, PARTS, MINS>(groups, chunk, x, first, sums),
-            2 => of::<2, PARTS, MINS>(groups, chunk, x, first, sums),
-            _ => of::<1, PARTS, MINS>(groups, chunk, x, first, sums),
+            8 => of::<8, PARTS, MINS>(operands, sums),
+            7 => of::<7, PARTS, MINS>(operands, sums),
+            6 => of::<6, PARTS, MINS>(operands, sums),
+            5 => of::<5, PARTS, MINS>(operands, sums),
+            4 => of::<4, PARTS, MINS>(operands, sums),
+            3 => of::<3, PARTS, MINS>(operands, sums),
+            2 => of::<2, PARTS, MINS>(operands, sums),
+            _ => of::<1, PARTS, MINS>(operands, sums),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn of<const M: usize, const PARTS: usize, const MINS: bool>(
-    groups: Groups,
-    chunk: &Chunk<'_>,
-    x: &Activations<'_>,
-    first: usize,
+    operands: &Operands<'_>,
     sums: &mut [[f32; PANEL_ROWS]],
 ) {
+    let chunk = &operands.chunk;
     // SAFETY: the rows exist and hold the chunk's elements; the chunk holds `n_units` units and their groups.
     unsafe {
-        let rows: [RowPart; M] = std::array::from_fn(|r| part(x, groups, chunk, first + r));
+        let rows: [RowPart; M] = std::array::from_fn(|r| operands.part(r));
         let mut total: [__m512; M] = std::array::from_fn(|r| _mm512_loadu_ps(sums[r].as_ptr()));
         let (codes, scales, mins) = (chunk.codes.as_ptr(), chunk.scales.as_ptr(), chunk.mins.as_ptr());
         for block in 0..chunk.codes.len() / 8 {

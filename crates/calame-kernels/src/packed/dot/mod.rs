@@ -11,25 +11,17 @@ mod avx512;
 mod operands;
 mod portable;
 
-pub(super) use operands::Chunk;
+pub(super) use operands::{Chunk, Operands};
 
-use super::activations::Activations;
 use super::blocks::PANEL_ROWS;
-use super::codes::Groups;
 use crate::isa::Isa;
 
-/// Adds the products of a chunk with rows `first..first + sums.len()` of x to their sums.
+/// Adds the products of a chunk with as many rows of x as there are sums.
 ///
 /// # Panics
 /// If x lacks these rows or the chunk's elements.
-pub(super) fn add(
-    isa: Isa,
-    groups: Groups,
-    chunk: &Chunk<'_>,
-    x: &Activations<'_>,
-    first: usize,
-    sums: &mut [[f32; PANEL_ROWS]],
-) {
+pub(super) fn add(isa: Isa, operands: &Operands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
+    let Operands { groups, chunk, .. } = operands;
     let n_units = chunk.codes.len();
     assert!(
         n_units.is_multiple_of(8)
@@ -45,10 +37,10 @@ pub(super) fn add(
     unsafe {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 if avx512::is_available() => avx512::add(groups, chunk, x, first, sums),
+            Isa::Avx512 | Isa::Avx512Bf16 if avx512::is_available() => avx512::add(operands, sums),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => avx2::add(groups, chunk, x, first, sums),
-            _ => portable::add(groups, chunk, x, first, sums),
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => avx2::add(operands, sums),
+            _ => portable::add(operands, sums),
         }
     }
 }

@@ -18,6 +18,17 @@ pub(in crate::packed) struct Chunk<'a> {
     pub first: usize,
 }
 
+/// A chunk of a panel, and the rows of x that it is multiplied by.
+#[derive(Clone, Copy)]
+pub(in crate::packed) struct Operands<'a> {
+    /// How the elements of the chunk share scales.
+    pub groups: Groups,
+    pub chunk: Chunk<'a>,
+    pub x: &'a Activations<'a>,
+    /// The first row of x.
+    pub first_row: usize,
+}
+
 /// The parts of one row of x that belong to a chunk.
 #[derive(Clone, Copy)]
 pub(super) struct RowPart {
@@ -27,19 +38,29 @@ pub(super) struct RowPart {
     pub sums: *const f32,
 }
 
-/// Whether codes exceed 127: the products of two such codes do not fit into 16 bits.
-pub(super) const fn is_wide(groups: Groups) -> bool {
-    groups.offset == 128
-}
+impl Operands<'_> {
+    /// Whether codes exceed 127: the products of two such codes do not fit into 16 bits.
+    pub fn is_wide(&self) -> bool {
+        self.groups.offset == 128
+    }
 
-/// The parts of row `row` that belong to a chunk: slices of the chunk's elements, blocks and groups.
-pub(super) fn part(x: &Activations<'_>, groups: Groups, chunk: &Chunk<'_>, row: usize) -> RowPart {
-    let (n_elements, n_groups) = (4 * chunk.codes.len(), chunk.scales.len());
-    let (block, group) = (chunk.first / BLOCK, chunk.first / groups.len);
-    RowPart {
-        codes: x.codes[row * x.len + chunk.first..][..n_elements].as_ptr(),
-        scales: x.scales[row * (x.len / BLOCK) + block..][..n_elements / BLOCK].as_ptr(),
-        offsets: x.offsets[row * x.n_groups + group..][..n_groups].as_ptr(),
-        sums: x.sums[row * x.n_groups + group..][..n_groups].as_ptr(),
+    /// Without the first `n` rows of x.
+    pub fn skip_rows(self, n: usize) -> Self {
+        Operands { first_row: self.first_row + n, ..self }
+    }
+
+    /// The parts of the row of x with index `i` that belong to the chunk: slices of its elements, blocks and groups.
+    #[inline(always)]
+    pub(super) fn part(&self, i: usize) -> RowPart {
+        let Operands { groups, chunk, x, first_row } = self;
+        let row = first_row + i;
+        let (n_elements, n_groups) = (4 * chunk.codes.len(), chunk.scales.len());
+        let (block, group) = (chunk.first / BLOCK, chunk.first / groups.len);
+        RowPart {
+            codes: x.codes[row * x.len + chunk.first..][..n_elements].as_ptr(),
+            scales: x.scales[row * (x.len / BLOCK) + block..][..n_elements / BLOCK].as_ptr(),
+            offsets: x.offsets[row * x.n_groups + group..][..n_groups].as_ptr(),
+            sums: x.sums[row * x.n_groups + group..][..n_groups].as_ptr(),
+        }
     }
 }

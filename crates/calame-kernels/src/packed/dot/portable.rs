@@ -1,24 +1,17 @@
 //! Integer products in plain Rust.
 
-use super::operands::{Chunk, RowPart, part};
-use crate::packed::activations::Activations;
+use super::operands::{Operands, RowPart};
 use crate::packed::blocks::PANEL_ROWS;
-use crate::packed::codes::Groups;
 
 /// As [`super::add`].
 ///
 /// # Safety
 /// The chunk has the groups of its units.
-pub(super) unsafe fn add(
-    groups: Groups,
-    chunk: &Chunk<'_>,
-    x: &Activations<'_>,
-    first: usize,
-    sums: &mut [[f32; PANEL_ROWS]],
-) {
+pub(super) unsafe fn add(operands: &Operands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
+    let Operands { groups, chunk, .. } = operands;
     let units_per_group = groups.len / 4;
     for (row, sums) in sums.iter_mut().enumerate() {
-        let RowPart { codes, scales, offsets, sums: row_sums } = part(x, groups, chunk, first + row);
+        let RowPart { codes, scales, offsets, sums: row_sums } = operands.part(row);
         for (group, units) in chunk.codes.chunks_exact(units_per_group).enumerate() {
             // SAFETY: the row holds the elements and groups of the chunk.
             let (x, d, offset, sum) = unsafe {
