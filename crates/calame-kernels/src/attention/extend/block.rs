@@ -6,30 +6,29 @@ use crate::aligned::AlignedVec;
 use crate::attention::pages::KvPages;
 use crate::disjoint_mut::DisjointMut;
 use crate::formats::NumberFormat;
-use crate::gemm::{Kernels, MatRef, Store, kernels_of};
+use crate::gemm::{Kernels, MatRef, Store};
 use crate::isa::{Isa, multiversion};
 use crate::math::{exp, exp_and_sum, max_of};
 use crate::packed::few;
-use crate::precision::Precision;
 
 /// Positions whose weights are computed together.
 pub(super) const SEGMENT: usize = 256;
 /// Panels of rows in a block.
 const BLOCK_PANELS: usize = 4;
 
-/// The arguments of [`super::attention_extend`].
+/// The arguments of [`super::attention_extend`], which has checked their sizes.
 pub(super) struct Extend<'a> {
-    isa: Isa,
-    kernels: Kernels,
-    n_head: usize,
-    head_size: usize,
-    scale: f32,
-    qkv: &'a [f32],
-    sequences: &'a [u32],
-    positions: &'a [u32],
-    pages: KvPages<'a>,
-    keys: &'a [f32],
-    values: &'a [f32],
+    pub isa: Isa,
+    pub kernels: Kernels,
+    pub n_head: usize,
+    pub head_size: usize,
+    pub scale: f32,
+    pub qkv: &'a [f32],
+    pub sequences: &'a [u32],
+    pub positions: &'a [u32],
+    pub pages: KvPages<'a>,
+    pub keys: &'a [f32],
+    pub values: &'a [f32],
 }
 
 /// The work space of a task.
@@ -51,31 +50,6 @@ struct Scratch<'a> {
 }
 
 impl<'a> Extend<'a> {
-    /// The caller has checked the sizes.
-    pub fn new(
-        isa: Isa,
-        n_head: usize,
-        head_size: usize,
-        scale: f32,
-        qkv: &'a [f32],
-        sequences: &'a [u32],
-        positions: &'a [u32],
-        pages: KvPages<'a>,
-        keys: &'a [f32],
-        values: &'a [f32],
-    ) -> Extend<'a> {
-        let kernels = kernels_of(isa, Precision::F32);
-        Extend { isa, kernels, n_head, head_size, scale, qkv, sequences, positions, pages, keys, values }
-    }
-
-    pub fn n_rows(&self) -> usize {
-        self.positions.len()
-    }
-
-    pub fn n_head(&self) -> usize {
-        self.n_head
-    }
-
     /// Rows of a block.
     pub fn block_rows(&self) -> usize {
         BLOCK_PANELS * self.kernels.mr
@@ -120,10 +94,8 @@ impl<'a> Extend<'a> {
             self.segment(&run, head, segment, &mut scratch);
             let partials = scratch.partials.chunks_exact(len).zip(scratch.merged.chunks_exact_mut(len));
             for (row, (partial, merged)) in run.clone().zip(partials) {
-                match segment {
-                    0 => merged.copy_from_slice(partial),
-                    _ if segment < self.n_segments(row) => add_segment(self.isa, self.scale, partial, merged),
-                    _ => {}
+                if segment < self.n_segments(row) {
+                    self.merge_segment(segment, partial, merged);
                 }
             }
         }
@@ -164,15 +136,17 @@ impl<'a> Extend<'a> {
         y: &DisjointMut<f32>,
     ) {
         let merged = memory.resize_uninit(self.partial_len());
-        for (i, segment) in segments.enumerate() {
-            if i == 0 {
-                merged.copy_from_slice(segment);
-            } else {
-                add_segment(self.isa, self.scale, segment, merged);
-            }
-        }
+        segments.enumerate().for_each(|(i, partial)| self.merge_segment(i, partial, merged));
         // SAFETY: promised by the caller.
         unsafe { self.write(row, head, merged, y) };
+    }
+
+    /// Adds the partial result of a segment to that of the segments before it.
+    fn merge_segment(&self, segment: usize, partial: &[f32], merged: &mut [f32]) {
+        match segment {
+            0 => merged.copy_from_slice(partial),
+            _ => add_segment(self.isa, self.scale, partial, merged),
+        }
     }
 
     /// Writes a row's result.

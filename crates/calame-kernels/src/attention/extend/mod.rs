@@ -16,7 +16,9 @@ use block::{Extend, SEGMENT};
 use super::pages::KvPages;
 use crate::aligned::AlignedVec;
 use crate::disjoint_mut::DisjointMut;
+use crate::gemm::kernels_of;
 use crate::pool::Pool;
+use crate::precision::Precision;
 use crate::sizes::{has_dims, product};
 use crate::split::{COLUMNS, TASK_ELEMENTS};
 
@@ -106,7 +108,8 @@ pub fn attention_extend(
             pages.check_page("attention_extend", s, i, keys.len() / c);
         }
     }
-    let extend = Extend::new(pool.isa(), n_head, head_size, scale, qkv, sequences, positions, pages, keys, values);
+    let (isa, kernels) = (pool.isa(), kernels_of(pool.isa(), Precision::F32));
+    let extend = Extend { isa, kernels, n_head, head_size, scale, qkv, sequences, positions, pages, keys, values };
     let y = DisjointMut::new(y);
     let n_segments = positions.iter().map(|&t| (t as usize + 1).div_ceil(SEGMENT)).max().unwrap_or(0);
     if rows <= FEW_ROWS && n_segments > 1 {
@@ -127,7 +130,7 @@ const FEW_ROWS: usize = 4;
 
 /// Computes the segments of a few rows in parallel, then merges those of each row.
 fn split_segments(pool: &Pool, extend: &Extend<'_>, n_segments: usize, y: &DisjointMut<f32>) {
-    let (rows, n_head, len) = (extend.n_rows(), extend.n_head(), extend.partial_len());
+    let (rows, n_head, len) = (extend.positions.len(), extend.n_head, extend.partial_len());
     let mut guard = pool.lock();
     let (workspace, mut phases) = guard.split();
     let partials = DisjointMut::new(workspace.packed_a.resize_uninit(rows * n_head * n_segments * len));
