@@ -7,7 +7,7 @@ pub mod output;
 pub mod preparation;
 pub mod progress;
 mod quoting;
-mod spelling;
+pub mod spelling;
 pub mod style;
 pub mod tui;
 pub mod verbosity;

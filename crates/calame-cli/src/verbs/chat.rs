@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use calame::device::Workload;
 use calame::infer::{
-    Engine, EngineLimits, Event, LogitRules, Request, Sampler, SamplerConfig, StopStrings, TextStream, engine_bytes,
+    Engine, EngineLimits, LogitRules, Request, Sampler, SamplerConfig, StopStrings, TextEngine, TextEvent, engine_bytes,
 };
-use calame::model::{ModelConfig, kv_page_bytes, n_pages};
+use calame::model::{Gpt, ModelConfig};
 use calame::ops::Device;
 use calame::tokenizer::{Special, Tokenizer};
 use clap::ValueEnum;
@@ -136,7 +136,7 @@ pub fn run(args: Args) -> Result<()> {
     })?;
     let limits = limits(&saved.gpt.config);
     let mut chat = Chat {
-        engine: Engine::new(&dev, &saved.gpt, limits)?,
+        texts: TextEngine::new(Engine::new(&dev, &saved.gpt, limits)?, tokenizer.as_ref()),
         tokenizer: tokenizer.as_ref(),
         stop: StopStrings::new(args.template.stop())?,
         ends: saved.bounds.ends.clone(),
@@ -167,8 +167,8 @@ pub fn run(args: Args) -> Result<()> {
 
 /// One sequence of up to the whole context, and one more that may be kept from the answer before.
 fn limits(config: &ModelConfig) -> EngineLimits {
-    let pages = 2 * n_pages(config.n_positions) as u64;
-    EngineLimits { max_rows: 256, max_sequences: 1, max_drafts: 0, kv_bytes: pages * kv_page_bytes(config) }
+    let limits = EngineLimits::for_sequences(config, 1, config.n_positions, 0);
+    EngineLimits { kv_bytes: 2 * limits.kv_bytes, ..limits }
 }
 
 /// The next line of standard input.
@@ -184,7 +184,7 @@ fn read_line(is_terminal: bool) -> Result<Option<String>> {
 }
 
 struct Chat<'a> {
-    engine: Engine<&'a Device, &'a calame::model::Gpt>,
+    texts: TextEngine<&'a Device, &'a Gpt, &'a dyn Tokenizer>,
     tokenizer: &'a dyn Tokenizer,
     stop: StopStrings,
     ends: Vec<u32>,
@@ -205,24 +205,18 @@ impl Chat<'_> {
         let rules = LogitRules { ends: self.ends.clone(), ..LogitRules::default() };
         let sampler = Sampler::for_tokenizer(&self.sampler, self.n_answers, self.tokenizer)?.with_rules(rules)?;
         self.n_answers += 1;
-        let mut stream = TextStream::new(self.ends.clone(), &self.stop);
-        stream.prompt(self.tokenizer, &prompt)?;
-        let id = self.engine.add(Request::new(prompt, sampler, max_tokens))?;
+        let request = Request { ends: self.ends.clone(), ..Request::new(prompt, sampler, max_tokens) };
+        self.texts.add(request, &self.stop)?;
         let mut answer = String::new();
-        while !self.engine.is_idle() {
-            let mut pieces = String::new();
-            for event in self.engine.step() {
-                match event {
-                    Event::Token { token, .. } => pieces += &stream.push(self.tokenizer, *token)?,
-                    Event::Finished { .. } => pieces += &stream.finish(),
-                    Event::Failed { error, .. } => return Err(error.clone().into()),
-                }
+        while !self.texts.is_idle() {
+            for event in self.texts.step() {
+                let piece = match event {
+                    TextEvent::Piece { text, .. } | TextEvent::Finished { text, .. } => text,
+                    TextEvent::Failed { error, .. } => return Err(error.into()),
+                };
+                print(&piece)?;
+                answer += &piece;
             }
-            if stream.has_ended() {
-                self.engine.cancel(id);
-            }
-            print(&pieces)?;
-            answer += &pieces;
         }
         print("\n")?;
         if let Some(turn) = self.turns.last_mut() {

@@ -21,6 +21,7 @@ use calame::tokenizer::{Bpe, Tokenizer};
 use crate::net::hub;
 use crate::training::{device, memory, model};
 use crate::ui::output::{UsageError, WithHint, grouped, print, print_json, size};
+use crate::ui::spelling;
 use crate::ui::verbosity;
 use crate::verbs::outputs;
 
@@ -57,7 +58,7 @@ pub struct Args {
 
     /// Format of the numbers: f32; f16 or bf16 for safetensors and gguf; for gguf also q8_0, q6_k, q5_k, q5_0, q5_1, q4_k,
     /// q4_0, q4_1, q3_k, q2_k, iq4_nl, iq4_xs, tq2_0 or tq1_0
-    #[arg(long, value_parser = format_of, value_name = "TYPE", default_value = "f32", visible_alias = "dtype")]
+    #[arg(long, value_parser = spelling::number_format, value_name = "TYPE", default_value = "f32", visible_alias = "dtype")]
     outtype: NumberFormat,
 
     /// Output file, or output folder for safetensors and onnx [default: named after the model, in the current folder]
@@ -113,27 +114,6 @@ impl To {
             To::Onnx => "-onnx",
         }
     }
-}
-
-/// Other names of formats: PyTorch's and NumPy's.
-const OTHER_NAMES: [(&str, NumberFormat); 7] = [
-    ("fp32", NumberFormat::F32),
-    ("float32", NumberFormat::F32),
-    ("float", NumberFormat::F32),
-    ("fp16", NumberFormat::F16),
-    ("float16", NumberFormat::F16),
-    ("half", NumberFormat::F16),
-    ("bfloat16", NumberFormat::Bf16),
-];
-
-/// The format of a name in any case, by the names of llama.cpp and of PyTorch.
-fn format_of(name: &str) -> Result<NumberFormat, String> {
-    let is_named = |format: &NumberFormat| format.name().eq_ignore_ascii_case(name);
-    let other = OTHER_NAMES.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
-    NumberFormat::ALL.into_iter().find(is_named).or(other.map(|(_, format)| *format)).ok_or_else(|| {
-        let names = NumberFormat::ALL.map(|format| format.name().to_lowercase());
-        format!("expected one of {}", names.join(", "))
-    })
 }
 
 /// Checks that the format can hold numbers of that kind.

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use calame::device::Workload;
-use calame::infer::{Engine, EngineLimits, Event, LogProbs, Request, Sampler, SamplerConfig, TextStream, engine_bytes};
-use calame::infer::{SequenceId, StopStrings};
-use calame::model::{Gpt, ModelConfig, kv_page_bytes, n_pages};
+use calame::infer::{
+    Engine, EngineLimits, LogProbs, Request, Sampler, SamplerConfig, SequenceId, StopStrings, TextEngine, TextEvent,
+    engine_bytes,
+};
+use calame::model::Gpt;
 use calame::ops::{self, Device};
 use calame::run::plot;
 use calame::tokenizer::{Special, TextBounds, Tokenizer};
@@ -96,7 +98,7 @@ pub fn run(args: Args) -> Result<()> {
     let n_samplers = samplers(args.seed).len();
     let n_prompt = args.prompt.len() + 1;
     let (saved, tokenizer) = model::load_with_tokenizer(&dev, &path, args.known, "prompt", |config| {
-        engine_bytes(config, 0, limits(config, n_samplers, n_prompt.saturating_add(args.tokens)))
+        engine_bytes(config, 0, EngineLimits::for_sequences(config, n_samplers, n_prompt, args.tokens))
     })?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
@@ -133,16 +135,6 @@ pub fn run(args: Args) -> Result<()> {
         print(&format!("figure  {}\n", out.display()))?;
     }
     Ok(())
-}
-
-fn limits(config: &ModelConfig, n_sequences: usize, n_tokens: usize) -> EngineLimits {
-    let pages = n_sequences * n_pages(n_tokens.clamp(1, config.n_positions));
-    EngineLimits {
-        max_rows: 256,
-        max_sequences: n_sequences,
-        max_drafts: 0,
-        kv_bytes: pages as u64 * kv_page_bytes(config),
-    }
 }
 
 /// The probabilities of the most likely next tokens at each temperature.
@@ -191,27 +183,26 @@ fn texts(
     prompt: &[u32],
 ) -> Result<Vec<(&'static str, String)>> {
     let samplers = samplers(args.seed);
-    let mut engine = Engine::new(dev, gpt, limits(&gpt.config, samplers.len(), prompt.len() + args.tokens))?;
+    let limits = EngineLimits::for_sequences(&gpt.config, samplers.len(), prompt.len(), args.tokens);
+    let mut engine = TextEngine::new(Engine::new(dev, gpt, limits)?, tokenizer);
     let stop = StopStrings::new::<&str>(&[])?;
-    let mut texts: Vec<(SequenceId, TextStream, &'static str, String)> = Vec::new();
+    let mut texts: Vec<(SequenceId, &'static str, String)> = Vec::new();
     for (name, config) in samplers {
         let sampler = Sampler::for_tokenizer(&config, 0, tokenizer)?;
         let request = Request { ends: bounds.ends.clone(), ..Request::new(prompt.to_vec(), sampler, args.tokens) };
-        let mut stream = TextStream::new(bounds.ends.clone(), &stop);
-        stream.prompt(tokenizer, prompt)?;
-        texts.push((engine.add(request)?, stream, name, String::new()));
+        texts.push((engine.add(request, &stop)?.0, name, String::new()));
     }
     while !engine.is_idle() {
         for event in engine.step() {
-            let (Event::Token { sequence, .. } | Event::Finished { sequence, .. } | Event::Failed { sequence, .. }) =
-                event;
-            let Some((_, stream, _, text)) = texts.iter_mut().find(|(id, ..)| id == sequence) else { continue };
-            match event {
-                Event::Token { token, .. } => text.push_str(&stream.push(tokenizer, *token)?),
-                Event::Finished { .. } => text.push_str(&stream.finish()),
-                Event::Failed { error, .. } => return Err(error.clone().into()),
-            }
+            let (sequence, piece) = match event {
+                TextEvent::Piece { sequence, text, .. } | TextEvent::Finished { sequence, text, .. } => {
+                    (sequence, text)
+                }
+                TextEvent::Failed { error, .. } => return Err(error.into()),
+            };
+            let of = texts.iter_mut().find(|(id, ..)| *id == sequence);
+            of.expect("an event is of a sequence that was added").2.push_str(&piece);
         }
     }
-    Ok(texts.into_iter().map(|(_, _, name, text)| (name, text)).collect())
+    Ok(texts.into_iter().map(|(_, name, text)| (name, text)).collect())
 }

@@ -195,7 +195,7 @@ fn q5_1_body(mut chunk: &[u8], n_elements: usize, to: &mut Decoded<'_>) {
 }
 
 /// The values of IQ4_NL as unsigned codes.
-const IQ4_CODES: [u8; 16] = {
+pub(super) const IQ4_CODES: [u8; 16] = {
     let mut codes = [0; 16];
     let mut i = 0;
     while i < 16 {

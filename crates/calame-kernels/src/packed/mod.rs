@@ -20,6 +20,7 @@ mod codes;
 mod dot;
 pub(crate) mod few;
 mod floats;
+mod fused;
 mod product;
 mod raw;
 mod shape;

@@ -8,7 +8,7 @@ use super::chunk::{Decoded, SCRATCH_LEN};
 use super::codes::{self, Groups};
 use super::dot::{self, Chunk, Operands};
 use super::raw::cast;
-use super::{PackedMatrix, few, floats};
+use super::{PackedMatrix, few, floats, fused};
 use crate::aligned::AlignedVec;
 use crate::disjoint_mut::DisjointMut;
 use crate::gemm::{self, Epilogue, Init, MatMut, MatRef, Out, SharedEpilogue};
@@ -133,16 +133,15 @@ impl Product<'_> {
             let (decoded, sums) = scratch.split_at_mut(SCRATCH_LEN);
             let sums = &mut sums.as_chunks_mut::<PANEL_ROWS>().0[..rows.len()];
             for j in panels.clone() {
-                sums.as_flattened_mut().fill(0.0);
-                self.add_panel(j, groups, &x, rows.start, decoded, sums);
+                self.multiply_panel(j, groups, &x, rows.start, decoded, sums);
                 self.write(rows.clone(), j * PANEL_ROWS, PANEL_ROWS, sums.as_flattened(), true);
             }
             self.apply_epilogue(rows, panels.start * PANEL_ROWS..(panels.end * PANEL_ROWS).min(shape.rows));
         });
     }
 
-    /// Adds the products of a panel with some rows of x to their sums.
-    fn add_panel(
+    /// Overwrites the sums of a panel's products with some rows of x.
+    fn multiply_panel(
         &self,
         j: usize,
         groups: Groups,
@@ -152,6 +151,14 @@ impl Product<'_> {
         sums: &mut [[f32; PANEL_ROWS]],
     ) {
         let (shape, panel) = (self.w.shape(), self.w.panel(j));
+        if sums.len() <= fused::MAX_ROWS
+            && let Some(kernel) = fused::kernel(self.isa, shape.format, sums.len())
+        {
+            let operands = fused::Operands { panel: cast(panel), cols: shape.cols, x, first_row };
+            // SAFETY: the machine has the instruction set; a panel has sixteen rows of the format, and x its groups.
+            return unsafe { kernel(&operands, sums) };
+        }
+        sums.as_flattened_mut().fill(0.0);
         for i in 0..blocks::n_chunks(shape) {
             let n_elements = blocks::chunk_len(shape, i);
             let mut decoded = Decoded::new(scratch);

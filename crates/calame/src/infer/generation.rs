@@ -5,11 +5,8 @@ use std::ops::Deref;
 use super::engine::{Engine, EngineLimits, Event, MAX_RESERVED, Request, engine_bytes};
 use super::error::GenerateError;
 use super::sampler::Sampler;
-use crate::model::{Gpt, ModelConfig, kv_page_bytes, n_pages};
+use crate::model::{Gpt, ModelConfig};
 use crate::ops::Device;
-
-/// Tokens of a prompt that are passed through the model at a time; bounds the scratch memory of a long prompt.
-const CHUNK: usize = 256;
 
 /// Length limits of a generation, which determine its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,20 +35,10 @@ enum State {
     Failed(GenerateError),
 }
 
-/// The sizes of the engine for one sequence.
-fn engine_limits(config: &ModelConfig, n_prompt: usize, max_tokens: usize) -> EngineLimits {
-    let n_seen = n_prompt.saturating_add(max_tokens).min(config.n_positions);
-    // Once the context is full, the remaining tokens are computed again in chunks.
-    let is_sliding = n_prompt.saturating_add(max_tokens) > config.n_positions;
-    let n_rows = CHUNK.min(if is_sliding { config.n_positions } else { n_prompt.clamp(1, config.n_positions) });
-    let kv_bytes = kv_page_bytes(config).saturating_mul(n_pages(n_seen.max(1)) as u64);
-    EngineLimits { max_rows: n_rows, max_sequences: 1, max_drafts: 0, kv_bytes }
-}
-
 /// Memory in bytes that [`Generation::new`] allocates for a model with adapters of up to `rank` (0 without any), excluding the
 /// tokens themselves.
 pub fn generation_bytes(config: &ModelConfig, rank: usize, n_prompt: usize, max_tokens: usize) -> u64 {
-    engine_bytes(config, rank, engine_limits(config, n_prompt, max_tokens))
+    engine_bytes(config, rank, EngineLimits::for_sequences(config, 1, n_prompt, max_tokens))
 }
 
 impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
@@ -66,7 +53,7 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Generation<D, G> {
         sampler: Sampler,
         limits: GenerationLimits,
     ) -> Result<Generation<D, G>, GenerateError> {
-        let engine_limits = engine_limits(&gpt.config, prompt.len(), limits.max_tokens);
+        let engine_limits = EngineLimits::for_sequences(&gpt.config, 1, prompt.len(), limits.max_tokens);
         let mut engine = Engine::new(dev, gpt, engine_limits)?;
         let request =
             Request { slide: Some(limits.slide), ..Request::new(prompt.to_vec(), sampler, limits.max_tokens) };

@@ -1,7 +1,8 @@
 //! Inference: generates texts from prompts.
 //!
-//! [`Engine`] is the one implementation, for any number of sequences; [`Generation`] is an iterator over the tokens of one,
-//! [`TextGeneration`] over its text. [`Sampler`] chooses tokens, [`StopStrings`] find where a text ends.
+//! [`Engine`] is the one implementation, for any number of sequences; [`TextEngine`] adds their texts. [`Generation`] is an
+//! iterator over the tokens of one sequence, [`TextGeneration`] over its text. [`Sampler`] chooses tokens, [`StopStrings`]
+//! find where a text ends.
 
 mod draft;
 mod engine;
@@ -10,6 +11,7 @@ mod generation;
 mod sampler;
 mod stop;
 mod text;
+mod text_engine;
 mod text_stream;
 
 pub use engine::{
@@ -19,5 +21,5 @@ pub use error::GenerateError;
 pub use generation::{Generation, GenerationLimits, generation_bytes};
 pub use sampler::{History, LogProbs, LogitRules, Sampler, SamplerConfig, SamplerError, SamplerScratch, TokenLogProb};
 pub use stop::{StopError, StopMatcher, StopStrings};
-pub use text::{TextError, TextGeneration, TextOptions, generate_text};
-pub use text_stream::TextStream;
+pub use text::{TextGeneration, TextOptions, generate_text};
+pub use text_engine::{TextEnd, TextEngine, TextError, TextEvent};

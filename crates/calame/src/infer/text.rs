@@ -2,14 +2,14 @@
 
 use std::ops::Deref;
 
+use super::engine::{Engine, EngineLimits, Request};
 use super::error::GenerateError;
-use super::generation::{Generation, GenerationLimits};
 use super::sampler::{LogitRules, Sampler, SamplerConfig};
-use super::stop::{StopError, StopStrings};
-use super::text_stream::TextStream;
+use super::stop::StopStrings;
+use super::text_engine::{TextEnd, TextEngine, TextError, TextEvent};
 use crate::model::Gpt;
 use crate::ops::Device;
-use crate::tokenizer::{Special, TextBounds, Tokenizer, TokenizerError};
+use crate::tokenizer::{Special, TextBounds, Tokenizer};
 
 /// Settings of a text generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct TextOptions {
     pub sampler: SamplerConfig,
     /// Maximum number of tokens added to the prompt.
     pub max_tokens: usize,
-    /// Number of tokens dropped at a time once the context is full; see [`GenerationLimits::slide`].
+    /// Number of tokens dropped at a time once the context is full; see [`GenerationLimits::slide`](super::GenerationLimits::slide).
     pub slide: usize,
     /// Whether an id that ends texts ends this one. It is not part of the text.
     pub stop_at_end: bool,
@@ -46,31 +46,15 @@ impl Default for TextOptions {
     }
 }
 
-/// Why a text cannot be generated.
-#[derive(Debug, thiserror::Error)]
-pub enum TextError {
-    /// The tokens cannot be continued.
-    #[error(transparent)]
-    Generate(#[from] GenerateError),
-    /// The prompt cannot be encoded, or a token cannot be decoded.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// A stop string cannot be used.
-    #[error(transparent)]
-    Stop(#[from] StopError),
-}
-
 /// A text generation in progress: an iterator over pieces of new text.
 ///
 /// Borrows device, model and tokenizer, or shares their ownership (`Arc<Device>`, `Arc<Gpt>`, `Arc<dyn
 /// Tokenizer>`). Draws only ids of the tokenizer.
 pub struct TextGeneration<D, G, T> {
-    generation: Generation<D, G>,
-    tokenizer: T,
-    stream: TextStream,
+    texts: TextEngine<D, G, T>,
     prompt_text: String,
-    n_prompt: usize,
-    is_done: bool,
+    new_tokens: Vec<u32>,
+    end: Option<TextEnd>,
 }
 
 impl<D, G, T> TextGeneration<D, G, T>
@@ -103,12 +87,15 @@ where
         let sampler = Sampler::for_tokenizer(&options.sampler, 0, &*tokenizer)
             .and_then(|sampler| sampler.with_rules(rules))
             .map_err(GenerateError::from)?;
-        let limits = GenerationLimits { max_tokens: options.max_tokens, slide: options.slide };
-        let generation = Generation::new(dev, gpt, prompt, sampler, limits)?;
-        let ends = if options.stop_at_end { ends } else { Vec::new() };
-        let mut stream = TextStream::new(ends, &StopStrings::new(&options.stop)?);
-        let prompt_text = stream.prompt(&*tokenizer, prompt)?;
-        Ok(TextGeneration { generation, tokenizer, stream, prompt_text, n_prompt: prompt.len(), is_done: false })
+        let limits = EngineLimits::for_sequences(&gpt.config, 1, prompt.len(), options.max_tokens);
+        let mut texts = TextEngine::new(Engine::new(dev, gpt, limits)?, tokenizer);
+        let request = Request {
+            ends: if options.stop_at_end { ends } else { Vec::new() },
+            slide: Some(options.slide),
+            ..Request::new(prompt.to_vec(), sampler, options.max_tokens)
+        };
+        let (_, prompt_text) = texts.add(request, &StopStrings::new(&options.stop)?)?;
+        Ok(TextGeneration { texts, prompt_text, new_tokens: Vec::new(), end: None })
     }
 
     /// The decoded prompt. A character left incomplete by its tokens is part of the first piece instead.
@@ -118,41 +105,38 @@ where
 
     /// The generated tokens, including the one that ends the text.
     pub fn new_tokens(&self) -> &[u32] {
-        &self.generation.tokens()[self.n_prompt..]
+        &self.new_tokens
     }
 
-    /// Whether an id that ends texts ended the generation.
-    pub fn met_end(&self) -> bool {
-        self.stream.met_end()
-    }
-
-    /// The stop string that ended the generation, if one did.
-    pub fn met_stop(&self) -> Option<&str> {
-        self.stream.met_stop()
+    /// What ended the text, once it has ended.
+    pub fn end(&self) -> Option<&TextEnd> {
+        self.end.as_ref()
     }
 
     /// Draws the next token and returns the text that it completes; empty while a character is incomplete, or what is there
-    /// may become a stop string.
-    /// `None` at the end.
+    /// may become a stop string. `None` at the end, and after an error.
     ///
     /// # Errors
     /// If the logits are not finite.
     pub fn next_piece(&mut self) -> Result<Option<String>, TextError> {
-        if self.is_done {
-            return Ok(None);
-        }
-        if let Some(token) = self.generation.next_token()? {
-            let piece = self.stream.push(&*self.tokenizer, token)?;
-            if !self.stream.has_ended() {
-                return Ok(Some(piece));
+        let mut piece: Option<String> = None;
+        while piece.is_none() && !self.texts.is_idle() {
+            for event in self.texts.step() {
+                match event {
+                    TextEvent::Piece { token, text, .. } => {
+                        self.new_tokens.push(token);
+                        piece.get_or_insert_default().push_str(&text);
+                    }
+                    TextEvent::Finished { text, end, .. } => {
+                        self.end = Some(end);
+                        piece.get_or_insert_default().push_str(&text);
+                    }
+                    TextEvent::Failed { error, .. } => return Err(error),
+                }
             }
-            self.is_done = true;
-            let rest = piece + &self.stream.finish();
-            return Ok((!rest.is_empty()).then_some(rest));
         }
-        self.is_done = true;
-        let rest = self.stream.finish();
-        Ok((!rest.is_empty()).then_some(rest))
+        // At the end there may be nothing left to show.
+        Ok(piece.filter(|piece| !piece.is_empty() || self.end.is_none()))
     }
 }
 

@@ -57,11 +57,6 @@ impl TextStream {
         self.met_end || self.matcher.met().is_some()
     }
 
-    /// Whether a token that ends texts was met.
-    pub fn met_end(&self) -> bool {
-        self.met_end
-    }
-
     /// The stop string that was met.
     pub fn met_stop(&self) -> Option<&str> {
         self.matcher.met()

@@ -388,7 +388,7 @@ fn attention_weights_are_those_of_transformers() {
 /// Stop strings end a text inside tokens; nothing that may become one is shown before.
 #[test]
 fn stop_strings_end_a_text() {
-    use calame::infer::{TextGeneration, TextOptions};
+    use calame::infer::{TextEnd, TextGeneration, TextOptions};
     use calame::tokenizer::Bpe;
     let dev = device(1);
     let bpe = Bpe::gpt2();
@@ -403,16 +403,16 @@ fn stop_strings_end_a_text() {
         while let Some(piece) = generation.next_piece().unwrap() {
             pieces.push(piece);
         }
-        (pieces, generation.met_stop().map(str::to_owned), generation.new_tokens().len())
+        (pieces, generation.end().cloned(), generation.new_tokens().len())
     };
-    let (pieces, met, n_tokens) = run(&[]);
+    let (pieces, end, n_tokens) = run(&[]);
     let whole = pieces.concat();
-    assert!(met.is_none() && n_tokens == 20 && whole.chars().count() > 25, "{whole:?}");
+    assert!(end == Some(TextEnd::MaxTokens) && n_tokens == 20 && whole.chars().count() > 25, "{whole:?}");
     let chars: Vec<char> = whole.chars().collect();
     let stop: String = chars[12..15].iter().collect();
     let at = whole.find(&stop).unwrap();
-    let (pieces, met, n_tokens) = run(&["no such text", &stop]);
-    assert_eq!((pieces.concat().as_str(), met.as_deref()), (&whole[..at], Some(stop.as_str())));
+    let (pieces, end, n_tokens) = run(&["no such text", &stop]);
+    assert_eq!((pieces.concat().as_str(), end), (&whole[..at], Some(TextEnd::Stop(stop))));
     assert!(n_tokens < 20, "generation ends with the token that completes it");
     // At every moment what was shown is a beginning of the result.
     let mut shown = String::new();

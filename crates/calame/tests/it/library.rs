@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use calame::data::{DataConfig, Splits};
 use calame::device::{Clock, Device, Workload};
 use calame::formats::load_model;
-use calame::infer::{SamplerConfig, TextGeneration, TextOptions, generate_text};
+use calame::infer::{SamplerConfig, TextEnd, TextGeneration, TextOptions, generate_text};
 use calame::model::{Gpt, ModelConfig, Preset};
 use calame::ops::{self, Isa, Precision};
 use calame::run::metrics::{self, Record};
@@ -251,7 +251,7 @@ fn a_text_ends_at_its_end() {
     let mut text = TextGeneration::new(&dev, &gpt, tokenizer.as_ref(), "A reed", &options).unwrap();
     let pieces: String = text.by_ref().map(Result::unwrap).collect();
     let end = tokenizer.end_of_text().unwrap();
-    assert!(text.met_end() && text.new_tokens().last() == Some(&end));
+    assert!(text.end() == Some(&TextEnd::Token) && text.new_tokens().last() == Some(&end));
     assert!(!text.new_tokens()[..text.new_tokens().len() - 1].contains(&end) && !pieces.contains("<|endoftext|>"));
     assert!(text.next_piece().unwrap().is_none());
     // An empty prompt starts a new text.

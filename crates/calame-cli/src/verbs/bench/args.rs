@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use calame::model::{ModelConfig, Preset};
+use calame::tensor::NumberFormat;
 
 use crate::training::device;
 use crate::ui::output::UsageError;
+use crate::ui::spelling;
 
 #[derive(clap::Args, Debug)]
 pub struct MachineArgs {
@@ -29,8 +31,8 @@ pub struct InferenceArgs {
     pub model: Option<PathBuf>,
 
     /// Number format of the preset's matrices: f32, f16, bf16, or one of GGUF's, such as q8_0 or q4_k
-    #[arg(long, value_name = "FORMAT", default_value = "f32", conflicts_with = "model")]
-    pub r#type: String,
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = spelling::number_format, conflicts_with = "model")]
+    pub r#type: NumberFormat,
 
     /// Tokens of the prompt [default: 32; 512 for prompt]
     #[arg(long, value_name = "N")]

@@ -76,17 +76,11 @@ fn load(args: &InferenceArgs, dev: &Device) -> Result<Gpt> {
         return Ok(model::load_as_stored(dev, path, model::Args::default(), |_| 0)?.gpt);
     }
     let preset: Preset = args.preset.parse().map_err(UsageError::from)?;
-    let named = |format: &NumberFormat| format.name().eq_ignore_ascii_case(&args.r#type);
-    let format = NumberFormat::ALL.into_iter().find(named);
-    let Some(format) = format else {
-        let names = NumberFormat::ALL.map(NumberFormat::name).join(", ");
-        bail!(UsageError(format!("--type is {}: expected one of {names}", args.r#type)));
-    };
     if !args.json {
         note(&format!("drawing the weights of {} …", args.preset));
     }
     let config = ModelConfig { dropout: 0.0, ..preset.config() };
-    Ok(Gpt::fresh(dev, &config, 1).for_inference(dev, format))
+    Ok(Gpt::fresh(dev, &config, 1).for_inference(dev, args.r#type))
 }
 
 /// Sequences of random tokens, and all memory that they take.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::training::{device, model};
+use crate::ui::spelling;
 
 /// Continue prompts with a trained model.
 ///
@@ -62,6 +63,11 @@ pub struct Args {
     /// text stays the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub draft: usize,
+
+    /// Memory for keys and values, such as 500MB: with less, fewer texts are generated at the same time; they stay the same
+    /// [default: as much as up to 16 texts need]
+    #[arg(long, value_name = "SIZE", value_parser = spelling::bytes)]
+    pub kv_memory: Option<u64>,
 
     #[command(flatten)]
     pub sampling: SamplingArgs,

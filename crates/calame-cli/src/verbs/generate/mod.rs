@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use calame::device::Workload;
-use calame::infer::{Engine, EngineLimits, Event, SequenceId, engine_bytes};
-use calame::model::{Gpt, ModelConfig, kv_page_bytes, n_pages};
+use calame::infer::{Engine, EngineLimits, SequenceId, TextEngine, TextEvent, engine_bytes};
+use calame::model::{Gpt, ModelConfig};
 use calame::ops::Device;
+use calame::tokenizer::Tokenizer;
 
 pub use args::Args;
 use report::Report;
@@ -25,8 +26,6 @@ use crate::ui::verbosity;
 const MAX_TEXTS: usize = 100_000;
 /// Sequences that are generated at the same time.
 const MAX_SEQUENCES: usize = 16;
-/// Rows of a batch.
-const MAX_ROWS: usize = 256;
 /// Drafted tokens of a batch, if there are any.
 const MAX_DRAFTS: usize = 15;
 
@@ -51,29 +50,32 @@ pub fn run(args: Args) -> Result<()> {
     if args.model.is_none() && !args.json {
         note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
     }
-    let requests = requests.with_bounds(&saved.bounds);
+    let requests = requests.with_bounds(&args, &saved.bounds);
     let config = &saved.gpt.config;
     let encoded = requests.encode(&args, &prompts, tokenizer.as_ref(), &saved.bounds, config)?;
     let longest = encoded.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
-    let mut engine = Engine::new(&dev, &saved.gpt, limits(&args, config, n_sequences, longest))?;
+    let engine = Engine::new(&dev, &saved.gpt, limits(&args, config, n_sequences, longest))?;
+    let mut texts = TextEngine::new(engine, tokenizer.as_ref());
     let mut report = Report::new(&args, &saved.path, tokenizer.as_ref());
     let phase = verbosity::phase("generating");
     let start = Instant::now();
     let mut ids: Vec<SequenceId> = Vec::with_capacity(n_sequences);
     for prompt in &encoded {
         for sample in 0..args.samples {
-            ids.push(engine.add(requests.request(&args, prompt, ids.len(), tokenizer.as_ref())?)?);
-            report.add(prompt, sample, requests.stream(&saved.bounds))?;
+            let request = requests.request(&args, prompt, ids.len(), tokenizer.as_ref())?;
+            let (id, echoed) = texts.add(request, &requests.stop)?;
+            ids.push(id);
+            report.add(prompt, sample, echoed)?;
         }
     }
-    let n_tokens = generate(&mut engine, &mut report, &ids)?;
+    let n_tokens = generate(&mut texts, &mut report, &ids)?;
     drop(phase);
     let seconds = start.elapsed().as_secs_f64();
     report.end(seconds)?;
     if !args.json {
         let speed = n_tokens as f64 / seconds;
         note(&format!("{}, {speed:.0} tokens/s including the prompt", count(n_tokens, "token")));
-        let state = engine.state();
+        let state = texts.engine().state();
         if state.n_drafted > 0 {
             note(&format!("{} of {} drafted tokens were right", state.n_accepted, state.n_drafted));
         }
@@ -82,45 +84,32 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// Runs the engine until all texts have ended; returns the number of new tokens. `ids` are the sequences of the texts.
-fn generate(engine: &mut Engine<&Device, &Gpt>, report: &mut Report<'_>, ids: &[SequenceId]) -> Result<usize> {
-    let place = |id: &SequenceId| ids.binary_search(id).expect("ids are in the order in which they were added");
+fn generate(
+    texts: &mut TextEngine<&Device, &Gpt, &dyn Tokenizer>,
+    report: &mut Report<'_>,
+    ids: &[SequenceId],
+) -> Result<usize> {
+    let place = |id: SequenceId| ids.binary_search(&id).expect("ids are in the order in which they were added");
     let mut n_tokens = 0;
-    while !engine.is_idle() {
-        let mut ended = Vec::new();
-        for event in engine.step() {
+    while !texts.is_idle() {
+        for event in texts.step() {
             match event {
-                Event::Token { sequence, token, log_probs } => {
+                TextEvent::Piece { sequence, token, text, log_probs } => {
                     n_tokens += 1;
-                    if report.token(place(sequence), *token, log_probs.as_ref())? {
-                        ended.push(*sequence);
-                    }
+                    report.token(place(sequence), token, &text, log_probs)?;
                 }
-                Event::Finished { sequence, .. } => report.finish(place(sequence))?,
-                Event::Failed { error, .. } => return Err(error.clone().into()),
+                TextEvent::Finished { sequence, text, end } => report.finish(place(sequence), &text, end)?,
+                TextEvent::Failed { error, .. } => return Err(error.into()),
             }
-        }
-        for id in ended {
-            // Those that a token has ended are no longer there.
-            engine.cancel(id);
-            report.finish(place(&id))?;
         }
     }
     Ok(n_tokens)
 }
 
-/// The sizes of the engine: pages for every sequence that runs at the same time.
+/// The sizes of the engine: pages for every sequence that runs at the same time, unless a memory is given.
 fn limits(args: &Args, config: &ModelConfig, n_sequences: usize, longest_prompt: usize) -> EngineLimits {
-    let max_sequences = n_sequences.clamp(1, MAX_SEQUENCES);
-    let n_seen = longest_prompt.saturating_add(args.tokens).clamp(1, config.n_positions);
-    let n_all = (max_sequences * n_pages(n_seen)) as u64;
-    // Past the context, the remaining tokens are computed again in chunks.
-    let n_at_once =
-        if longest_prompt.saturating_add(args.tokens) > config.n_positions { n_seen } else { longest_prompt };
-    EngineLimits {
-        max_rows: n_at_once.clamp(max_sequences, MAX_ROWS.max(max_sequences))
-            + if args.draft > 0 { MAX_DRAFTS } else { 0 },
-        max_sequences,
-        max_drafts: if args.draft > 0 { MAX_DRAFTS } else { 0 },
-        kv_bytes: n_all.saturating_mul(kv_page_bytes(config)),
-    }
+    let n_sequences = n_sequences.min(MAX_SEQUENCES);
+    let limits = EngineLimits::for_sequences(config, n_sequences, longest_prompt, args.tokens);
+    let limits = EngineLimits { kv_bytes: args.kv_memory.unwrap_or(limits.kv_bytes), ..limits };
+    if args.draft > 0 { limits.with_drafts(MAX_DRAFTS) } else { limits }
 }

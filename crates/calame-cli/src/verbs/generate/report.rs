@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use calame::infer::{TextStream, TokenLogProbs};
+use calame::infer::{TextEnd, TokenLogProbs};
 use calame::tokenizer::Tokenizer;
 use serde_json::{Value, json};
 
@@ -18,11 +18,10 @@ struct Text {
     /// The prompt, as its tokens say it.
     echoed: String,
     sample: u32,
-    stream: TextStream,
     new_text: String,
     tokens: Vec<u32>,
     log_probs: Vec<TokenLogProbs>,
-    is_finished: bool,
+    end: Option<TextEnd>,
 }
 
 /// All texts, in the order of the prompts.
@@ -49,9 +48,8 @@ impl<'a> Report<'a> {
         self.is_only_one() && !self.args.json
     }
 
-    /// Adds a text that begins; the only one is printed from here on.
-    pub fn add(&mut self, prompt: &Encoded, sample: u32, mut stream: TextStream) -> Result<()> {
-        let echoed = stream.prompt(self.tokenizer, &prompt.tokens)?;
+    /// Adds a text that begins; the only one is printed from here on. `echoed` is the prompt as its tokens say it.
+    pub fn add(&mut self, prompt: &Encoded, sample: u32, echoed: String) -> Result<()> {
         if self.is_streamed() && self.args.echo == "always" {
             print(&echoed)?;
         }
@@ -60,46 +58,37 @@ impl<'a> Report<'a> {
             prompt_tokens: prompt.tokens.clone(),
             echoed,
             sample,
-            stream,
             new_text: String::new(),
             tokens: Vec::new(),
             log_probs: Vec::new(),
-            is_finished: false,
+            end: None,
         });
         Ok(())
     }
 
-    /// Adds a token to text `i`; returns whether that has ended the text.
-    pub fn token(&mut self, i: usize, token: u32, log_probs: Option<&TokenLogProbs>) -> Result<bool> {
+    /// Adds a token to text `i`, and what of the text it completes.
+    pub fn token(&mut self, i: usize, token: u32, piece: &str, log_probs: Option<TokenLogProbs>) -> Result<()> {
         let is_streamed = self.is_streamed();
         let text = &mut self.texts[i];
-        if text.is_finished || text.stream.has_ended() {
-            // Drafts that were right after the end of the text.
-            return Ok(false);
-        }
-        let piece = text.stream.push(self.tokenizer, token)?;
-        text.new_text.push_str(&piece);
+        text.new_text.push_str(piece);
         text.tokens.push(token);
-        text.log_probs.extend(log_probs.cloned());
+        text.log_probs.extend(log_probs);
         if is_streamed {
-            print(&piece)?;
+            print(piece)?;
         }
-        Ok(text.stream.has_ended())
+        Ok(())
     }
 
     /// Ends text `i`, and prints those whose turn it is.
-    pub fn finish(&mut self, i: usize) -> Result<()> {
+    pub fn finish(&mut self, i: usize, rest: &str, end: TextEnd) -> Result<()> {
         let is_streamed = self.is_streamed();
         let text = &mut self.texts[i];
-        if std::mem::replace(&mut text.is_finished, true) {
-            return Ok(());
-        }
-        let rest = text.stream.finish();
-        text.new_text.push_str(&rest);
+        text.new_text.push_str(rest);
+        text.end = Some(end);
         if is_streamed {
             print(&format!("{rest}\n"))?;
         }
-        while !self.is_only_one() && self.texts.get(self.n_printed).is_some_and(|text| text.is_finished) {
+        while !self.is_only_one() && self.texts.get(self.n_printed).is_some_and(|text| text.end.is_some()) {
             self.print_text(self.n_printed)?;
             self.n_printed += 1;
         }
@@ -137,10 +126,11 @@ impl<'a> Report<'a> {
 
     fn as_json(&self, i: usize) -> Result<Value> {
         let text = &self.texts[i];
-        let met_end = text.stream.met_end();
+        let met_end = text.end == Some(TextEnd::Token);
+        let stop = if let Some(TextEnd::Stop(stop)) = &text.end { Some(stop) } else { None };
         let shown = &text.tokens[..text.tokens.len() - usize::from(met_end)];
         let whole: Vec<u32> = text.prompt_tokens.iter().chain(shown).copied().collect();
-        let whole = match text.stream.met_stop() {
+        let whole = match stop {
             None => self.tokenizer.decode(&whole)?,
             Some(_) => format!("{}{}", text.echoed, text.new_text),
         };
@@ -152,7 +142,7 @@ impl<'a> Report<'a> {
             "new_text": text.new_text,
             "tokens": text.tokens,
             "end_of_text": met_end,
-            "stop": text.stream.met_stop(),
+            "stop": stop,
         });
         if self.is_only_one() {
             object["tokens_per_second"] = (text.tokens.len() as f64 / self.seconds).into();

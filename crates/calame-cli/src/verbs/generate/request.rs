@@ -1,7 +1,7 @@
 //! From flags and prompts to the engine's requests.
 
 use anyhow::{Context, Result, bail};
-use calame::infer::{LogitRules, Request, Sampler, SamplerConfig, StopStrings, TextStream};
+use calame::infer::{LogitRules, Request, Sampler, SamplerConfig, StopStrings};
 use calame::model::ModelConfig;
 use calame::tokenizer::{Special, TextBounds, Tokenizer};
 
@@ -18,8 +18,10 @@ pub struct Encoded {
 pub struct Requests {
     sampler: SamplerConfig,
     rules: LogitRules,
-    stop: StopStrings,
-    ignores_end: bool,
+    /// What ends a text, besides a token.
+    pub stop: StopStrings,
+    /// The ids that end a text.
+    ends: Vec<u32>,
 }
 
 /// The settings of the sampler. The default temperature is 0 (greedy), or 1 with a filter, which greedy decoding would ignore.
@@ -60,7 +62,7 @@ impl Requests {
         rules.validate().map_err(UsageError::from)?;
         let stop: Vec<String> = args.stop.iter().map(|stop| stop.replace("\\n", "\n").replace("\\t", "\t")).collect();
         let stop = StopStrings::new(&stop).map_err(|error| UsageError(format!("--stop: {error}")))?;
-        Ok(Requests { sampler, rules, stop, ignores_end: args.ignore_end })
+        Ok(Requests { sampler, rules, stop, ends: Vec::new() })
     }
 
     /// The ids of the prompts. An empty one starts a new text with the id that begins texts, if the model has one.
@@ -85,6 +87,7 @@ impl Requests {
     pub fn request(&self, args: &Args, prompt: &Encoded, index: usize, tokenizer: &dyn Tokenizer) -> Result<Request> {
         let sampler = Sampler::for_tokenizer(&self.sampler, index as u64, tokenizer)?.with_rules(self.rules.clone())?;
         Ok(Request {
+            ends: self.ends.clone(),
             slide: Some(args.slide),
             n_log_probs: args.logprobs.map(|n| n as usize),
             n_drafts: args.draft,
@@ -92,15 +95,13 @@ impl Requests {
         })
     }
 
-    /// The text of a sequence.
-    pub fn stream(&self, bounds: &TextBounds) -> TextStream {
-        TextStream::new(if self.ignores_end { Vec::new() } else { bounds.ends.clone() }, &self.stop)
-    }
-
     /// The same with the ids that end texts, which come from the model.
     #[must_use]
-    pub fn with_bounds(mut self, bounds: &TextBounds) -> Requests {
+    pub fn with_bounds(mut self, args: &Args, bounds: &TextBounds) -> Requests {
         self.rules.ends.clone_from(&bounds.ends);
+        if !args.ignore_end {
+            self.ends.clone_from(&bounds.ends);
+        }
         self
     }
 }

@@ -10,7 +10,7 @@ const MAX_ROWS: usize = 8;
 
 /// Whether the processor has the instruction. It belongs to no [`crate::isa::Isa`], because results do not depend on
 /// it.
-pub(super) fn is_available() -> bool {
+pub(in crate::packed) fn is_available() -> bool {
     is_x86_feature_detected!("avx512vnni")
 }
 

@@ -11,6 +11,8 @@ mod avx512;
 mod operands;
 mod portable;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::is_available as has_vnni;
 pub(super) use operands::{Chunk, Operands};
 
 use super::blocks::PANEL_ROWS;

@@ -7,6 +7,8 @@ use crate::formats::NumberFormat;
 
 /// Columns of the tile of AVX-512.
 const NR: usize = 32;
+/// Bytes that are loaded ahead of the products: the processor's own prefetching ends at every 4 kB.
+const AHEAD: usize = 4096;
 
 pub(super) fn kernel(format: NumberFormat, n_rows: usize) -> Few {
     match format {
@@ -22,10 +24,10 @@ pub(super) fn pairs(n_rows: usize) -> Few {
     by_rows!(few_pairs, n_rows)
 }
 
-/// Defines a kernel whose `load(panel, unit)` returns the two vectors of a unit, and whose innermost operation is
-/// `multiply_add(x, vector, sum)`.
+/// Defines a kernel whose `load(panel, unit)` returns the two vectors of a unit of so many cache lines, and whose innermost
+/// operation is `multiply_add(x, vector, sum)`.
 macro_rules! few {
-    ($name:ident, $of:ident, $features:literal, $load:ident, $multiply_add:expr) => {
+    ($name:ident, $of:ident, $features:literal, $unit_lines:literal, $load:ident, $multiply_add:expr) => {
         unsafe fn $name<const M: usize>(
             units: usize,
             x: *const f32,
@@ -43,6 +45,10 @@ macro_rules! few {
             // SAFETY: the rows have `units` units, the panel [units, NR], and the sums are [M, NR].
             unsafe {
                 for k in 0..units {
+                    for line in 0..$unit_lines {
+                        let ahead = panel.cast::<i8>().wrapping_add(AHEAD + (k * $unit_lines + line) * 64);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead);
+                    }
                     let term = $load(panel, k);
                     for (r, total) in total.iter_mut().enumerate() {
                         let x = _mm512_set1_ps(*x.add(r * x_stride + k));
@@ -59,10 +65,10 @@ macro_rules! few {
     };
 }
 
-few!(few_f32, few_f32_of, "avx512f", load_f32, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
-few!(few_f16, few_f16_of, "avx512f", load_f16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
-few!(few_bf16, few_bf16_of, "avx512f", load_bf16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
-few!(few_pairs, few_pairs_of, "avx512f,avx512bf16", load_f32, |x, term, sum| {
+few!(few_f32, few_f32_of, "avx512f", 2, load_f32, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_f16, few_f16_of, "avx512f", 1, load_f16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_bf16, few_bf16_of, "avx512f", 1, load_bf16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_pairs, few_pairs_of, "avx512f,avx512bf16", 2, load_f32, |x, term, sum| {
     _mm512_dpbf16_ps(sum, as_pairs(x), as_pairs(term))
 });
 

@@ -17,8 +17,18 @@ pub(super) struct Batch {
     logits: Tensor,
     /// New rows of each running sequence.
     n_new: Vec<usize>,
-    /// Sequences whose logits are computed: index, first row of logits, number of rows.
-    drawing: Vec<(usize, usize, usize)>,
+    /// Sequences whose logits are computed.
+    drawing: Vec<Drawing>,
+}
+
+/// A sequence whose logits are computed.
+#[derive(Clone, Copy)]
+pub(super) struct Drawing {
+    /// Its place among the running sequences.
+    pub sequence: usize,
+    /// The first row of its logits.
+    pub first: usize,
+    pub n_rows: usize,
 }
 
 impl Batch {
@@ -82,7 +92,7 @@ impl Batch {
             sequence.drafts.iter().for_each(|&token| self.rows.push(i, token, true));
             if is_last {
                 let n_rows = 1 + sequence.drafts.len();
-                self.drawing.push((i, n_logit_rows, n_rows));
+                self.drawing.push(Drawing { sequence: i, first: n_logit_rows, n_rows });
                 n_logit_rows += n_rows;
             }
         }
@@ -111,18 +121,8 @@ impl Batch {
         }
     }
 
-    /// Number of sequences whose logits were computed.
-    pub fn n_drawing(&self) -> usize {
-        self.drawing.len()
-    }
-
-    /// A sequence whose logits were computed: its index, the first row of its logits, and their number.
-    pub fn drawing(&self, k: usize) -> (usize, usize, usize) {
-        self.drawing[k]
-    }
-
-    /// All logits of the batch, in this machine's memory.
-    pub fn logits(&self, dev: &Device) -> Cow<'_, [f32]> {
-        dev.host_elements(&self.logits)
+    /// The sequences whose logits were computed, the logits in this machine's memory, and the pool.
+    pub fn results(&mut self, dev: &Device) -> (&[Drawing], Cow<'_, [f32]>, &mut KvPool) {
+        (&self.drawing, dev.host_elements(&self.logits), &mut self.pool)
     }
 }

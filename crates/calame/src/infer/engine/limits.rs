@@ -1,6 +1,10 @@
 //! The sizes of an engine.
 
-use crate::model::{ModelConfig, kv_page_bytes};
+use crate::model::{ModelConfig, kv_page_bytes, n_pages};
+
+/// Rows of a batch, unless there are more sequences: enough for the arithmetic of a prompt, and few enough that the others
+/// wait for milliseconds.
+const MAX_ROWS: usize = 256;
 
 /// The sizes of an engine, which determine its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +20,27 @@ pub struct EngineLimits {
 }
 
 impl EngineLimits {
-    /// Limits for a model: a memory for keys and values of `kv_bytes`, and as many rows and sequences as suit it.
-    pub fn of(kv_bytes: u64) -> EngineLimits {
-        EngineLimits { max_rows: 256, max_sequences: 64, max_drafts: 16, kv_bytes }
+    /// Limits for `n_sequences` at the same time, each with a prompt of up to `n_prompt` tokens and up to `max_tokens` new
+    /// ones: pages for all of them. Longer texts than the model's context are computed within it.
+    pub fn for_sequences(config: &ModelConfig, n_sequences: usize, n_prompt: usize, max_tokens: usize) -> EngineLimits {
+        let n_tokens = n_prompt.saturating_add(max_tokens);
+        let n_seen = n_tokens.clamp(1, config.n_positions);
+        // Past the context, the remaining tokens are computed again in chunks.
+        let n_at_once = if n_tokens > config.n_positions { n_seen } else { n_prompt };
+        let max_sequences = n_sequences.max(1);
+        let n_pages = (max_sequences as u64).saturating_mul(n_pages(n_seen) as u64);
+        EngineLimits {
+            max_rows: n_at_once.clamp(max_sequences, MAX_ROWS.max(max_sequences)),
+            max_sequences,
+            max_drafts: 0,
+            kv_bytes: n_pages.saturating_mul(kv_page_bytes(config)),
+        }
+    }
+
+    /// The limits with up to `n` drafted tokens in a batch, in rows of their own.
+    #[must_use]
+    pub fn with_drafts(self, n: usize) -> EngineLimits {
+        EngineLimits { max_drafts: n, max_rows: self.max_rows + n, ..self }
     }
 
     /// Pages that the memory for keys and values holds.

@@ -12,80 +12,27 @@
 //! sequence has its own sampler.
 
 mod batch;
+mod event;
 mod limits;
 mod prefixes;
+mod request;
 mod sequence;
 
 use std::collections::VecDeque;
 use std::ops::Deref;
 
 use super::error::GenerateError;
-use super::sampler::{History, LogProbs, SamplerScratch, TokenLogProb};
+use super::sampler::SamplerScratch;
 use crate::model::{Gpt, ModelConfig, PAGE_LEN, PageTable, kv_page_bytes, n_pages};
 use crate::ops::Device;
 use crate::tensor::Alloc;
-use batch::Batch;
+use batch::{Batch, Drawing};
+pub use event::{EngineState, Event, TokenLogProbs};
 pub use limits::EngineLimits;
 use prefixes::{Prefixes, common_len};
+pub use request::{FinishReason, Request, SequenceId};
 pub(super) use sequence::MAX_RESERVED;
 use sequence::Sequence;
-pub use sequence::{FinishReason, Request, SequenceId};
-
-/// What happened to a sequence in a step.
-#[derive(Debug, PartialEq)]
-pub enum Event {
-    /// The sampler has drawn a new token.
-    Token {
-        /// The sequence that it belongs to.
-        sequence: SequenceId,
-        /// Its id; that of a token which ends the text is included.
-        token: u32,
-        /// Its log-probability and the most likely alternatives, if the request asked for them.
-        log_probs: Option<TokenLogProbs>,
-    },
-    /// The sequence has ended; it is forgotten.
-    Finished {
-        /// Which sequence it was.
-        sequence: SequenceId,
-        /// A token, the requested length, or the context.
-        reason: FinishReason,
-    },
-    /// The sequence cannot be continued; it is forgotten.
-    Failed {
-        /// Which sequence it was.
-        sequence: SequenceId,
-        /// Why its next token cannot be drawn.
-        error: GenerateError,
-    },
-}
-
-/// Log-probabilities at one position, under the model's own distribution.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenLogProbs {
-    /// That of the token that was drawn.
-    pub chosen: f64,
-    /// Those of the most likely tokens, in descending order.
-    pub best: Vec<TokenLogProb>,
-}
-
-/// Numbers of an engine's sequences and pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EngineState {
-    /// Sequences that have pages.
-    pub n_running: usize,
-    /// Sequences that wait for their turn.
-    pub n_waiting: usize,
-    /// Pages of the pool.
-    pub n_pages: usize,
-    /// Pages that no sequence has, apart from ended ones that are kept.
-    pub n_free_pages: usize,
-    /// How many times a sequence has lost its pages so far.
-    pub n_preempted: u64,
-    /// Drafted tokens that were tried.
-    pub n_drafted: u64,
-    /// Drafted tokens that the model confirmed.
-    pub n_accepted: u64,
-}
 
 /// Many sequences of one model.
 ///
@@ -314,26 +261,28 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
     fn longest_prefix(&self, sequence: &Sequence) -> (usize, Option<Source>) {
         let window = sequence.window();
         let most = window.len() - 1;
+        if sequence.start > 0 {
+            return (0, None);
+        }
         let running = self.running.iter().zip(&self.tables).enumerate();
         let of_running = running.filter(|(_, (other, _))| other.start == 0).map(|(i, (other, table))| {
             let n = common_len(&other.tokens, window).min(table.len()).min(most);
             (n, Some(Source::Running(i)))
         });
         let of_kept = self.prefixes.lens(window).map(|(i, n)| (n.min(most), Some(Source::Kept(i))));
-        let all = of_running.chain(of_kept).filter(|(n, _)| *n > 0 && sequence.start == 0);
+        let all = of_running.chain(of_kept).filter(|(n, _)| *n > 0);
         all.max_by_key(|(n, _)| *n).unwrap_or((0, None))
     }
 
     /// Whether a running sequence is computing a longer common beginning: it is worth waiting for.
     fn is_being_computed(&self, sequence: &Sequence, shared: usize) -> bool {
         let window = sequence.window();
-        self.running.iter().zip(&self.tables).any(|(other, table)| {
-            other.start == 0
-                && sequence.start == 0
-                && other.n_pending(table) > 1
-                && common_len(&other.tokens, window).min(window.len() - 1) >= shared + PAGE_LEN
-                && common_len(&other.tokens, window) > table.len()
-        })
+        sequence.start == 0
+            && self.running.iter().zip(&self.tables).any(|(other, table)| {
+                let is_computing = other.start == 0 && other.n_pending(table) > 1;
+                let n_common = if is_computing { common_len(&other.tokens, window) } else { 0 };
+                n_common > table.len() && n_common.min(window.len() - 1) >= shared + PAGE_LEN
+            })
     }
 
     /// Chooses the rows of the next batch, and makes sure that the pool has pages for them.
@@ -365,12 +314,21 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
 
     /// Draws the next token of every sequence whose logits the batch has computed.
     fn draw(&mut self) {
-        for k in 0..self.batch.n_drawing() {
-            let (i, first, n_rows) = self.batch.drawing(k);
-            if let Some(outcome) = self.draw_for(i, first, n_rows) {
-                self.events.push(outcome);
-                self.ended.push(i);
+        let Engine { dev, gpt, batch, running, tables, sampler_scratch, events, ended, .. } = self;
+        let (drawing, logits, pool) = batch.results(dev);
+        let vocab_size = gpt.config.vocab_size;
+        for &Drawing { sequence: i, first, n_rows } in drawing {
+            let sequence = &mut running[i];
+            let logits = logits[first * vocab_size..][..n_rows * vocab_size].chunks_exact(vocab_size);
+            let n_before = sequence.tokens.len();
+            self.n_drafted += n_rows as u64 - 1;
+            if let Some(outcome) = sequence.draw(logits, sampler_scratch, events) {
+                events.push(outcome);
+                ended.push(i);
             }
+            self.n_accepted += (sequence.tokens.len() - n_before).saturating_sub(1) as u64;
+            // Keys and values of wrong drafts are forgotten; the last new token has none yet.
+            pool.truncate(&mut tables[i], sequence.tokens.len() - 1 - sequence.start);
         }
         // Each removal moves those behind it.
         while let Some(i) = self.ended.pop() {
@@ -378,50 +336,11 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
         }
     }
 
-    /// Draws tokens of sequence `i` from `n_rows` rows of logits: one, and one more for each drafted token that was right.
-    /// Returns how the sequence has ended, if it has.
-    fn draw_for(&mut self, i: usize, first: usize, n_rows: usize) -> Option<Event> {
-        let vocab_size = self.gpt.config.vocab_size;
-        let sequence = &mut self.running[i];
-        let all_logits = self.batch.logits(&self.dev);
-        self.n_drafted += n_rows as u64 - 1;
-        let mut outcome = None;
-        for row in 0..n_rows {
-            let logits = &all_logits[(first + row) * vocab_size..][..vocab_size];
-            let (prompt, generated) = sequence.tokens.split_at(sequence.n_prompt);
-            let drawn = sequence.sampler.sample(logits, History { prompt, generated }, &mut self.sampler_scratch);
-            let token = match drawn {
-                Ok(token) => token,
-                Err(error) => {
-                    outcome = Some(Event::Failed { sequence: sequence.id, error: error.into() });
-                    break;
-                }
-            };
-            let log_probs = sequence.n_log_probs.and_then(|n| log_probs(logits, sequence.sampler.n_vocab(), token, n));
-            sequence.tokens.push(token);
-            self.events.push(Event::Token { sequence: sequence.id, token, log_probs });
-            if let Some(reason) = sequence.finished_by(token) {
-                outcome = Some(Event::Finished { sequence: sequence.id, reason });
-                break;
-            }
-            // The next row's logits are those after the drafted token.
-            if row + 1 < n_rows && sequence.drafts[row] != token {
-                break;
-            }
-            self.n_accepted += u64::from(row + 1 < n_rows);
-        }
-        // Keys and values of wrong drafts are forgotten; the last new token has none yet.
-        let n_seen = sequence.tokens.len() - 1 - sequence.start;
-        self.batch.pool.truncate(&mut self.tables[i], n_seen);
-        sequence.drafts.clear();
-        outcome
-    }
-
     /// Removes a running sequence; its pages are kept for sequences with the same beginning.
     fn end(&mut self, i: usize) {
         let (sequence, mut table) = (self.running.remove(i), self.tables.remove(i));
         if sequence.start == 0 && !table.is_empty() {
-            self.prefixes.keep(sequence.tokens, table, &mut self.batch.pool);
+            self.spare_tables.extend(self.prefixes.keep(sequence.tokens, table, &mut self.batch.pool));
         } else {
             self.batch.pool.release(&mut table);
             self.spare_tables.push(table);
@@ -434,13 +353,4 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
 enum Source {
     Running(usize),
     Kept(usize),
-}
-
-/// The log-probability of a token and the `n` most likely ones, among the first `n_vocab`.
-fn log_probs(logits: &[f32], n_vocab: usize, token: u32, n: usize) -> Option<TokenLogProbs> {
-    // Logits from which a token was drawn are finite.
-    let log_probs = LogProbs::of(&logits[..n_vocab.min(logits.len())]).ok()?;
-    let mut best = Vec::with_capacity(2 * n);
-    log_probs.best(n, &mut best);
-    Some(TokenLogProbs { chosen: log_probs.of_token(token), best })
 }

@@ -29,11 +29,13 @@ impl Prefixes {
         Prefixes { kept: VecDeque::with_capacity(n_sequences.min(MAX_KEPT)) }
     }
 
-    /// Keeps the pages of an ended sequence, unless another one that is kept begins with the same tokens.
-    pub fn keep(&mut self, mut tokens: Vec<u32>, mut table: PageTable, pool: &mut KvPool) {
+    /// Keeps the pages of an ended sequence, unless another one that is kept begins with the same tokens. Returns a table
+    /// without pages where one is left over.
+    pub fn keep(&mut self, mut tokens: Vec<u32>, mut table: PageTable, pool: &mut KvPool) -> Option<PageTable> {
         tokens.truncate(table.len());
         if self.kept.iter().any(|kept| kept.tokens.starts_with(&tokens)) {
-            return pool.release(&mut table);
+            pool.release(&mut table);
+            return Some(table);
         }
         // Those that it begins with are no longer needed.
         let replaced = |kept: &Kept| tokens.starts_with(&kept.tokens);
@@ -44,6 +46,7 @@ impl Prefixes {
             self.remove(0, pool);
         }
         self.kept.push_back(Kept { tokens, table });
+        None
     }
 
     /// The length of the beginning that each has in common with `tokens`, by its index.

@@ -1,54 +1,13 @@
-//! A sequence of the engine: what was asked for, and how far it is.
+//! A sequence of the engine, and how far it is.
 
-use crate::infer::Sampler;
+use super::event::{Event, TokenLogProbs};
+use super::request::{FinishReason, Request, SequenceId};
 use crate::infer::draft::draft;
+use crate::infer::sampler::{History, LogProbs, Sampler, SamplerScratch};
 use crate::model::PageTable;
 
 /// New tokens that memory is reserved for; the list of a longer text grows.
 pub const MAX_RESERVED: usize = 4096;
-
-/// Identifies a sequence of an engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SequenceId(pub(super) u64);
-
-/// A sequence to generate.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The tokens to continue from.
-    pub prompt: Vec<u32>,
-    /// Draws the tokens, with a random sequence of its own.
-    pub sampler: Sampler,
-    /// Maximum number of new tokens.
-    pub max_tokens: usize,
-    /// The ids of which any one ends the sequence.
-    pub ends: Vec<u32>,
-    /// Number of tokens dropped at a time once the model's context is full; `None` ends the sequence there. The remaining
-    /// tokens are computed again, because keys and values depend on the position.
-    pub slide: Option<usize>,
-    /// Reports log-probabilities, with so many alternatives.
-    pub n_log_probs: Option<usize>,
-    /// Tokens to draft at a time: what followed the latest tokens earlier in the sequence is tried next, and several tokens
-    /// are computed in one step where it was right. The tokens stay the same. 0 drafts none.
-    pub n_drafts: usize,
-}
-
-impl Request {
-    /// A sequence without anything special: it ends after `max_tokens` or with the model's context.
-    pub fn new(prompt: Vec<u32>, sampler: Sampler, max_tokens: usize) -> Request {
-        Request { prompt, sampler, max_tokens, ends: Vec::new(), slide: None, n_log_probs: None, n_drafts: 0 }
-    }
-}
-
-/// Why a sequence ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// A token that ends texts was drawn.
-    End,
-    /// The requested number of tokens was drawn.
-    MaxTokens,
-    /// The model's context is full.
-    Context,
-}
 
 pub(super) struct Sequence {
     pub id: SequenceId,
@@ -100,11 +59,48 @@ impl Sequence {
         self.tokens.len() - self.n_prompt >= self.max_tokens
     }
 
+    /// Draws the next tokens from rows of logits `[V]`: one, and one more for each drafted token that was right. Returns how
+    /// the sequence has ended, if it has.
+    pub fn draw<'a>(
+        &mut self,
+        logits: impl Iterator<Item = &'a [f32]>,
+        scratch: &mut SamplerScratch,
+        events: &mut Vec<Event>,
+    ) -> Option<Event> {
+        for (row, logits) in logits.enumerate() {
+            let (prompt, generated) = self.tokens.split_at(self.n_prompt);
+            let token = match self.sampler.sample(logits, History { prompt, generated }, scratch) {
+                Ok(token) => token,
+                Err(error) => return Some(Event::Failed { sequence: self.id, error: error.into() }),
+            };
+            let log_probs = self.n_log_probs.and_then(|n| log_probs(logits, self.sampler.n_vocab(), token, n));
+            self.tokens.push(token);
+            events.push(Event::Token { sequence: self.id, token, log_probs });
+            if let Some(reason) = self.finished_by(token) {
+                return Some(Event::Finished { sequence: self.id, reason });
+            }
+            // The next row's logits are those after the drafted token.
+            if self.drafts.get(row) != Some(&token) {
+                break;
+            }
+        }
+        None
+    }
+
     /// Why a sequence ends with this token, if it does.
-    pub fn finished_by(&self, token: u32) -> Option<FinishReason> {
+    fn finished_by(&self, token: u32) -> Option<FinishReason> {
         if self.ends.contains(&token) {
             return Some(FinishReason::End);
         }
         self.is_complete().then_some(FinishReason::MaxTokens)
     }
+}
+
+/// The log-probability of a token and the `n` most likely ones, among the first `n_vocab`.
+fn log_probs(logits: &[f32], n_vocab: usize, token: u32, n: usize) -> Option<TokenLogProbs> {
+    // Logits from which a token was drawn are finite.
+    let log_probs = LogProbs::of(&logits[..n_vocab.min(logits.len())]).ok()?;
+    let mut best = Vec::with_capacity(2 * n);
+    log_probs.best(n, &mut best);
+    Some(TokenLogProbs { chosen: log_probs.of_token(token), best })
 }
