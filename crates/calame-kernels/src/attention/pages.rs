@@ -2,8 +2,9 @@
 
 /// The pages that store the keys and values of many sequences.
 ///
-/// A page holds `page_len` positions, each a row of C elements. Page tables may differ in length; they are concatenated
-/// in `table`. A page listed in several tables is shared by their sequences.
+/// A page holds `page_len` positions. A page of values has a row of C elements for each position, [page_len, C]; a page of
+/// keys is transposed, [C, page_len], so that the products with a query are sums of whole vectors. Page tables may differ
+/// in length; they are concatenated in `table`. A page listed in several tables is shared by their sequences.
 #[derive(Clone, Copy, Debug)]
 pub struct KvPages<'a> {
     /// Number of positions in a page.
@@ -15,7 +16,15 @@ pub struct KvPages<'a> {
 }
 
 impl KvPages<'_> {
-    /// The row of the page store that holds a position of a sequence.
+    /// Where a key of C elements is in the store: the index of its first element; the others follow at distances of
+    /// `page_len`.
+    #[inline(always)]
+    pub(crate) fn key(&self, sequence: usize, position: usize, c: usize) -> usize {
+        let at = position % self.page_len;
+        (self.row(sequence, position) - at) * c + at
+    }
+
+    /// The row of the store of values that holds a position of a sequence.
     #[inline(always)]
     pub(crate) fn row(&self, sequence: usize, position: usize) -> usize {
         let page = self.table[self.starts[sequence] as usize + position / self.page_len];

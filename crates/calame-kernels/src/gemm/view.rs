@@ -30,6 +30,11 @@ impl<'a> MatRef<'a> {
         MatRef::new(data, rows, cols, cols)
     }
 
+    /// Distance of the rows in elements.
+    pub(crate) fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
     /// Columns `range` of a row-major matrix [rows, row_stride] without gaps.
     ///
     /// # Panics

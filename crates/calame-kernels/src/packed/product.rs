@@ -91,7 +91,7 @@ impl Product<'_> {
                     let mut sums = [0.0; few::MAX_ROWS * floats::MAX_PANEL_ROWS];
                     let part = &panel[first * unit_len..(first + units) * unit_len];
                     // SAFETY: x has `n_rows` rows of these units, `part` is [units, nr], and so many sums fit.
-                    unsafe { few(units, x.at(first), x_stride, part.as_ptr(), sums.as_mut_ptr()) };
+                    unsafe { few(units, x.at(first), x_stride, part.as_ptr(), unit_len, sums.as_mut_ptr()) };
                     self.write(0..n_rows, j * nr, nr, &sums, pc == 0);
                 }
             }
@@ -151,12 +151,9 @@ impl Product<'_> {
         sums: &mut [[f32; PANEL_ROWS]],
     ) {
         let (shape, panel) = (self.w.shape(), self.w.panel(j));
-        if sums.len() <= fused::MAX_ROWS
-            && let Some(kernel) = fused::kernel(self.isa, shape.format, sums.len())
-        {
-            let operands = fused::Operands { panel: cast(panel), cols: shape.cols, x, first_row };
-            // SAFETY: the machine has the instruction set; a panel has sixteen rows of the format, and x its groups.
-            return unsafe { kernel(&operands, sums) };
+        let operands = fused::Operands { panel: cast(panel), cols: shape.cols, x, first_row };
+        if sums.len() <= fused::max_rows(shape.format) && fused::multiply(self.isa, shape.format, &operands, sums) {
+            return;
         }
         sums.as_flattened_mut().fill(0.0);
         for i in 0..blocks::n_chunks(shape) {

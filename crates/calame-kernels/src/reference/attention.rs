@@ -83,7 +83,7 @@ fn places(b: usize, nh: usize, t: usize) -> impl Iterator<Item = (usize, usize, 
     (0..b).flat_map(move |s| (0..nh).flat_map(move |h| (0..t).map(move |q| (s, h, q))))
 }
 
-/// Copies the keys and values of new rows from qkv [R, 3C] to their positions in the page stores [·, C].
+/// Copies the keys and values of new rows from qkv [R, 3C] to their positions in the page stores.
 pub fn store_kv<F: Real>(
     qkv: &[F],
     c: usize,
@@ -95,8 +95,9 @@ pub fn store_kv<F: Real>(
 ) {
     for (r, row) in qkv.chunks_exact(3 * c).enumerate() {
         let at = pages.row(sequences[r] as usize, positions[r] as usize) * c;
-        keys[at..at + c].copy_from_slice(&row[c..2 * c]);
         values[at..at + c].copy_from_slice(&row[2 * c..]);
+        let at = pages.key(sequences[r] as usize, positions[r] as usize, c);
+        keys[at..].iter_mut().step_by(pages.page_len).zip(&row[c..2 * c]).for_each(|(key, x)| *key = *x);
     }
 }
 
@@ -115,11 +116,14 @@ pub fn attention_extend<F: Real>(
     let c = nh * hs;
     y.fill(zero());
     for (r, h) in (0..positions.len()).flat_map(|r| (0..nh).map(move |h| (r, h))) {
-        let at: Vec<usize> =
-            (0..=positions[r] as usize).map(|t| pages.row(sequences[r] as usize, t) * c + h * hs).collect();
+        let (sequence, seen) = (sequences[r] as usize, 0..=positions[r] as usize);
         let query = &qkv[r * 3 * c + h * hs..][..hs];
-        let score = |&at: &usize| query.iter().zip(&keys[at..]).map(|(&q, &k)| q * k).sum::<F>() * scale;
-        for (p, at) in softmax(at.iter().map(score).collect()).into_iter().zip(at) {
+        let score = |t: usize| {
+            let key = keys[pages.key(sequence, t, c)..].iter().step_by(pages.page_len).skip(h * hs);
+            query.iter().zip(key).map(|(&q, &k)| q * k).sum::<F>() * scale
+        };
+        for (p, t) in softmax(seen.clone().map(score).collect()).into_iter().zip(seen) {
+            let at = pages.row(sequence, t) * c + h * hs;
             for i in 0..hs {
                 y[r * c + h * hs + i] += p * values[at + i];
             }

@@ -298,8 +298,14 @@ fn over_pages() {
 /// whose segments are merged afterwards.
 #[test]
 fn over_many_pages() {
+    for (nh, hs) in [(2, 20), (2, 64)] {
+        over_pages_of(nh, hs);
+    }
+}
+
+fn over_pages_of(nh: usize, hs: usize) {
     const LONG: usize = 600;
-    let (nh, hs, scale, page_len) = (2, 20, 0.25, 64);
+    let (scale, page_len) = (0.25, 64);
     let c = nh * hs;
     let table: Vec<u32> = (0..14).map(|p| p * 5 % 14).collect();
     let pages = KvPages { page_len, table: &table, starts: &[0, 10] };

@@ -191,11 +191,31 @@ impl<'a> Extend<'a> {
         })
     }
 
-    /// The rows of a store that hold some positions of a page, of one head: [n, head_size].
-    fn part<'b>(&self, store: &'b [f32], run: &Range<usize>, head: usize, (first, n): (usize, usize)) -> MatRef<'b> {
+    /// The keys of one head from a position to the end of its page, [head_size, n]. Those that the sequence does not have yet
+    /// are arbitrary numbers: whole panels need no copy.
+    fn keys(&self, run: &Range<usize>, head: usize, first: usize) -> MatRef<'a> {
+        let (c, hs, page_len) = (self.n_head * self.head_size, self.head_size, self.pages.page_len);
+        let at = first % page_len;
+        let page = self.pages.key(self.sequences[run.start] as usize, first, c) - at + head * hs * page_len;
+        MatRef::columns(&self.keys[page..page + hs * page_len], hs, page_len, at..page_len)
+    }
+
+    /// The values of some positions of a page, of one head: [n, head_size].
+    fn values(&self, run: &Range<usize>, head: usize, (first, n): (usize, usize)) -> MatRef<'a> {
         let c = self.n_head * self.head_size;
         let row = self.pages.row(self.sequences[run.start] as usize, first);
-        MatRef::columns(&store[row * c..(row + n) * c], n, c, head * self.head_size..(head + 1) * self.head_size)
+        MatRef::columns(&self.values[row * c..(row + n) * c], n, c, head * self.head_size..(head + 1) * self.head_size)
+    }
+
+    /// Panel `j` of the columns of a matrix, [rows, nr], and the distance of its rows: in place if it has all columns, else
+    /// packed into `memory`.
+    fn panel(&self, matrix: &MatRef<'_>, j: usize, memory: &mut [f32]) -> (*const f32, usize) {
+        let Kernels { nr, .. } = self.kernels;
+        if (j + 1) * nr <= matrix.cols() {
+            return (matrix.row(0)[j * nr..].as_ptr(), matrix.row_stride());
+        }
+        self.kernels.pack_cols(&mut memory[..matrix.rows() * nr], matrix, j, 0, matrix.rows());
+        (memory.as_ptr(), nr)
     }
 
     /// The partial results of a segment, in `scratch.partials`.
@@ -225,19 +245,18 @@ impl<'a> Extend<'a> {
             }
         }
         for page in self.pages_of(segment, n_keys) {
-            let keys = self.part(self.keys, run, head, page).t();
+            let keys = self.keys(run, head, page.0);
             for j in 0..page.1.div_ceil(nr) {
-                kernels.pack_cols(&mut scratch.page[..hs * nr], &keys, j, 0, hs);
                 let (column, n) = (page.0 - segment * SEGMENT + j * nr, nr.min(page.1 - j * nr));
                 if n_rows <= few::MAX_ROWS {
                     let few = few::kernel(self.isa, NumberFormat::F32, n_rows);
-                    // SAFETY: the queries have `hs` elements each, the page is [hs, nr], and so many sums fit.
-                    unsafe {
-                        few(hs, queries.row(0).as_ptr(), 3 * c, scratch.page.as_ptr(), scratch.sums.as_mut_ptr());
-                    }
+                    let (panel, stride) = self.panel(&keys, j, scratch.page);
+                    // SAFETY: the queries have `hs` elements each, the panel is [hs, nr], and so many sums fit.
+                    unsafe { few(hs, queries.row(0).as_ptr(), 3 * c, panel, stride, scratch.sums.as_mut_ptr()) };
                     copy_columns(scratch.sums, nr, n, &mut scratch.scores[column..], SEGMENT, n_rows, false);
                     continue;
                 }
+                kernels.pack_cols(&mut scratch.page[..hs * nr], &keys, j, 0, hs);
                 for (i, panel) in scratch.queries.chunks_exact(mr * hs).enumerate() {
                     let to = scratch.scores[i * mr * SEGMENT + column..].as_mut_ptr();
                     let rows = mr.min(n_rows - i * mr);
@@ -254,20 +273,21 @@ impl<'a> Extend<'a> {
         let (mr, nr, n_rows) = (kernels.mr, kernels.nr, run.len());
         for (p, page) in self.pages_of(segment, n_keys).enumerate() {
             let (column, n) = (page.0 - segment * SEGMENT, page.1);
-            let values = self.part(self.values, run, head, page);
-            let panels = scratch.page.chunks_exact_mut(n * nr).take(hs.div_ceil(nr));
-            panels.enumerate().for_each(|(j, panel)| kernels.pack_cols(panel, &values, j, 0, n));
-            let panels = || scratch.page.chunks_exact(n * nr).take(hs.div_ceil(nr)).enumerate();
+            let values = self.values(run, head, page);
             if n_rows <= few::MAX_ROWS {
                 let few = few::kernel(self.isa, NumberFormat::F32, n_rows);
-                for (j, panel) in panels() {
+                for j in 0..hs.div_ceil(nr) {
+                    let (panel, stride) = self.panel(&values, j, scratch.page);
                     let x = scratch.scores[column..].as_ptr();
                     // SAFETY: the weights have n columns from `column` on, the panel is [n, nr], and so many sums fit.
-                    unsafe { few(n, x, SEGMENT, panel.as_ptr(), scratch.sums.as_mut_ptr()) };
+                    unsafe { few(n, x, SEGMENT, panel, stride, scratch.sums.as_mut_ptr()) };
                     copy_columns(scratch.sums, nr, nr, &mut scratch.partials[2 + j * nr..], len, n_rows, p > 0);
                 }
                 continue;
             }
+            let panels = scratch.page.chunks_exact_mut(n * nr).take(hs.div_ceil(nr));
+            panels.enumerate().for_each(|(j, panel)| kernels.pack_cols(panel, &values, j, 0, n));
+            let panels = || scratch.page.chunks_exact(n * nr).take(hs.div_ceil(nr)).enumerate();
             for i in 0..n_rows.div_ceil(mr) {
                 let weights = MatRef::columns(scratch.scores, n_rows, SEGMENT, column..column + n);
                 kernels.pack_rows(scratch.weights, &weights, i, 0, n);

@@ -22,7 +22,7 @@ use crate::precision::Precision;
 use crate::sizes::{has_dims, product};
 use crate::split::{COLUMNS, TASK_ELEMENTS};
 
-/// Copies the keys and values of new rows from qkv [R, 3C] to their positions in the page stores [·, C].
+/// Copies the keys and values of new rows from qkv [R, 3C] to their positions in the page stores.
 ///
 /// If two rows have the same position, the later row wins.
 ///
@@ -60,9 +60,12 @@ pub fn store_kv(
         let (from, to) = (task * width, ((task + 1) * width).min(channels));
         for ((row, &s), &t) in qkv.chunks_exact(3 * channels).zip(sequences).zip(positions) {
             let at = pages.row(s as usize, t as usize) * channels;
+            let first = pages.key(s as usize, t as usize, channels) + from * pages.page_len;
+            let last = first + (to - from - 1) * pages.page_len;
             // SAFETY: tasks have different columns, and a task handles one row at a time.
-            let (k, v) = unsafe { (keys.part(at + from, at + to), values.part(at + from, at + to)) };
-            k.copy_from_slice(&row[channels + from..channels + to]);
+            let (k, v) = unsafe { (keys.part(first, last + 1), values.part(at + from, at + to)) };
+            let k = k.iter_mut().step_by(pages.page_len);
+            k.zip(&row[channels + from..channels + to]).for_each(|(k, x)| *k = *x);
             v.copy_from_slice(&row[2 * channels + from..2 * channels + to]);
         }
     });

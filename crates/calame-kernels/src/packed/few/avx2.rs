@@ -19,7 +19,7 @@ pub(super) fn kernel(format: NumberFormat, n_rows: usize) -> Few {
     }
 }
 
-/// Defines a kernel whose `load(panel, term)` returns the two vectors of a term.
+/// Defines a kernel whose `load(term)` returns the two vectors of a term.
 macro_rules! few {
     ($name:ident, $of:ident, $load:ident) => {
         unsafe fn $name<const M: usize>(
@@ -27,19 +27,27 @@ macro_rules! few {
             x: *const f32,
             x_stride: usize,
             panel: *const f32,
+            panel_stride: usize,
             sums: *mut f32,
         ) {
             // SAFETY: the caller's promises are passed on; `kernel` is called only if the machine has AVX2.
-            unsafe { $of::<M>(units, x, x_stride, panel, sums) }
+            unsafe { $of::<M>(units, x, x_stride, panel, panel_stride, sums) }
         }
 
         #[target_feature(enable = "avx2,fma,f16c")]
-        unsafe fn $of<const M: usize>(units: usize, x: *const f32, x_stride: usize, panel: *const f32, sums: *mut f32) {
+        unsafe fn $of<const M: usize>(
+            units: usize,
+            x: *const f32,
+            x_stride: usize,
+            panel: *const f32,
+            panel_stride: usize,
+            sums: *mut f32,
+        ) {
             let mut total = [[_mm256_setzero_ps(); 2]; M];
             // SAFETY: the rows have `units` terms, the panel [units, NR] elements, and the sums are [M, NR].
             unsafe {
                 for k in 0..units {
-                    let term = $load(panel, k);
+                    let term = $load(panel.add(k * panel_stride));
                     for (r, total) in total.iter_mut().enumerate() {
                         let x = _mm256_set1_ps(*x.add(r * x_stride + k));
                         total[0] = _mm256_fmadd_ps(x, term[0], total[0]);
@@ -61,25 +69,25 @@ few!(few_bf16, few_bf16_of, load_bf16);
 
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn load_f32(panel: *const f32, k: usize) -> [__m256; 2] {
+unsafe fn load_f32(term: *const f32) -> [__m256; 2] {
     // SAFETY: the caller's panel has the term.
-    unsafe { [_mm256_loadu_ps(panel.add(k * NR)), _mm256_loadu_ps(panel.add(k * NR + 8))] }
+    unsafe { [_mm256_loadu_ps(term), _mm256_loadu_ps(term.add(8))] }
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-unsafe fn load_f16(panel: *const f32, k: usize) -> [__m256; 2] {
-    let at: *const __m128i = panel.cast();
+unsafe fn load_f16(term: *const f32) -> [__m256; 2] {
+    let at: *const __m128i = term.cast();
     // SAFETY: the caller's panel has the term.
-    unsafe { [0, 1].map(|half| _mm256_cvtph_ps(_mm_loadu_si128(at.add(2 * k + half)))) }
+    unsafe { [0, 1].map(|half| _mm256_cvtph_ps(_mm_loadu_si128(at.add(half)))) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn load_bf16(panel: *const f32, k: usize) -> [__m256; 2] {
-    let at: *const __m128i = panel.cast();
+unsafe fn load_bf16(term: *const f32) -> [__m256; 2] {
+    let at: *const __m128i = term.cast();
     // SAFETY: the caller's panel has the term.
-    let bits = unsafe { [0, 1].map(|half| _mm256_cvtepu16_epi32(_mm_loadu_si128(at.add(2 * k + half)))) };
+    let bits = unsafe { [0, 1].map(|half| _mm256_cvtepu16_epi32(_mm_loadu_si128(at.add(half)))) };
     bits.map(|bits| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)))
 }
 

@@ -7,8 +7,8 @@ use crate::formats::NumberFormat;
 
 /// Columns of the tile of AVX-512.
 const NR: usize = 32;
-/// Bytes that are loaded ahead of the products: the processor's own prefetching ends at every 4 kB.
-const AHEAD: usize = 4096;
+/// Cache lines of a panel that are loaded ahead of the products: the processor's own prefetching ends at every 4 kB.
+const AHEAD: usize = 64;
 
 pub(super) fn kernel(format: NumberFormat, n_rows: usize) -> Few {
     match format {
@@ -24,7 +24,7 @@ pub(super) fn pairs(n_rows: usize) -> Few {
     by_rows!(few_pairs, n_rows)
 }
 
-/// Defines a kernel whose `load(panel, unit)` returns the two vectors of a unit of so many cache lines, and whose innermost
+/// Defines a kernel whose `load(unit)` returns the two vectors of a unit of so many cache lines, and whose innermost
 /// operation is `multiply_add(x, vector, sum)`.
 macro_rules! few {
     ($name:ident, $of:ident, $features:literal, $unit_lines:literal, $load:ident, $multiply_add:expr) => {
@@ -33,23 +33,31 @@ macro_rules! few {
             x: *const f32,
             x_stride: usize,
             panel: *const f32,
+            panel_stride: usize,
             sums: *mut f32,
         ) {
             // SAFETY: the caller's promises are passed on; a kernel is selected only if the machine has the instructions.
-            unsafe { $of::<M>(units, x, x_stride, panel, sums) }
+            unsafe { $of::<M>(units, x, x_stride, panel, panel_stride, sums) }
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn $of<const M: usize>(units: usize, x: *const f32, x_stride: usize, panel: *const f32, sums: *mut f32) {
+        unsafe fn $of<const M: usize>(
+            units: usize,
+            x: *const f32,
+            x_stride: usize,
+            panel: *const f32,
+            panel_stride: usize,
+            sums: *mut f32,
+        ) {
             let mut total = [[_mm512_setzero_ps(); 2]; M];
             // SAFETY: the rows have `units` units, the panel [units, NR], and the sums are [M, NR].
             unsafe {
                 for k in 0..units {
                     for line in 0..$unit_lines {
-                        let ahead = panel.cast::<i8>().wrapping_add(AHEAD + (k * $unit_lines + line) * 64);
-                        _mm_prefetch::<_MM_HINT_T0>(ahead);
+                        let ahead = panel.wrapping_add((k + AHEAD / $unit_lines) * panel_stride + 16 * line);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                     }
-                    let term = $load(panel, k);
+                    let term = $load(panel.add(k * panel_stride));
                     for (r, total) in total.iter_mut().enumerate() {
                         let x = _mm512_set1_ps(*x.add(r * x_stride + k));
                         total[0] = $multiply_add(x, term[0], total[0]);
@@ -82,24 +90,24 @@ fn as_pairs(x: __m512) -> __m512bh {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn load_f32(panel: *const f32, k: usize) -> [__m512; 2] {
+unsafe fn load_f32(unit: *const f32) -> [__m512; 2] {
     // SAFETY: the caller's panel has the unit.
-    unsafe { [_mm512_loadu_ps(panel.add(k * NR)), _mm512_loadu_ps(panel.add(k * NR + 16))] }
+    unsafe { [_mm512_loadu_ps(unit), _mm512_loadu_ps(unit.add(16))] }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn load_f16(panel: *const f32, k: usize) -> [__m512; 2] {
-    let at: *const __m256i = panel.cast();
-    // SAFETY: the caller's panel has the term.
-    unsafe { [0, 1].map(|half| _mm512_cvtph_ps(_mm256_loadu_si256(at.add(2 * k + half)))) }
+unsafe fn load_f16(unit: *const f32) -> [__m512; 2] {
+    let at: *const __m256i = unit.cast();
+    // SAFETY: the caller's panel has the unit.
+    unsafe { [0, 1].map(|half| _mm512_cvtph_ps(_mm256_loadu_si256(at.add(half)))) }
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-unsafe fn load_bf16(panel: *const f32, k: usize) -> [__m512; 2] {
-    let at: *const __m256i = panel.cast();
-    // SAFETY: the caller's panel has the term.
-    let bits = unsafe { [0, 1].map(|half| _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.add(2 * k + half)))) };
+unsafe fn load_bf16(unit: *const f32) -> [__m512; 2] {
+    let at: *const __m256i = unit.cast();
+    // SAFETY: the caller's panel has the unit.
+    let bits = unsafe { [0, 1].map(|half| _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.add(half)))) };
     bits.map(|bits| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)))
 }

@@ -51,15 +51,17 @@ unsafe fn few<const M: usize, E: Element>(
     x: *const f32,
     x_stride: usize,
     panel: *const f32,
+    panel_stride: usize,
     sums: *mut f32,
 ) {
     let mut total = [[0.0f32; NR]; M];
-    let panel: *const E = panel.cast();
     for k in 0..units {
+        // SAFETY: the caller's panel has the unit.
+        let unit: *const E = unsafe { panel.add(k * panel_stride) }.cast();
         for (r, total) in total.iter_mut().enumerate() {
             for (lane, total) in total.iter_mut().enumerate() {
-                // SAFETY: the caller's rows have `units` terms, and its panel has [units, NR] elements.
-                *total += unsafe { *x.add(r * x_stride + k) * (*panel.add(k * NR + lane)).widen() };
+                // SAFETY: the caller's rows have `units` terms, and a unit has NR elements.
+                *total += unsafe { *x.add(r * x_stride + k) * (*unit.add(lane)).widen() };
             }
         }
     }

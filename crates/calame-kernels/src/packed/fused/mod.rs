@@ -22,16 +22,53 @@ mod product;
 #[cfg(target_arch = "x86_64")]
 mod ternary;
 
-pub(super) use operands::{Fused, Operands};
+use operands::Fused;
+pub(super) use operands::Operands;
 
+use super::blocks::PANEL_ROWS;
 use crate::formats::NumberFormat;
 use crate::isa::Isa;
 
-/// Most rows that are computed in this way.
-pub(super) const MAX_ROWS: usize = 4;
+/// Most rows that are computed in this way. The panel is decoded once for every eight of them, from the caches: with many
+/// rows it is faster to store what was decoded, unless there is nothing to decode.
+pub(super) fn max_rows(format: NumberFormat) -> usize {
+    if format == NumberFormat::Q8_0 { usize::MAX } else { 32 }
+}
 
-/// The kernel for `n_rows` rows, from 1 to [`MAX_ROWS`]; `None` where the instruction set has none.
-pub(super) fn kernel(isa: Isa, format: NumberFormat, n_rows: usize) -> Option<Fused> {
+/// Rows of a kernel, in descending order.
+const KERNEL_ROWS: [usize; 5] = [8, 4, 3, 2, 1];
+
+/// Overwrites the sums of as many rows of x as there are sums. Returns false, and does nothing, where the instruction set has
+/// no kernels.
+///
+/// # Panics
+/// If x lacks these rows, or the panel is not one of the format.
+pub(super) fn multiply(
+    isa: Isa,
+    format: NumberFormat,
+    operands: &Operands<'_>,
+    sums: &mut [[f32; PANEL_ROWS]],
+) -> bool {
+    let panel_len = operands.cols / format.block_len() * format.block_bytes() * PANEL_ROWS;
+    assert!(
+        operands.panel.len() == panel_len,
+        "fused: a panel of {} bytes, {panel_len} in {format}",
+        operands.panel.len()
+    );
+    let mut first = 0;
+    while first < sums.len() {
+        let n = KERNEL_ROWS.into_iter().find(|n| *n <= sums.len() - first).unwrap_or(1);
+        let Some(kernel) = kernel(isa, format, n) else { return false };
+        let operands = &Operands { first_row: operands.first_row + first, ..*operands };
+        // SAFETY: the machine has the instruction set, as the pool has checked; the panel has sixteen rows of the format.
+        unsafe { kernel(operands, &mut sums[first..first + n]) };
+        first += n;
+    }
+    true
+}
+
+/// The kernel for `n_rows` rows, one of [`KERNEL_ROWS`]; `None` where the instruction set has none.
+fn kernel(isa: Isa, format: NumberFormat, n_rows: usize) -> Option<Fused> {
     #[cfg(target_arch = "x86_64")]
     match isa {
         Isa::Avx512 | Isa::Avx512Bf16 if super::dot::has_vnni() => return avx512::kernel(format, n_rows),

@@ -15,4 +15,4 @@ pub(in crate::packed) struct Operands<'a> {
 }
 
 /// Overwrites the sums of as many rows of x as the kernel is for.
-pub(in crate::packed) type Fused = unsafe fn(&Operands<'_>, &mut [[f32; PANEL_ROWS]]);
+pub(super) type Fused = unsafe fn(&Operands<'_>, &mut [[f32; PANEL_ROWS]]);

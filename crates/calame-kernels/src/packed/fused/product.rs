@@ -47,7 +47,8 @@ macro_rules! by_rows {
             1 => $kernel::<1, $format> as Fused,
             2 => $kernel::<2, $format>,
             3 => $kernel::<3, $format>,
-            _ => $kernel::<4, $format>,
+            4 => $kernel::<4, $format>,
+            _ => $kernel::<8, $format>,
         }
     };
 }
