@@ -27,6 +27,14 @@ pub enum GenerateError {
     /// The sampler cannot draw a token.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+    /// A number of beams that no search can have.
+    #[error("{n_beams} beams: expected 1 to {vocab_size}, the number of tokens to choose from")]
+    Beams {
+        /// Number of beams that was asked for.
+        n_beams: usize,
+        /// V, the model's vocabulary size.
+        vocab_size: usize,
+    },
     /// The memory for keys and values does not suffice for one sequence.
     #[error(
         "keys and values of {n_tokens} tokens take {needed} bytes, {kv_bytes} are available: raise the limit, or ask for \

@@ -2,8 +2,9 @@
 //!
 //! [`Engine`] is the one implementation, for any number of sequences; [`TextEngine`] adds their texts. [`Generation`] is an
 //! iterator over the tokens of one sequence, [`TextGeneration`] over its text. [`Sampler`] chooses tokens, [`StopStrings`]
-//! find where a text ends.
+//! find where a text ends. [`beam_search`] finds likely texts instead of drawing them.
 
+mod beam;
 mod draft;
 mod engine;
 mod error;
@@ -14,6 +15,7 @@ mod text;
 mod text_engine;
 mod text_stream;
 
+pub use beam::{Beam, BeamConfig, beam_search, beam_search_bytes};
 pub use engine::{
     Engine, EngineLimits, EngineState, Event, FinishReason, Request, SequenceId, TokenLogProbs, engine_bytes,
 };

@@ -32,9 +32,10 @@ fn config() -> ModelConfig {
     }
 }
 
-/// A model whose next token depends on its whole context, in a number format.
+/// A model whose next token depends on its whole context, in a number format, whose blocks may be wider than the model.
 fn model(dev: &Device, format: NumberFormat) -> Gpt {
-    let mut gpt = Gpt::fresh(dev, &config(), 7);
+    let n_embd = config().n_embd.max(format.block_len());
+    let mut gpt = Gpt::fresh(dev, &ModelConfig { n_embd, ..config() }, 7);
     scale(&mut gpt, 6.0);
     gpt.for_inference(dev, format)
 }
@@ -85,7 +86,8 @@ fn run(engine: &mut Engines<'_>) -> HashMap<SequenceId, (Vec<u32>, Option<Finish
 
 /// The new tokens of one request alone, in an engine with room for all of it.
 fn alone(dev: &Device, gpt: &Gpt, request: &Request) -> Vec<u32> {
-    let mut engine = Engine::new(dev, gpt, limits(512, 1, 8)).unwrap();
+    let limits = EngineLimits { kv_bytes: 8 * kv_page_bytes(&gpt.config), ..limits(512, 1, 0) };
+    let mut engine = Engine::new(dev, gpt, limits).unwrap();
     let id = engine.add(request.clone()).unwrap();
     run(&mut engine).remove(&id).unwrap().0
 }
@@ -110,9 +112,12 @@ fn requests() -> Vec<Request> {
 /// In every batch, with preemption, shared beginnings, drafts and any chunks of prompts, each sequence is the same.
 #[test]
 fn a_sequence_does_not_depend_on_the_others() {
-    for format in [NumberFormat::F32, NumberFormat::Bf16, NumberFormat::F16] {
+    use NumberFormat::{Bf16, F16, F32, Q4_0, Q6K, Q8_0};
+    for format in [F32, Bf16, F16, Q8_0, Q4_0, Q6K] {
         let dev = device(2);
         let gpt = model(&dev, format);
+        assert_eq!(gpt.head().format(), Some(format));
+        let page_bytes = kv_page_bytes(&gpt.config);
         let requests = requests();
         let without_drafts = |request: &Request| Request { n_drafts: 0, ..request.clone() };
         let expected: Vec<Vec<u32>> = requests.iter().map(|r| alone(&dev, &gpt, &without_drafts(r))).collect();
@@ -123,7 +128,8 @@ fn a_sequence_does_not_depend_on_the_others() {
         for (n, max_rows, n_sequences, n_pages) in
             [(2, 512, 2, 20), (7, 64, 7, 64), (16, 256, 16, 200), (16, 7, 5, 64), (16, 33, 16, 8), (16, 300, 16, 5)]
         {
-            let mut engine = Engine::new(&dev, &gpt, limits(max_rows, n_sequences, n_pages)).unwrap();
+            let limits = EngineLimits { kv_bytes: n_pages as u64 * page_bytes, ..limits(max_rows, n_sequences, 0) };
+            let mut engine = Engine::new(&dev, &gpt, limits).unwrap();
             let ids: Vec<SequenceId> = requests[..n].iter().map(|r| engine.add(r.clone()).unwrap()).collect();
             let found = run(&mut engine);
             for (i, id) in ids.iter().enumerate() {

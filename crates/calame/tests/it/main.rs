@@ -1,5 +1,6 @@
 //! The library's tests from outside, in one binary.
 
+mod beams;
 mod checkpoint;
 mod checkpoints;
 mod data;

@@ -103,6 +103,17 @@ impl LogitRules {
             None => Ok(()),
         }
     }
+
+    /// Checks that the bias names ids below `n_vocab` only.
+    ///
+    /// # Errors
+    /// Names the highest id that cannot be drawn.
+    pub fn check(&self, n_vocab: usize) -> Result<(), SamplerError> {
+        match self.bias.last_key_value() {
+            Some((&id, _)) if id as usize >= n_vocab => Err(SamplerError::UnknownToken { id, n_vocab }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A setting out of range, or logits that cannot be sampled.

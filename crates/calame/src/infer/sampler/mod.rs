@@ -37,8 +37,9 @@ pub use config::{LogitRules, SamplerConfig, SamplerError};
 pub use log_probs::{LogProbs, TokenLogProb};
 pub use penalties::History;
 
+pub(super) use self::penalties::Penalties;
+
 use self::candidates::Candidates;
-use self::penalties::Penalties;
 use crate::rng::{self, Purpose, Sequence};
 use crate::tokenizer::Tokenizer;
 
@@ -120,11 +121,7 @@ impl Sampler {
     /// # Errors
     /// If a bias is set for an id that cannot be drawn.
     pub fn check(&self, vocab_size: usize) -> Result<(), SamplerError> {
-        let n_vocab = self.n_vocab.min(vocab_size);
-        match self.rules.bias.last_key_value() {
-            Some((&id, _)) if id as usize >= n_vocab => Err(SamplerError::UnknownToken { id, n_vocab }),
-            _ => Ok(()),
-        }
+        self.rules.check(self.n_vocab.min(vocab_size))
     }
 
     /// Draws the next token of a sequence. Among equal logits the lowest id comes first.

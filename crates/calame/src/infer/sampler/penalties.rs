@@ -13,7 +13,7 @@ pub struct History<'a> {
 
 /// Work space for changed logits; the memory is reused.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Penalties {
+pub(in crate::infer) struct Penalties {
     /// Copy of the logits `[V]` that the settings change.
     scores: Vec<f32>,
     /// Occurrences of each token `[V]`; all 0 between uses.
