@@ -51,7 +51,7 @@ pub fn open(path: &Path, known: Args) -> Result<ModelFile> {
 /// # Errors
 /// As [`open`]; also if memory does not suffice for both.
 pub fn load(path: &Path, known: Args, more_bytes: impl FnOnce(&ModelConfig) -> u64) -> Result<SavedModel> {
-    load_by(path, known, more_bytes, ModelFile::load)
+    load_by(path, known, |file| loading_bytes(file.config()), more_bytes, ModelFile::load)
 }
 
 /// As [`load`], with weights as they are stored: for inference.
@@ -64,17 +64,18 @@ pub fn load_as_stored(
     known: Args,
     more_bytes: impl FnOnce(&ModelConfig) -> u64,
 ) -> Result<SavedModel> {
-    load_by(path, known, more_bytes, |file| file.load_as_stored(dev))
+    load_by(path, known, ModelFile::stored_bytes, more_bytes, |file| file.load_as_stored(dev))
 }
 
 fn load_by(
     path: &Path,
     known: Args,
+    model_bytes: impl FnOnce(&ModelFile) -> u64,
     more_bytes: impl FnOnce(&ModelConfig) -> u64,
     read: impl FnOnce(ModelFile) -> Result<SavedModel, CheckpointError>,
 ) -> Result<SavedModel> {
     let file = open(path, known)?;
-    let needed = loading_bytes(file.config()).saturating_add(more_bytes(file.config()));
+    let needed = model_bytes(&file).saturating_add(more_bytes(file.config()));
     let what = format!("{} of {} parameters", path.display(), grouped(file.config().n_parameters() as u64));
     memory::require(&what, needed, "use a smaller model")?;
     let phase = verbosity::phase("reading the model");

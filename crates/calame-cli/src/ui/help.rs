@@ -14,7 +14,7 @@ const DAILY: [&str; 8] = ["data", "preset", "recipe", "epochs", "lr", "run", "re
 /// Groups of flags: the verbs that have them, or none for all verbs; the heading; whether `-h` shows them; the flags.
 type Group = (&'static [&'static str], &'static str, bool, &'static [&'static str]);
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     (
         &["train", "plan"],
         "Batches and steps",
@@ -44,7 +44,8 @@ const GROUPS: [Group; 10] = [
             "min_tokens",
         ],
     ),
-    (&["generate"], "Long texts", false, &["crop", "slide", "ignore_end", "draft"]),
+    (&["generate"], "Search for the most likely text", false, &["beams", "length_penalty"]),
+    (&["generate"], "Long texts, speed and memory", false, &["crop", "slide", "ignore_end", "draft", "kv_memory"]),
     (&[], "Device", false, &["device", "precision", "threads"]),
     (&[], "Model files", false, &["n_head"]),
     (&[], OUTPUT, true, &["json", "tui", "echo", "logprobs"]),

@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<()> {
         outputs::check(out, None, not_logits)?;
     }
     let n_tokens = args.ids.len();
-    let saved = model::load(&args.model, args.known, |config| {
+    let saved = model::load_as_stored(&dev, &args.model, args.known, |config| {
         all_logits_bytes(config, n_tokens.min(config.n_positions), device::processor(&dev))
     })?;
     let config = &saved.gpt.config;

@@ -231,3 +231,34 @@ fn every_format_of_gguf() {
         "{narrow:#?}"
     );
 }
+
+#[test]
+fn the_most_likely_texts() {
+    let place = Place::with_run();
+    let search = |more: &[&'static str]| generate(&[&["--context", "The lamp", "--json"], more].concat());
+    let greedy = lines(&place.succeeds(&search(&[])).stdout).remove(0);
+    let one = lines(&place.succeeds(&search(&["--beams", "1"])).stdout).remove(0);
+    assert_eq!(one["text"], greedy["text"]);
+    let texts = lines(&place.succeeds(&search(&["--beams", "4", "-n", "4"])).stdout);
+    assert!(texts.len() == 4 && texts[1..].iter().all(|text| text["text"] != texts[0]["text"]), "{texts:?}");
+    let shown = place.succeeds(&generate(&["--context", "The lamp", "--beams", "4"]));
+    assert!(shown.stdout.starts_with("The lamp") && shown.stderr.contains("score -"), "{shown:#?}");
+    place.fails(&search(&["--beams", "2", "-n", "3"]), 2, &["--beams 2 finds fewer texts"]);
+    place.fails(&search(&["--beams", "0"]), 2, &["0 is not in 1..=256"]);
+    place.fails(&search(&["--beams", "2", "--temperature", "1"]), 2, &["--beams", "cannot be used with"]);
+    place.fails(&search(&["--length-penalty", "2"]), 2, &["--beams"]);
+}
+
+/// With memory for one text at a time the texts are the same; with less there is an error.
+#[test]
+fn a_memory_for_keys_and_values() {
+    let place = Place::with_run();
+    let texts = |more: &[&str]| {
+        let args = generate(&[&["--context", "The lamp", "-n", "6", "--temperature", "1", "--json"], more].concat());
+        lines(&place.succeeds(&args).stdout)
+    };
+    // A page of 64 positions of the model's two layers of 16 channels.
+    assert_eq!(texts(&["--kv-memory", "16.4kB"]), texts(&[]));
+    place.fails(&generate(&["--kv-memory", "1kB"]), 1, &["keys and values", "1000 are available", "raise the limit"]);
+    place.fails(&generate(&["--kv-memory", "much"]), 2, &["expected a size such as 500MB"]);
+}

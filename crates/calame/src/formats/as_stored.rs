@@ -6,7 +6,7 @@ use super::CheckpointError;
 use super::matching::ParameterLocation;
 use super::model_file::{ModelFile, SavedModel};
 use crate::device::Device;
-use crate::model::params::ParamName;
+use crate::model::params::{ParamName, specs};
 use crate::model::{Gpt, StoredMatrix, StoredWeights};
 use crate::quant::NumberFormat;
 use crate::tensor::Tensor;
@@ -21,6 +21,23 @@ impl ModelFile {
         self.check_absent_biases()?;
         let gpt = Gpt::as_stored(dev, self.config(), &self)?;
         Ok(self.into_saved(gpt))
+    }
+
+    /// Memory in bytes that [`load_as_stored`](Self::load_as_stored) takes at most: the parameters, and the largest matrix
+    /// that is read as a whole.
+    pub fn stored_bytes(&self) -> u64 {
+        let (mut total, mut largest) = (0u64, 0);
+        for spec in specs(self.config()) {
+            let n = spec.shape.iter().fold(1u64, |n, &dim| n.saturating_mul(dim as u64));
+            let ParameterLocation { tensors, transposed } = self.location(spec.name);
+            let format = common_format(tensors.iter().map(|&i| self.stored()[i].format));
+            let format = format.filter(|_| spec.is_read_by_products()).unwrap_or(NumberFormat::F32);
+            total = total.saturating_add(n.div_ceil(format.block_len() as u64) * format.block_bytes() as u64);
+            if *transposed || tensors.iter().any(|&i| !self.source().has_parts(i)) {
+                largest = largest.max(n.saturating_mul(4));
+            }
+        }
+        total.saturating_add(largest)
     }
 }
 

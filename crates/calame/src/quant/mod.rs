@@ -3,7 +3,9 @@
 //! The formats themselves, their layouts and their reference definitions are in `calame_kernels::formats`, beside the kernels
 //! that compute with them.
 
+mod fallback;
 mod narrow;
 
 pub use calame_kernels::formats::{NumberFormat, dequantize, quantize};
+pub use fallback::format_for_rows;
 pub use narrow::{is_in_range, rounded};

@@ -19,6 +19,8 @@ use crate::ui::spelling;
   calame generate --temperature 0.8 --top-k 50 --top-p 0.9 --seed 7
   # four different continuations, each up to the end of a paragraph
   calame generate -n 4 --temperature 1 --stop \"\\n\\n\"
+  # the most likely text that a search with eight beams finds
+  calame generate --beams 8 --tokens 30
   # a prompt in each line, a JSON object for each text
   calame generate --prompts prompts.txt --json"
 )]
@@ -63,6 +65,17 @@ pub struct Args {
     /// text stays the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub draft: usize,
+
+    /// Search for the most likely text with N beams, instead of choosing one token at a time; -n prints so many of the
+    /// texts that were found
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), conflicts_with_all = [
+        "stop", "logprobs", "draft", "kv_memory", "temperature", "top_k", "top_p", "min_p", "typical_p", "slide",
+    ])]
+    pub beams: Option<u32>,
+
+    /// Compare the texts of a search by log-probability divided by their length to this power: 0 prefers short texts
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "beams")]
+    pub length_penalty: f32,
 
     /// Memory for keys and values, such as 500MB: with less, fewer texts are generated at the same time; they stay the same
     /// [default: as much as up to 16 texts need]

@@ -1,6 +1,7 @@
 //! `calame generate`: continues prompts.
 
 mod args;
+mod beams;
 mod prompts;
 mod report;
 mod request;
@@ -9,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use calame::device::Workload;
-use calame::infer::{Engine, EngineLimits, SequenceId, TextEngine, TextEvent, engine_bytes};
+use calame::infer::{Engine, EngineLimits, SequenceId, TextEngine, TextEvent, beam_search_bytes, engine_bytes};
 use calame::model::{Gpt, ModelConfig};
 use calame::ops::Device;
 use calame::tokenizer::Tokenizer;
@@ -45,7 +46,11 @@ pub fn run(args: Args) -> Result<()> {
     let longest = prompts.iter().map(String::len).max().unwrap_or(0);
     let (saved, tokenizer) = model::load_with_tokenizer(&dev, &path, args.known, "prompt", |config| {
         // A token is at least a byte.
-        engine_bytes(config, 0, limits(&args, config, n_sequences, longest.saturating_add(1)))
+        let longest = longest.saturating_add(1);
+        match args.beams {
+            Some(_) => beam_search_bytes(config, 0, longest, &requests.beams(&args, usize::MAX)),
+            None => engine_bytes(config, 0, limits(&args, config, n_sequences, longest)),
+        }
     })?;
     if args.model.is_none() && !args.json {
         note(&format!("model: {}{}", path.display(), runs::which_model(&path)));
@@ -53,10 +58,13 @@ pub fn run(args: Args) -> Result<()> {
     let requests = requests.with_bounds(&args, &saved.bounds);
     let config = &saved.gpt.config;
     let encoded = requests.encode(&args, &prompts, tokenizer.as_ref(), &saved.bounds, config)?;
+    let mut report = Report::new(&args, &saved.path, tokenizer.as_ref());
+    if args.beams.is_some() {
+        return beams::run(&args, &dev, &saved.gpt, tokenizer.as_ref(), &requests, &encoded, report);
+    }
     let longest = encoded.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
     let engine = Engine::new(&dev, &saved.gpt, limits(&args, config, n_sequences, longest))?;
     let mut texts = TextEngine::new(engine, tokenizer.as_ref());
-    let mut report = Report::new(&args, &saved.path, tokenizer.as_ref());
     let phase = verbosity::phase("generating");
     let start = Instant::now();
     let mut ids: Vec<SequenceId> = Vec::with_capacity(n_sequences);

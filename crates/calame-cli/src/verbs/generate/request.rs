@@ -1,7 +1,7 @@
 //! From flags and prompts to the engine's requests.
 
 use anyhow::{Context, Result, bail};
-use calame::infer::{LogitRules, Request, Sampler, SamplerConfig, StopStrings};
+use calame::infer::{BeamConfig, LogitRules, Request, Sampler, SamplerConfig, StopStrings};
 use calame::model::ModelConfig;
 use calame::tokenizer::{Special, TextBounds, Tokenizer};
 
@@ -78,6 +78,19 @@ impl Requests {
         config: &ModelConfig,
     ) -> Result<Vec<Encoded>> {
         prompts.iter().map(|prompt| encode(args, prompt, tokenizer, bounds, config.n_positions)).collect()
+    }
+
+    /// The settings of a beam search among ids below `n_vocab`.
+    pub fn beams(&self, args: &Args, n_vocab: usize) -> BeamConfig {
+        BeamConfig {
+            n_beams: args.beams.unwrap_or(1) as usize,
+            max_tokens: args.tokens,
+            length_penalty: args.length_penalty,
+            early_stopping: false,
+            n_vocab,
+            rules: LogitRules { ends: self.ends.clone(), ..self.rules.clone() },
+            penalties: self.sampler.clone(),
+        }
     }
 
     /// The request of sequence number `index`, which has a random sequence of its own.

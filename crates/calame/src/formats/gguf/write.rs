@@ -13,7 +13,7 @@ use crate::formats::names::Naming;
 use crate::formats::narrow::{check_range, write_elements};
 use crate::model::params::{ParamName, shapes};
 use crate::model::{ModelConfig, Preset};
-use crate::quant::NumberFormat;
+use crate::quant::{NumberFormat, format_for_rows};
 use crate::tensor::{Alloc, Tensor};
 
 const VERSION: u32 = 3;
@@ -128,12 +128,8 @@ fn entries(config: &ModelConfig, matrices: NumberFormat) -> Vec<Entry> {
     let mut end = 0u64;
     let place = |(name, shape): (ParamName, Vec<usize>)| {
         let is_kept = shape.len() == 1 || name.param.is_position_table();
-        let is_whole = shape[shape.len() - 1].is_multiple_of(matrices.block_len());
-        let format = match (is_kept, is_whole) {
-            (true, _) => NumberFormat::F32,
-            (false, true) => matrices,
-            (false, false) => NumberFormat::F16,
-        };
+        let of_rows = format_for_rows(matrices, shape[shape.len() - 1]);
+        let format = if is_kept { NumberFormat::F32 } else { of_rows };
         let offset = end.next_multiple_of(DEFAULT_ALIGNMENT);
         end = offset + n_bytes(format, shape.iter().product());
         Entry { name, shape, format, offset }
@@ -147,12 +143,12 @@ fn n_bytes(format: NumberFormat, n_elements: usize) -> u64 {
 
 /// A note on matrices whose rows are not whole blocks of the format, if there are any.
 fn note_on_rows(entries: &[Entry], format: NumberFormat) -> Option<String> {
-    let is_other = |entry: &&Entry| entry.format == NumberFormat::F16 && format.block_len() > 1;
+    let is_other = |entry: &&Entry| ![format, NumberFormat::F32].contains(&entry.format);
     let n = entries.iter().filter(is_other).count();
     entries.iter().find(is_other).map(|first| {
+        let (written, name) = (first.format, &first.name);
         format!(
-            "{n} matrices are written as F16, because their rows are not whole blocks of {format}; {} is the first",
-            first.name
+            "{n} matrices are written as {written}, because their rows are not whole blocks of {format}; {name} is the first"
         )
     })
 }
