@@ -229,7 +229,7 @@ fn bench_decoding(criterion: &mut Criterion) {
         let arrays = || (numbers(1, rows * 3 * C), pages(1));
         let work = bytes_of(4 * rows * C);
         pools.line(group, name, work, arrays, |pool, (qkv, (keys, values, table))| {
-            store_kv(pool, qkv, C, &sequences[..rows], &positions[..rows], view(table), keys, values);
+            store_kv(pool, qkv, (NH, HS), &sequences[..rows], &positions[..rows], view(table), keys, values);
         });
     }
 }

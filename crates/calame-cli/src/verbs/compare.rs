@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use calame::files::sha256_of_file;
 use calame::run::RunFolder;
-use calame::run::plot::{ComparedRun, compare, is_figure};
+use calame::run::plot::{ComparedRun, compare};
 use serde_json::json;
 
 use crate::training::runs;
@@ -38,7 +38,7 @@ pub struct Args {
 const NOT_COMPARED: [&str; 2] = ["text_sha256", "version"];
 
 pub fn run(args: &Args) -> Result<()> {
-    outputs::check(&args.out, None, |path| (!is_figure(path)).then(|| "it is not a figure of calame".to_owned()))?;
+    outputs::check_figure(&args.out)?;
     let summaries: Vec<Summary> = args.runs.iter().map(|path| Summary::read(path)).collect::<Result<_>>()?;
     let names = names(&summaries);
     let compared: Vec<ComparedRun<'_>> =

@@ -73,7 +73,7 @@ struct Explained {
 
 pub fn run(args: Args) -> Result<()> {
     if let Some(out) = &args.out {
-        outputs::check(out, None, |path| (!plot::is_figure(path)).then(|| "it is not a figure of calame".to_owned()))?;
+        outputs::check_figure(out)?;
     }
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;

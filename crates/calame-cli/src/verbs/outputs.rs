@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use calame::files::is_folder_locked;
+use calame::run::plot::is_figure;
 
 use crate::ui::output::WithHint;
 
@@ -38,4 +39,12 @@ pub fn check(path: &Path, force: Option<(&str, bool)>, foreign: impl Fn(&Path) -
         bail!(WithHint::new(message, "wait until it has ended, or choose another --out"));
     }
     Ok(())
+}
+
+/// As [`check`], for a figure: only an earlier figure of calame is replaced.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_figure(path: &Path) -> Result<()> {
+    check(path, None, |path| (!is_figure(path)).then(|| "it is not a figure of calame".to_owned()))
 }

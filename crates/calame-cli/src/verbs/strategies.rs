@@ -91,7 +91,7 @@ pub fn run(args: Args) -> Result<()> {
         bail!(UsageError(format!("--temperatures: {temperature} is not a positive number")));
     }
     if let Some(out) = &args.out {
-        outputs::check(out, None, |path| (!plot::is_figure(path)).then(|| "it is not a figure of calame".to_owned()))?;
+        outputs::check_figure(out)?;
     }
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;

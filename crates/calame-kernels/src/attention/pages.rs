@@ -2,9 +2,10 @@
 
 /// The pages that store the keys and values of many sequences.
 ///
-/// A page holds `page_len` positions. A page of values has a row of C elements for each position, [page_len, C]; a page of
-/// keys is transposed, [C, page_len], so that the products with a query are sums of whole vectors. Page tables may differ
-/// in length; they are concatenated in `table`. A page listed in several tables is shared by their sequences.
+/// A page holds `page_len` positions of each head. A page of values is [NH, page_len, HS]; a page of keys is transposed, [NH,
+/// HS, page_len], so that the products with a query are sums of whole vectors. What a head reads of a page is contiguous.
+/// Page tables may differ in length; they are concatenated in `table`. A page listed in several tables is shared by their
+/// sequences.
 #[derive(Clone, Copy, Debug)]
 pub struct KvPages<'a> {
     /// Number of positions in a page.
@@ -16,19 +17,17 @@ pub struct KvPages<'a> {
 }
 
 impl KvPages<'_> {
-    /// Where a key of C elements is in the store: the index of its first element; the others follow at distances of
-    /// `page_len`.
+    /// Where a head's part of a page begins in a store: that of the page of a position.
     #[inline(always)]
-    pub(crate) fn key(&self, sequence: usize, position: usize, c: usize) -> usize {
-        let at = position % self.page_len;
-        (self.row(sequence, position) - at) * c + at
-    }
-
-    /// The row of the store of values that holds a position of a sequence.
-    #[inline(always)]
-    pub(crate) fn row(&self, sequence: usize, position: usize) -> usize {
+    pub(crate) fn part(
+        &self,
+        sequence: usize,
+        position: usize,
+        head: usize,
+        (n_head, head_size): (usize, usize),
+    ) -> usize {
         let page = self.table[self.starts[sequence] as usize + position / self.page_len];
-        page as usize * self.page_len + position % self.page_len
+        (page as usize * n_head + head) * self.page_len * head_size
     }
 
     /// Asserts that page `i` of a sequence exists and lies within a store of `n_rows` rows.

@@ -86,18 +86,21 @@ fn places(b: usize, nh: usize, t: usize) -> impl Iterator<Item = (usize, usize, 
 /// Copies the keys and values of new rows from qkv [R, 3C] to their positions in the page stores.
 pub fn store_kv<F: Real>(
     qkv: &[F],
-    c: usize,
+    (nh, hs): (usize, usize),
     sequences: &[u32],
     positions: &[u32],
     pages: KvPages<'_>,
     keys: &mut [F],
     values: &mut [F],
 ) {
-    for (r, row) in qkv.chunks_exact(3 * c).enumerate() {
-        let at = pages.row(sequences[r] as usize, positions[r] as usize) * c;
-        values[at..at + c].copy_from_slice(&row[2 * c..]);
-        let at = pages.key(sequences[r] as usize, positions[r] as usize, c);
-        keys[at..].iter_mut().step_by(pages.page_len).zip(&row[c..2 * c]).for_each(|(key, x)| *key = *x);
+    let c = nh * hs;
+    for (r, h) in (0..positions.len()).flat_map(|r| (0..nh).map(move |h| (r, h))) {
+        let (part, t) = (pages.part(sequences[r] as usize, positions[r] as usize, h, (nh, hs)), positions[r] as usize);
+        for i in 0..hs {
+            let at = r * 3 * c + h * hs + i;
+            keys[part + i * pages.page_len + t % pages.page_len] = qkv[at + c];
+            values[part + t % pages.page_len * hs + i] = qkv[at + 2 * c];
+        }
     }
 }
 
@@ -119,11 +122,12 @@ pub fn attention_extend<F: Real>(
         let (sequence, seen) = (sequences[r] as usize, 0..=positions[r] as usize);
         let query = &qkv[r * 3 * c + h * hs..][..hs];
         let score = |t: usize| {
-            let key = keys[pages.key(sequence, t, c)..].iter().step_by(pages.page_len).skip(h * hs);
+            let key = pages.part(sequence, t, h, (nh, hs)) + t % pages.page_len;
+            let key = keys[key..].iter().step_by(pages.page_len);
             query.iter().zip(key).map(|(&q, &k)| q * k).sum::<F>() * scale
         };
         for (p, t) in softmax(seen.clone().map(score).collect()).into_iter().zip(seen) {
-            let at = pages.row(sequence, t) * c + h * hs;
+            let at = pages.part(sequence, t, h, (nh, hs)) + t % pages.page_len * hs;
             for i in 0..hs {
                 y[r * c + h * hs + i] += p * values[at + i];
             }

@@ -264,7 +264,7 @@ fn over_pages() {
         let store = || vec![7.0; 64 * c];
         let (mut keys64, mut values64, mut want) = (to_f64(&store()), to_f64(&store()), vec![f64::NAN; rows * c]);
         let qkv64 = to_f64(&qkv);
-        reference::store_kv(&qkv64, c, &sequences, &positions, PAGES, &mut keys64, &mut values64);
+        reference::store_kv(&qkv64, (nh, hs), &sequences, &positions, PAGES, &mut keys64, &mut values64);
         let (k, v) = (&keys64, &values64);
         reference::attention_extend(&qkv64, (nh, hs), scale64, &sequences, &positions, PAGES, k, v, &mut want);
         // The reference over pages equals causal attention.
@@ -277,7 +277,7 @@ fn over_pages() {
         }
         for_every_pool(|pool| {
             let (mut keys, mut values) = (store(), store());
-            store_kv(pool, &qkv, c, &sequences, &positions, PAGES, &mut keys, &mut values);
+            store_kv(pool, &qkv, (nh, hs), &sequences, &positions, PAGES, &mut keys, &mut values);
             assert_eq!((to_f64(&keys), to_f64(&values)), (keys64.clone(), values64.clone()));
             let mut y = nans(rows * c);
             attention_extend(pool, &qkv, nh, hs, scale, &sequences, &positions, PAGES, &keys, &values, &mut y);
@@ -315,7 +315,7 @@ fn over_pages_of(nh: usize, hs: usize) {
     let qkv = normals(1, rows * 3 * c, 1.0);
     let (qkv64, store64) = (to_f64(&qkv), vec![7.0; 14 * page_len * c]);
     let (mut keys64, mut values64, mut want) = (store64.clone(), store64, vec![f64::NAN; rows * c]);
-    reference::store_kv(&qkv64, c, &sequences, &positions, pages, &mut keys64, &mut values64);
+    reference::store_kv(&qkv64, (nh, hs), &sequences, &positions, pages, &mut keys64, &mut values64);
     let scale64 = f64::from(scale);
     reference::attention_extend(
         &qkv64,
@@ -331,7 +331,7 @@ fn over_pages_of(nh: usize, hs: usize) {
     for_every_pool(|pool| {
         let store = || vec![7.0; 14 * page_len * c];
         let (mut keys, mut values) = (store(), store());
-        store_kv(pool, &qkv, c, &sequences, &positions, pages, &mut keys, &mut values);
+        store_kv(pool, &qkv, (nh, hs), &sequences, &positions, pages, &mut keys, &mut values);
         let extend = |rows: &[usize]| {
             let part = |r: &usize| qkv[r * 3 * c..(r + 1) * 3 * c].to_vec();
             let qkv: Vec<f32> = rows.iter().flat_map(part).collect();
@@ -371,11 +371,11 @@ fn keys_and_values_are_stored_by_any_number_of_threads() {
     let positions: Vec<u32> = (0..rows as u32).map(|r| r * 31 % 160).collect();
     let store = || vec![7.0f32; 40 * 16 * c];
     let (mut keys, mut values) = (store(), store());
-    reference::store_kv(&qkv, c, &sequences, &positions, pages, &mut keys, &mut values);
+    reference::store_kv(&qkv, (3, 100), &sequences, &positions, pages, &mut keys, &mut values);
     for n_threads in [1, 2, 3] {
         let pool = Pool::new(n_threads, Isa::detect());
         let (mut k, mut v) = (store(), store());
-        store_kv(&pool, &qkv, c, &sequences, &positions, pages, &mut k, &mut v);
+        store_kv(&pool, &qkv, (3, 100), &sequences, &positions, pages, &mut k, &mut v);
         assert!(k == keys && v == values);
     }
 }
@@ -384,7 +384,7 @@ fn keys_and_values_are_stored_by_any_number_of_threads() {
 #[should_panic(expected = "store_kv: page 3 of sequence 1 is None in a store of 64 rows, 8 to a page")]
 fn a_position_without_a_page_is_named() {
     let pool = Pool::new(1, Isa::Portable);
-    store_kv(&pool, &[0.0; 3], 1, &[1], &[24], PAGES, &mut [0.0; 64], &mut [0.0; 64]);
+    store_kv(&pool, &[0.0; 3], (1, 1), &[1], &[24], PAGES, &mut [0.0; 64], &mut [0.0; 64]);
 }
 
 #[test]

@@ -47,10 +47,10 @@ fn pages() {
     let pool = pool();
     let one = KvPages { page_len: 1, table: &[0], starts: &[0] };
     let two = [[0, 0], [0, 1]];
-    is_refused("store_kv", || store_kv(&pool, &[], TOP, &two[0], &two[1], one, &mut [], &mut []));
+    is_refused("store_kv", || store_kv(&pool, &[], (1, TOP), &two[0], &two[1], one, &mut [], &mut []));
     // The end of page 1 wraps to 0, which lies in every store.
     let wrapping = KvPages { page_len: TOP, table: &[1], starts: &[0] };
-    is_refused("store_kv", || store_kv(&pool, &[0.0; 3], 1, &[0], &[0], wrapping, &mut [0.0], &mut [0.0]));
+    is_refused("store_kv", || store_kv(&pool, &[0.0; 3], (1, 1), &[0], &[0], wrapping, &mut [0.0], &mut [0.0]));
     for (n_head, head_size) in [(HALF, HALF), (TOP, 2), (2, TOP)] {
         is_refused("attention_extend", || {
             attention_extend(&pool, &[], n_head, head_size, 1.0, &two[0], &two[1], one, &[], &[], &mut []);

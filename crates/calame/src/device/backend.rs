@@ -106,7 +106,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         dqkv: &mut Tensor,
     );
     /// Keys and values of new rows into their pages.
-    fn store_kv(&self, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor);
+    fn store_kv(&self, qkv: &Tensor, n_head: usize, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor);
     /// Attention of new rows over their sequences' pages.
     fn attention_extend(
         &self,

@@ -1,6 +1,6 @@
 //! Beam search: the most likely continuations of a prompt, as far as a number of beams finds them.
 //!
-//! In every step each beam is continued by its most likely tokens, and the best continuations of all beams go on. A text that
+//! In every step each beam is continued by its most likely tokens, and the best continuations of all beams become the new beams. A text that
 //! ends is scored by its log-probability, divided by a power of its length. The order of operations is that of
 //! Hugging Face transformers 5.24 (`_beam_search` in `generation/utils.py`) with `do_sample=False`: rules and penalties
 //! are applied to log-probabilities, and a text that ends counts only if it is among the best continuations of its step.
@@ -70,7 +70,7 @@ struct Candidate {
     total: f64,
 }
 
-/// A text that goes on.
+/// A text that has not ended.
 #[derive(Clone, Debug, Default)]
 struct Running {
     tokens: Vec<u32>,
@@ -214,7 +214,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Chooses the continuations of a step; returns whether beams go on.
+    /// Chooses the continuations of a step; returns whether the search continues.
     fn step(&mut self) -> Result<bool, SamplerError> {
         let BeamConfig { n_beams, early_stopping, .. } = *self.config;
         let candidates = self.candidates()?;
@@ -227,14 +227,14 @@ impl<'a> Search<'a> {
             tokens.push(candidate.token);
             tokens
         };
-        // Only the best continuations may end: the others are there to go on in their place.
+        // Only the best continuations may end: the others exist to replace them as beams.
         let ended = candidates.iter().take(n_beams).filter(|candidate| ends(candidate));
         let ended: Vec<Beam> =
             ended.map(|candidate| Beam { tokens: text(candidate), score: candidate.total / length }).collect();
-        let going_on: Vec<Candidate> =
+        let chosen: Vec<Candidate> =
             candidates.iter().filter(|candidate| !ends(candidate)).take(n_beams).copied().collect();
         let running: Vec<Running> =
-            going_on.iter().map(|candidate| Running { tokens: text(candidate), total: candidate.total }).collect();
+            chosen.iter().map(|candidate| Running { tokens: text(candidate), total: candidate.total }).collect();
         self.finished.extend(ended);
         self.finished.sort_by(|a, b| b.score.total_cmp(&a.score));
         self.finished.truncate(n_beams);
@@ -244,12 +244,12 @@ impl<'a> Search<'a> {
         if !can_improve || (is_full && early_stopping) {
             return Ok(false);
         }
-        self.choose(&going_on);
+        self.choose(&chosen);
         self.running = running;
         Ok(true)
     }
 
-    /// The best continuations of all beams, in descending order: enough that as many as there are beams go on.
+    /// The best continuations of all beams, in descending order: enough for all beams even if many of them end.
     fn candidates(&mut self) -> Result<Vec<Candidate>, SamplerError> {
         let vocab_size = self.gpt.config.vocab_size;
         let n_kept = (1 + self.config.rules.ends.len()).max(2) * self.config.n_beams;
@@ -285,10 +285,10 @@ impl<'a> Search<'a> {
         Ok(best)
     }
 
-    /// Gives each beam that goes on a table of the keys and values of the one that it continues.
-    fn choose(&mut self, going_on: &[Candidate]) {
+    /// Gives each new beam a table of the keys and values of the one that it continues.
+    fn choose(&mut self, chosen: &[Candidate]) {
         let pool = &mut self.memory.pool;
-        let tables = going_on.iter().map(|candidate| pool.fork(&self.tables[candidate.beam])).collect();
+        let tables = chosen.iter().map(|candidate| pool.fork(&self.tables[candidate.beam])).collect();
         for mut table in std::mem::replace(&mut self.tables, tables) {
             pool.release(&mut table);
         }

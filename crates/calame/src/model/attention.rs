@@ -136,7 +136,7 @@ impl Attention {
                 ops::attention_forward(dev, *shape, scale, qkv, starts, mask.as_ref(), heads, lse);
             }
             Attend::Pages { rows, keys, values } => {
-                ops::store_kv(dev, qkv, rows, keys, values);
+                ops::store_kv(dev, qkv, shape.n_head, rows, keys, values);
                 ops::attention_extend(dev, qkv, shape.n_head, scale, rows, keys, values, heads);
             }
         }

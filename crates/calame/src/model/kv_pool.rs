@@ -154,9 +154,9 @@ impl KvPool {
             && let (Some(page), Some(last)) = (self.take_page(), table.pages.last_mut())
         {
             let (from, to) = (shared as usize * PAGE_LEN, page as usize * PAGE_LEN);
-            // A page of keys is transposed.
-            self.keys.iter_mut().for_each(|store| ops::copy_rows(dev, store, from, to, PAGE_LEN));
-            self.values.iter_mut().for_each(|store| ops::copy_rows(dev, store, from, to, table.len % PAGE_LEN));
+            for store in self.keys.iter_mut().chain(&mut self.values) {
+                ops::copy_rows(dev, store, from, to, PAGE_LEN);
+            }
             *last = page;
             self.n_references[shared as usize] -= 1;
         }

@@ -59,10 +59,10 @@ fn attention_work(shape: AttentionShape, n_products: usize) -> Work {
 ///
 /// # Panics
 /// If the sizes do not agree, a page is outside of `keys` or `values`, or a tensor is not on the device.
-pub fn store_kv(dev: &Device, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
+pub fn store_kv(dev: &Device, qkv: &Tensor, n_head: usize, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
     // Two thirds of qkv are read and written.
     let work = Work::passes(qkv.len() / 3 * 4);
-    dev.run(Phase::StoreKv, work, |on| on.store_kv(qkv, rows, keys, values));
+    dev.run(Phase::StoreKv, work, |on| on.store_kv(qkv, n_head, rows, keys, values));
 }
 
 /// y [R, C]: attention of new rows over their sequences' pages, in f32 whatever the device's precision; the rows' own keys

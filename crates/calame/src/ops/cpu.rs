@@ -188,11 +188,11 @@ impl Backend for Cpu {
         kernels::attention_backward(&self.pool, precision, shape, scale, dy, qkv, starts, mask, y, lse, dqkv);
     }
 
-    fn store_kv(&self, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
+    fn store_kv(&self, qkv: &Tensor, n_head: usize, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
         let (sequences, positions) = (rows.sequences.host_ids(), rows.positions.host_ids());
-        let channels = qkv.row_len() / 3;
+        let heads = (n_head, qkv.row_len() / 3 / n_head);
         let (keys, values) = (keys.host_mut(), values.host_mut());
-        kernels::store_kv(&self.pool, qkv.host(), channels, sequences, positions, pages(&rows), keys, values);
+        kernels::store_kv(&self.pool, qkv.host(), heads, sequences, positions, pages(&rows), keys, values);
     }
 
     fn attention_extend(

@@ -194,17 +194,17 @@ impl<'a> Extend<'a> {
     /// The keys of one head from a position to the end of its page, [head_size, n]. Those that the sequence does not have yet
     /// are arbitrary numbers: whole panels need no copy.
     fn keys(&self, run: &Range<usize>, head: usize, first: usize) -> MatRef<'a> {
-        let (c, hs, page_len) = (self.n_head * self.head_size, self.head_size, self.pages.page_len);
-        let at = first % page_len;
-        let page = self.pages.key(self.sequences[run.start] as usize, first, c) - at + head * hs * page_len;
-        MatRef::columns(&self.keys[page..page + hs * page_len], hs, page_len, at..page_len)
+        let (hs, page_len) = (self.head_size, self.pages.page_len);
+        let part = self.pages.part(self.sequences[run.start] as usize, first, head, (self.n_head, hs));
+        MatRef::columns(&self.keys[part..part + hs * page_len], hs, page_len, first % page_len..page_len)
     }
 
     /// The values of some positions of a page, of one head: [n, head_size].
     fn values(&self, run: &Range<usize>, head: usize, (first, n): (usize, usize)) -> MatRef<'a> {
-        let c = self.n_head * self.head_size;
-        let row = self.pages.row(self.sequences[run.start] as usize, first);
-        MatRef::columns(&self.values[row * c..(row + n) * c], n, c, head * self.head_size..(head + 1) * self.head_size)
+        let hs = self.head_size;
+        let part = self.pages.part(self.sequences[run.start] as usize, first, head, (self.n_head, hs));
+        let at = part + first % self.pages.page_len * hs;
+        MatRef::dense(&self.values[at..at + n * hs], n, hs)
     }
 
     /// Panel `j` of the columns of a matrix, [rows, nr], and the distance of its rows: in place if it has all columns, else

@@ -31,14 +31,14 @@ use crate::split::{COLUMNS, TASK_ELEMENTS};
 pub fn store_kv(
     pool: &Pool,
     qkv: &[f32],
-    channels: usize,
+    (n_head, head_size): (usize, usize),
     sequences: &[u32],
     positions: &[u32],
     pages: KvPages<'_>,
     keys: &mut [f32],
     values: &mut [f32],
 ) {
-    let rows = positions.len();
+    let (rows, channels) = (positions.len(), product([n_head, head_size]).unwrap_or(usize::MAX));
     assert!(
         channels > 0
             && sequences.len() == rows
@@ -52,21 +52,24 @@ pub fn store_kv(
     for (&s, &t) in sequences.iter().zip(positions) {
         pages.check_page("store_kv", s, t as usize / pages.page_len, keys.len() / channels);
     }
-    // Tasks are ranges of columns, not of rows, because two rows may have the same position. A few rows are one task:
-    // copying them is faster than waking a thread.
-    let width = (TASK_ELEMENTS / rows.max(1)).max(COLUMNS);
+    // Tasks are ranges of heads, not of rows, because two rows may have the same position. A few rows are one task: copying
+    // them is faster than waking a thread.
+    let per_task = (TASK_ELEMENTS / rows.max(1)).max(COLUMNS).div_ceil(head_size);
     let (keys, values) = (DisjointMut::new(keys), DisjointMut::new(values));
-    pool.run(channels.div_ceil(width), |task| {
-        let (from, to) = (task * width, ((task + 1) * width).min(channels));
+    pool.run(n_head.div_ceil(per_task), |task| {
         for ((row, &s), &t) in qkv.chunks_exact(3 * channels).zip(sequences).zip(positions) {
-            let at = pages.row(s as usize, t as usize) * channels;
-            let first = pages.key(s as usize, t as usize, channels) + from * pages.page_len;
-            let last = first + (to - from - 1) * pages.page_len;
-            // SAFETY: tasks have different columns, and a task handles one row at a time.
-            let (k, v) = unsafe { (keys.part(first, last + 1), values.part(at + from, at + to)) };
-            let k = k.iter_mut().step_by(pages.page_len);
-            k.zip(&row[channels + from..channels + to]).for_each(|(k, x)| *k = *x);
-            v.copy_from_slice(&row[2 * channels + from..2 * channels + to]);
+            for head in task * per_task..((task + 1) * per_task).min(n_head) {
+                let part = pages.part(s as usize, t as usize, head, (n_head, head_size));
+                let (at, columns) = (t as usize % pages.page_len, head * head_size..(head + 1) * head_size);
+                let value = part + at * head_size;
+                // SAFETY: tasks have different heads, and a task handles one row at a time.
+                let (k, v) = unsafe {
+                    (keys.part(part, part + head_size * pages.page_len), values.part(value, value + head_size))
+                };
+                let k = k[at..].iter_mut().step_by(pages.page_len);
+                k.zip(&row[channels..][columns.clone()]).for_each(|(k, x)| *k = *x);
+                v.copy_from_slice(&row[2 * channels..][columns]);
+            }
         }
     });
 }

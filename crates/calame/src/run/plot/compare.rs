@@ -6,26 +6,16 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
-use super::canvas::{Canvas, UNITS_PER_INCH};
 use super::curves::Curves;
 use super::error::PlotError;
-use super::strokes::{Area, Drawn, FRAME_WIDTH, LABEL_EM, Piece, TICK_EM, paint_frame, pieces, text, widest_label};
+use super::strokes::{
+    Area, COLORS, Drawn, FRAME_WIDTH, LABEL_EM, Piece, TICK_EM, paint_frame, painted, pieces, text, widest_label,
+};
 use super::write::write_canvas;
 use crate::run::metrics::Record;
 
 /// Width and height of the figure in inches.
 const INCHES: (u32, u32) = (8, 4);
-/// Distinguishable colours on white; a ninth run has the first one again.
-const COLORS: [RGBColor; 8] = [
-    RGBColor(0x1f, 0x77, 0xb4),
-    RGBColor(0xd9, 0x5f, 0x02),
-    RGBColor(0x2c, 0xa0, 0x2c),
-    RGBColor(0x94, 0x67, 0xbd),
-    RGBColor(0xc5, 0x1b, 0x3a),
-    RGBColor(0x17, 0xa2, 0xb8),
-    RGBColor(0x8c, 0x56, 0x4b),
-    RGBColor(0x6b, 0x6b, 0x6b),
-];
 const GRAY: RGBColor = RGBColor(0x50, 0x50, 0x50);
 /// Maximum length of a name; the beginning of a longer one is cut, since runs usually differ at the end.
 const MAX_NAME_CHARS: usize = 26;
@@ -57,10 +47,7 @@ pub fn compare(runs: &[ComparedRun<'_>], path: &Path) -> Result<(), PlotError> {
     if curves.is_empty() {
         return Err(PlotError::NoEvaluation { n_records: 0 });
     }
-    let mut canvas = Canvas::new((INCHES.0 * UNITS_PER_INCH, INCHES.1 * UNITS_PER_INCH));
-    let root = (&mut canvas).into_drawing_area();
-    paint(&root, &curves).map_err(|error| PlotError::Drawing { reason: error.to_string() })?;
-    drop(root);
+    let canvas = painted(INCHES, |root| paint(root, &curves))?;
     write_canvas(&canvas, "Losses of several runs", path)
 }
 

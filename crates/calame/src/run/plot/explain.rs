@@ -5,19 +5,10 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::canvas::{Canvas, UNITS_PER_INCH};
 use super::error::PlotError;
-use super::strokes::{Area, Drawn, FRAME_WIDTH, LABEL_EM, TICK_EM, text};
+use super::strokes::{Area, COLORS, Drawn, FRAME_WIDTH, LABEL_EM, TICK_EM, painted, text};
 use super::write::write_canvas;
 
-const COLORS: [RGBColor; 6] = [
-    RGBColor(0x1f, 0x77, 0xb4),
-    RGBColor(0xd9, 0x5f, 0x02),
-    RGBColor(0x2c, 0xa0, 0x2c),
-    RGBColor(0x94, 0x67, 0xbd),
-    RGBColor(0xc5, 0x1b, 0x3a),
-    RGBColor(0x6b, 0x6b, 0x6b),
-];
 const MARGIN: i32 = 120;
 /// Space for the axis on the left, in canvas units.
 const LEFT: i32 = 520;
@@ -42,11 +33,7 @@ fn label(name: &str) -> String {
 /// If a series has not a probability for every token.
 pub fn draw_distribution(tokens: &[String], series: &[(String, Vec<f64>)], path: &Path) -> Result<(), PlotError> {
     assert!(series.iter().all(|(_, values)| values.len() == tokens.len()), "draw_distribution: lengths");
-    let inches = (8, 4);
-    let mut canvas = Canvas::new((inches.0 * UNITS_PER_INCH, inches.1 * UNITS_PER_INCH));
-    let root = (&mut canvas).into_drawing_area();
-    bars(&root, tokens, series).map_err(|error| PlotError::Drawing { reason: error.to_string() })?;
-    drop(root);
+    let canvas = painted((8, 4), |root| bars(root, tokens, series))?;
     write_canvas(&canvas, "Probabilities of the next token", path)
 }
 
@@ -97,10 +84,7 @@ fn bars(root: &Area<'_>, tokens: &[String], series: &[(String, Vec<f64>)]) -> Dr
 /// If there is not a weight for each pair of tokens.
 pub fn draw_attention(tokens: &[String], weights: &[f64], title: &str, path: &Path) -> Result<(), PlotError> {
     assert!(weights.len() == tokens.len() * tokens.len(), "draw_attention: {} weights", weights.len());
-    let mut canvas = Canvas::new((6 * UNITS_PER_INCH, 6 * UNITS_PER_INCH));
-    let root = (&mut canvas).into_drawing_area();
-    grid(&root, tokens, weights, title).map_err(|error| PlotError::Drawing { reason: error.to_string() })?;
-    drop(root);
+    let canvas = painted((6, 6), |root| grid(root, tokens, weights, title))?;
     write_canvas(&canvas, title, path)
 }
 

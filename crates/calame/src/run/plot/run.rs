@@ -6,10 +6,11 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
-use super::canvas::{Canvas, UNITS_PER_INCH};
 use super::curves::Curves;
 use super::error::PlotError;
-use super::strokes::{Area, Drawn, FRAME_WIDTH, LABEL_EM, Piece, TICK_EM, paint_frame, pieces, text, widest_label};
+use super::strokes::{
+    Area, Drawn, FRAME_WIDTH, LABEL_EM, Piece, TICK_EM, paint_frame, painted, pieces, text, widest_label,
+};
 use super::write::write_canvas;
 use crate::run::metrics::Record;
 
@@ -39,7 +40,7 @@ const MAX_TITLE_CHARS: usize = 60;
 pub fn draw(records: &[Record], title: Option<&str>, folder: &Path) -> Result<[PathBuf; 3], PlotError> {
     let curves = Curves::from_records(records)?;
     let title = title.map(shorten);
-    let canvas = paint(&curves, title.as_deref())?;
+    let canvas = painted(INCHES, |root| paint_chart(root, &curves, title.as_deref()))?;
     let name = title.as_deref().unwrap_or("Loss");
     let paths = FILE_NAMES.map(|name| folder.join(name));
     for path in &paths {
@@ -55,15 +56,6 @@ fn shorten(title: &str) -> String {
     let mut short: String = title.chars().take(MAX_TITLE_CHARS - 1).collect();
     short.push('…');
     short
-}
-
-/// Draws the figure on a new canvas.
-fn paint(curves: &Curves, title: Option<&str>) -> Result<Canvas, PlotError> {
-    let mut canvas = Canvas::new((INCHES.0 * UNITS_PER_INCH, INCHES.1 * UNITS_PER_INCH));
-    let root = (&mut canvas).into_drawing_area();
-    paint_chart(&root, curves, title).map_err(|error| PlotError::Drawing { reason: error.to_string() })?;
-    drop(root);
-    Ok(canvas)
 }
 
 fn paint_chart(root: &Area<'_>, curves: &Curves, title: Option<&str>) -> Drawn {

@@ -8,7 +8,8 @@ use plotters::prelude::*;
 use plotters_backend::{BackendCoord, DrawingErrorKind};
 
 use super::axis::Axis;
-use super::canvas::Canvas;
+use super::canvas::{Canvas, UNITS_PER_INCH};
+use super::error::PlotError;
 
 /// Lengths and font sizes below are in canvas units, tenths of a point.
 pub(super) const LABEL_EM: i32 = 95;
@@ -16,8 +17,35 @@ pub(super) const TICK_EM: i32 = 80;
 pub(super) const LINE_WIDTH: u32 = 10;
 pub(super) const FRAME_WIDTH: u32 = 7;
 
+/// Distinguishable colours on white; a ninth series has the first one again.
+pub(super) const COLORS: [RGBColor; 8] = [
+    RGBColor(0x1f, 0x77, 0xb4),
+    RGBColor(0xd9, 0x5f, 0x02),
+    RGBColor(0x2c, 0xa0, 0x2c),
+    RGBColor(0x94, 0x67, 0xbd),
+    RGBColor(0xc5, 0x1b, 0x3a),
+    RGBColor(0x17, 0xa2, 0xb8),
+    RGBColor(0x8c, 0x56, 0x4b),
+    RGBColor(0x6b, 0x6b, 0x6b),
+];
+
 pub(super) type Area<'a> = DrawingArea<&'a mut Canvas, plotters::coord::Shift>;
 pub(super) type Drawn = Result<(), DrawingAreaErrorKind<Infallible>>;
+
+/// A canvas of a width and height in inches, painted by `paint`.
+///
+/// # Errors
+/// If it cannot be drawn.
+pub(super) fn painted(
+    (width, height): (u32, u32),
+    paint: impl FnOnce(&Area<'_>) -> Drawn,
+) -> Result<Canvas, PlotError> {
+    let mut canvas = Canvas::new((width * UNITS_PER_INCH, height * UNITS_PER_INCH));
+    let root = (&mut canvas).into_drawing_area();
+    paint(&root).map_err(|error| PlotError::Drawing { reason: error.to_string() })?;
+    drop(root);
+    Ok(canvas)
+}
 
 /// Width of the axis's widest tick label, in canvas units.
 pub(super) fn widest_label(root: &Area<'_>, axis: &Axis) -> Result<u32, DrawingAreaErrorKind<Infallible>> {

@@ -382,10 +382,11 @@ impl Backend for Mock {
         reference::attention_backward(shape, scale, dy, qkv, starts, &keep, numbers_mut(dqkv));
     }
 
-    fn store_kv(&self, qkv: &Tensor, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
-        let (c, sequences, positions) = (qkv.row_len() / 3, ids(rows.sequences), ids(rows.positions));
+    fn store_kv(&self, qkv: &Tensor, n_head: usize, rows: KvRows<'_>, keys: &mut Tensor, values: &mut Tensor) {
+        let heads = (n_head, qkv.row_len() / 3 / n_head);
+        let (sequences, positions) = (ids(rows.sequences), ids(rows.positions));
         let (keys, values) = (numbers_mut(keys), numbers_mut(values));
-        reference::store_kv(numbers(qkv), c, sequences, positions, pages(&rows), keys, values);
+        reference::store_kv(numbers(qkv), heads, sequences, positions, pages(&rows), keys, values);
     }
 
     fn attention_extend(
