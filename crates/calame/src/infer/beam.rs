@@ -20,7 +20,7 @@ const CHUNK: usize = 256;
 /// Settings of a beam search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BeamConfig {
-    /// Number of beams.
+    /// Number of texts that are continued at the same time.
     pub n_beams: usize,
     /// Number of new tokens at most.
     pub max_tokens: usize,
@@ -66,7 +66,7 @@ pub struct Beam {
 struct Candidate {
     beam: usize,
     token: u32,
-    /// Sum of log-probabilities.
+    /// Sum of the log-probabilities of its new tokens.
     total: f64,
 }
 
