@@ -5,7 +5,7 @@ build:
 test:
     cargo test
 engine:
-    CALAME_ENGINE_SECONDS=60 cargo test -p calame --test it random_arrivals
+    CALAME_ENGINE_SECONDS=60 cargo test --test it random_arrivals
 races:
     cargo test -p calame-cli --test it -- --ignored fifty_starts
 lint:

@@ -247,6 +247,15 @@ fn the_most_likely_texts() {
     place.fails(&search(&["--beams", "0"]), 2, &["0 is not in 1..=256"]);
     place.fails(&search(&["--beams", "2", "--temperature", "1"]), 2, &["--beams", "cannot be used with"]);
     place.fails(&search(&["--length-penalty", "2"]), 2, &["--beams"]);
+    place.fails(
+        &search(&["--beams", "2", "--length-penalty", "nan"]),
+        2,
+        &["length-penalty is NaN", "a finite number"],
+    );
+    assert!(texts.iter().all(|text| text["score"].as_f64().unwrap() < 0.0 && text["context_is_full"] == false));
+    let long =
+        place.succeeds(&["generate", "--model", "run", "--context", "The lamp", "--beams", "2", "--tokens", "500"]);
+    assert!(long.stderr.contains("a search ends with the model's context"), "{long:#?}");
 }
 
 /// With memory for one text at a time the texts are the same; with less there is an error.

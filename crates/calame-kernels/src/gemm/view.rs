@@ -71,7 +71,8 @@ impl<'a> MatRef<'a> {
         &self.data[row * self.row_stride..][..self.cols]
     }
 
-    pub(super) fn at(&self, row: usize, col: usize) -> *const f32 {
+    /// The address of an element, from which the rest of the data can be read.
+    pub(crate) fn at(&self, row: usize, col: usize) -> *const f32 {
         self.data[row * self.row_stride + col * self.col_stride..].as_ptr()
     }
 }

@@ -151,7 +151,7 @@ impl Product<'_> {
         sums: &mut [[f32; PANEL_ROWS]],
     ) {
         let (shape, panel) = (self.w.shape(), self.w.panel(j));
-        let operands = fused::Operands { panel: cast(panel), cols: shape.cols, x, first_row };
+        let operands = fused::PanelOperands { panel: cast(panel), cols: shape.cols, x, first_row };
         if sums.len() <= fused::max_rows(shape.format) && fused::multiply(self.isa, shape.format, &operands, sums) {
             return;
         }

@@ -6,7 +6,6 @@
 //! are applied to log-probabilities, and a text that ends counts only if it is among the best continuations of its step.
 
 use std::cmp::Ordering;
-use std::ops::Deref;
 
 use super::error::GenerateError;
 use super::sampler::{History, LogProbs, LogitRules, Penalties, SamplerConfig, SamplerError};
@@ -26,12 +25,14 @@ pub struct BeamConfig {
     pub max_tokens: usize,
     /// The log-probability of a text is divided by its length to this power: above 0 longer texts are preferred.
     pub length_penalty: f32,
-    /// Whether the search ends as soon as it has found as many texts as there are beams; else it ends when no beam can
-    /// become better than those.
+    /// Whether the search ends as soon as it has found as many texts as there are beams; else it ends when the best beam,
+    /// scored at its present length, is not better than the worst of those.
     pub early_stopping: bool,
     /// Only ids below this are drawn.
     pub n_vocab: usize,
-    /// Bias, minimum length, and the ids that end texts.
+    /// The ids of which any one ends a text.
+    pub ends: Vec<u32>,
+    /// Bias and minimum length.
     pub rules: LogitRules,
     /// Penalties; the other settings of a sampler have no meaning here.
     pub penalties: SamplerConfig,
@@ -46,9 +47,25 @@ impl Default for BeamConfig {
             length_penalty: 1.0,
             early_stopping: false,
             n_vocab: usize::MAX,
+            ends: Vec::new(),
             rules: LogitRules::default(),
             penalties: SamplerConfig::default(),
         }
+    }
+}
+
+impl BeamConfig {
+    /// Checks every setting that does not depend on a model.
+    ///
+    /// # Errors
+    /// Names the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), SamplerError> {
+        let value = self.length_penalty;
+        if !value.is_finite() {
+            let (key, expected) = ("length-penalty", "a finite number, 1 for the log-probability per token");
+            return Err(SamplerError::Setting { key, value, expected });
+        }
+        self.penalties.validate()
     }
 }
 
@@ -57,7 +74,7 @@ impl Default for BeamConfig {
 pub struct Beam {
     /// The new tokens; one that ends texts is included.
     pub tokens: Vec<u32>,
-    /// The sum of their log-probabilities, divided by the power of their number.
+    /// The sum of their log-probabilities, after rules and penalties, divided by the power of their number.
     pub score: f64,
 }
 
@@ -77,22 +94,19 @@ struct Running {
     total: f64,
 }
 
-/// The most likely continuations of a prompt, best first: at most as many as there are beams.
+/// The most likely continuations of a prompt, best first: at most as many as there are beams. They end with the model's
+/// context at the latest.
 ///
 /// # Errors
 /// If the prompt is empty, exceeds the model's context, or contains unknown ids; if a rule names one; if the logits are not
 /// finite, or the rules forbid every token.
-pub fn beam_search<D, G>(dev: D, gpt: G, prompt: &[u32], config: &BeamConfig) -> Result<Vec<Beam>, GenerateError>
-where
-    D: Deref<Target = Device>,
-    G: Deref<Target = Gpt>,
-{
+pub fn beam_search(dev: &Device, gpt: &Gpt, prompt: &[u32], config: &BeamConfig) -> Result<Vec<Beam>, GenerateError> {
     check(&gpt.config, prompt, config)?;
     let max_tokens = config.max_tokens.min(gpt.config.n_positions + 1 - prompt.len());
     if max_tokens == 0 {
         return Ok(vec![Beam { tokens: Vec::new(), score: 0.0 }]);
     }
-    let mut search = Search::new(&dev, &gpt, prompt, config, max_tokens);
+    let mut search = Search::new(dev, gpt, prompt, config, max_tokens);
     search.read_prompt();
     while search.step()? {
         search.extend();
@@ -100,12 +114,15 @@ where
     Ok(search.finished)
 }
 
-/// Memory in bytes that [`beam_search`] allocates for a model with adapters of up to `rank`, excluding lists of tokens.
+/// Memory in bytes that [`beam_search`] allocates at most for a prompt of up to `n_prompt` tokens and a model with adapters of
+/// up to `rank`, excluding lists of tokens.
 pub fn beam_search_bytes(config: &ModelConfig, rank: usize, n_prompt: usize, beams: &BeamConfig) -> u64 {
     let mut alloc = Alloc::counting();
     let n_positions = config.n_positions;
-    let max_tokens = beams.max_tokens.min((n_positions + 1).saturating_sub(n_prompt));
-    Memory::new(config, rank, n_prompt.min(n_positions), beams.n_beams, max_tokens, &mut alloc);
+    let n_seen = n_prompt.saturating_add(beams.max_tokens.saturating_sub(1)).clamp(1, n_positions);
+    // A shorter prompt has fewer pages that all beams share.
+    let n_all = beams.n_beams.saturating_mul(n_pages(n_seen) + 1);
+    Memory::new(config, rank, n_prompt.min(n_positions), beams.n_beams, n_all, &mut alloc);
     alloc.bytes()
 }
 
@@ -123,7 +140,7 @@ fn check(model: &ModelConfig, prompt: &[u32], config: &BeamConfig) -> Result<(),
     if config.n_beams == 0 || config.n_beams > vocab_size {
         return Err(GenerateError::Beams { n_beams: config.n_beams, vocab_size });
     }
-    config.penalties.validate()?;
+    config.validate()?;
     config.rules.validate()?;
     Ok(config.rules.check(config.n_vocab.min(vocab_size))?)
 }
@@ -142,17 +159,12 @@ impl Memory {
         rank: usize,
         n_prompt: usize,
         n_beams: usize,
-        max_tokens: usize,
+        n_pages: usize,
         alloc: &mut Alloc<'_>,
     ) -> Memory {
-        let n_seen = (n_prompt + max_tokens.saturating_sub(1)).clamp(1, config.n_positions);
         let n_rows = n_prompt.clamp(n_beams, CHUNK.max(n_beams));
-        // Beams share the whole pages of the prompt. A page that several beams have may be counted for each of them when they
-        // grow.
-        let n_shared = n_prompt / PAGE_LEN;
-        let n_own = n_pages(n_seen) - n_shared + 1;
         Memory {
-            pool: KvPool::new(config, n_shared + n_beams * n_own, alloc),
+            pool: KvPool::new(config, n_pages, alloc),
             rows: Rows::with_capacity(n_rows, alloc),
             scratch: ExtendScratch::new(config, n_rows, n_beams, rank, alloc),
             logits: alloc.zeros([n_beams, config.vocab_size]),
@@ -177,7 +189,12 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn new(dev: &'a Device, gpt: &'a Gpt, prompt: &'a [u32], config: &'a BeamConfig, max_tokens: usize) -> Search<'a> {
         let alloc = &mut Alloc::on(dev);
-        let memory = Memory::new(&gpt.config, gpt.rank(), prompt.len(), config.n_beams, max_tokens, alloc);
+        let n_seen = (prompt.len() + max_tokens - 1).min(gpt.config.n_positions);
+        // Beams share the whole pages of the prompt. A page that several beams have may be counted for each of them when they
+        // grow.
+        let n_shared = prompt.len() / PAGE_LEN;
+        let n_all = n_shared + config.n_beams * (n_pages(n_seen) - n_shared + 1);
+        let memory = Memory::new(&gpt.config, gpt.rank(), prompt.len(), config.n_beams, n_all, alloc);
         let tables = vec![memory.pool.new_table()];
         let (running, penalties) = (vec![Running::default()], Penalties::default());
         Search { dev, gpt, config, prompt, max_tokens, memory, tables, running, finished: Vec::new(), penalties }
@@ -219,8 +236,7 @@ impl<'a> Search<'a> {
         let BeamConfig { n_beams, early_stopping, .. } = *self.config;
         let candidates = self.candidates()?;
         let n_new = self.running[0].tokens.len() + 1;
-        let ends =
-            |candidate: &Candidate| n_new == self.max_tokens || self.config.rules.ends.contains(&candidate.token);
+        let ends = |candidate: &Candidate| n_new == self.max_tokens || self.config.ends.contains(&candidate.token);
         let length = (n_new as f64).powf(self.config.length_penalty.into());
         let text = |candidate: &Candidate| {
             let mut tokens = self.running[candidate.beam].tokens.clone();
@@ -252,7 +268,7 @@ impl<'a> Search<'a> {
     /// The best continuations of all beams, in descending order: enough for all beams even if many of them end.
     fn candidates(&mut self) -> Result<Vec<Candidate>, SamplerError> {
         let vocab_size = self.gpt.config.vocab_size;
-        let n_kept = (1 + self.config.rules.ends.len()).max(2) * self.config.n_beams;
+        let n_kept = (1 + self.config.ends.len()).max(2) * self.config.n_beams;
         let logits = self.dev.host_elements(&self.memory.logits);
         let mut best: Vec<Candidate> = Vec::with_capacity(2 * n_kept);
         let mut scores = Vec::with_capacity(vocab_size);

@@ -136,7 +136,7 @@ where
         self.engine.is_idle()
     }
 
-    /// Runs one batch, and returns what happened. Without texts nothing does.
+    /// Runs one batch, and returns what happened: no events if there are no texts.
     pub fn step(&mut self) -> impl Iterator<Item = TextEvent> {
         let TextEngine { engine, tokenizer, streams, events } = self;
         let mut ended = Vec::new();

@@ -15,8 +15,9 @@ pub const PAGE_LEN: usize = 64;
 /// Pages of keys and values, of every layer.
 #[derive(Debug)]
 pub struct KvPool {
-    /// One store [n_pages · PAGE_LEN, C] for each layer.
+    /// For each layer a store of n_pages · PAGE_LEN · C elements, whose pages are [NH, HS, PAGE_LEN].
     keys: Vec<Tensor>,
+    /// The same, whose pages are [NH, PAGE_LEN, HS].
     values: Vec<Tensor>,
     /// Tables that name each page.
     n_references: Vec<u32>,

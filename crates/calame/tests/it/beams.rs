@@ -35,6 +35,7 @@ fn config(case: &Value) -> BeamConfig {
             min_tokens: number("min_tokens", 0.0) as usize,
             ends: case.get("ends").map(ids).unwrap_or_default(),
         },
+        ends: case.get("ends").map(ids).unwrap_or_default(),
         penalties: SamplerConfig {
             repetition_penalty: number("repetition_penalty", 1.0) as f32,
             ..SamplerConfig::default()
@@ -109,6 +110,8 @@ fn searches_that_cannot_run() {
     let error = |prompt: &[u32], config: BeamConfig| beam_search(&dev, &gpt, prompt, &config).unwrap_err();
     assert_eq!(error(&[], BeamConfig::default()), GenerateError::EmptyPrompt);
     assert_eq!(error(&[7], BeamConfig::default()), GenerateError::UnknownToken { id: 7, vocab_size: 7 });
+    let error_of = error(&[1], BeamConfig { length_penalty: f32::NAN, ..BeamConfig::default() });
+    assert!(error_of.to_string().contains("length-penalty is NaN"), "{error_of}");
     for n_beams in [0, 8] {
         let error = error(&[1], BeamConfig { n_beams, ..BeamConfig::default() });
         assert_eq!(error, GenerateError::Beams { n_beams, vocab_size: 7 });

@@ -8,7 +8,8 @@ use crate::ui::spelling;
 /// Continue prompts with a trained model.
 ///
 /// The text is printed as it is generated. Decoding is greedy unless --temperature, --top-k, --top-p, --min-p or
-/// --typical-p is given. Past the model's context, generation continues with a sliding window.
+/// --typical-p is given. Past the model's context, generation continues with a sliding window; a search with --beams
+/// ends there.
 #[derive(clap::Args, Debug)]
 #[command(
     allow_negative_numbers = true,
@@ -69,7 +70,7 @@ pub struct Args {
     /// Search for the most likely text with N beams, instead of choosing one token at a time; -n prints so many of the
     /// texts that were found
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), conflicts_with_all = [
-        "stop", "logprobs", "draft", "kv_memory", "temperature", "top_k", "top_p", "min_p", "typical_p", "slide",
+        "stop", "logprobs", "draft", "kv_memory", "temperature", "top_k", "top_p", "min_p", "typical_p", "slide", "seed",
     ])]
     pub beams: Option<u32>,
 
@@ -77,7 +78,7 @@ pub struct Args {
     #[arg(long, value_name = "X", default_value_t = 1.0, requires = "beams")]
     pub length_penalty: f32,
 
-    /// Memory for keys and values, such as 500MB: with less, fewer texts are generated at the same time; they stay the same
+    /// Most memory for keys and values, such as 500MB: fewer texts are then generated at the same time; they stay the same
     /// [default: as much as up to 16 texts need]
     #[arg(long, value_name = "SIZE", value_parser = spelling::bytes)]
     pub kv_memory: Option<u64>,

@@ -41,6 +41,7 @@ pub fn run(args: Args) -> Result<()> {
         )));
     }
     let requests = Requests::new(&args)?;
+    beams::check(&args, &requests)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
     let (dev, _) = device::open(&args.device.config(), Workload::Inference)?;
     let longest = prompts.iter().map(String::len).max().unwrap_or(0);
@@ -68,12 +69,12 @@ pub fn run(args: Args) -> Result<()> {
     let phase = verbosity::phase("generating");
     let start = Instant::now();
     let mut ids: Vec<SequenceId> = Vec::with_capacity(n_sequences);
-    for prompt in &encoded {
+    for (number, prompt) in encoded.iter().enumerate() {
         for sample in 0..args.samples {
             let request = requests.request(&args, prompt, ids.len(), tokenizer.as_ref())?;
             let (id, echoed) = texts.add(request, &requests.stop)?;
             ids.push(id);
-            report.add(prompt, sample, echoed)?;
+            report.add(number, prompt, sample, echoed)?;
         }
     }
     let n_tokens = generate(&mut texts, &mut report, &ids)?;
@@ -118,6 +119,7 @@ fn generate(
 fn limits(args: &Args, config: &ModelConfig, n_sequences: usize, longest_prompt: usize) -> EngineLimits {
     let n_sequences = n_sequences.min(MAX_SEQUENCES);
     let limits = EngineLimits::for_sequences(config, n_sequences, longest_prompt, args.tokens);
-    let limits = EngineLimits { kv_bytes: args.kv_memory.unwrap_or(limits.kv_bytes), ..limits };
+    let limits =
+        EngineLimits { kv_bytes: args.kv_memory.map_or(limits.kv_bytes, |most| most.min(limits.kv_bytes)), ..limits };
     if args.draft > 0 { limits.with_drafts(MAX_DRAFTS) } else { limits }
 }

@@ -14,11 +14,15 @@ use crate::ui::output::{print, print_json};
 /// A text, and what is known of it.
 struct Text {
     prompt: String,
+    /// Position of the prompt among all prompts.
+    number: usize,
     prompt_tokens: Vec<u32>,
     /// The prompt, as its tokens say it.
     echoed: String,
     sample: u32,
     new_text: String,
+    /// That of a search.
+    score: Option<f64>,
     tokens: Vec<u32>,
     log_probs: Vec<TokenLogProbs>,
     end: Option<TextEnd>,
@@ -49,16 +53,18 @@ impl<'a> Report<'a> {
     }
 
     /// Adds a text that begins; the only one is printed from here on. `echoed` is the prompt as its tokens say it.
-    pub fn add(&mut self, prompt: &Encoded, sample: u32, echoed: String) -> Result<()> {
+    pub fn add(&mut self, number: usize, prompt: &Encoded, sample: u32, echoed: String) -> Result<()> {
         if self.is_streamed() && self.args.echo == "always" {
             print(&echoed)?;
         }
         self.texts.push(Text {
             prompt: prompt.text.clone(),
+            number,
             prompt_tokens: prompt.tokens.clone(),
             echoed,
             sample,
             new_text: String::new(),
+            score: None,
             tokens: Vec::new(),
             log_probs: Vec::new(),
             end: None,
@@ -77,6 +83,11 @@ impl<'a> Report<'a> {
             print(piece)?;
         }
         Ok(())
+    }
+
+    /// Records the score that a search has given to text `i`.
+    pub fn score(&mut self, i: usize, score: f64) {
+        self.texts[i].score = Some(score);
     }
 
     /// Ends text `i`, and prints those whose turn it is.
@@ -113,11 +124,11 @@ impl<'a> Report<'a> {
         }
         let text = &self.texts[i];
         let title = if self.args.prompts.is_none() {
-            format!("{}", i + 1)
+            format!("{}", text.sample + 1)
         } else if self.args.samples == 1 {
-            format!("line {}", i + 1)
+            format!("line {}", text.number + 1)
         } else {
-            format!("line {}, {}", i / self.args.samples as usize + 1, text.sample + 1)
+            format!("line {}, {}", text.number + 1, text.sample + 1)
         };
         let echoed = if self.args.echo == "always" { text.echoed.as_str() } else { "" };
         let table = if self.args.logprobs.is_some() { self.table(i)? } else { String::new() };
@@ -144,6 +155,10 @@ impl<'a> Report<'a> {
             "end_of_text": met_end,
             "stop": stop,
         });
+        if let Some(score) = text.score {
+            object["score"] = score.into();
+            object["context_is_full"] = (text.end == Some(TextEnd::Context)).into();
+        }
         if self.is_only_one() {
             object["tokens_per_second"] = (text.tokens.len() as f64 / self.seconds).into();
         }

@@ -88,7 +88,8 @@ impl Requests {
             length_penalty: args.length_penalty,
             early_stopping: false,
             n_vocab,
-            rules: LogitRules { ends: self.ends.clone(), ..self.rules.clone() },
+            rules: self.rules.clone(),
+            ends: self.ends.clone(),
             penalties: self.sampler.clone(),
         }
     }

@@ -212,7 +212,7 @@ impl<'a> Extend<'a> {
     fn panel(&self, matrix: &MatRef<'_>, j: usize, memory: &mut [f32]) -> (*const f32, usize) {
         let Kernels { nr, .. } = self.kernels;
         if (j + 1) * nr <= matrix.cols() {
-            return (matrix.row(0)[j * nr..].as_ptr(), matrix.row_stride());
+            return (matrix.at(0, j * nr), matrix.row_stride());
         }
         self.kernels.pack_cols(&mut memory[..matrix.rows() * nr], matrix, j, 0, matrix.rows());
         (memory.as_ptr(), nr)
@@ -251,8 +251,9 @@ impl<'a> Extend<'a> {
                 if n_rows <= few::MAX_ROWS {
                     let few = few::kernel(self.isa, NumberFormat::F32, n_rows);
                     let (panel, stride) = self.panel(&keys, j, scratch.page);
-                    // SAFETY: the queries have `hs` elements each, the panel is [hs, nr], and so many sums fit.
-                    unsafe { few(hs, queries.row(0).as_ptr(), 3 * c, panel, stride, scratch.sums.as_mut_ptr()) };
+                    // SAFETY: the queries have `hs` elements each, the panel is [hs, nr] with rows `stride` apart, and so many
+                    // sums fit. Those of positions that the sequence does not have are not copied.
+                    unsafe { few(hs, queries.at(0, 0), 3 * c, panel, stride, scratch.sums.as_mut_ptr()) };
                     copy_columns(scratch.sums, nr, n, &mut scratch.scores[column..], SEGMENT, n_rows, false);
                     continue;
                 }
@@ -279,7 +280,8 @@ impl<'a> Extend<'a> {
                 for j in 0..hs.div_ceil(nr) {
                     let (panel, stride) = self.panel(&values, j, scratch.page);
                     let x = scratch.scores[column..].as_ptr();
-                    // SAFETY: the weights have n columns from `column` on, the panel is [n, nr], and so many sums fit.
+                    // SAFETY: the weights have n columns from `column` on, the panel is [n, nr] with rows `stride` apart, and so
+                    // many sums fit.
                     unsafe { few(n, x, SEGMENT, panel, stride, scratch.sums.as_mut_ptr()) };
                     copy_columns(scratch.sums, nr, nr, &mut scratch.partials[2 + j * nr..], len, n_rows, p > 0);
                 }

@@ -44,7 +44,8 @@ macro_rules! few {
             sums: *mut f32,
         ) {
             let mut total = [[_mm256_setzero_ps(); 2]; M];
-            // SAFETY: the rows have `units` terms, the panel [units, NR] elements, and the sums are [M, NR].
+            // SAFETY: the rows have `units` terms, the panel [units, NR] with units `panel_stride` apart, and the sums are
+            // [M, NR].
             unsafe {
                 for k in 0..units {
                     let term = $load(panel.add(k * panel_stride));

@@ -50,7 +50,8 @@ macro_rules! few {
             sums: *mut f32,
         ) {
             let mut total = [[_mm512_setzero_ps(); 2]; M];
-            // SAFETY: the rows have `units` units, the panel [units, NR], and the sums are [M, NR].
+            // SAFETY: the rows have `units` units, the panel [units, NR] with units `panel_stride` apart, and the sums are
+            // [M, NR].
             unsafe {
                 for k in 0..units {
                     for line in 0..$unit_lines {

@@ -2,9 +2,10 @@
 
 use std::arch::x86_64::*;
 
+use super::format::Format;
 use super::lanes::{Lanes, instructions};
-use super::operands::{Fused, Operands};
-use super::product::{Product, product, select};
+use super::operands::{Fused, PanelOperands};
+use super::product::{product, select};
 use crate::formats::NumberFormat;
 use crate::packed::blocks::PANEL_ROWS;
 
@@ -14,9 +15,9 @@ pub(super) fn kernel(format: NumberFormat, n_rows: usize) -> Option<Fused> {
 
 /// The kernel of a format for M rows of x.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn kernel_of<const M: usize, P: Product<Avx2>>(operands: &Operands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
+unsafe fn kernel_of<const M: usize, F: Format<Avx2>>(operands: &PanelOperands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
     // SAFETY: promised by the caller.
-    unsafe { product::<M, Avx2, P>(operands, sums) }
+    unsafe { product::<M, Avx2, F>(operands, sums) }
 }
 
 pub(super) struct Avx2;

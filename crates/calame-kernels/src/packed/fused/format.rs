@@ -18,17 +18,23 @@ pub trait Format<L: Lanes> {
     const HAS_MINS: bool;
     /// Whether codes exceed 127.
     const IS_WIDE: bool;
-    /// Where the fields of a chunk are, and what its blocks have in common.
-    type Chunk;
+    /// What is known of a chunk.
+    type Chunk: ChunkScales<L>;
 
     /// The chunk of `n_blocks` blocks of 32 elements at the beginning of `fields`, which it takes.
     unsafe fn open(fields: &mut Fields, n_blocks: usize) -> Self::Chunk;
     /// The codes of a block: eight times four of each row.
     unsafe fn units(chunk: &Self::Chunk, block: usize) -> [L::Bytes; 8];
-    /// The scale of a group.
-    unsafe fn scale(chunk: &Self::Chunk, group: usize) -> L::Floats;
-    /// The minimum of a group.
-    unsafe fn min(chunk: &Self::Chunk, group: usize) -> L::Floats;
+}
+
+/// Where the fields of a chunk are, and the scales and minima of its groups.
+///
+/// # Safety
+/// Every function needs the processor to have the instructions of L, and a group of the chunk.
+pub trait ChunkScales<L: Lanes> {
+    unsafe fn scale(&self, group: usize) -> L::Floats;
+    /// The minimum of a group, in a format that has minima.
+    unsafe fn min(&self, group: usize) -> L::Floats;
 }
 
 /// The rest of a panel from a field on, and the first of the rows that are read.
@@ -86,16 +92,30 @@ unsafe fn nibbles<L: Lanes>(field: &Fields, first: usize) -> [L::Bytes; 8] {
     }
 }
 
-/// Q8_0, whose codes are stored plus 128.
-pub struct Q8_0;
-
-/// Scales and codes of formats with a scale for 32 elements.
+/// A chunk of blocks of 32 elements. Fields that the format lacks are those of the scales.
 pub struct Blocks {
     scales: Fields,
     mins: Fields,
     high: Fields,
     codes: Fields,
 }
+
+impl<L: Lanes> ChunkScales<L> for Blocks {
+    #[inline(always)]
+    unsafe fn scale(&self, group: usize) -> L::Floats {
+        // SAFETY: promised by the caller.
+        unsafe { self.scales.number::<L>(group) }
+    }
+    /// The file has what is added: minus the minimum.
+    #[inline(always)]
+    unsafe fn min(&self, group: usize) -> L::Floats {
+        // SAFETY: promised by the caller.
+        unsafe { L::multiply(self.mins.number::<L>(group), L::broadcast(-1.0)) }
+    }
+}
+
+/// Q8_0, whose codes are stored plus 128.
+pub struct Q8_0;
 
 impl<L: Lanes> Format<L> for Q8_0 {
     const PARTS: usize = 1;
@@ -121,16 +141,6 @@ impl<L: Lanes> Format<L> for Q8_0 {
             }
             codes
         }
-    }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Blocks, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.scales.number::<L>(group) }
-    }
-    #[inline(always)]
-    unsafe fn min(_: &Blocks, _: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { L::zero() }
     }
 }
 
@@ -167,17 +177,6 @@ impl<L: Lanes, const HAS_MINS: bool, const HAS_FIFTH: bool> Format<L> for Nibble
             codes
         }
     }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Blocks, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.scales.number::<L>(group) }
-    }
-    /// The file has what is added: minus the minimum.
-    #[inline(always)]
-    unsafe fn min(chunk: &Blocks, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { L::multiply(chunk.mins.number::<L>(group), L::broadcast(-1.0)) }
-    }
 }
 
 /// IQ4_NL: four bits select a code.
@@ -198,16 +197,6 @@ impl<L: Lanes> Format<L> for Iq4Nl {
     unsafe fn units(chunk: &Blocks, block: usize) -> [L::Bytes; 8] {
         // SAFETY: promised by the caller.
         unsafe { selected::<L>(&chunk.codes, block) }
-    }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Blocks, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.scales.number::<L>(group) }
-    }
-    #[inline(always)]
-    unsafe fn min(_: &Blocks, _: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { L::zero() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The K formats and IQ4_XS: blocks of 256 elements, whose groups have scales of a few bits.
 
-use super::format::{Fields, Format, selected};
+use super::format::{ChunkScales, Fields, Format, selected};
 use super::lanes::Lanes;
 use crate::packed::blocks::PANEL_ROWS;
 
@@ -19,7 +19,7 @@ pub struct Scaled<L: Lanes, const N: usize> {
     mins: [Bytes; N],
 }
 
-impl<L: Lanes, const N: usize> Scaled<L, N> {
+impl<L: Lanes, const N: usize> ChunkScales<L> for Scaled<L, N> {
     #[inline(always)]
     unsafe fn scale(&self, group: usize) -> L::Floats {
         // SAFETY: promised by the caller; a vector has the bytes of its rows.
@@ -97,16 +97,6 @@ impl<L: Lanes> Format<L> for Q2K {
         // SAFETY: promised by the caller.
         unsafe { shifted::<L>(&chunk.codes, block / 4 * 8, 2 * (block % 4), 3) }
     }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.scale(group) }
-    }
-    #[inline(always)]
-    unsafe fn min(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.min(group) }
-    }
 }
 
 pub struct Q3K;
@@ -141,16 +131,6 @@ impl<L: Lanes> Format<L> for Q3K {
             let low = shifted::<L>(&chunk.codes, block / 4 * 8, 2 * (block % 4), 3);
             with_high::<L>(low, &chunk.high, 0, block, 1, 2)
         }
-    }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.scale(group) }
-    }
-    #[inline(always)]
-    unsafe fn min(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.min(group) }
     }
 }
 
@@ -191,16 +171,6 @@ impl<L: Lanes, const HAS_FIFTH: bool> Format<L> for Q4K<HAS_FIFTH> {
             if HAS_FIFTH { with_high::<L>(low, &chunk.high, 0, block, 1, 4) } else { low }
         }
     }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.scale(group) }
-    }
-    #[inline(always)]
-    unsafe fn min(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.min(group) }
-    }
 }
 
 pub struct Q6K;
@@ -229,16 +199,6 @@ impl<L: Lanes> Format<L> for Q6K {
             let low = shifted::<L>(&chunk.codes, 16 * run + 8 * (part % 2), 4 * (part / 2), 15);
             with_high::<L>(low, &chunk.high, 8 * run, 2 * part, 3, 4)
         }
-    }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.scale(group) }
-    }
-    #[inline(always)]
-    unsafe fn min(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.min(group) }
     }
 }
 
@@ -272,15 +232,5 @@ impl<L: Lanes> Format<L> for Iq4Xs {
     unsafe fn units(chunk: &Self::Chunk, block: usize) -> [L::Bytes; 8] {
         // SAFETY: promised by the caller.
         unsafe { selected::<L>(&chunk.codes, block) }
-    }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.scale(group) }
-    }
-    #[inline(always)]
-    unsafe fn min(chunk: &Self::Chunk, group: usize) -> L::Floats {
-        // SAFETY: promised by the caller.
-        unsafe { chunk.min(group) }
     }
 }

@@ -1,7 +1,7 @@
 //! Products of a few rows of x with a panel of blocks that are decoded in registers.
 //!
 //! Decoding a token reads every weight once: the memory is the bound, and storing decoded codes only to load them again
-//! takes longer than the products. A panel is read from its first byte to its last; its sums stay in registers.
+//! takes longer than the products. The sums of a panel stay in registers.
 //!
 //! Every format is decoded by the same code for AVX-512 and AVX2 ([`format`](self::format)); [`Lanes`](lanes::Lanes) has
 //! the instructions. The order of sums is that of [`super::dot`], so that the results are the same bits.
@@ -23,9 +23,10 @@ mod product;
 mod ternary;
 
 use operands::Fused;
-pub(super) use operands::Operands;
+pub(super) use operands::PanelOperands;
 
 use super::blocks::PANEL_ROWS;
+use super::codes::groups;
 use crate::formats::NumberFormat;
 use crate::isa::Isa;
 
@@ -46,21 +47,27 @@ const KERNEL_ROWS: [usize; 5] = [8, 4, 3, 2, 1];
 pub(super) fn multiply(
     isa: Isa,
     format: NumberFormat,
-    operands: &Operands<'_>,
+    operands: &PanelOperands<'_>,
     sums: &mut [[f32; PANEL_ROWS]],
 ) -> bool {
-    let panel_len = operands.cols / format.block_len() * format.block_bytes() * PANEL_ROWS;
+    let PanelOperands { panel, cols, x, .. } = *operands;
     assert!(
-        operands.panel.len() == panel_len,
-        "fused: a panel of {} bytes, {panel_len} in {format}",
-        operands.panel.len()
+        cols.is_multiple_of(format.block_len())
+            && panel.len() == cols / format.block_len() * format.block_bytes() * PANEL_ROWS
+            && x.len == cols
+            && x.n_groups == cols / groups(format).len,
+        "fused: a panel of {} bytes with rows of {cols} in {format}, x of {} in {} groups",
+        panel.len(),
+        x.len,
+        x.n_groups
     );
     let mut first = 0;
     while first < sums.len() {
         let n = KERNEL_ROWS.into_iter().find(|n| *n <= sums.len() - first).unwrap_or(1);
         let Some(kernel) = kernel(isa, format, n) else { return false };
-        let operands = &Operands { first_row: operands.first_row + first, ..*operands };
-        // SAFETY: the machine has the instruction set, as the pool has checked; the panel has sixteen rows of the format.
+        let operands = &PanelOperands { first_row: operands.first_row + first, ..*operands };
+        // SAFETY: the machine has the instruction set, as the pool has checked; the panel has sixteen rows of the format, and
+        // x its groups.
         unsafe { kernel(operands, &mut sums[first..first + n]) };
         first += n;
     }

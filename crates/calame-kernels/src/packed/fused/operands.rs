@@ -4,7 +4,7 @@ use crate::packed::activations::Activations;
 use crate::packed::blocks::PANEL_ROWS;
 
 /// What a kernel reads: a panel and the rows of x.
-pub(in crate::packed) struct Operands<'a> {
+pub(in crate::packed) struct PanelOperands<'a> {
     /// The bytes of the panel.
     pub panel: &'a [u8],
     /// Elements of a row of W and of x.
@@ -15,4 +15,4 @@ pub(in crate::packed) struct Operands<'a> {
 }
 
 /// Overwrites the sums of as many rows of x as the kernel is for.
-pub(super) type Fused = unsafe fn(&Operands<'_>, &mut [[f32; PANEL_ROWS]]);
+pub(super) type Fused = unsafe fn(&PanelOperands<'_>, &mut [[f32; PANEL_ROWS]]);

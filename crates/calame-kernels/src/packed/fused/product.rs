@@ -1,18 +1,14 @@
 //! The loop over a panel, for any format and vectors.
 
-use super::format::{Fields, Format};
+use super::format::{ChunkScales, Fields, Format};
 use super::lanes::Lanes;
-use super::operands::Operands;
+use super::operands::PanelOperands;
+use crate::packed::activations::BLOCK;
 use crate::packed::blocks::{CHUNK_LEN, PANEL_ROWS};
 
 /// Bytes that are loaded ahead of the products: the processor's own prefetching ends at every 4 kB, and the products of
 /// a block take longer than its bytes.
 const AHEAD: usize = 4096;
-
-/// A format by vectors L.
-pub trait Product<L: Lanes>: Format<L> {}
-
-impl<L: Lanes, F: Format<L>> Product<L> for F {}
 
 /// The kernel of a number format and a number of rows.
 macro_rules! select {
@@ -64,15 +60,15 @@ struct Row {
 }
 
 impl Row {
-    fn of(operands: &Operands<'_>, i: usize) -> Row {
+    fn of(operands: &PanelOperands<'_>, i: usize) -> Row {
         let (x, row) = (operands.x, operands.first_row + i);
-        let (codes, scales) = (&x.codes[row * x.len..], &x.scales[row * (x.len / 32)..]);
-        let (offsets, sums) = (&x.offsets[row * x.n_groups..], &x.sums[row * x.n_groups..]);
-        assert!(
-            codes.len() >= operands.cols && scales.len() >= operands.cols / 32 && sums.len() >= x.n_groups,
-            "fused: the rows of x"
-        );
-        Row { codes: codes.as_ptr(), scales: scales.as_ptr(), offsets: offsets.as_ptr(), sums: sums.as_ptr() }
+        let n_blocks = x.len / BLOCK;
+        Row {
+            codes: x.codes[row * x.len..][..x.len].as_ptr(),
+            scales: x.scales[row * n_blocks..][..n_blocks].as_ptr(),
+            offsets: x.offsets[row * x.n_groups..][..x.n_groups].as_ptr(),
+            sums: x.sums[row * x.n_groups..][..x.n_groups].as_ptr(),
+        }
     }
 }
 
@@ -82,7 +78,10 @@ impl Row {
 /// The processor has the instructions of L; the panel holds sixteen rows of `cols` elements in the format F, and x has the
 /// groups of that format.
 #[inline(always)]
-pub unsafe fn product<const M: usize, L: Lanes, F: Format<L>>(operands: &Operands<'_>, sums: &mut [[f32; PANEL_ROWS]]) {
+pub unsafe fn product<const M: usize, L: Lanes, F: Format<L>>(
+    operands: &PanelOperands<'_>,
+    sums: &mut [[f32; PANEL_ROWS]],
+) {
     assert!(sums.len() == M, "fused: {} rows", sums.len());
     let rows: [Row; M] = std::array::from_fn(|i| Row::of(operands, i));
     for row in (0..PANEL_ROWS).step_by(L::ROWS) {
@@ -91,7 +90,7 @@ pub unsafe fn product<const M: usize, L: Lanes, F: Format<L>>(operands: &Operand
             let mut totals = [L::zero(); M];
             let mut fields = Fields { at: operands.panel.as_ptr(), row };
             for first in (0..operands.cols).step_by(CHUNK_LEN) {
-                let n_blocks = CHUNK_LEN.min(operands.cols - first) / 32;
+                let n_blocks = CHUNK_LEN.min(operands.cols - first) / BLOCK;
                 let start = fields.at;
                 let chunk = F::open(&mut fields, n_blocks);
                 let block_bytes = fields.at.offset_from_unsigned(start) / n_blocks;
@@ -99,7 +98,7 @@ pub unsafe fn product<const M: usize, L: Lanes, F: Format<L>>(operands: &Operand
                     for line in (0..block_bytes).step_by(64) {
                         L::prefetch(start.wrapping_add(AHEAD + block * block_bytes + line));
                     }
-                    add_block::<M, L, F>(&chunk, block, first / 32 + block, &rows, &mut totals);
+                    add_block::<M, L, F>(&chunk, block, first / BLOCK + block, &rows, &mut totals);
                 }
             }
             for (sums, total) in sums.iter_mut().zip(totals) {
@@ -124,19 +123,26 @@ unsafe fn add_block<const M: usize, L: Lanes, F: Format<L>>(
         let units = F::units(chunk, block);
         for part in 0..F::PARTS {
             let (group, x_group) = (block * F::PARTS + part, x_block * F::PARTS + part);
-            let scale = F::scale(chunk, group);
-            for (row, total) in rows.iter().zip(totals.iter_mut()) {
+            let scale = chunk.scale(group);
+            let mut dots = [L::start(0); M];
+            for (row, dot) in rows.iter().zip(&mut dots) {
                 let offset = *row.offsets.add(x_group);
-                let mut dot = if F::IS_WIDE { L::start_wide(offset) } else { L::start(offset) };
-                for (unit, &codes) in units[part * n_units..][..n_units].iter().enumerate() {
-                    let x = row.codes.add(32 * x_block + 4 * (part * n_units + unit));
-                    dot = if F::IS_WIDE { L::add_wide_products(dot, codes, x) } else { L::add_products(dot, codes, x) };
+                *dot = if F::IS_WIDE { L::start_wide(offset) } else { L::start(offset) };
+            }
+            // Row after row within a unit: a product need not wait for the one before it.
+            for (unit, &codes) in units[part * n_units..][..n_units].iter().enumerate() {
+                for (row, dot) in rows.iter().zip(&mut dots) {
+                    let x = row.codes.add(BLOCK * x_block + 4 * (part * n_units + unit));
+                    *dot =
+                        if F::IS_WIDE { L::add_wide_products(*dot, codes, x) } else { L::add_products(*dot, codes, x) };
                 }
+            }
+            for ((row, dot), total) in rows.iter().zip(&dots).zip(totals.iter_mut()) {
                 let scale = L::multiply(scale, L::broadcast(*row.scales.add(x_block)));
-                *total = L::multiply_add(L::floats(dot), scale, *total);
+                *total = L::multiply_add(L::floats(*dot), scale, *total);
                 if F::HAS_MINS {
                     let sum = L::broadcast(*row.sums.add(x_group));
-                    *total = L::subtract_product(F::min(chunk, group), sum, *total);
+                    *total = L::subtract_product(chunk.min(group), sum, *total);
                 }
             }
         }

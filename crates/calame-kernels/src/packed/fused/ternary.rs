@@ -1,6 +1,6 @@
 //! The ternary formats: blocks of 256 elements with one scale.
 
-use super::format::{Fields, Format};
+use super::format::{ChunkScales, Fields, Format};
 use super::k::shifted;
 use super::lanes::Lanes;
 use crate::formats::ternary::POWERS;
@@ -9,6 +9,19 @@ use crate::formats::ternary::POWERS;
 pub struct Ternary<L: Lanes> {
     codes: Fields,
     d: L::Floats,
+}
+
+impl<L: Lanes> ChunkScales<L> for Ternary<L> {
+    #[inline(always)]
+    unsafe fn scale(&self, _: usize) -> L::Floats {
+        self.d
+    }
+    /// There are no minima.
+    #[inline(always)]
+    unsafe fn min(&self, _: usize) -> L::Floats {
+        // SAFETY: promised by the caller.
+        unsafe { L::zero() }
+    }
 }
 
 pub struct Tq2_0;
@@ -28,14 +41,6 @@ impl<L: Lanes> Format<L> for Tq2_0 {
     unsafe fn units(chunk: &Ternary<L>, block: usize) -> [L::Bytes; 8] {
         // SAFETY: promised by the caller.
         unsafe { shifted::<L>(&chunk.codes, block / 4 * 8, 2 * (block % 4), 3) }
-    }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Ternary<L>, _: usize) -> L::Floats {
-        chunk.d
-    }
-    #[inline(always)]
-    unsafe fn min(chunk: &Ternary<L>, _: usize) -> L::Floats {
-        chunk.d
     }
 }
 
@@ -69,14 +74,6 @@ impl<L: Lanes> Format<L> for Tq1_0 {
             }
             codes
         }
-    }
-    #[inline(always)]
-    unsafe fn scale(chunk: &Ternary<L>, _: usize) -> L::Floats {
-        chunk.d
-    }
-    #[inline(always)]
-    unsafe fn min(chunk: &Ternary<L>, _: usize) -> L::Floats {
-        chunk.d
     }
 }
 

@@ -173,7 +173,7 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
         self.prefixes.clear(&mut self.batch.pool);
     }
 
-    /// Runs one batch, and returns what happened. Without sequences nothing does.
+    /// Runs one batch, and returns what happened: no events if there are no sequences.
     pub fn step(&mut self) -> &[Event] {
         self.events.clear();
         self.skip_empty();
@@ -240,8 +240,8 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
             let pool = &mut self.batch.pool;
             let mut table = match source {
                 None => self.spare_tables.pop().unwrap_or_else(|| pool.new_table()),
-                Some(Source::Running(i)) => pool.fork(&self.tables[i]),
-                Some(Source::Kept(i)) => pool.fork(self.prefixes.use_table(i)),
+                Some(PrefixSource::Running(i)) => pool.fork(&self.tables[i]),
+                Some(PrefixSource::Kept(i)) => pool.fork(self.prefixes.use_table(i)),
             };
             pool.truncate(&mut table, shared);
             self.tables.push(table);
@@ -258,7 +258,7 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
     }
 
     /// The longest beginning of a sequence whose keys and values exist. At least its last token remains, for its logits.
-    fn longest_prefix(&self, sequence: &Sequence) -> (usize, Option<Source>) {
+    fn longest_prefix(&self, sequence: &Sequence) -> (usize, Option<PrefixSource>) {
         let window = sequence.window();
         let most = window.len() - 1;
         if sequence.start > 0 {
@@ -267,9 +267,9 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
         let running = self.running.iter().zip(&self.tables).enumerate();
         let of_running = running.filter(|(_, (other, _))| other.start == 0).map(|(i, (other, table))| {
             let n = common_len(&other.tokens, window).min(table.len()).min(most);
-            (n, Some(Source::Running(i)))
+            (n, Some(PrefixSource::Running(i)))
         });
-        let of_kept = self.prefixes.lens(window).map(|(i, n)| (n.min(most), Some(Source::Kept(i))));
+        let of_kept = self.prefixes.lens(window).map(|(i, n)| (n.min(most), Some(PrefixSource::Kept(i))));
         let all = of_running.chain(of_kept).filter(|(n, _)| *n > 0);
         all.max_by_key(|(n, _)| *n).unwrap_or((0, None))
     }
@@ -304,7 +304,8 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
             // The oldest sequence fits alone: `add` has checked that.
             let last = self.running.len() - 1;
             self.batch.pool.release(&mut self.tables[last]);
-            self.spare_tables.extend(self.tables.pop());
+            let table = self.tables.pop();
+            self.keep_table(table);
             self.n_preempted += 1;
             if let Some(sequence) = self.running.pop() {
                 self.waiting.push_front(sequence);
@@ -336,21 +337,29 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
         }
     }
 
+    /// Keeps a table without pages for a sequence to come. Those that share a beginning bring tables of their own.
+    fn keep_table(&mut self, table: Option<PageTable>) {
+        if self.spare_tables.len() < self.limits.max_sequences {
+            self.spare_tables.extend(table);
+        }
+    }
+
     /// Removes a running sequence; its pages are kept for sequences with the same beginning.
     fn end(&mut self, i: usize) {
         let (sequence, mut table) = (self.running.remove(i), self.tables.remove(i));
         if sequence.start == 0 && !table.is_empty() {
-            self.spare_tables.extend(self.prefixes.keep(sequence.tokens, table, &mut self.batch.pool));
+            let spare = self.prefixes.keep(sequence.tokens, table, &mut self.batch.pool);
+            self.keep_table(spare);
         } else {
             self.batch.pool.release(&mut table);
-            self.spare_tables.push(table);
+            self.keep_table(Some(table));
         }
     }
 }
 
 /// Where the keys and values of a common beginning are.
 #[derive(Clone, Copy)]
-enum Source {
+enum PrefixSource {
     Running(usize),
     Kept(usize),
 }

@@ -66,8 +66,11 @@ fn bars(root: &Area<'_>, tokens: &[String], series: &[(String, Vec<f64>)]) -> Dr
     }
     root.draw(&PathElement::new([(LEFT, bottom), (right, bottom)], BLACK.stroke_width(FRAME_WIDTH)))?;
     let left_aligned = text(TICK_EM).pos(Pos::new(HPos::Left, VPos::Center));
+    // No line of the grid crosses the names.
+    let (first, last) = (MARGIN + 160, MARGIN + 160 + 130 * series.len() as i32);
+    root.draw(&Rectangle::new([(right - 1550, first - 100), (right, last)], WHITE.filled()))?;
     for (k, (name, _)) in series.iter().enumerate() {
-        let at = (right - 1500, MARGIN + 130 * k as i32);
+        let at = (right - 1500, first + 130 * k as i32);
         root.draw(&Rectangle::new([(at.0, at.1 - 35), (at.0 + 130, at.1 + 35)], COLORS[k % COLORS.len()].filled()))?;
         root.draw_text(name, &left_aligned, (at.0 + 180, at.1))?;
     }
