@@ -32,14 +32,7 @@ const MAX_DRAFTS: usize = 15;
 
 pub fn run(args: Args) -> Result<()> {
     let prompts = prompts::read(&args)?;
-    let n_sequences = prompts.len().saturating_mul(args.samples as usize);
-    if n_sequences > MAX_TEXTS {
-        bail!(UsageError(format!(
-            "{} texts were asked for: expected at most {}",
-            grouped(n_sequences as u64),
-            grouped(MAX_TEXTS as u64)
-        )));
-    }
+    let n_sequences = n_texts(&args, prompts.len())?;
     let requests = Requests::new(&args)?;
     beams::check(&args, &requests)?;
     let path = runs::model_or_newest(args.model.as_deref())?;
@@ -90,6 +83,19 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Number of texts that were asked for.
+///
+/// # Errors
+/// If there are too many.
+fn n_texts(args: &Args, n_prompts: usize) -> Result<usize> {
+    let n = n_prompts.saturating_mul(args.samples as usize);
+    if n > MAX_TEXTS {
+        let (n, most) = (grouped(n as u64), grouped(MAX_TEXTS as u64));
+        bail!(UsageError(format!("{n} texts were asked for: expected at most {most}")));
+    }
+    Ok(n)
 }
 
 /// Runs the engine until all texts have ended; returns the number of new tokens. `ids` are the sequences of the texts.
