@@ -26,6 +26,9 @@ impl Ran {
     }
 }
 
+/// Further starts if no two programs have met: on a busy machine one may have ended before the other begins.
+const MORE_STARTS: usize = 50;
+
 /// Starts two programs at the same moment.
 fn race(place: &Place, commands: [&[&str]; 2]) -> [Ran; 2] {
     let start = |args: &&[&str]| -> Child {
@@ -80,15 +83,16 @@ fn train_once<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn the_same_new_run(n_starts: usize) {
     let reference = Place::new();
     reference.succeeds(&train_once(&[]));
-    let mut n_met = 0;
-    for _ in 0..n_starts {
+    let (mut n_met, mut n_started) = (0, 0);
+    while n_started < n_starts || (n_met == 0 && n_started < n_starts + MORE_STARTS) {
+        n_started += 1;
         let place = Place::new();
         let args = train_once(&[]);
         n_met += usize::from(one_wins(&race(&place, [&args, &args]), false, "run exists already"));
         assert!(place.read("run/model/model.safetensors") == reference.read("run/model/model.safetensors"));
         assert_eq!(result(&place, "run").len(), result(&reference, "run").len());
     }
-    assert!(n_met > 0, "no two programs met in {n_starts} starts");
+    assert!(n_met > 0, "no two programs met in {n_started} starts");
 }
 
 fn the_same_default_run(n_starts: usize) {
@@ -155,14 +159,15 @@ fn one_text_prepared_twice(n_starts: usize) {
     let args = ["data", "prepare", "story.txt", "--out", "prepared", "--threads", "1"];
     let reference = Place::new();
     reference.succeeds(&args);
-    let mut n_met = 0;
-    for _ in 0..n_starts {
+    let (mut n_met, mut n_started) = (0, 0);
+    while n_started < n_starts || (n_met == 0 && n_started < n_starts + MORE_STARTS) {
+        n_started += 1;
         let place = Place::new();
         n_met += usize::from(one_wins(&race(&place, [&args, &args]), true, ""));
         assert!(result(&place, "prepared") == result(&reference, "prepared"));
         place.succeeds(&["data", "info", "prepared", "--check"]);
     }
-    assert!(n_met > 0, "no two programs met in {n_starts} starts");
+    assert!(n_met > 0, "no two programs met in {n_started} starts");
 }
 
 fn one_model_exported_twice(n_starts: usize) {
