@@ -66,6 +66,7 @@ pub fn number_format(name: &str) -> Result<NumberFormat, String> {
 
 /// A number of bytes: a number, and B, kB, MB, GB or KiB, MiB, GiB in any case.
 pub fn bytes(text: &str) -> Result<u64, String> {
+    let invalid = || "expected a size such as 500MB or 2GB".to_owned();
     let text = text.trim();
     let at = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let factor = match text[at..].trim().to_lowercase().as_str() {
@@ -76,9 +77,9 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         "kib" => 1 << 10,
         "mib" => 1 << 20,
         "gib" => 1 << 30,
-        _ => return Err("expected a size such as 500MB or 2GB".to_owned()),
+        _ => return Err(invalid()),
     };
-    let number: f64 = text[..at].parse().map_err(|_| "expected a size such as 500MB or 2GB".to_owned())?;
+    let number: f64 = text[..at].parse().map_err(|_| invalid())?;
     Ok((number * factor as f64) as u64)
 }
 
@@ -108,6 +109,7 @@ mod tests {
         // What is unknown is reported by those who know the names.
         assert_eq!((preset("gpt9"), spelled("fp8", &FORMATS).unwrap()), ("gpt9".to_owned(), "fp8".to_owned()));
     }
+
     #[test]
     fn sizes_have_units() {
         let sizes = [("500MB", 500_000_000), ("2 GiB", 2 << 30), ("1.5kb", 1500), ("17", 17), ("3g", 3_000_000_000)];

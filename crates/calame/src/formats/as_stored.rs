@@ -29,15 +29,21 @@ impl ModelFile {
         let (mut total, mut largest) = (0u64, 0);
         for spec in specs(self.config()) {
             let n = spec.shape.iter().fold(1u64, |n, &dim| n.saturating_mul(dim as u64));
-            let ParameterLocation { tensors, transposed } = self.location(spec.name);
-            let format = common_format(tensors.iter().map(|&i| self.stored()[i].format));
+            let (format, has_rows) = self.layout(spec.name);
             let format = format.filter(|_| spec.is_read_by_products()).unwrap_or(NumberFormat::F32);
             total = total.saturating_add(n.div_ceil(format.block_len() as u64) * format.block_bytes() as u64);
-            if *transposed || tensors.iter().any(|&i| !self.source().has_parts(i)) {
+            if !has_rows {
                 largest = largest.max(n.saturating_mul(4));
             }
         }
         total.saturating_add(largest)
+    }
+
+    /// The number format of a parameter, if all of its tensors have the same, and whether its rows can be read one by one.
+    fn layout(&self, name: ParamName) -> (Option<NumberFormat>, bool) {
+        let ParameterLocation { tensors, transposed } = self.location(name);
+        let has_rows = !transposed && tensors.iter().all(|&i| self.source().has_parts(i));
+        (common_format(tensors.iter().map(|&i| self.stored()[i].format)), has_rows)
     }
 }
 
@@ -58,16 +64,14 @@ impl StoredWeights for ModelFile {
         [rows, columns]: [usize; 2],
     ) -> Result<StoredMatrix<'_, CheckpointError>, CheckpointError> {
         let ParameterLocation { tensors, transposed } = self.location(name);
-        let (source, stored) = (self.source(), self.stored());
-        let format = common_format(tensors.iter().map(|&i| stored[i].format));
-        let has_parts = tensors.iter().all(|&i| source.has_parts(i)) && !transposed;
-        if let Some(format) = format.filter(|format| has_parts && columns.is_multiple_of(format.block_len())) {
+        let (format, has_rows) = self.layout(name);
+        if let Some(format) = format.filter(|format| has_rows && columns.is_multiple_of(format.block_len())) {
             let rows = RowsOfFile { model: self, tensors, rows, row_bytes: row_bytes(format, columns) };
             return Ok(StoredMatrix::Rows { format, read: Box::new(move |range, bytes| rows.read(range, bytes)) });
         }
         let mut elements = vec![0.0; rows * columns];
         for (&i, part) in tensors.iter().zip(elements.chunks_exact_mut(rows * columns / tensors.len())) {
-            source.read(i, part)?;
+            self.source().read(i, part)?;
         }
         let format = format.filter(|format| format.block_len() == 1).unwrap_or(NumberFormat::F32);
         Ok(StoredMatrix::Elements { elements, transposed: *transposed, format })

@@ -1,13 +1,13 @@
 //! Beam search: the most likely continuations of a prompt, as far as a number of beams finds them.
 //!
-//! In every step each beam is continued by its most likely tokens, and the best continuations of all beams become the new beams. A text that
-//! ends is scored by its log-probability, divided by a power of its length. The order of operations is that of
-//! Hugging Face transformers 5.24 (`_beam_search` in `generation/utils.py`) with `do_sample=False`: rules and penalties
+//! In every step each beam is continued by its most likely tokens, and the best continuations of all beams become the new
+//! beams. A text that ends is scored by its log-probability, divided by a power of its length. The order of operations is
+//! that of Hugging Face transformers 5.24 (`_beam_search` in `generation/utils.py`) with `do_sample=False`: rules and penalties
 //! are applied to log-probabilities, and a text that ends counts only if it is among the best continuations of its step.
 
 use std::cmp::Ordering;
 
-use super::error::GenerateError;
+use super::error::{GenerateError, check_prompt};
 use super::sampler::{History, LogProbs, LogitRules, Penalties, SamplerConfig, SamplerError};
 use crate::model::{ExtendScratch, Gpt, KvPool, ModelConfig, PAGE_LEN, PageTable, Rows, n_pages};
 use crate::ops::Device;
@@ -127,16 +127,8 @@ pub fn beam_search_bytes(config: &ModelConfig, rank: usize, n_prompt: usize, bea
 }
 
 fn check(model: &ModelConfig, prompt: &[u32], config: &BeamConfig) -> Result<(), GenerateError> {
-    let (n_tokens, n_positions, vocab_size) = (prompt.len(), model.n_positions, model.vocab_size);
-    if n_tokens == 0 {
-        return Err(GenerateError::EmptyPrompt);
-    }
-    if n_tokens > n_positions {
-        return Err(GenerateError::PromptTooLong { n_tokens, n_positions });
-    }
-    if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
-        return Err(GenerateError::UnknownToken { id, vocab_size });
-    }
+    check_prompt(model, prompt)?;
+    let vocab_size = model.vocab_size;
     if config.n_beams == 0 || config.n_beams > vocab_size {
         return Err(GenerateError::Beams { n_beams: config.n_beams, vocab_size });
     }

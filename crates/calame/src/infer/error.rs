@@ -1,6 +1,7 @@
 //! Why a sequence cannot be generated.
 
 use super::sampler::SamplerError;
+use crate::model::ModelConfig;
 
 /// Why a prompt cannot be continued.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
@@ -48,4 +49,22 @@ pub enum GenerateError {
         /// The memory that was set aside for them.
         kv_bytes: u64,
     },
+}
+
+/// Checks that a model can continue a prompt.
+///
+/// # Errors
+/// If the prompt is empty, exceeds the model's context, or contains unknown ids.
+pub(super) fn check_prompt(config: &ModelConfig, prompt: &[u32]) -> Result<(), GenerateError> {
+    let (n_tokens, n_positions, vocab_size) = (prompt.len(), config.n_positions, config.vocab_size);
+    if n_tokens == 0 {
+        return Err(GenerateError::EmptyPrompt);
+    }
+    if n_tokens > n_positions {
+        return Err(GenerateError::PromptTooLong { n_tokens, n_positions });
+    }
+    match prompt.iter().find(|&&id| id as usize >= vocab_size) {
+        Some(&id) => Err(GenerateError::UnknownToken { id, vocab_size }),
+        None => Ok(()),
+    }
 }

@@ -170,7 +170,7 @@ fn advance<T: Tokenizer + ?Sized>(
         Event::Token { token, log_probs, .. } => match stream.push(tokenizer, *token) {
             Ok(text) => {
                 events.push(TextEvent::Piece { sequence, token: *token, text, log_probs: log_probs.clone() });
-                let stop = stream.met_stop().map(|stop| TextEnd::Stop(stop.to_owned()));
+                let stop = stopped_by(stream);
                 let has_stopped = stop.is_some();
                 events.extend(stop.map(|end| TextEvent::Finished { sequence, text: String::new(), end }));
                 has_stopped
@@ -182,8 +182,7 @@ fn advance<T: Tokenizer + ?Sized>(
         },
         Event::Finished { reason, .. } => {
             let text = stream.finish();
-            let stop = stream.met_stop().map(|stop| TextEnd::Stop(stop.to_owned()));
-            let end = stop.unwrap_or((*reason).into());
+            let end = stopped_by(stream).unwrap_or((*reason).into());
             events.push(TextEvent::Finished { sequence, text, end });
             true
         }
@@ -192,4 +191,9 @@ fn advance<T: Tokenizer + ?Sized>(
             true
         }
     }
+}
+
+/// The stop string that a text has met, as its end.
+fn stopped_by(stream: &TextStream) -> Option<TextEnd> {
+    stream.met_stop().map(|stop| TextEnd::Stop(stop.to_owned()))
 }

@@ -21,21 +21,9 @@ pub(super) fn kernel(format: NumberFormat, n_rows: usize) -> Few {
 
 /// Defines a kernel whose `load(term)` returns the two vectors of a term.
 macro_rules! few {
-    ($name:ident, $of:ident, $load:ident) => {
-        unsafe fn $name<const M: usize>(
-            units: usize,
-            x: *const f32,
-            x_stride: usize,
-            panel: *const f32,
-            panel_stride: usize,
-            sums: *mut f32,
-        ) {
-            // SAFETY: the caller's promises are passed on; `kernel` is called only if the machine has AVX2.
-            unsafe { $of::<M>(units, x, x_stride, panel, panel_stride, sums) }
-        }
-
+    ($name:ident, $load:ident) => {
         #[target_feature(enable = "avx2,fma,f16c")]
-        unsafe fn $of<const M: usize>(
+        unsafe fn $name<const M: usize>(
             units: usize,
             x: *const f32,
             x_stride: usize,
@@ -64,9 +52,9 @@ macro_rules! few {
     };
 }
 
-few!(few_f32, few_f32_of, load_f32);
-few!(few_f16, few_f16_of, load_f16);
-few!(few_bf16, few_bf16_of, load_bf16);
+few!(few_f32, load_f32);
+few!(few_f16, load_f16);
+few!(few_bf16, load_bf16);
 
 #[target_feature(enable = "avx2")]
 #[inline]

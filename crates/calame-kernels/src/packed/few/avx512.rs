@@ -27,21 +27,9 @@ pub(super) fn pairs(n_rows: usize) -> Few {
 /// Defines a kernel whose `load(unit)` returns the two vectors of a unit of so many cache lines, and whose innermost
 /// operation is `multiply_add(x, vector, sum)`.
 macro_rules! few {
-    ($name:ident, $of:ident, $features:literal, $unit_lines:literal, $load:ident, $multiply_add:expr) => {
-        unsafe fn $name<const M: usize>(
-            units: usize,
-            x: *const f32,
-            x_stride: usize,
-            panel: *const f32,
-            panel_stride: usize,
-            sums: *mut f32,
-        ) {
-            // SAFETY: the caller's promises are passed on; a kernel is selected only if the machine has the instructions.
-            unsafe { $of::<M>(units, x, x_stride, panel, panel_stride, sums) }
-        }
-
+    ($name:ident, $features:literal, $unit_lines:literal, $load:ident, $multiply_add:expr) => {
         #[target_feature(enable = $features)]
-        unsafe fn $of<const M: usize>(
+        unsafe fn $name<const M: usize>(
             units: usize,
             x: *const f32,
             x_stride: usize,
@@ -74,10 +62,10 @@ macro_rules! few {
     };
 }
 
-few!(few_f32, few_f32_of, "avx512f", 2, load_f32, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
-few!(few_f16, few_f16_of, "avx512f", 1, load_f16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
-few!(few_bf16, few_bf16_of, "avx512f", 1, load_bf16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
-few!(few_pairs, few_pairs_of, "avx512f,avx512bf16", 2, load_f32, |x, term, sum| {
+few!(few_f32, "avx512f", 2, load_f32, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_f16, "avx512f", 1, load_f16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_bf16, "avx512f", 1, load_bf16, |x, term, sum| _mm512_fmadd_ps(x, term, sum));
+few!(few_pairs, "avx512f,avx512bf16", 2, load_f32, |x, term, sum| {
     _mm512_dpbf16_ps(sum, as_pairs(x), as_pairs(term))
 });
 

@@ -9,7 +9,7 @@ pub(crate) type Few = unsafe fn(usize, *const f32, usize, *const f32, usize, *mu
 macro_rules! by_rows {
     ($kernel:ident, $n_rows:expr $(, $argument:ty)*) => {
         match $n_rows {
-            1 => $kernel::<1 $(, $argument)*>,
+            1 => $kernel::<1 $(, $argument)*> as Few,
             2 => $kernel::<2 $(, $argument)*>,
             3 => $kernel::<3 $(, $argument)*>,
             _ => $kernel::<4 $(, $argument)*>,

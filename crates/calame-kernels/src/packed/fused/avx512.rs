@@ -62,12 +62,8 @@ impl Lanes for Avx512 {
             _mm512_slli_epi32::<4>(_mm512_and_si512(spread, _mm512_set1_epi32(0x0101_0101)))
         };
         fn start(offset_sum: i32) -> __m512i = _mm512_set1_epi32(offset_sum);
-        fn start_wide(offset_sum: i32) -> __m512i = _mm512_set1_epi32(offset_sum);
         fn add_products(sums: __m512i, codes: __m512i, x: *const i8) -> __m512i = {
             _mm512_dpbusd_epi32(sums, codes, _mm512_set1_epi32(x.cast::<i32>().read_unaligned()))
-        };
-        fn add_wide_products(sums: __m512i, codes: __m512i, x: *const i8) -> __m512i = {
-            Avx512::add_products(sums, codes, x)
         };
         fn floats(sums: __m512i) -> __m512 = _mm512_cvtepi32_ps(sums);
         fn zero() -> __m512 = _mm512_setzero_ps();

@@ -39,11 +39,19 @@ pub trait Lanes {
     unsafe fn start(offset_sum: i32) -> Self::Sums;
     /// As [`start`](Lanes::start) for codes of 8 bits: 0 if [`add_wide_products`](Lanes::add_wide_products) subtracts
     /// their offset.
-    unsafe fn start_wide(offset_sum: i32) -> Self::Sums;
+    #[inline(always)]
+    unsafe fn start_wide(offset_sum: i32) -> Self::Sums {
+        // SAFETY: promised by the caller.
+        unsafe { Self::start(offset_sum) }
+    }
     /// Adds the products of codes up to 127 with four numbers of x.
     unsafe fn add_products(sums: Self::Sums, codes: Self::Bytes, x: *const i8) -> Self::Sums;
     /// The same for codes of 8 bits.
-    unsafe fn add_wide_products(sums: Self::Sums, codes: Self::Bytes, x: *const i8) -> Self::Sums;
+    #[inline(always)]
+    unsafe fn add_wide_products(sums: Self::Sums, codes: Self::Bytes, x: *const i8) -> Self::Sums {
+        // SAFETY: promised by the caller.
+        unsafe { Self::add_products(sums, codes, x) }
+    }
 
     unsafe fn floats(sums: Self::Sums) -> Self::Floats;
     unsafe fn zero() -> Self::Floats;

@@ -128,8 +128,8 @@ fn entries(config: &ModelConfig, matrices: NumberFormat) -> Vec<Entry> {
     let mut end = 0u64;
     let place = |(name, shape): (ParamName, Vec<usize>)| {
         let is_kept = shape.len() == 1 || name.param.is_position_table();
-        let of_rows = format_for_rows(matrices, shape[shape.len() - 1]);
-        let format = if is_kept { NumberFormat::F32 } else { of_rows };
+        let row_len = shape[shape.len() - 1];
+        let format = if is_kept { NumberFormat::F32 } else { format_for_rows(matrices, row_len) };
         let offset = end.next_multiple_of(DEFAULT_ALIGNMENT);
         end = offset + n_bytes(format, shape.iter().product());
         Entry { name, shape, format, offset }

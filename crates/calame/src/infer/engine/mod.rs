@@ -21,7 +21,7 @@ mod sequence;
 use std::collections::VecDeque;
 use std::ops::Deref;
 
-use super::error::GenerateError;
+use super::error::{GenerateError, check_prompt};
 use super::sampler::SamplerScratch;
 use crate::model::{Gpt, ModelConfig, PAGE_LEN, PageTable, kv_page_bytes, n_pages};
 use crate::ops::Device;
@@ -110,17 +110,8 @@ impl<D: Deref<Target = Device>, G: Deref<Target = Gpt>> Engine<D, G> {
     /// If the prompt is empty, exceeds the model's context, or contains unknown ids; if the sampler's rules name one; if
     /// the memory for keys and values is too small for this sequence alone.
     pub fn add(&mut self, request: Request) -> Result<SequenceId, GenerateError> {
-        let config = &self.gpt.config;
-        let n_prompt = request.prompt.len();
-        if n_prompt == 0 {
-            return Err(GenerateError::EmptyPrompt);
-        }
-        if n_prompt > config.n_positions {
-            return Err(GenerateError::PromptTooLong { n_tokens: n_prompt, n_positions: config.n_positions });
-        }
-        if let Some(&id) = request.prompt.iter().find(|&&id| id as usize >= config.vocab_size) {
-            return Err(GenerateError::UnknownToken { id, vocab_size: config.vocab_size });
-        }
+        let (config, n_prompt) = (&self.gpt.config, request.prompt.len());
+        check_prompt(config, &request.prompt)?;
         request.sampler.check(config.vocab_size)?;
         // The last token is not passed through the model.
         let n_seen = n_prompt.saturating_add(request.max_tokens.saturating_sub(1)).min(config.n_positions);
